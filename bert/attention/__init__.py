@@ -1,0 +1,13 @@
+"""Attention inside each sequence of a packed batch.
+
+A backend is made once for a batch, from where its sequences lie, and then called by every layer:
+
+    attend = BACKENDS[name](batch)
+    mixed, probabilities = attend(query, key, value, dropout)     # (T, A, D) three times -> (T, A, D)
+
+Only `eager` returns probabilities, (N, A, S, S); the others return None in their place.
+"""
+
+from bert.attention import eager, sdpa
+
+BACKENDS = {"sdpa": sdpa.Attention, "eager": eager.Attention}

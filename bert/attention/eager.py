@@ -1,0 +1,37 @@
+"""The reference attention: plain matrix products, every probability kept.
+
+Letters: T tokens in the batch, N sequences, S longest sequence, A heads, D width of a head.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from bert.attention.rectangle import Rectangle
+from bert.packed import PackedBatch
+
+
+class Attention:
+    """Scaled dot-product attention inside each sequence (Vaswani et al. 2017, equation 1)."""
+
+    def __init__(self, batch: PackedBatch) -> None:
+        self.rectangle = Rectangle(batch)
+
+    def __call__(
+        self, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0
+    ) -> tuple[Tensor, Tensor | None]:
+        """Mix the values of each token's own sequence.
+
+        Args:
+            query, key, value: (T, A, D).
+            dropout: probability with which each attention probability is dropped.
+
+        Returns:
+            The mixed values, (T, A, D), and the probabilities before dropout, (N, A, S, S), zero outside a sequence.
+        """
+        inside = self.rectangle.inside  # (N, S)
+        query, key, value = (self.rectangle.pad(x) for x in (query, key, value))  # each (N, A, S, D)
+        scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5  # (N, A, S, S)
+        scores = scores.masked_fill(~inside[:, None, None, :], float("-inf"))
+        probabilities = scores.softmax(-1) * inside[:, None, :, None]
+        mixed = F.dropout(probabilities, dropout, training=dropout > 0) @ value  # (N, A, S, D)
+        return self.rectangle.unpad(mixed), probabilities

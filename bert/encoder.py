@@ -1,0 +1,92 @@
+"""The Transformer encoder: post-norm layers over a packed batch (Vaswani et al. 2017, section 3.1).
+
+Letters: T tokens in the batch, H width, A heads, D width of a head, H = A * D.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bert.attention import BACKENDS
+from bert.config import ModelConfig
+from bert.packed import PackedBatch
+from bert.registry import lookup
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with its output projection (Vaswani et al. 2017, section 3.2.2)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.probs_dropout = config.attention_probs_dropout_prob
+        self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden: Tensor, attend) -> tuple[Tensor, Tensor | None]:
+        """(T, H) -> (T, H), and the attention probabilities where the backend keeps them."""
+        tokens = hidden.shape[0]
+        projected = self.query_key_value(hidden).view(tokens, 3, self.num_heads, -1)  # (T, 3, A, D)
+        mixed, probabilities = attend(*projected.unbind(1), self.probs_dropout if self.training else 0.0)
+        return self.output(mixed.reshape(tokens, -1)), probabilities
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an exact GELU between them (Hendrycks and Gimpel 2016)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.intermediate = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.output = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(T, H) -> (T, H)."""
+        return self.output(F.gelu(self.intermediate(hidden)))
+
+
+class Layer(nn.Module):
+    """Attention, then feed-forward; each is added to its input and the sum normalised (post-norm)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention = SelfAttention(config)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden: Tensor, attend) -> tuple[Tensor, Tensor | None]:
+        """(T, H) -> (T, H), and the attention probabilities where the backend keeps them."""
+        mixed, probabilities = self.attention(hidden, attend)
+        hidden = self.attention_norm(hidden + self.dropout(mixed))
+        hidden = self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))
+        return hidden, probabilities
+
+
+class Encoder(nn.Module):
+    """A stack of layers; all of them share one attention backend, made once for the batch."""
+
+    def __init__(self, config: ModelConfig, attention: str = "sdpa") -> None:
+        super().__init__()
+        self.backend = lookup(BACKENDS, attention, "training.attention")
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+
+    def forward(self, hidden: Tensor, batch: PackedBatch) -> tuple[list[Tensor], list[Tensor | None]]:
+        """(T, H) -> the hidden states, (T, H) each, input first, and each layer's attention probabilities."""
+        attend = self.backend(batch)
+        states, probabilities = [hidden], []
+        for layer in self.layers:
+            hidden, layer_probabilities = layer(hidden, attend)
+            states.append(hidden)
+            probabilities.append(layer_probabilities)
+        return states, probabilities
+
+
+def initialise(module: nn.Module, standard_deviation: float) -> None:
+    """Draw every matrix from N(0, standard_deviation), set biases to 0 and norms to 1 (Devlin et al. 2019, code)."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Embedding):
+            nn.init.normal_(part.weight, std=standard_deviation)
+        if isinstance(part, nn.LayerNorm):
+            nn.init.ones_(part.weight)
+        if isinstance(part, nn.Linear | nn.LayerNorm) and part.bias is not None:
+            nn.init.zeros_(part.bias)

@@ -1,0 +1,104 @@
+"""The only batch there is: sequences end to end, without padding.
+
+Letters: T tokens in the batch, N sequences, S longest sequence.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from bert.errors import UserError
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """N sequences laid end to end.
+
+    Args:
+        token_ids: (T,), int64.
+        segment_ids: 0 for the first segment of a sequence, 1 for the second, (T,).
+        position_ids: place of the token in its sequence, (T,).
+        cu_seqlens: where each sequence starts, and T last, (N + 1,), int32.
+        max_seqlen: an upper bound of the sequences' lengths; a constant of the run.
+        targets: what the objective needs, by name.
+    """
+
+    token_ids: Tensor
+    segment_ids: Tensor
+    position_ids: Tensor
+    cu_seqlens: Tensor
+    max_seqlen: int
+    targets: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def num_tokens(self) -> int:
+        """T: every one of them real, since nothing is padded."""
+        return self.token_ids.shape[0]
+
+    @property
+    def num_sequences(self) -> int:
+        """N."""
+        return self.cu_seqlens.shape[0] - 1
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "PackedBatch":
+        """The same batch on another device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "PackedBatch":
+        """The same batch in page-locked memory, from which copies to a GPU can overlap its work."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change) -> "PackedBatch":
+        return replace(
+            self,
+            token_ids=change(self.token_ids),
+            segment_ids=change(self.segment_ids),
+            position_ids=change(self.position_ids),
+            cu_seqlens=change(self.cu_seqlens),
+            targets={name: change(tensor) for name, tensor in self.targets.items()},
+        )
+
+    @staticmethod
+    def from_padded(
+        input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> "PackedBatch":
+        """Pack a padded batch, as transformers has it.
+
+        Each token keeps its column as its position, so that left padding agrees with transformers too (pooled
+        outputs apart: transformers pools column 0, which is a pad there).
+
+        Args:
+            input_ids, attention_mask, token_type_ids: (N, S). A mask of 1 and 0; all 1 where not given.
+
+        Raises:
+            UserError: a sequence without a token.
+        """
+        inside = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        lengths = inside.sum(1)  # (N,)
+        if not bool((lengths > 0).all()):
+            raise UserError(f"attention_mask: row {int(lengths.argmin())} masks every token.")
+        segments = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        columns = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        return PackedBatch(
+            token_ids=input_ids[inside],
+            segment_ids=segments[inside],
+            position_ids=columns[inside],
+            cu_seqlens=starts_of(lengths),
+            max_seqlen=input_ids.shape[1],
+        )
+
+    def to_padded(self, values: Tensor | None = None, fill: float = 0) -> Tensor:
+        """(T, ...) -> (N, S, ...), each sequence from column 0 on; the token ids where no values are given."""
+        values = self.token_ids if values is None else values
+        lengths = self.cu_seqlens.diff()
+        columns = torch.arange(int(lengths.max()), device=values.device)
+        inside = columns < lengths[:, None]  # (N, S)
+        padded = values.new_full((*inside.shape, *values.shape[1:]), fill)
+        padded[inside] = values
+        return padded
+
+
+def starts_of(lengths: Tensor) -> Tensor:
+    """Lengths (N,) -> cumulative starts (N + 1,), int32."""
+    return torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int()

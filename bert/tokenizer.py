@@ -1,0 +1,189 @@
+"""The tokenizer: WordPiece trained on the person's own text, or one loaded; ids, and where words start.
+
+It is the `tokenizers` library underneath; this file says how it is set up, so that pretraining, fine-tuning and
+transformers read one text as the same ids.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from bert.errors import UserError
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """The vocabulary: trained on the corpus, or loaded."""
+
+    path: str | None = None
+    """A tokenizer.json, or a folder with one, to use as it is. Without it, one is trained on data.train."""
+
+    vocab_size: int = 8000
+    """Tokens in a vocabulary trained here, special ones included."""
+
+    min_frequency: int = 2
+    """A piece seen less often than this while training gets no entry of its own."""
+
+    max_characters: int = 4000
+    """Different characters that get an entry of their own while training; rarer ones become [UNK]."""
+
+    lowercase: bool = False
+    """Lower-case all text. Off: case is kept."""
+
+    strip_accents: bool = False
+    """Remove accents. Off: they are kept. Hangul stays composed either way."""
+
+
+@dataclass(frozen=True)
+class EncodedLines:
+    """Lines as ids, end to end.
+
+    Attributes:
+        ids: (T,), int64.
+        word_starts: True where a token begins a word, by the pre-tokenizer's word numbers, (T,).
+        lengths: tokens of each line, (L,).
+    """
+
+    ids: np.ndarray
+    word_starts: np.ndarray
+    lengths: np.ndarray
+
+
+class Tokenizer:
+    """A `tokenizers` tokenizer with BERT's five special tokens.
+
+    Raises:
+        UserError: one of the special tokens is missing.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        missing = [token for token in SPECIAL_TOKENS if backend.token_to_id(token) is None]
+        if missing:
+            raise UserError(f"tokenizer.path: the vocabulary has no {', '.join(missing)}.")
+        backend.no_padding()
+        backend.no_truncation()
+        self.backend = backend
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = map(backend.token_to_id, SPECIAL_TOKENS)
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the highest id."""
+        return max(self.backend.get_vocab().values()) + 1
+
+    @property
+    def special_ids(self) -> np.ndarray:
+        """Ids of every special token, ascending, (K,): never masked and never a replacement."""
+        added = self.backend.get_added_tokens_decoder()
+        special = {number for number, token in added.items() if token.special}
+        return np.array(sorted(special | {self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id}))
+
+    @property
+    def ordinary_ids(self) -> np.ndarray:
+        """Ids that stand for text, ascending: what a random replacement is drawn from."""
+        text = {number for token, number in self.backend.get_vocab().items() if not token.startswith("[unused")}
+        return np.array(sorted(text - set(self.special_ids.tolist())))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides how text becomes ids."""
+        return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
+
+    def encode_lines(self, lines: Sequence[str]) -> EncodedLines:
+        """Text as ids without special tokens; '[MASK]' and the like in the text are text.
+
+        Word numbers come from the pre-tokenizer, so a word is what it split off: a run between spaces and punctuation
+        for ours, whatever the pieces look like.
+        """
+        self.backend.encode_special_tokens = True
+        encodings = self.backend.encode_batch(lines, add_special_tokens=False)
+        lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
+        total = int(lengths.sum())
+        ids = np.fromiter(itertools.chain.from_iterable(e.ids for e in encodings), np.int64, total)
+        words = np.fromiter(itertools.chain.from_iterable(e.word_ids for e in encodings), np.int64, total)
+        word_starts = np.ones(total, bool)
+        word_starts[1:] = words[1:] != words[:-1]
+        firsts = np.cumsum(lengths) - lengths
+        word_starts[firsts[lengths > 0]] = True
+        return EncodedLines(ids, word_starts, lengths)
+
+    def encode(self, text: str) -> list[int]:
+        """[CLS] text [SEP]; '[MASK]' in the text is the mask token."""
+        self.backend.encode_special_tokens = False
+        return [self.cls_id, *self.backend.encode(text, add_special_tokens=False).ids, self.sep_id]
+
+    def token(self, number: int) -> str:
+        """The piece of that id."""
+        return self.backend.id_to_token(number)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Ids as text, special tokens kept."""
+        return self.backend.decode(list(ids), skip_special_tokens=False)
+
+    def save(self, folder: Path, max_length: int) -> None:
+        """Write tokenizer.json, and a tokenizer_config.json by which transformers reads it unchanged.
+
+        The class is PreTrainedTokenizerFast by name: BertTokenizer would put its own normaliser in place of ours.
+        """
+        self.backend.encode_special_tokens = False
+        (folder / "tokenizer.json").write_text(self.backend.to_str(pretty=True), encoding="utf-8")
+        names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+        described = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+            "model_max_length": max_length,
+            "clean_up_tokenization_spaces": False,
+            **dict(zip(names, SPECIAL_TOKENS, strict=True)),
+        }
+        (folder / "tokenizer_config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def train(lines: Iterable[str], config: TokenizerConfig) -> Tokenizer:
+    """A WordPiece vocabulary of the lines' own text (Wu et al. 2016, section 4.1; trained as in `tokenizers`).
+
+    Raises:
+        UserError: a vocabulary too small for the special tokens and some text.
+    """
+    if config.vocab_size < 100:
+        raise UserError(f"tokenizer.vocab_size: {config.vocab_size}, but it must be at least 100.")
+    backend = Backend(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
+    # NFC comes last: stripping accents decomposes Hangul into jamo, and this puts it together again.
+    cleaning = normalizers.BertNormalizer(lowercase=config.lowercase, strip_accents=config.strip_accents)
+    backend.normalizer = normalizers.Sequence([cleaning, normalizers.NFC()])
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(cleanup=False)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=config.vocab_size,
+        min_frequency=config.min_frequency,
+        limit_alphabet=min(config.max_characters, config.vocab_size // 4),
+        special_tokens=list(SPECIAL_TOKENS),
+        show_progress=False,
+    )
+    backend.train_from_iterator(lines, trainer)
+    cls, sep = (("[CLS]", backend.token_to_id("[CLS]")), ("[SEP]", backend.token_to_id("[SEP]")))
+    backend.post_processor = processors.BertProcessing(sep, cls)
+    return Tokenizer(backend)
+
+
+def load(path: Path) -> Tokenizer:
+    """Read a tokenizer.json, or the one in a folder.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"tokenizer.path: no such file: {str(file)!r}.")
+    try:
+        backend = Backend.from_str(file.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises plain Exception for every fault of the file
+        raise UserError(f"tokenizer.path: {str(file)!r} is no tokenizer: {error}.") from error
+    return Tokenizer(backend)

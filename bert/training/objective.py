@@ -1,0 +1,41 @@
+"""The contract between the loop and a task: the loop knows sums and counts, the task knows what they mean."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from bert.packed import PackedBatch
+
+Row = dict[str, Any]
+
+
+class Objective(nn.Module, ABC):
+    """A model with its losses.
+
+    Attributes:
+        weights: share of each loss in the total, by the loss's name. Other names in `counts` are metrics.
+    """
+
+    weights: dict[str, float]
+
+    @abstractmethod
+    def counts(self, batch: PackedBatch) -> dict[str, float]:
+        """How many targets each sum of `forward` runs over; read on the host, before the forward pass."""
+
+    @abstractmethod
+    def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
+        """Sums over the batch's targets, one scalar per name in `counts`; never means."""
+
+    @abstractmethod
+    def export(self, folder: Path) -> None:
+        """Write the model as a Hugging Face folder."""
+
+    def predict(self, batch: PackedBatch) -> list[Row]:
+        """What scoring needs from each example; nothing where sums say it all."""
+        return []
+
+    def score(self, rows: list[Row]) -> dict[str, float]:
+        """Metrics over a whole split, from the rows of `predict`."""
+        return {}

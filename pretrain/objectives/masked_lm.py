@@ -1,0 +1,75 @@
+"""Masked language modelling, with a sentence loss where the pairs are labelled (Devlin et al. 2019, section 3.1).
+
+Letters: T tokens in the batch, N sequences, M masked tokens, V vocabulary.
+"""
+
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from bert import hub
+from bert.config import ModelConfig
+from bert.heads import MaskedLMHead, SentenceHead
+from bert.model import Bert
+from bert.packed import PackedBatch
+from bert.tokenizer import Tokenizer
+from bert.training.objective import Objective
+
+
+class MaskedLM(Objective):
+    """The encoder with its masked-LM head, and a sentence head where there are sentence labels.
+
+    It reads these targets, each where the batch has it: `masked_index` (M,) places in the flat batch, `masked_labels`
+    (M,) the tokens that stood there; `sentence_labels` (N,), 0 where B follows A.
+    """
+
+    def __init__(
+        self, config: ModelConfig, tokenizer: Tokenizer, sentence_labels: int, attention: str = "sdpa"
+    ) -> None:
+        super().__init__()
+        self.bert = Bert(config, pooler=sentence_labels > 0, attention=attention)
+        self.masked_lm_head = MaskedLMHead(config)
+        self.sentence_head = SentenceHead(config) if sentence_labels else None
+        self.tokenizer = tokenizer
+        self.weights = {"masked_lm_loss": 1.0, "sentence_loss": 1.0}
+
+    def counts(self, batch: PackedBatch) -> dict[str, float]:
+        """M for what is summed over masked tokens, N for what is summed over pairs."""
+        counts = {}
+        if "masked_index" in batch.targets:
+            counts |= dict.fromkeys(("masked_lm_loss", "masked_lm_accuracy"), batch.targets["masked_index"].shape[0])
+        if "sentence_labels" in batch.targets:
+            counts |= dict.fromkeys(("sentence_loss", "sentence_accuracy"), batch.targets["sentence_labels"].shape[0])
+        return counts
+
+    def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
+        """Summed cross-entropies in nats, and numbers of right answers."""
+        output = self.bert(batch)
+        sums = {}
+        if "masked_index" in batch.targets:
+            sums |= self._masked_lm(output.last_hidden_state, batch)
+        if "sentence_labels" in batch.targets:
+            logits = self.sentence_head(output.pooled)  # (N, 2)
+            sums |= _sums("sentence", logits, batch.targets["sentence_labels"])
+        return sums
+
+    def _masked_lm(self, hidden: Tensor, batch: PackedBatch) -> dict[str, Tensor]:
+        # Only masked tokens meet the vocabulary: (T, H) -> (M, H) -> (M, V).
+        masked = hidden.index_select(0, batch.targets["masked_index"])
+        logits = self.masked_lm_head(masked, self.bert.embeddings.token.weight)
+        return _sums("masked_lm", logits, batch.targets["masked_labels"])
+
+    def export(self, folder: Path) -> None:
+        """Write weights, config and tokenizer, so that transformers opens them by the class named in config.json."""
+        architecture = "BertForMaskedLM" if self.sentence_head is None else "BertForPreTraining"
+        hub.save_config(folder, self.bert.config, architecture)
+        hub.save_weights(folder, self)
+        self.tokenizer.save(folder, self.bert.config.max_position_embeddings)
+
+
+def _sums(name: str, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    return {
+        f"{name}_loss": F.cross_entropy(logits.float(), labels, reduction="sum"),
+        f"{name}_accuracy": (logits.detach().argmax(-1) == labels).sum(),
+    }
