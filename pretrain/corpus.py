@@ -1,55 +1,50 @@
 """Line-addressed corpus files, and the index of their documents.
 
-Every reader gives the same lines: strict UTF-8, split at b"\\n" alone (one "\\r" before it is dropped), a byte order
-mark at the file's start dropped, everything else kept.
+Every reader gives the same lines: strict UTF-8, split at b"\\n" alone; one "\\r" before it and a byte order
+mark at the file's start are dropped, everything else is kept.
 """
 
-import codecs
-import contextlib
 import hashlib
-import json
 import linecache
 import mmap
-import os
-import secrets
-import shutil
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from codecs import BOM_UTF8
+from collections.abc import Iterator
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from bert.errors import UserError, refuse_if
+from bert.errors import UserError
 from bert.registry import did_you_mean, lookup
-from pretrain.documents import FORMATS, CorpusFormat, split_sentences
+from pretrain.array_cache import GrowingArray, keep
+from pretrain.documents import FORMATS, CorpusFormat, write_index
+from pretrain.sentence_splitter import split_sentences
+from pretrain.utf8 import read_text, valid_chunks
 
 __all__ = ["READERS", "Corpus", "CorpusFormat", "Reader", "open_corpus", "open_reader", "split_sentences"]
-
-INDEX_VERSION = 1
-"""Raised when the rules change, so that older indexes are made again."""
 
 LINECACHE_WARNS_ABOVE = 200_000_000
 """Bytes of a file above which the linecache reader recommends the other."""
 
-_CHUNK = 1 << 20  # bytes read at once
+_BLOCK = 1 << 20  # bytes of lines handed out at once
 
 
 class Reader(ABC):
     """The lines of a UTF-8 file by number, from 0; it can be pickled, and is then opened anew.
 
     Raises:
-        UserError: a byte is not UTF-8 (with line and offset), or the file changed since the pickled reader opened it.
+        UserError: a byte is not UTF-8 (line and offset are named), or the file changed since it was pickled.
     """
 
     def __init__(self, path: Path, cache: Path, fingerprint: tuple[int, int] | None = None) -> None:
         self.path = Path(path)
         self.cache = Path(cache)
-        self.fingerprint = _fingerprint(self.path)  # size in bytes, mtime in ns
-        if fingerprint not in (None, self.fingerprint):
-            raise _changed(self.path)
+        self.fingerprint = fingerprint or _fingerprint(self.path)  # size in bytes, mtime in ns
+        self.refuse_changed()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -67,6 +62,11 @@ class Reader(ABC):
     def blocks(self) -> Iterator[list[str]]:
         """All lines in order, in blocks of about a megabyte."""
 
+    def refuse_changed(self) -> None:
+        """Raise UserError where the file is not what it was when it was first opened."""
+        if _fingerprint(self.path) != self.fingerprint:
+            raise UserError(f"{self.path}: the file changed while it was in use; start again once it is complete.")
+
     def __reduce__(self) -> tuple:
         return type(self), (self.path, self.cache, self.fingerprint)
 
@@ -76,12 +76,12 @@ class Reader(ABC):
 
 
 class MmapReader(Reader):
-    """Lines from a memory map; the lines' offsets are a memory map too, so memory does not grow with the file."""
+    """Lines from a memory map; their offsets are one too, so memory does not grow with the file."""
 
     def __init__(self, path: Path, cache: Path, fingerprint: tuple[int, int] | None = None) -> None:
         super().__init__(path, cache, fingerprint)
         identity = {"path": str(self.path.resolve())}
-        _, arrays = _kept(self.cache, "lines", identity, self.fingerprint, self._build)
+        _, arrays = keep(self.cache, "lines", identity, self.fingerprint, self._build)
         self._offsets = arrays["offsets"]  # (lines + 1,) bytes before each line
         with self.path.open("rb") as file:
             size = self.fingerprint[0]
@@ -101,71 +101,224 @@ class MmapReader(Reader):
         try:
             lines = content.decode().replace("\r\n", "\n").split("\n")
         except UnicodeDecodeError:  # it was valid when the offsets were taken
-            raise _changed(self.path) from None
+            self.refuse_changed()
+            raise
         return lines[: stop - start]  # drops what follows the last newline: nothing
 
     def blocks(self) -> Iterator[list[str]]:
         start = 0
         while start < len(self):
-            stop = int(np.searchsorted(self._offsets, self._offsets[start] + _CHUNK, side="right")) - 1
+            stop = int(np.searchsorted(self._offsets, self._offsets[start] + _BLOCK, side="right")) - 1
             stop = max(start + 1, stop)
             yield self.lines(start, stop)
             start = stop
 
     def _build(self, folder: Path) -> dict:
-        lines, size, start = 0, 0, 0
-        with _GrowingArray(folder / "offsets.npy", np.int64) as offsets:
-            for chunk in _valid_chunks(self.path):
-                if size == 0:
-                    start = len(codecs.BOM_UTF8) if chunk.startswith(codecs.BOM_UTF8) else 0
-                    offsets.extend([start])
-                newlines = np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n"))
-                offsets.extend(newlines + (size + 1))
-                lines, size = lines + len(newlines), size + len(chunk)
-                start = size if chunk.endswith(b"\n") else start
-            if size == 0 or start < size:
+        with self.path.open("rb") as file:
+            end = len(BOM_UTF8) if file.read(len(BOM_UTF8)) == BOM_UTF8 else 0  # of the last complete line
+        size = 0
+        with GrowingArray(folder / "offsets.npy", np.int64) as offsets, _progress(self, "B") as progress:
+            offsets.extend([end])
+            for chunk in valid_chunks(self.path):
+                ends = np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n")) + (size + 1)
+                offsets.extend(ends)
+                size += len(chunk)
+                end = int(ends[-1]) if len(ends) else end
+                progress.update(len(chunk))
+            if end < size:
                 offsets.extend([size])
+        self.refuse_changed()
         return {}
 
 
 class _StrictLines(list):
-    """Our own entry in linecache.cache, told from one that linecache read with its own guesses."""
+    """Our own lines in linecache.cache, told from those that linecache read with its own guesses."""
+
+    fingerprint: tuple[int, int]
 
 
 class LinecacheReader(Reader):
-    """Lines by `linecache.getline`, from its process-wide cache, filled here by our rules instead of its own."""
+    """Lines by `linecache.getline`, from its process-wide cache, filled here by our rules."""
 
     def __init__(self, path: Path, cache: Path, fingerprint: tuple[int, int] | None = None) -> None:
         super().__init__(path, cache, fingerprint)
         if self.fingerprint[0] > LINECACHE_WARNS_ABOVE and fingerprint is None:
             megabytes = self.fingerprint[0] // 1_000_000
-            print(
-                f"data.reader: linecache keeps all {megabytes} MB of '{self.path}' in the memory of every process; "
-                "data.reader=mmap keeps none.",
-                file=sys.stderr,
-            )
+            warning = f"data.reader: linecache holds all {megabytes} MB of '{self.path}' in every process's memory"
+            print(f"{warning}; data.reader=mmap leaves it on disk.", file=sys.stderr)
         self._key = str(self.path.resolve())
-        self._length = len(self._entry())
+        self._length = len(self._cached())
 
     def __len__(self) -> int:
         return self._length
 
     def line(self, number: int) -> str:
         self._check(number, number + 1)
-        self._entry()
+        self._cached()
         return linecache.getline(self._key, number + 1)
 
     def lines(self, start: int, stop: int) -> list[str]:
         self._check(start, stop)
-        return self._entry()[start:stop]
+        return self._cached()[start:stop]
 
     def blocks(self) -> Iterator[list[str]]:
         for start in range(0, len(self), 4096):  # slices of a list that is in memory anyway
             yield self.lines(start, min(start + 4096, len(self)))
 
-    def _entry(self) -> list[str]:
-        """The file's lines in linecache.cache; put there if they are not, or not by us, or of an older file."""
-        entry = linecache.cache.get(self._key, (None, None, None, None))
-        if isinstance(entry[2], _StrictLines) and entry[2].fingerprint == self.fingerprint:
+    def _cached(self) -> list[str]:
+        """The lines in linecache.cache, put there where they are missing or not ours."""
+        entry = linecache.cache.get(self._key, ())
+        if len(entry) == 4 and getattr(entry[2], "fingerprint", None) == self.fingerprint:
             return entry[2]
-    ...
+        lines = _StrictLines(read_text(self.path).replace("\r\n", "\n").split("\n"))
+        if not lines[-1]:
+            lines.pop()  # what follows the last newline: nothing
+        lines.fingerprint = self.fingerprint
+        status = self.path.stat()
+        self.refuse_changed()
+        linecache.cache[self._key] = (status.st_size, status.st_mtime, lines, self._key)
+        return lines
+
+
+READERS = {"linecache": LinecacheReader, "mmap": MmapReader}
+
+
+def open_reader(name: str, path: Path, cache: Path) -> Reader:
+    """The reader of that name on a file; what it must keep on disk lies in the folder `cache`."""
+    return lookup(READERS, name, "data.reader")(path, cache)
+
+
+def _fingerprint(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _progress(reader: Reader, unit: str) -> tqdm:
+    """A bar of the file's bytes ("B") or lines, on a terminal, for what takes more than two seconds."""
+    total = reader.fingerprint[0] if unit == "B" else len(reader)
+    name = f"indexing {reader.path.name}"
+    return tqdm(total=total, desc=name, unit=unit, unit_scale=True, delay=2, disable=None, leave=False)
+
+
+class Corpus:
+    """The documents of a corpus file, 0..num_documents - 1; it can be pickled, and is then opened anew.
+
+    Attributes:
+        num_documents, num_sentences: how many there are.
+        empty_documents: documents of a JSON lines file that have no text and therefore no number.
+        num_bytes: size of the file.
+        document_sentences: number of sentences before each document, and of all, int64 (num_documents + 1,).
+        document_hashes: first 8 bytes, little-endian, of the BLAKE2b of a document's sentences joined by
+            newlines, uint64 (num_documents,). Both arrays are memory maps.
+    """
+
+    def __init__(self, reader: Reader, corpus_format: CorpusFormat) -> None:
+        self.reader = reader
+        self.format = corpus_format
+        identity = {"path": str(reader.path.resolve()), **asdict(corpus_format)}
+        facts, arrays = keep(reader.cache, "documents", identity, reader.fingerprint, self._build)
+        self.num_bytes = reader.fingerprint[0]
+        self.empty_documents = facts["empty_documents"]
+        self.document_sentences = arrays["document_sentences"]
+        self.document_hashes = arrays["document_hashes"]
+        self._document_lines = arrays["document_lines"]  # (num_documents, 2) first line, line after the last
+        self.num_documents = len(self.document_hashes)
+        self.num_sentences = int(self.document_sentences[-1])
+        self._sentences_of = lookup(FORMATS, corpus_format.format, "data.format").sentences
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of what the documents say and of their order; neither the file's name nor its time plays a part."""
+        return hashlib.sha256(self.document_hashes.tobytes()).hexdigest()
+
+    def sentences(self, document: int) -> list[str]:
+        """A document's sentences, stripped, at least one. Raises IndexError outside 0..num_documents - 1."""
+        if not 0 <= document < self.num_documents:
+            raise IndexError(f"document {document} of {self.reader.path}, which has {self.num_documents}")
+        start, stop = self._document_lines[document].tolist()
+        lines = self.reader.lines(start, stop)
+        return [sentence for line in lines for sentence in self._sentences_of(line, self.format)]
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.reader, self.format)
+
+    def _build(self, folder: Path) -> dict:
+        facts = write_index(folder, _numbered_lines(self.reader), self.format, self.reader.path)
+        self.reader.refuse_changed()
+        return facts
+
+
+def _numbered_lines(reader: Reader) -> Iterator[tuple[int, str]]:
+    number = 0
+    with _progress(reader, " lines") as progress:
+        for block in reader.blocks():
+            yield from enumerate(block, start=number)
+            number += len(block)
+            progress.update(len(block))
+
+
+def open_corpus(path: Path, reader: str, format: CorpusFormat, cache: Path, argument: str = "data.train") -> Corpus:
+    """The documents of a corpus file; their index is made once and kept in the folder `cache`.
+
+    Args:
+        path: the file.
+        reader: a name in READERS.
+        format: what the file holds.
+        cache: where indexes are kept; made where it is missing.
+        argument: the setting that gave the path, named in errors about it.
+
+    Raises:
+        UserError: the file cannot be read as such a corpus; the message says what to do instead.
+    """
+    path = Path(path)
+    _refuse_unreadable(path, argument)
+    lookup(FORMATS, format.format, "data.format")
+    corpus = Corpus(open_reader(reader, path, cache), format)
+    if corpus.num_documents == 0:
+        raise UserError(f"{argument}: no document in '{path}': {_why_none(corpus)}.")
+    return corpus
+
+
+def _why_none(corpus: Corpus) -> str:
+    if corpus.empty_documents:
+        return f"the field {corpus.format.text!r} is blank in all of its {corpus.empty_documents} lines"
+    return f"no sentence in its {len(corpus.reader)} lines"
+
+
+_SIGNATURES = {
+    b"\x1f\x8b": "is compressed; unpack it first: gunzip",
+    b"PK\x03\x04": "is a zip archive; unpack it first: unzip",
+    b"BZh91AY&SY": "is compressed; unpack it first: bunzip2",
+    b"\xfd7zXZ": "is compressed; unpack it first: unxz",
+    b"\x28\xb5\x2f\xfd": "is compressed; unpack it first: unzstd",
+    b"PAR1\x15": "is a Parquet file; write its text as JSON lines and set data.format=jsonl",
+    b"\xff\xfe": "is UTF-16; convert it: iconv -f UTF-16 -t UTF-8",
+    b"\xfe\xff": "is UTF-16; convert it: iconv -f UTF-16 -t UTF-8",
+}
+
+
+def _refuse_unreadable(path: Path, argument: str) -> None:
+    if path.is_dir():
+        raise UserError(f"{argument}: '{path}' is a folder; give one file in it.")
+    if not path.exists():
+        raise UserError(f"{argument}: no such file: '{path}'{_closest_file(path)}.")
+    if not path.is_file():
+        raise UserError(f"{argument}: '{path}' is not a regular file; it is read more than once.")
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        raise UserError(f"{argument}: '{path}' cannot be read: {error.strerror}.") from None
+    if not head:
+        raise UserError(f"{argument}: '{path}' is empty.")
+    for signature, what in _SIGNATURES.items():
+        if head.startswith(signature):
+            raise UserError(f"{argument}: '{path}' {what}.")
+    if b"\0" in head and "\ufffd" in head[:-3].decode(errors="replace"):
+        raise UserError(f"{argument}: '{path}' is a binary file, not UTF-8 text.")
+
+
+def _closest_file(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f" (nor is there a folder '{path.parent}')"
+    return did_you_mean(path.name, [entry.name for entry in path.parent.iterdir() if entry.is_file()])

@@ -1,16 +1,23 @@
-"""From the lines of a corpus file to the sentences of its documents.
+"""From the lines of a corpus file to its documents: the file formats, and the index on disk.
 
 A format is one function from a line to its sentences, and one entry in FORMATS.
 """
 
+import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
-from bert.errors import UserError
-from bert.registry import did_you_mean
+import numpy as np
+
+from bert.errors import UserError, refuse_if
+from bert.registry import did_you_mean, lookup
+from pretrain.array_cache import GrowingArray
+from pretrain.sentence_splitter import split_sentences
 
 END_OF_DOCUMENT = "[EOD]"
 """A line of a text corpus that, like a blank one, ends a document."""
@@ -21,7 +28,7 @@ class CorpusFormat:
     """What a corpus file holds."""
 
     format: Literal["text", "jsonl"] = "text"
-    """text: one sentence per line, a blank line or [EOD] between documents; jsonl: one object = one document per line."""
+    """text: a sentence per line, a blank line or [EOD] between documents; jsonl: a document per line."""
 
     text: str = "text"
     """The field of a JSON line that holds its text, in which newlines separate paragraphs."""
@@ -42,7 +49,7 @@ def json_line(line: str, corpus_format: CorpusFormat) -> list[str] | None:
     """The sentences of the document in a line of JSON, [] where its text is blank; None for a blank line.
 
     Raises:
-        UserError: the line is not one JSON object with a string in the field; the message lacks the file and line.
+        UserError: the line is not a JSON object with a string in the field (the message lacks file and line).
     """
     if not line.strip():
         return None
@@ -82,64 +89,92 @@ class LineFormat(NamedTuple):
 FORMATS = {"text": LineFormat(text_line, False), "jsonl": LineFormat(json_line, True)}
 
 
-# Splitting into sentences.
-
-_MARKS = ".!?…。！？"
-_CLOSING = "\"'”’)\\]}»」』】〉》）］"
-_STOP = re.compile(f"(?<![{_MARKS}])[{_MARKS}]++[{_CLOSING}]*+")  # possessive: linear in a long run of dots
-_WIDE_MARKS = "。！？"  # they end a sentence without a space after them, as Chinese and Japanese have none
-_OPENING = "\"'“‘([{«「『"
-_LONGEST_ABBREVIATION = 24  # characters of the text before a full stop that are looked at
-
-_INITIALS = re.compile(r"(?:[A-Z]\.)*[A-Z]")  # J. Smith, U.S. Navy
-_ABBREVIATIONS = frozenset(
-    "e.g E.g i.e I.e cf Cf viz vs Dr Mr Mrs Ms Messrs Prof St Mt Gen Col Capt Lt Sgt Maj Rev Hon Gov Sen Rep Ph.D".split()
-)
-_BEFORE_A_NUMBER = frozenset(
-    "No no Nos nos p pp P Fig fig Figs figs Eq eq Eqs eqs Sec sec Ch ch Chap chap Vol vol Art art Ver ver v Tab tab "
-    "Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec".split()
-)
-_INSIDE_A_SENTENCE = frozenset("etc al a.m p.m A.M P.M Inc Ltd Co Corp Jr Sr Bros approx est ed eds resp ibid".split())
+_MOST_FAULTS = 10  # bad lines reported together
+_ROWS_AT_ONCE = 1 << 14
 
 
-def split_sentences(text: str) -> list[str]:
-    """Split English or Korean (or Chinese, Japanese) text into stripped sentences; nothing but white space is lost.
+def write_index(
+    folder: Path, lines: Iterable[tuple[int, str]], corpus_format: CorpusFormat, path: Path
+) -> dict[str, int]:
+    """Write the arrays of a Corpus for a file's numbered lines, in constant memory.
 
-    A sentence ends at a newline, or after . ! ? … and closing quotes or brackets where white space follows (after
-    。 ！ ？ also where none does), but not after abbreviations (e.g., Dr., No. 5), initials, an enumerator (2.) or
-    inside a spaced number (2017. 8. 25).
+    Args:
+        folder: gets document_lines.npy, (D, 2): a document's first line and the line after its last;
+            document_sentences.npy, (D + 1,), and document_hashes.npy, (D,), as in Corpus.
+        lines: all lines of the file with their numbers, from 0.
+        corpus_format: how they are read.
+        path: of the file, for errors.
+
+    Returns:
+        {"empty_documents": how many JSON lines have a blank text}.
+
+    Raises:
+        UserError: with the first faulty lines, as file:line.
     """
-    return [sentence for paragraph in text.split("\n") for sentence in _split_paragraph(paragraph.strip())]
+    sentences_of, document_per_line = lookup(FORMATS, corpus_format.format, "data.format")
+    faults, empty_documents = [], 0
+    with _IndexWriter(folder) as index:
+        for number, line in lines:
+            try:
+                sentences = sentences_of(line, corpus_format)
+            except UserError as error:
+                faults.append(f"{path}:{number + 1}: {error}")
+                if len(faults) == _MOST_FAULTS:
+                    break
+                continue
+            if sentences is None or document_per_line:
+                index.end_document()
+            if sentences:
+                index.add_line(number, sentences)
+            elif sentences is not None:
+                empty_documents += 1
+        index.end_document()
+    refuse_if(faults)
+    return {"empty_documents": empty_documents}
 
 
-def _split_paragraph(paragraph: str) -> list[str]:
-    sentences, begin = [], 0
-    for stop in _STOP.finditer(paragraph):
-        if _ends_sentence(paragraph, begin, stop):
-            sentences.append(paragraph[begin : stop.end()].strip())
-            begin = stop.end()
-    rest = paragraph[begin:].strip()
-    return [*sentences, rest] if rest else sentences
+class _IndexWriter:
+    def __init__(self, folder: Path) -> None:
+        self._lines = GrowingArray(folder / "document_lines.npy", np.int64, (2,))
+        self._sentences = GrowingArray(folder / "document_sentences.npy", np.int64)
+        self._hashes = GrowingArray(folder / "document_hashes.npy", np.uint64)
+        self._rows: list[tuple[int, int, int, int]] = []  # first line, line after the last, sentences, hash
+        self._num_sentences = 0  # up to here
+        self._hash = None  # of the document that is open
+        self._start = self._stop = 0
 
+    def __enter__(self) -> "_IndexWriter":
+        self._sentences.extend([0])
+        return self
 
-def _ends_sentence(paragraph: str, begin: int, stop: re.Match) -> bool:
-    """Whether the sentence that starts at begin ends with this stop."""
-    marks, end = stop[0], stop.end()
-    if marks[0] in _WIDE_MARKS:
-        return True
-    if not paragraph[end : end + 1].isspace():
-        return False
-    following = paragraph[end : end + 8].lstrip()[:1]
-    if marks != ".":
-        ends_weakly = marks[-1] not in ".!?" or "..." in marks  # "What?" he said; well... perhaps
-        return not (ends_weakly and following.islower())
-    before = paragraph[max(begin, stop.start() - _LONGEST_ABBREVIATION) : stop.start()].split()
-    word = before[-1].lstrip(_OPENING) if before else ""
-    if word in _ABBREVIATIONS or _INITIALS.fullmatch(word):
-        return False
-    if word in _INSIDE_A_SENTENCE:
-        return following.isupper()
-    if word in _BEFORE_A_NUMBER or word.isdigit():
-        opens_sentence = word.isdigit() and paragraph[begin : stop.start()].strip(_OPENING + " ") == word
-        return not (following.isdigit() or opens_sentence)
-    return True
+    def __exit__(self, *exception: object) -> None:
+        with ExitStack() as files:
+            for array in (self._lines, self._sentences, self._hashes):
+                files.enter_context(array)
+            self._write_rows()
+
+    def add_line(self, number: int, sentences: list[str]) -> None:
+        """The document goes on, or starts, with the sentences of this line, at least one."""
+        joined = "\n".join(sentences).encode()
+        if self._hash is None:
+            self._hash, self._start = hashlib.blake2b(joined), number
+        else:
+            self._hash.update(b"\n" + joined)
+        self._num_sentences += len(sentences)
+        self._stop = number + 1
+
+    def end_document(self) -> None:
+        """The document is complete, if one is open."""
+        if self._hash is None:
+            return
+        digest = int.from_bytes(self._hash.digest()[:8], "little")
+        self._rows.append((self._start, self._stop, self._num_sentences, digest))
+        self._hash = None
+        if len(self._rows) == _ROWS_AT_ONCE:
+            self._write_rows()
+
+    def _write_rows(self) -> None:
+        self._lines.extend([row[:2] for row in self._rows])
+        self._sentences.extend([row[2] for row in self._rows])
+        self._hashes.extend([row[3] for row in self._rows])
+        self._rows.clear()

@@ -16,9 +16,7 @@ class Attention:
     def __init__(self, batch: PackedBatch) -> None:
         self.rectangle = Rectangle(batch)
 
-    def __call__(
-        self, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0
-    ) -> tuple[Tensor, Tensor | None]:
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor | None]:
         """Mix the values of each token's own sequence.
 
         Args:

@@ -17,9 +17,7 @@ class Attention:
         self.rectangle = Rectangle(batch)
         self.mask = self.rectangle.inside[:, None, None, :]  # (N, 1, 1, S): which keys may be read
 
-    def __call__(
-        self, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0
-    ) -> tuple[Tensor, Tensor | None]:
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor | None]:
         """(T, A, D) three times -> the mixed values, (T, A, D), and None in place of the probabilities."""
         query, key, value = (self.rectangle.pad(x) for x in (query, key, value))  # each (N, A, S, D)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=self.mask, dropout_p=dropout)

@@ -32,6 +32,10 @@ class Objective(nn.Module, ABC):
     def export(self, folder: Path) -> None:
         """Write the model as a Hugging Face folder."""
 
+    @abstractmethod
+    def restore(self, folder: Path) -> None:
+        """Take up the weights that `export` wrote there; raises UserError where they do not fit."""
+
     def predict(self, batch: PackedBatch) -> list[Row]:
         """What scoring needs from each example; nothing where sums say it all."""
         return []

@@ -67,6 +67,10 @@ class MaskedLM(Objective):
         hub.save_weights(folder, self)
         self.tokenizer.save(folder, self.bert.config.max_position_embeddings)
 
+    def restore(self, folder: Path) -> None:
+        """Take up the weights that `export` wrote there."""
+        hub.load_weights(folder, self)
+
 
 def _sums(name: str, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     return {

@@ -1,0 +1,118 @@
+"""The command line's manners: verbs, help from the dataclasses' docstrings, closest names, exit codes."""
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import jsonargparse
+
+from bert.errors import UserError
+from bert.registry import did_you_mean
+from bert.training import stopping
+
+jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What a command does.
+
+    Attributes:
+        config: the dataclass that holds its options; its docstrings are the help.
+        call: does it, given an instance.
+    """
+
+    config: type
+    call: Callable[[Any], Any]
+
+
+class Parser(jsonargparse.ArgumentParser):
+    """A parser whose errors are one line with the closest name, and whose exit code is 2."""
+
+    def error(self, message: str, error: Exception | None = None) -> NoReturn:
+        """Say what was wrong and stop."""
+        sys.stderr.write(f"{self.prog}: {_readable(message, self._names())}\n")
+        raise SystemExit(2)
+
+    def _names(self) -> list[str]:
+        return [name for action in self._actions for name in action.option_strings or [action.dest]]
+
+
+def main(program: str, description: str, verbs: dict[str, Verb], default: str, arguments: list[str]) -> int:
+    """Run one verb.
+
+    Args:
+        program: its file's name.
+        description: for --help.
+        verbs: by name.
+        default: the verb when the first argument names none.
+        arguments: without the program's name.
+
+    Returns:
+        The exit code: 0 done, 2 the person's mistake, 75 stopped on request with a checkpoint saved.
+    """
+    if arguments[:1] in (["--help"], ["-h"]):
+        print(_overview(program, description, verbs, default))
+        return 0
+    name = arguments[0] if arguments and arguments[0] in verbs else default
+    rest = arguments[1:] if arguments and arguments[0] in verbs else arguments
+    if rest and not rest[0].startswith("-") and name == default and arguments[0] not in verbs:
+        return _fail(f"{program}: no verb {rest[0]!r}; one of {', '.join(verbs)}{did_you_mean(rest[0], verbs)}.")
+    try:
+        verbs[name].call(_parse(f"{program} {name}", verbs[name].config, rest))
+    except UserError as error:
+        return _fail(str(error))
+    except stopping.Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return stopping.EXIT_CODE
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    return 0
+
+
+def _parse(program: str, config: type, arguments: list[str]) -> Any:
+    parser = Parser(prog=program, description=config.__doc__, usage="%(prog)s [--config FILE] [--OPTION VALUE ...]")
+    parser.add_argument("--config", action="config", help="A YAML file with any of the options below.")
+    parser.add_class_arguments(config, as_group=False)
+    parsed = parser.parse_args(arguments)
+    values = {name: value for name, value in parser.instantiate_classes(parsed).items() if name != "config"}
+    return config(**values)
+
+
+def _overview(program: str, description: str, verbs: dict[str, Verb], default: str) -> str:
+    lines = [f"usage: python {program} VERB [options]", "", description, ""]
+    for name, verb in verbs.items():
+        note = " (the default)" if name == default else ""
+        lines.append(f"  {name:<12}{verb.config.__doc__.splitlines()[0]}{note}")
+    return "\n".join([*lines, "", f"python {program} VERB --help explains every option of a verb."])
+
+
+def _fail(message: str, code: int = 2) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+def _readable(message: str, names: list[str]) -> str:
+    """jsonargparse's message as one line: the argument, the value, what is allowed, the closest name."""
+    message = " ".join(message.split())
+    if unknown := re.search(r"[Uu]nrecognized arguments: (--[^\s=]+)", message):
+        return f"no option {unknown[1]}{did_you_mean(unknown[1], names)}."
+    if unknown := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
+        name = f"{unknown[1]}.{unknown[2]}"
+        return f"no option {name}{did_you_mean(name, [known.lstrip('-') for known in names])}."
+    if wrong := re.search(r'Parser key "([\w.]+)": (.*)', message):
+        return _wrong_value(wrong[1], wrong[2])
+    return message
+
+
+def _wrong_value(name: str, fault: str) -> str:
+    value = re.split(r"[Gg](?:ot|iven) value: ", fault)[-1]
+    if choices := re.search(r"Literal\[(.*?)\]", fault):
+        allowed = re.findall(r"'([^']*)'", choices[1])
+        return f"{name}: no {value!r}; one of {', '.join(allowed)}{did_you_mean(value, allowed)}."
+    kinds = [kind for kind in re.findall(r"<class '(\w+)'>", fault) if kind not in ("NoneType", "str")]
+    if kinds and "Expected a" in fault:
+        return f"{name}: {value!r} is no {kinds[0]}."
+    return f"{name}: {fault}"

@@ -1,0 +1,131 @@
+"""A run's whole state on disk: written under another name, summed, then renamed; checked before it is read.
+
+checkpoints/step-00000500/
+    config.json, model.safetensors, tokenizer.json, ...     a Hugging Face folder
+    optimizer.safetensors                                   AdamW's moments, by parameter
+    state.json                                              step, position, budget, best so far
+    manifest.json                                           SHA-256 of each file; written last
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from bert.errors import UserError
+from bert.training.objective import Objective
+
+_MANIFEST = "manifest.json"
+
+
+def save(output: Path, objective: Objective, optimizer: torch.optim.Optimizer, state: dict, keep: int) -> Path:
+    """Write the checkpoint of state["step"], and remove all but the newest `keep`."""
+    folder = output / "checkpoints" / f"step-{state['step']:08d}"
+    if not folder.is_dir():
+        with _Unfinished(folder) as unfinished:
+            objective.export(unfinished)
+            save_file(_moments(objective, optimizer), unfinished / "optimizer.safetensors")
+            (unfinished / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+            _write_manifest(unfinished)
+    for old in sorted(folder.parent.glob("step-*"))[:-keep]:
+        shutil.rmtree(old)
+    return folder
+
+
+def export(objective: Objective, folder: Path) -> None:
+    """Write the model alone, as a folder that is there whole or not at all."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with _Unfinished(folder) as unfinished:
+        objective.export(unfinished)
+
+
+def newest(output: Path) -> Path | None:
+    """The newest checkpoint whose files are what its manifest says, or None where there is none at all.
+
+    Raises:
+        UserError: there are checkpoints, and every one of them is damaged.
+    """
+    found = sorted((output / "checkpoints").glob("step-*"), reverse=True)
+    for folder in found:
+        damaged = _damage(folder)
+        if damaged is None:
+            return folder
+        print(f"{folder}: damaged ({damaged}); looking for an older checkpoint.", file=sys.stderr)
+    if found:
+        raise UserError(
+            f"output: every checkpoint in '{output / 'checkpoints'}' is damaged; remove them to start anew."
+        )
+    return None
+
+
+def restore(folder: Path, objective: Objective, optimizer: torch.optim.Optimizer) -> dict:
+    """Put weights and moments back, and return the state that was saved with them."""
+    objective.restore(folder)
+    moments = load_file(folder / "optimizer.safetensors")
+    for name, parameter in objective.named_parameters():
+        of_parameter = {key: moments[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+        optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in of_parameter.items()}
+    return json.loads((folder / "state.json").read_text(encoding="utf-8"))
+
+
+def _moments(objective: Objective, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    return {
+        f"{name}/{key}": value.detach().cpu().contiguous()
+        for name, parameter in objective.named_parameters()
+        for key, value in optimizer.state[parameter].items()
+    }
+
+
+class _Unfinished:
+    """A folder that gets its name once all in it is on disk, and is gone if that fails."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.unfinished = folder.with_name(f".{folder.name}.unfinished")
+
+    def __enter__(self) -> Path:
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+        self.unfinished.mkdir(parents=True)
+        return self.unfinished
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is not None:
+            shutil.rmtree(self.unfinished, ignore_errors=True)
+            return
+        for file in self.unfinished.iterdir():
+            _sync(file)
+        self.unfinished.rename(self.folder)
+        _sync(self.folder.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_manifest(folder: Path) -> None:
+    sums = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
+    (folder / _MANIFEST).write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
+
+
+def _damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        sums = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        wrong = [name for name, expected in sums.items() if _sha256(folder / name) != expected]
+    except (OSError, ValueError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return f"not what was written: {', '.join(wrong)}" if wrong else None
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

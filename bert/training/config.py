@@ -1,0 +1,120 @@
+"""What the loop is told, whatever the task."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bert.attention import BACKENDS
+from bert.training.schedule import SCHEDULES
+
+BUDGETS = ("steps", "epochs", "tokens", "minutes")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long, how fast and on what."""
+
+    steps: int | None = None
+    """The budget, as optimizer steps. One of steps, epochs, tokens and minutes."""
+
+    epochs: float | None = None
+    """The budget, as passes over the training documents."""
+
+    tokens: int | None = None
+    """The budget, as tokens read (there is no padding to count)."""
+
+    minutes: float | None = None
+    """The budget, as time for training and evaluation; turned into tokens once, after a short pilot."""
+
+    batch_size: int = 64
+    """Sequences in an optimizer step."""
+
+    micro_batch_size: int | None = None
+    """Sequences on the device at once; gradients are added up over a step's micro-batches. Lower it when memory runs
+    out; by default the whole batch."""
+
+    lr: float = 5e-4
+    """Peak learning rate."""
+
+    warmup: float = 0.1
+    """Share of the budget over which the learning rate rises to its peak."""
+
+    schedule: Literal[*SCHEDULES] = "linear"
+    """How the learning rate falls after the warm-up."""
+
+    weight_decay: float = 0.01
+    """Decoupled decay of matrices; biases and norms have none."""
+
+    adam_beta1: float = 0.9
+    """Decay of AdamW's first moment."""
+
+    adam_beta2: float = 0.999
+    """Decay of AdamW's second moment."""
+
+    adam_epsilon: float = 1e-8
+    """AdamW's epsilon."""
+
+    max_grad_norm: float = 1.0
+    """The gradient is scaled down to this norm; 0 leaves it as it is."""
+
+    seed: int = 0
+    """Decides initial weights, order, pairs, masks and dropout."""
+
+    log_every: int = 20
+    """Steps between two lines of training metrics."""
+
+    eval_every: int = 200
+    """Steps between two evaluations; there is always one at the end."""
+
+    eval_sequences: int = 2048
+    """Sequences of each validation set, at most."""
+
+    save_every: int = 500
+    """Steps between two checkpoints; there is always one at the end."""
+
+    keep_checkpoints: int = 2
+    """How many checkpoints stay; older ones are removed."""
+
+    workers: int | None = None
+    """Processes that prepare batches; by default 2 for a GPU and 0 on a CPU. Changes no batch."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes the GPU where there is one."""
+
+    threads: int | None = None
+    """CPU threads of one process; by default PyTorch's choice. Runs repeat bit for bit on equal numbers."""
+
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 on a GPU, where weights and moments stay fp32, and fp32 on a CPU."""
+
+    attention: Literal[*BACKENDS] = "sdpa"
+    """sdpa: PyTorch's fused attention. eager: plain matrix products, the reference."""
+
+    deterministic: bool = False
+    """On a GPU: only kernels that repeat bit for bit, slower. A CPU always repeats."""
+
+
+def check(config: TrainingConfig) -> list[str]:
+    """All that is wrong with the values, a line each."""
+    given = [name for name in BUDGETS if getattr(config, name) is not None]
+    faults = []
+    if len(given) != 1:
+        said = ", ".join(f"training.{name}={getattr(config, name)}" for name in given) or "none"
+        faults.append(f"training: give one budget, of steps, epochs, tokens and minutes; {said} given.")
+    positive = ("batch_size", "lr", "adam_epsilon", "log_every", "eval_every", "eval_sequences", "save_every")
+    positive += ("keep_checkpoints", "micro_batch_size", "threads", *BUDGETS)
+    faults += [
+        f"training.{name}: {getattr(config, name)}, but it must be above 0."
+        for name in positive
+        if getattr(config, name) is not None and not getattr(config, name) > 0
+    ]
+    faults += [
+        f"training.{name}: {getattr(config, name)}, but it must be at least 0 and below 1."
+        for name in ("warmup", "adam_beta1", "adam_beta2")
+        if not 0 <= getattr(config, name) < 1
+    ]
+    faults += [
+        f"training.{name}: {getattr(config, name)}, but it must be at least 0."
+        for name in ("weight_decay", "max_grad_norm", "seed", "workers")
+        if getattr(config, name) is not None and getattr(config, name) < 0
+    ]
+    return faults

@@ -1,0 +1,126 @@
+"""Arrays made once from a file and kept on disk beside each other, as memory maps for every process."""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+VERSION = 1
+"""Raised when what is kept changes, so that older arrays are made again."""
+
+Kept = tuple[dict[str, Any], dict[str, np.ndarray]]
+"""The facts, and the arrays as read-only memory maps by name."""
+
+
+def keep(
+    cache: Path,
+    kind: str,
+    identity: dict[str, Any],
+    fingerprint: Sequence[int],
+    make: Callable[[Path], dict[str, Any]],
+) -> Kept:
+    """What `make` makes, made once: the folder `cache` keeps it while the fingerprint stays the same.
+
+    Several processes may do this at once: each makes its own in a folder of its own, the first to be ready
+    puts it in place in one step, and all use that.
+
+    Args:
+        cache: the folder of kept arrays; made where it is missing.
+        kind: of array, the first part of the folder's name.
+        identity: what the arrays are of, and all settings they depend on, as JSON holds it.
+        fingerprint: of the file they are made from; with another one, they are made again.
+        make: writes .npy files into the folder it is given and returns facts to keep with them, fit for JSON.
+    """
+    prefix = f"{kind}-{_digest(identity)}-"
+    folder = cache / (prefix + _digest([VERSION, *fingerprint]))
+    if found := _load(folder):
+        return found
+    unfinished = cache / f".{folder.name}-{os.getpid()}-{secrets.token_hex(4)}"
+    unfinished.mkdir(parents=True)
+    try:
+        facts = make(unfinished)
+        manifest = {
+            "version": VERSION,
+            "fingerprint": list(fingerprint),
+            "identity": identity,
+            "facts": facts,
+        }
+        manifest["lengths"] = {path.stem: len(np.load(path, mmap_mode="r")) for path in unfinished.glob("*.npy")}
+        (unfinished / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False), "utf-8")
+        _put_in_place(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    for older in cache.glob(prefix + "*"):
+        if older != folder:
+            shutil.rmtree(older, ignore_errors=True)
+    found = _load(folder)
+    if found is None:
+        raise OSError(f"the arrays kept in {folder} cannot be read back")
+    return found
+
+
+def _digest(value: Any) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _load(folder: Path) -> Kept | None:
+    """What the folder keeps; None where it is not there or damaged."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in manifest["lengths"]}
+        whole = all(len(array) == manifest["lengths"][name] for name, array in arrays.items())
+        return (manifest["facts"], arrays) if whole else None
+    except (OSError, EOFError, ValueError, KeyError):
+        return None
+
+
+def _put_in_place(unfinished: Path, folder: Path) -> None:
+    """Rename, unless another process was first; a damaged folder gives way."""
+    if folder.exists() and _load(folder) is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # the place is taken
+        unfinished.rename(folder)
+
+
+class GrowingArray:
+    """An .npy file written row by row, so that it never lies in memory as a whole.
+
+    The header is written first for no rows and last for all: numpy pads it to the same length for any number.
+    """
+
+    def __init__(self, path: Path, dtype: type, row_shape: tuple[int, ...] = ()) -> None:
+        self._dtype = np.dtype(dtype)
+        self._row_shape = row_shape
+        self._rows = 0
+        self._file = path.open("wb")
+        self._write_header()
+
+    def extend(self, rows: Sequence | np.ndarray) -> None:
+        """Append rows, (R, *row_shape)."""
+        self._file.write(np.asarray(rows, self._dtype).tobytes())
+        self._rows += len(rows)
+
+    def __enter__(self) -> "GrowingArray":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with self._file:
+            self._file.seek(0)
+            self._write_header()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def _write_header(self) -> None:
+        header = {
+            "descr": np.lib.format.dtype_to_descr(self._dtype),
+            "fortran_order": False,
+            "shape": (self._rows, *self._row_shape),
+        }
+        np.lib.format.write_array_header_1_0(self._file, header)

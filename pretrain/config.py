@@ -1,0 +1,201 @@
+"""Everything a pretraining run is told."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bert.config import ModelOptions
+from bert.tokenizer import TokenizerConfig
+from bert.training.config import TrainingConfig
+from bert.training.tracking import TrackingConfig
+from pretrain.corpus import READERS
+from pretrain.documents import FORMATS
+from pretrain.examples import TRUNCATION
+from pretrain.inputs import INPUTS
+from pretrain.masking import MASKING
+from pretrain.objectives import OBJECTIVES
+from pretrain.sentence import NEGATIVES, SENTENCE
+
+TOKENIZE = ("store", "on_the_fly")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The corpus, and how it is read."""
+
+    train: str = "builtin"
+    """The corpus: a text file (one sentence per line, a blank or [EOD] line between documents) or a JSONL file.
+    `builtin` is the documentation inside the Python interpreter, about 2 MB of English."""
+
+    valid: str | None = None
+    """A corpus of its own to validate on. Without it, some documents of data.train are held out."""
+
+    valid_share: float = 0.05
+    """Share of the documents held out when there is no data.valid: those whose text hashes lowest, so that
+    copies of a document never fall on both sides."""
+
+    format: Literal[*FORMATS] = "text"
+    """What a file holds: text, or jsonl (one JSON object per line is one document)."""
+
+    text: str = "text"
+    """jsonl: the field with the text."""
+
+    split_sentences: bool | None = None
+    """Split lines into sentences. By default jsonl is split and text, one sentence per line already, is not."""
+
+    reader: Literal[*READERS] = "mmap"
+    """How lines are read: mmap (memory does not grow with the file) or linecache (the whole file in memory)."""
+
+    tokenize: Literal[*TOKENIZE] = "store"
+    """store: the corpus is tokenised once, to disk. on_the_fly: lines are tokenised when they are needed; the same
+    batches, slower."""
+
+    max_length: int = 128
+    """Tokens in a sequence at most, special ones included."""
+
+    copies: int = 0
+    """Draw pairs and order only this many times, then repeat them; 0 draws new ones in every epoch."""
+
+    cache: str = "runs/cache"
+    """The folder for what is built once and used again: line indexes, token stores."""
+
+
+@dataclass(frozen=True)
+class SentenceConfig:
+    """What the model learns from pairs of sentences."""
+
+    objective: Literal[*SENTENCE] = "nsp"
+    """nsp: does B follow A? none: no sentence loss."""
+
+    input: Literal[*INPUTS] = "segment_pair"
+    """segment_pair: two segments of several sentences. sentence_pair: two single sentences. doc_sentences: one segment
+    of whole sentences from one document (objective none only)."""
+
+    negatives: Literal[*NEGATIVES] = "other_document"
+    """nsp: where a random B is from: another document, or anywhere but where the true B starts."""
+
+    random_share: float = 0.5
+    """nsp: share of pairs whose B is random."""
+
+    remainder: Literal["reuse", "drop"] = "reuse"
+    """nsp: after a random B, the sentences that truly followed A begin the next example (as in the paper's code), or
+    are dropped."""
+
+    short_seq_prob: float = 0.1
+    """segment_pair and doc_sentences: share of examples cut to a random shorter length."""
+
+    truncation: Literal[*TRUNCATION] = "longest_first"
+    """What is cut from an example that is too long: the longer segment's tokens, from a random end (the paper), or the
+    second segment's last (the original Korean BERT)."""
+
+
+@dataclass(frozen=True)
+class MaskingConfig:
+    """Which tokens are predicted, and what stands in their place."""
+
+    strategy: Literal[*MASKING] = "whole_word"
+    """What is masked as one: a token, or all tokens of a word."""
+
+    rate: float = 0.15
+    """Share of the maskable tokens to predict. BERT 0.15; 0.30 to 0.40 often learns faster at equal compute."""
+
+    mask_share: float = 0.8
+    """Of the chosen: this share becomes [MASK], ..."""
+
+    random_share: float = 0.1
+    """... this share a random ordinary token, and the rest stays as it is."""
+
+    static: bool = False
+    """Repeat the masks with data.copies, instead of drawing new ones in every epoch."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Pretrain a BERT."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: ModelOptions = field(default_factory=ModelOptions)
+    sentence: SentenceConfig = field(default_factory=SentenceConfig)
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    objective: Literal[*OBJECTIVES] = "masked_lm"
+    """masked_lm: masked language modelling, with the sentence loss of sentence.objective."""
+
+    output: str = "runs/pretrain"
+    """The run's folder: the model in the Hugging Face format, checkpoints, metrics."""
+
+
+def check(config: PretrainConfig) -> list[str]:
+    """All that is wrong with the values, a line each; nothing is read from disk."""
+    data, sentence, masking = config.data, config.sentence, config.masking
+    faults = _not_shares(
+        {
+            "data.valid_share": data.valid_share,
+            "sentence.random_share": sentence.random_share,
+            "sentence.short_seq_prob": sentence.short_seq_prob,
+            "masking.mask_share": masking.mask_share,
+            "masking.random_share": masking.random_share,
+        }
+    )
+    if not 0 < masking.rate <= 1:
+        faults.append(f"masking.rate: {masking.rate}, but it must be above 0 and at most 1.")
+    if masking.mask_share + masking.random_share > 1 + 1e-9:
+        shares = f"{masking.mask_share} and masking.random_share: {masking.random_share}"
+        faults.append(f"masking.mask_share: {shares} add up to more than 1.")
+    if masking.static and not data.copies:
+        faults.append("masking.static: true, but it repeats masks with data.copies, which is 0.")
+    if data.copies < 0:
+        faults.append(f"data.copies: {data.copies}, but it must be at least 0.")
+    if not 8 <= data.max_length <= config.model.max_position_embeddings:
+        most = f"model.max_position_embeddings={config.model.max_position_embeddings}"
+        faults.append(f"data.max_length: {data.max_length}, but it must be at least 8 and at most {most}.")
+    if data.valid is None and not 0 < data.valid_share < 1:
+        faults.append(f"data.valid_share: {data.valid_share}, but it must be above 0 and below 1 without data.valid.")
+    return faults + _foreign_options(config)
+
+
+def _not_shares(values: dict[str, float]) -> list[str]:
+    return [
+        f"{n}: {value}, but it must be at least 0 and at most 1." for n, value in values.items() if not 0 <= value <= 1
+    ]
+
+
+def _foreign_options(config: PretrainConfig) -> list[str]:
+    """Options that were given but belong to a choice that was not made."""
+    sentence = config.sentence
+    owned = [
+        ("data.text", "data.format=jsonl", config.data.format == "jsonl", config.data.text, DataConfig.text),
+        *(
+            (
+                f"sentence.{name}",
+                "sentence.objective=nsp",
+                sentence.objective == "nsp",
+                getattr(sentence, name),
+                default,
+            )
+            for name, default in (
+                ("negatives", SentenceConfig.negatives),
+                ("random_share", SentenceConfig.random_share),
+                ("remainder", SentenceConfig.remainder),
+            )
+        ),
+        (
+            "sentence.short_seq_prob",
+            "sentence.input=segment_pair or doc_sentences",
+            sentence.input != "sentence_pair",
+            sentence.short_seq_prob,
+            SentenceConfig.short_seq_prob,
+        ),
+    ]
+    faults = [
+        f"{name}: {value!r} was given, but it belongs to {owner}."
+        for name, owner, chosen, value, default in owned
+        if not chosen and value != default
+    ]
+    if SENTENCE[sentence.objective].labels and INPUTS[sentence.input].segments == 1:
+        faults.append(
+            f"sentence.input: {sentence.input!r} has one segment, but sentence.objective={sentence.objective} labels pairs."
+        )
+    return faults

@@ -1,0 +1,277 @@
+"""From blocks of documents to micro-batches: the stream that a run trains on, and the frozen sets it is judged by.
+
+The state of the data is a Position (epoch, block, micro-batch). A block is built from that and the configuration
+alone, so any worker may build it and a resume rebuilds one block at most.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from bert.packed import PackedBatch
+from bert.tokenizer import Tokenizer
+from bert.training.position import Position
+from pretrain import examples as examples_
+from pretrain import ragged
+from pretrain.config import DataConfig, MaskingConfig, SentenceConfig
+from pretrain.examples import Cutting, Sequences, Text
+from pretrain.inputs import INPUTS
+from pretrain.masking import MASKING
+from pretrain.masking.replace import corrupt
+from pretrain.randomness import MASKS, ORDER, PAIRS, Permutation, generator
+from pretrain.sentence import SENTENCE
+from pretrain.sentence.objective import Training
+from pretrain.token_source import TokenSource
+
+BLOCK_BYTES = 4 << 20
+"""Text in a block: some ten thousand sequences, enough to shuffle well, built in about a second."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How text becomes batches: all that decides which ids a run sees, besides the text."""
+
+    data: DataConfig
+    sentence: SentenceConfig
+    masking: MaskingConfig
+    micro_batch_size: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """The micro-batches of one block.
+
+    Attributes:
+        sequences: all of them, end to end, with the tokens as the model sees them.
+        cuts: where each micro-batch starts, and the number of sequences last, (micro-batches + 1,).
+        masked: positions to predict, ascending, (M,).
+        masked_labels: the tokens that stood there, (M,).
+        max_seqlen: of any sequence, by configuration.
+        labelled: whether pairs have labels.
+        tally: what became of the text.
+    """
+
+    sequences: Sequences
+    cuts: np.ndarray
+    masked: np.ndarray
+    masked_labels: np.ndarray
+    max_seqlen: int
+    labelled: bool
+    tally: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.cuts) - 1
+
+    def micro_batch(self, number: int) -> PackedBatch:
+        """One micro-batch, its sequences renumbered from 0."""
+        first, last = self.cuts[number], self.cuts[number + 1]
+        starts = self.sequences.cu_seqlens[first : last + 1]
+        begin, end = starts[0], starts[-1]
+        m0, m1 = np.searchsorted(self.masked, (begin, end))
+        targets = {
+            "masked_index": torch.from_numpy(self.masked[m0:m1] - begin),
+            "masked_labels": torch.from_numpy(self.masked_labels[m0:m1]),
+        }
+        if self.labelled:
+            targets["sentence_labels"] = torch.from_numpy(self.sequences.labels[first:last])
+        return PackedBatch(
+            token_ids=torch.from_numpy(self.sequences.ids[begin:end]),
+            segment_ids=torch.from_numpy(self.sequences.segments[begin:end]),
+            position_ids=torch.from_numpy(self.sequences.positions[begin:end]),
+            cu_seqlens=torch.from_numpy((starts - begin).astype(np.int32)),
+            max_seqlen=self.max_seqlen,
+            targets=targets,
+        )
+
+
+class Sampler:
+    """Builds any block of any epoch.
+
+    Args:
+        source: the tokens.
+        documents: numbers of the documents to draw from, (D,).
+        held_out: True for documents that are not, (documents of the source,).
+        tokenizer: for the special and the ordinary ids.
+        recipe: how.
+    """
+
+    def __init__(
+        self,
+        source: TokenSource,
+        documents: np.ndarray,
+        held_out: np.ndarray,
+        tokenizer: Tokenizer,
+        recipe: Recipe,
+    ) -> None:
+        self.source, self.documents, self.recipe = source, documents, recipe
+        self.input, self.sentence = INPUTS[recipe.sentence.input], SENTENCE[recipe.sentence.objective]
+        self.choose = MASKING[recipe.masking.strategy]
+        self.budget = recipe.data.max_length - self.input.special_tokens
+        self.training = Training(source, held_out, recipe.sentence.negatives, self.budget)
+        self.cls_id, self.sep_id, self.mask_id = tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id
+        self.ordinary_ids = tokenizer.ordinary_ids
+        self.special = np.zeros(tokenizer.vocab_size, bool)
+        self.special[tokenizer.special_ids] = True
+        self.block_documents = max(1, round(BLOCK_BYTES / source.mean_document_bytes))
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks in an epoch."""
+        return -(-len(self.documents) // self.block_documents)
+
+    def block(self, epoch: int, number: int) -> Block:
+        """Build one block: order, pairs and masks, each from its own generator."""
+        recipe = self.recipe
+        repeated = epoch % recipe.data.copies if recipe.data.copies else epoch
+        sequences, tally = self._sequences(repeated, number)
+        size = len(sequences.labels)
+        count = -(-size // recipe.micro_batch_size)
+        # Sizes differ by one at most, so the last micro-batch of a block is no small remainder.
+        cuts = np.arange(count + 1) * size // max(1, count)
+        block = Block(
+            sequences=sequences,
+            cuts=cuts,
+            masked=np.zeros(0, np.int64),
+            masked_labels=np.zeros(0, np.int64),
+            max_seqlen=recipe.data.max_length,
+            labelled=self.sentence.labels > 0,
+            tally=tally,
+        )
+        return self._mask(block, repeated if recipe.masking.static else epoch, number)
+
+    def _sequences(self, epoch: int, number: int) -> tuple[Sequences, dict[str, int]]:
+        seed, options = self.recipe.seed, self.recipe.sentence
+        places = np.arange(number * self.block_documents, min((number + 1) * self.block_documents, len(self.documents)))
+        documents = np.asarray(self.documents[Permutation(len(self.documents), seed, epoch)(places)])
+        rng = generator(seed, PAIRS, epoch, number)
+        cutting = Cutting(
+            input=self.input,
+            budget=self.budget,
+            short_seq_prob=options.short_seq_prob,
+            label_share=options.random_share if self.sentence.labels else 0.0,
+            label_one_replaces_b=self.sentence.replaces_b,
+            reuse_remainder=options.remainder == "reuse",
+        )
+        text, counts, numbers, per_document = self._read(documents)
+        examples, tally = examples_.cut(counts, numbers, per_document, documents, cutting, rng)
+        examples, text, of_sentence = self.sentence.arrange(examples, text, self.training, rng)
+        examples, of_truncation = examples_.truncate(examples, self.budget, options.truncation, rng)
+        examples = examples.take(generator(seed, ORDER, epoch, number).permutation(len(examples)))
+        sequences = examples_.lay_out(examples, text, self.input.segments, self.cls_id, self.sep_id, self.special)
+        sizes = {"documents": len(documents), "sequences": len(examples), "tokens": len(sequences.ids)}
+        return sequences, sizes | tally | of_sentence | of_truncation
+
+    def _read(self, documents: np.ndarray) -> tuple[Text, np.ndarray, np.ndarray, np.ndarray]:
+        """The documents' text; tokens, and number in the corpus, of each sentence that has any; sentences of each."""
+        first, last = self.source.sentence_offsets[documents], self.source.sentence_offsets[documents + 1]
+        counts, numbers = self.source.counts(first, last), ragged.ranges(first, last - first)
+        document = np.repeat(np.arange(len(documents)), last - first)
+        kept = counts > 0
+        text = Text(*self.source.read(first, last))
+        return text, counts[kept], numbers[kept], np.bincount(document[kept], minlength=len(documents))
+
+    def _mask(self, block: Block, epoch: int, number: int) -> Block:
+        """Choose and replace, micro-batch by micro-batch."""
+        masking, sequences = self.recipe.masking, block.sequences
+        seen, masked = sequences.ids.copy(), []
+        for micro_batch in range(len(block)):
+            starts = sequences.cu_seqlens[block.cuts[micro_batch] : block.cuts[micro_batch + 1] + 1]
+            tokens = slice(starts[0], starts[-1])
+            rng = generator(self.recipe.seed, MASKS, epoch, number, micro_batch)
+            chosen, units = self.choose(
+                sequences.maskable[tokens],
+                sequences.word_starts[tokens],
+                starts - starts[0],
+                masking.rate,
+                rng,
+            )
+            seen[tokens] = corrupt(
+                sequences.ids[tokens],
+                chosen,
+                units,
+                masking.mask_share,
+                masking.random_share,
+                self.mask_id,
+                self.ordinary_ids,
+                rng,
+            )
+            masked.append(chosen + starts[0])
+        masked = np.concatenate(masked) if masked else block.masked
+        return replace(
+            block, sequences=replace(sequences, ids=seen), masked=masked, masked_labels=sequences.ids[masked]
+        )
+
+
+class _Blocks(Dataset):
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
+
+    def __getitem__(self, place: tuple[int, int]) -> Block:
+        return self.sampler.block(*place)
+
+
+class Stream:
+    """Micro-batches without end, from any position.
+
+    Args:
+        sampler: builds the blocks.
+        workers: processes that build blocks ahead; 0 builds them here. The batches are the same.
+    """
+
+    def __init__(self, sampler: Sampler, workers: int) -> None:
+        self.sampler = sampler
+        self.workers = workers
+
+    def epochs(self, position: Position) -> float:
+        """How many epochs lie before a position."""
+        within = position.micro_batch / position.micro_batches if position.micro_batches else 0.0
+        return position.epoch + (position.block + within) / self.sampler.num_blocks
+
+    def __call__(self, position: Position) -> Iterator[tuple[PackedBatch, Position]]:
+        """Micro-batches from a position on, each with the position after it."""
+        start = position.micro_batch
+        loader = DataLoader(
+            _Blocks(self.sampler),
+            batch_size=None,
+            sampler=self._places(position.epoch, position.block),
+            num_workers=self.workers,
+            collate_fn=_as_it_is,
+        )
+        for (epoch, number), block in zip(self._places(position.epoch, position.block), loader, strict=False):
+            for micro_batch in range(start, len(block)):
+                yield block.micro_batch(micro_batch), self._after(epoch, number, micro_batch, len(block))
+            start = 0
+
+    def _after(self, epoch: int, number: int, micro_batch: int, micro_batches: int) -> Position:
+        if micro_batch + 1 < micro_batches:
+            return Position(epoch, number, micro_batch + 1, micro_batches)
+        if number + 1 < self.sampler.num_blocks:
+            return Position(epoch, number + 1)
+        return Position(epoch + 1)
+
+    def _places(self, epoch: int, number: int) -> Iterator[tuple[int, int]]:
+        while True:
+            for block in range(number, self.sampler.num_blocks):
+                yield epoch, block
+            epoch, number = epoch + 1, 0
+
+
+def _as_it_is(block: Block) -> Block:
+    return block
+
+
+def frozen_batches(sampler: Sampler, sequences: int) -> list[PackedBatch]:
+    """The first micro-batches of a sampler's first epoch, until there are so many sequences or no more text."""
+    batches, total = [], 0
+    for number in range(sampler.num_blocks):
+        block = sampler.block(0, number)
+        for micro_batch in range(len(block)):
+            batches.append(block.micro_batch(micro_batch))
+            total += batches[-1].num_sequences
+            if total >= sequences:
+                return batches
+    return batches

@@ -1,0 +1,22 @@
+"""What an input format says of itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Format:
+    """How sentences become examples.
+
+    Attributes:
+        segments: 1 or 2.
+        cut: see the package's docstring.
+    """
+
+    segments: int
+    cut: Callable[[list[int], int, int, float], tuple[int, int] | None]
+
+    @property
+    def special_tokens(self) -> int:
+        """[CLS], and a [SEP] after each segment."""
+        return 1 + self.segments

@@ -1,0 +1,5 @@
+"""Which tokens are predicted. A strategy is one file with `choose` and one line here."""
+
+from pretrain.masking import token, whole_word
+
+MASKING = {"token": token.choose, "whole_word": whole_word.choose}

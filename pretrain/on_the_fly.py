@@ -1,0 +1,58 @@
+"""The corpus' own lines, tokenised when they are asked for: nothing on disk, the same batches, slower."""
+
+from collections import OrderedDict
+
+import numpy as np
+
+from bert.tokenizer import EncodedLines, Tokenizer
+from pretrain import ragged
+from pretrain.corpus import Corpus
+from pretrain.token_source import TokenSource
+
+
+class OnTheFly(TokenSource):
+    """Reads lines through the corpus' reader and tokenises them; remembers the latest documents."""
+
+    REMEMBERED = 20_000
+
+    def __init__(self, corpus: Corpus, tokenizer: Tokenizer) -> None:
+        self.corpus = corpus
+        self.tokenizer = tokenizer
+        self.sentence_offsets = corpus.document_sentences
+        self.document_hashes = corpus.document_hashes
+        self.mean_document_bytes = corpus.num_bytes / corpus.num_documents
+        self._latest: OrderedDict[int, EncodedLines] = OrderedDict()
+
+    def counts(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """Tokens of each sentence of the ranges, end to end."""
+        return np.concatenate([encoded.lengths[a:b] for encoded, a, b in self._ranges(first, last)])
+
+    def read(self, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and word starts of the ranges' tokens, end to end."""
+        ids, word_starts = [], []
+        for encoded, a, b in self._ranges(first, last):
+            tokens = ragged.offsets(encoded.lengths)
+            ids.append(encoded.ids[tokens[a] : tokens[b]])
+            word_starts.append(encoded.word_starts[tokens[a] : tokens[b]])
+        return np.concatenate(ids), np.concatenate(word_starts)
+
+    def _ranges(self, first: np.ndarray, last: np.ndarray):
+        documents = self.document_of(first)
+        self._encode(documents)
+        begins = self.sentence_offsets[documents]
+        for document, a, b in zip(documents.tolist(), first - begins, last - begins, strict=True):
+            yield self._latest[document], a, b
+
+    def _encode(self, documents: np.ndarray) -> None:
+        wanted = [d for d in np.unique(documents).tolist() if d not in self._latest]
+        texts = [self.corpus.sentences(document) for document in wanted]
+        encoded = self.tokenizer.encode_lines([line for text in texts for line in text])
+        lines = ragged.offsets(np.array([len(text) for text in texts], np.int64))
+        tokens = ragged.offsets(encoded.lengths)
+        for document, a, b in zip(wanted, lines[:-1], lines[1:], strict=True):
+            of_document = slice(tokens[a], tokens[b])
+            self._latest[document] = EncodedLines(
+                encoded.ids[of_document], encoded.word_starts[of_document], encoded.lengths[a:b]
+            )
+        while len(self._latest) > self.REMEMBERED + len(wanted):
+            self._latest.popitem(last=False)

@@ -1,0 +1,16 @@
+"""No sentence objective: B, where there is one, truly follows A (Liu et al. 2019, section 4.2)."""
+
+import numpy as np
+
+from pretrain.examples import Examples, Text
+from pretrain.sentence.objective import SentenceObjective, Training
+
+
+def arrange(
+    examples: Examples, text: Text, training: Training, rng: np.random.Generator
+) -> tuple[Examples, Text, dict[str, int]]:
+    """The examples as they are."""
+    return examples, text, {}
+
+
+OBJECTIVE = SentenceObjective(labels=0, replaces_b=False, arrange=arrange)

@@ -1,0 +1,179 @@
+"""Next-sentence prediction: half of the time B is a random text (Devlin et al. 2019, section 3.1).
+
+A random B has exactly as many tokens as the true one, in whole sentences, wherever the corpus offers such a run, and
+never begins a document, as the true one never does. So neither the length nor the shape of an example gives its label
+away; in the paper's code random pairs are shorter or longer than true ones.
+
+Letters: E examples, D places drawn, R sentences looked at after each.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bert.errors import UserError
+from pretrain import ragged
+from pretrain.examples import Examples, Text
+from pretrain.sentence.objective import SentenceObjective, Training
+
+NEGATIVES = ("other_document", "anywhere")
+
+_ROUNDS = 16
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs of whole sentences that may stand as B, ascending by length, (R,) each.
+
+    Attributes:
+        length: in tokens; all that are as long as the budget or longer count as the budget.
+        first, last: sentences, numbered through the corpus; last is exclusive.
+        document: numbered through the corpus.
+    """
+
+    length: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+    document: np.ndarray
+
+
+def arrange(
+    examples: Examples, text: Text, training: Training, rng: np.random.Generator
+) -> tuple[Examples, Text, dict[str, int]]:
+    """Put a random run of the training split in B's place wherever the label is 1.
+
+    Args:
+        examples: with labels drawn, B being what truly follows.
+        text: what they point into.
+        training: where random runs are from: `other_document`, or `anywhere` but where the true B starts.
+        rng: the generator of this block's pairs.
+
+    Returns:
+        The examples, the text with the random runs after it, and how many runs are not of the true B's length.
+
+    Raises:
+        UserError: the training split has no run that could stand there.
+    """
+    random = np.flatnonzero(examples.labels == 1)
+    if len(random) == 0:
+        return examples, text, {"pairs_random": 0, "random_b_of_other_length": 0}
+    runs = _draw_runs(training, max(256, 2 * len(random)), rng)
+    chosen = _match(examples.take(random), text, runs, training, rng)
+    first, last = runs.first[chosen], runs.last[chosen]
+    ids, word_starts = training.source.read(first, last)
+    lengths = _tokens(training, first, last)
+    start, length = examples.b_start.copy(), examples.b_length.copy()
+    start[random] = len(text.ids) + ragged.offsets(lengths)[:-1]
+    length[random] = lengths
+    wanted = np.minimum(examples.b_length[random], training.budget)
+    tally = {
+        "pairs_random": len(random),
+        "random_b_of_other_length": int((runs.length[chosen] != wanted).sum()),
+    }
+    return replace(examples, b_start=start, b_length=length), text.append(ids, word_starts), tally
+
+
+def _draw_runs(training: Training, wanted: int, rng: np.random.Generator) -> Runs:
+    """From each of D places, every run of 1, 2, ... sentences that stays in its document."""
+    source = training.source
+    first = _draw_places(training, wanted, rng)  # (D,)
+    document = source.document_of(first)
+    most = max(4, training.budget // 4)
+    last = np.minimum(first + most, source.sentence_offsets[document + 1])
+    sizes = last - first
+    length = source.counts(first, last)  # tokens of each sentence, end to end
+    so_far = np.cumsum(length)
+    before = ragged.offsets(sizes)[:-1]
+    so_far = so_far - np.repeat(so_far[before] - length[before], sizes)  # tokens of the run that ends here
+    ends = ragged.ranges(first, sizes) + 1
+    # Of the runs that reach the budget, the first stands for all: the rest would be cut away.
+    useful = (length > 0) & (so_far - length < training.budget)
+    capped = np.minimum(so_far, training.budget)[useful]
+    order = np.argsort(capped, kind="stable")
+    return Runs(
+        length=capped[order],
+        first=np.repeat(first, sizes)[useful][order],
+        last=ends[useful][order],
+        document=np.repeat(document, sizes)[useful][order],
+    )
+
+
+def _draw_places(training: Training, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    """Sentences drawn evenly from the training split, none of them the first of its document, (wanted,)."""
+    offsets, found, total = training.source.sentence_offsets, [], 0
+    for _ in range(1000):
+        sentences = rng.integers(0, offsets[-1], 2 * wanted)
+        document = training.source.document_of(sentences)
+        kept = sentences[~training.held_out[document] & (sentences != offsets[document])]
+        found.append(kept)
+        total += len(kept)
+        if total >= wanted:
+            return np.concatenate(found)[:wanted]
+    raise UserError(
+        "sentence.objective: nsp needs documents of at least two sentences, and hardly any in data.train has them; "
+        "is there a blank line after every sentence?"
+    )
+
+
+def _match(examples: Examples, text: Text, runs: Runs, training: Training, rng: np.random.Generator) -> np.ndarray:
+    """For each example a run of its true B's length that may stand there, (E,) places in runs."""
+    wanted = np.minimum(examples.b_length, training.budget)
+    chosen = np.full(len(examples), -1)
+    for _ in range(_ROUNDS):
+        open_ = np.flatnonzero(chosen < 0)
+        if len(open_) == 0:
+            return chosen
+        tried = _of_length(runs.length, wanted[open_], rng)
+        fits = _may_stand(examples.take(open_), text, runs, tried, training)
+        chosen[open_[fits]] = tried[fits]
+    for example in np.flatnonzero(chosen < 0):  # its length is rare: the nearest that may stand there
+        nearest = np.argsort(np.abs(runs.length - wanted[example]), kind="stable")
+        one = np.full(len(nearest), example)
+        fits = _may_stand(examples.take(one), text, runs, nearest, training)
+        if not fits.any():
+            raise UserError(
+                "sentence.objective: nsp found no random B in the training split that is not the true one; "
+                "data.train needs more documents."
+            )
+        chosen[example] = nearest[fits.argmax()]
+    return chosen
+
+
+def _of_length(lengths: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A random place among the runs of each wanted length; the nearest one where there is none."""
+    low, high = np.searchsorted(lengths, wanted, "left"), np.searchsorted(lengths, wanted, "right")
+    below, above = np.maximum(low - 1, 0), np.minimum(low, len(lengths) - 1)
+    nearest = np.where(wanted - lengths[below] <= lengths[above] - wanted, below, above)
+    return np.where(high > low, low + (rng.random(len(wanted)) * (high - low)).astype(np.int64), nearest)
+
+
+def _may_stand(examples: Examples, text: Text, runs: Runs, tried: np.ndarray, training: Training) -> np.ndarray:
+    """Whether each run is neither what truly follows, nor from a document that `negatives` forbids, (E,)."""
+    allowed = runs.first[tried] != examples.b_sentence
+    if training.negatives == "other_document":
+        hashes = training.source.document_hashes  # a copy of the document is the same document
+        allowed &= hashes[runs.document[tried]] != hashes[examples.document]
+    return allowed & ~_same_text(examples, text, runs, tried, training)
+
+
+def _same_text(examples: Examples, text: Text, runs: Runs, tried: np.ndarray, training: Training) -> np.ndarray:
+    """Whether each run says word for word what the true B says, (E,)."""
+    first, last = runs.first[tried], runs.last[tried]
+    lengths = _tokens(training, first, last)
+    same = lengths == examples.b_length
+    if not same.any():
+        return same
+    ids, _ = training.source.read(first[same], last[same])
+    true = text.ids[ragged.ranges(examples.b_start[same], lengths[same])]
+    differing = np.add.reduceat(ids != true, ragged.offsets(lengths[same])[:-1], dtype=np.int64)
+    same[same] = differing == 0
+    return same
+
+
+def _tokens(training: Training, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Tokens of each run of sentences, (R,)."""
+    counts = training.source.counts(first, last)
+    return np.add.reduceat(counts, ragged.offsets(last - first)[:-1])
+
+
+OBJECTIVE = SentenceObjective(labels=2, replaces_b=True, arrange=arrange)

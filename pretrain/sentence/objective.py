@@ -1,0 +1,41 @@
+"""What a sentence objective says of itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pretrain.examples import Examples, Text
+from pretrain.token_source import TokenSource
+
+
+@dataclass(frozen=True)
+class Training:
+    """What negatives may be drawn from.
+
+    Attributes:
+        source: the corpus.
+        held_out: True for documents that are not trained on, (documents,).
+        negatives: a name from the objective's own choices.
+        budget: tokens an example may have, special ones apart.
+    """
+
+    source: TokenSource
+    held_out: np.ndarray
+    negatives: str
+    budget: int
+
+
+@dataclass(frozen=True)
+class SentenceObjective:
+    """How pairs are labelled.
+
+    Attributes:
+        labels: number of classes; 0 where there is nothing to learn from the pair.
+        replaces_b: whether label 1 means that another text stands where B was.
+        arrange: (examples, text, training, rng) -> (examples, text, tally): makes the labels true.
+    """
+
+    labels: int
+    replaces_b: bool
+    arrange: Callable[[Examples, Text, Training, np.random.Generator], tuple[Examples, Text, dict[str, int]]]

@@ -1,0 +1,53 @@
+"""Which documents are trained on and which are held out: decided by the text itself."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Split:
+    """Document numbers, mapped from disk.
+
+    Attributes:
+        train: (documents trained on,), ascending.
+        valid: (documents held out,), ascending.
+        held_out: True for a document in `valid`, (documents,).
+    """
+
+    train: np.ndarray
+    valid: np.ndarray
+    held_out: np.ndarray
+
+
+def open_split(hashes: np.ndarray, share: float, cache: Path, name: str) -> Split:
+    """Hold out the documents with the lowest hashes: `share` of them, at least one (none where share is 0).
+
+    Copies of a document have one hash, so they fall on one side, and more text never moves a document across but at
+    the threshold. Neither the seed nor the order of the corpus plays a part: every run validates on the same text.
+
+    Args:
+        hashes: of each document's text, (documents,), uint64.
+        share: of the documents to hold out, in [0, 1).
+        cache: where the three arrays are written.
+        name: of this corpus, for the files' names.
+    """
+    prefix = cache / f"split-{name[:16]}-{share:g}"
+    files = [prefix.with_name(f"{prefix.name}-{part}.npy") for part in ("train", "valid", "held_out")]
+    if not all(file.is_file() for file in files):
+        held_out = _held_out(np.asarray(hashes), share)
+        cache.mkdir(parents=True, exist_ok=True)
+        for file, array in zip(files, (np.flatnonzero(~held_out), np.flatnonzero(held_out), held_out), strict=True):
+            unfinished = file.with_suffix(f".{np.random.SeedSequence().entropy:x}"[:12])
+            with unfinished.open("wb") as handle:
+                np.save(handle, array)
+            unfinished.replace(file)
+    return Split(*(np.load(file, mmap_mode="r") for file in files))
+
+
+def _held_out(hashes: np.ndarray, share: float) -> np.ndarray:
+    if share == 0:
+        return np.zeros(len(hashes), bool)
+    wanted = max(1, round(share * len(hashes)))
+    return hashes <= np.partition(hashes, wanted - 1)[wanted - 1]

@@ -1,0 +1,192 @@
+"""The tokenised corpus on disk: built once for a corpus and a tokenizer, in parallel, then only mapped.
+
+A store is a folder:
+
+    ids.bin              every token, uint16 or uint32
+    word_starts.bin      1 where a token begins a word, uint8
+    token_offsets.npy    tokens before each sentence, and all of them last, int64
+    token_counts.npy     how often each id occurs, int64
+    manifest.json        fingerprint, sizes, shares; written last
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from bert.tokenizer import Tokenizer
+from bert.tokenizer import load as load_tokenizer
+from pretrain import ragged
+from pretrain.corpus import Corpus
+from pretrain.token_source import TokenSource
+
+_VERSION = 1
+_SHARD_SENTENCES = 50_000
+
+
+class TokenStore(TokenSource):
+    """A finished store, mapped: it takes memory only for what is read."""
+
+    def __init__(self, corpus: Corpus, folder: Path) -> None:
+        self.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        self.sentence_offsets = corpus.document_sentences
+        self.document_hashes = corpus.document_hashes
+        self.mean_document_bytes = corpus.num_bytes / corpus.num_documents
+        self.token_offsets = np.load(folder / "token_offsets.npy", mmap_mode="r")
+        self.token_counts = np.load(folder / "token_counts.npy")
+        self._ids = np.memmap(folder / "ids.bin", self.manifest["dtype"], "r")
+        self._word_starts = np.memmap(folder / "word_starts.bin", np.uint8, "r")
+
+    def counts(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """Tokens of each sentence of the ranges, end to end."""
+        sentences = ragged.ranges(first, last - first)
+        return self.token_offsets[sentences + 1] - self.token_offsets[sentences]
+
+    def read(self, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and word starts of the ranges' tokens, end to end."""
+        begins = self.token_offsets[first]
+        tokens = ragged.ranges(begins, self.token_offsets[last] - begins)
+        return self._ids[tokens].astype(np.int64), self._word_starts[tokens].astype(bool)
+
+
+def open_store(corpus: Corpus, tokenizer: Tokenizer, cache: Path, processes: int) -> TokenStore:
+    """The store of this corpus and tokenizer, built if the cache has none.
+
+    Args:
+        corpus: what is tokenised.
+        tokenizer: by what.
+        cache: the folder that holds stores; each has its own folder in it, named by fingerprint.
+        processes: how many build at once; the result is the same for any number.
+    """
+    fingerprint = hashlib.sha256(f"{_VERSION} {corpus.fingerprint} {tokenizer.fingerprint}".encode()).hexdigest()
+    folder = cache / f"tokens-{fingerprint[:16]}"
+    if not (folder / "manifest.json").is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-unfinished-", dir=cache))
+        try:
+            _build(corpus, tokenizer, unfinished, processes, fingerprint)
+            _settle(unfinished, folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return TokenStore(corpus, folder)
+
+
+def _settle(unfinished: Path, folder: Path) -> None:
+    """Give a finished store its name; where another process was faster, its store is the same and stays."""
+    try:
+        os.rename(unfinished, folder)
+    except OSError:
+        if not (folder / "manifest.json").is_file():
+            raise
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A run of documents, and where its tokens are to be written."""
+
+    first: int
+    last: int
+    folder: Path
+    dtype: str
+
+    def file(self, name: str) -> Path:
+        return self.folder / f"shard-{self.first}-{name}"
+
+
+def _build(corpus: Corpus, tokenizer: Tokenizer, folder: Path, processes: int, fingerprint: str) -> None:
+    dtype = "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
+    (folder / "tokenizer.json").write_text(tokenizer.backend.to_str(), encoding="utf-8")
+    shards = [_Shard(first, last, folder, dtype) for first, last in _shards(corpus)]
+    lengths = np.lib.format.open_memmap(folder / "token_offsets.npy", "w+", np.int64, (corpus.num_sentences + 1,))
+    counts = np.zeros(tokenizer.vocab_size, np.int64)
+    progress = tqdm(total=corpus.num_sentences, unit=" sentences", desc="tokenising", unit_scale=True, disable=None)
+    with (
+        (folder / "ids.bin").open("wb") as ids,
+        (folder / "word_starts.bin").open("wb") as word_starts,
+        progress,
+    ):
+        done = 0
+        for shard in _encode_all(corpus, shards, processes):
+            of_shard = np.load(shard.file("lengths.npy"))
+            lengths[done + 1 : done + 1 + len(of_shard)] = of_shard
+            done += len(of_shard)
+            counts += np.bincount(np.fromfile(shard.file("ids"), dtype), minlength=len(counts))
+            _move(shard.file("ids"), ids)
+            _move(shard.file("word_starts"), word_starts)
+            shard.file("lengths.npy").unlink()
+            progress.update(len(of_shard))
+    np.cumsum(lengths, out=lengths)
+    lengths.flush()
+    np.save(folder / "token_counts.npy", counts)
+    manifest = {
+        "version": _VERSION,
+        "fingerprint": fingerprint,
+        "corpus": corpus.fingerprint,
+        "tokenizer": tokenizer.fingerprint,
+        "dtype": dtype,
+        "documents": corpus.num_documents,
+        "sentences": corpus.num_sentences,
+        "tokens": int(counts.sum()),
+        "unknown_share": float(counts[tokenizer.unk_id] / max(1, counts.sum())),
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _shards(corpus: Corpus) -> Iterator[tuple[int, int]]:
+    """Runs of documents of about _SHARD_SENTENCES sentences."""
+    first = 0
+    while first < corpus.num_documents:
+        wanted = corpus.document_sentences[first] + _SHARD_SENTENCES
+        last = int(np.searchsorted(corpus.document_sentences, wanted))
+        last = min(max(last, first + 1), corpus.num_documents)
+        yield first, last
+        first = last
+
+
+def _encode_all(corpus: Corpus, shards: list[_Shard], processes: int) -> Iterator[_Shard]:
+    """The shards, in order, each once its files are written."""
+    if processes < 2 or len(shards) < 2:
+        _start_worker(corpus, shards[0].folder)
+        yield from map(_encode, shards)
+        return
+    with ProcessPoolExecutor(
+        processes, get_context("spawn"), initializer=_start_worker, initargs=(corpus, shards[0].folder, True)
+    ) as pool:
+        yield from pool.map(_encode, shards)
+
+
+_worker: dict = {}
+
+
+def _start_worker(corpus: Corpus, folder: Path, alone: bool = False) -> None:
+    if alone:  # one thread each: the processes are the parallelism
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    _worker.update(corpus=corpus, tokenizer=load_tokenizer(folder))
+
+
+def _encode(shard: _Shard) -> _Shard:
+    corpus, tokenizer = _worker["corpus"], _worker["tokenizer"]
+    lengths = []
+    with shard.file("ids").open("wb") as ids, shard.file("word_starts").open("wb") as word_starts:
+        for document in range(shard.first, shard.last):
+            encoded = tokenizer.encode_lines(corpus.sentences(document))
+            encoded.ids.astype(shard.dtype).tofile(ids)
+            encoded.word_starts.astype(np.uint8).tofile(word_starts)
+            lengths.append(encoded.lengths)
+    np.save(shard.file("lengths.npy"), np.concatenate(lengths))
+    return shard
+
+
+def _move(file: Path, target) -> None:
+    with file.open("rb") as source:
+        shutil.copyfileobj(source, target, 1 << 22)
+    file.unlink()

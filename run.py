@@ -1,0 +1,24 @@
+"""Pretraining: python run.py [VERB] [options]; python run.py --help lists the verbs."""
+
+import sys
+
+from bert.cli import Verb, main
+from pretrain.config import PretrainConfig
+from pretrain.fill_mask import FillMaskConfig, print_filled
+from pretrain.launch import pretrain
+
+VERBS = {
+    "pretrain": Verb(PretrainConfig, pretrain),
+    "fill-mask": Verb(FillMaskConfig, print_filled),
+}
+
+if __name__ == "__main__":
+    sys.exit(
+        main(
+            "run.py",
+            "Pretrain a BERT from scratch, and look at what it learned.",
+            VERBS,
+            "pretrain",
+            sys.argv[1:],
+        )
+    )

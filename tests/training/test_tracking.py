@@ -1,0 +1,244 @@
+import json
+import math
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bert.errors import UserError
+from bert.training import tracking
+from bert.training.tracking import Tracker, TrackingConfig, sync
+
+# MLflow's own models ask SQLAlchemy for something it has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy is deprecated:DeprecationWarning")
+DEAD = "http://127.0.0.1:9"  # nobody listens there
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> str:
+    """One SQLite store for the whole file: making one takes more than a second."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'a 이름' / 'mlflow.db'}"
+
+
+@pytest.fixture
+def client(store):
+    from mlflow import MlflowClient
+
+    return lambda: MlflowClient(tracking_uri=store)  # made late: the store is the feeder's to create
+
+
+def start(folder: Path, uri: str, *, resume: bool = False, params=None, tags=None, **config) -> Tracker:
+    config = TrackingConfig(uri=uri, **config)
+    return Tracker(folder, config, params=params or {}, tags=tags or {}, resume=resume)
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def ledger(folder: Path) -> dict:
+    return json.loads((folder / "tracking.json").read_text())
+
+
+def history(client, run_id: str, key: str) -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in client.get_metric_history(run_id, key)]
+
+
+def test_everything_reaches_mlflow_with_the_recorded_times(tmp_path, store, client):
+    folder = tmp_path / "base"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "a.txt").write_text("a")
+    (tmp_path / "b.txt").write_text("b")
+    params = {"training": {"lr": 1e-4, "seed": 3}, "long": "x" * 7000}
+    tracker = start(folder, store, params=params, tags={"arm": "sop"})
+    tracker.log(1, {"train/loss": 2.5, "f1/B-사람(x)": 0.5})
+    tracker.log(2, {"train/loss": math.nan})
+    tracker.artifact(folder / "deep", "files")
+    tracker.artifact(tmp_path / "b.txt")
+    tracker.finish("FINISHED")
+
+    run = client().get_run(tracker.run_id)
+    first, second = client().get_metric_history(tracker.run_id, "train/loss")
+    assert (first.step, first.value, first.timestamp) == (1, 2.5, round(1000 * lines(folder)[0]["time"]))
+    assert second.step == 2 and math.isnan(second.value)
+    assert run.data.metrics["f1/B-사람_x_"] == 0.5  # MLflow takes no brackets in a name
+    assert (run.data.params["training.lr"], run.data.params["training.seed"]) == ("0.0001", "3")
+    assert len(run.data.params["long"]) == 6000 and run.data.params["long"].endswith("x... [cut]")
+    assert run.data.tags["arm"] == "sop" and run.data.tags["bert.run"] == ledger(folder)["run"]
+    assert (run.info.run_name, run.info.status) == ("base", "FINISHED")
+    assert run.info.start_time <= first.timestamp <= run.info.end_time
+    artifacts = Path(store.removeprefix("sqlite:///")).parent / "mlartifacts"
+    sent = [path.relative_to(artifacts / tracker.run_id / "artifacts") for path in artifacts.rglob("*.txt")]
+    assert sorted(map(str, sent)) == ["b.txt", "files/deep/a.txt"]
+
+
+def test_a_resume_continues_the_same_run_and_a_replay_logs_no_point_twice(tmp_path, store, client):
+    tracker = start(tmp_path, store, params={"seed": 1})
+    for step in (1, 2, 3):
+        tracker.log(step, {"loss": float(step)})
+    tracker.finish("KILLED")
+    run_id = tracker.run_id
+    assert client().get_run(run_id).info.status == "KILLED"
+
+    tracker = start(tmp_path, store, resume=True, params={"seed": 2}, tags={"resumed": "yes"})
+    for step in (2, 3, 4):
+        tracker.log(step, {"loss": -float(step)})
+    tracker.log(4, {"loss": 0.0, "other": 4.0})  # the first word on a step counts
+    deadline = time.monotonic() + 10
+    while client().get_run(run_id).info.status != "RUNNING" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert client().get_run(run_id).info.status == "RUNNING"
+    tracker.finish("FAILED")
+
+    run = client().get_run(run_id)
+    assert tracker.run_id == run_id
+    assert history(client(), run_id, "loss") == [(1, 1.0), (2, 2.0), (3, 3.0), (4, -4.0)]
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 4]
+    assert (run.info.status, run.data.params["seed"], run.data.tags["resumed"]) == ("FAILED", "1", "yes")
+
+
+def test_a_crash_before_anything_was_recorded_as_sent_makes_no_second_run_or_point(tmp_path, store, client):
+    tracker = start(tmp_path, store, params={"seed": 1})
+    tracker.log(1, {"loss": 1.0})
+    tracker.finish("FINISHED")
+    forgotten = ledger(tmp_path) | tracking.NOTHING_SENT | {"run_id": None}
+    (tmp_path / "tracking.json").write_text(json.dumps(forgotten))
+
+    assert sync(tmp_path) == 1
+    assert ledger(tmp_path)["run_id"] == tracker.run_id
+    assert history(client(), tracker.run_id, "loss") == [(1, 1.0)]
+    assert sync(tmp_path) == 0
+
+
+def test_a_dead_server_costs_two_warnings_and_a_sync_sends_all_elsewhere(tmp_path, store, client, monkeypatch, capsys):
+    monkeypatch.setattr(tracking, "PATIENCE", 1.0)
+    tracker = start(tmp_path, DEAD)
+    began = time.monotonic()
+    for step in range(700):  # more lines than one pass takes, more points than one call
+        tracker.log(step, {"loss": float(step), "accuracy": 0.5})
+    tracker.artifact(tmp_path / "never-written.txt")
+    assert time.monotonic() - began < 1.0
+    tracker.finish("FINISHED")
+    assert tracker.run_id is None
+    first, last = capsys.readouterr().err.splitlines()
+    assert f"{DEAD} fails, all is kept in {tmp_path}" in first and "Connection refused" in first
+    assert "not sent" in last and "700 metric lines, 1 artifacts, status FINISHED" in last
+
+    with pytest.raises(UserError, match="still to send: 700 metric lines"):
+        sync(tmp_path)
+    assert sync(tmp_path, store) == 700
+    run_id = ledger(tmp_path)["run_id"]
+    assert history(client(), run_id, "loss") == [(step, float(step)) for step in range(700)]
+    assert client().get_run(run_id).info.status == "FINISHED"
+    assert "never-written.txt is gone, and was not sent" in capsys.readouterr().err
+    assert sync(tmp_path) == 0
+    with pytest.raises(UserError, match="still to send: 700 metric lines"):
+        sync(tmp_path, DEAD)  # another store: what the first one got does not count
+
+
+def test_a_server_that_never_answers_holds_up_neither_logging_nor_the_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    monkeypatch.setattr(tracking, "PATIENCE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tracker = start(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        began = time.monotonic()
+        tracker.log(1, {"loss": 1.0})
+        tracker.finish("FINISHED")
+        assert time.monotonic() - began < 2.5
+    assert "not sent" in capsys.readouterr().err
+    assert ledger(tmp_path)["status"] == "FINISHED"
+
+
+def test_a_run_that_died_is_sent_as_failed(tmp_path, store, client):
+    script = f"""
+import os
+from pathlib import Path
+from bert.training.tracking import Tracker, TrackingConfig
+tracker = Tracker(Path({str(tmp_path)!r}), TrackingConfig(uri="none"), params={{}}, tags={{}}, resume=False)
+tracker.log(7, {{"loss": 1.5}})
+os._exit(9)
+"""
+    subprocess.run([sys.executable, "-c", script], check=False)
+    assert sync(tmp_path, store) == 1
+    run = client().get_run(ledger(tmp_path)["run_id"])
+    assert (run.info.status, run.data.metrics) == ("FAILED", {"loss": 1.5})
+    assert abs(run.info.end_time - 1000 * lines(tmp_path)[0]["time"]) < 1000
+
+
+def test_a_sync_leaves_a_run_at_work_alone(tmp_path, store):
+    tracker = start(tmp_path, "none")
+    with pytest.raises(UserError, match="a run is at work"):
+        sync(tmp_path, store)
+    tracker.finish("FINISHED")
+    with pytest.raises(UserError, match="name the store"):
+        sync(tmp_path)
+    with pytest.raises(UserError, match="holds no"):
+        sync(tmp_path / "elsewhere")
+
+
+def test_without_a_store_mlflow_is_never_imported(tmp_path):
+    script = f"""
+import sys
+from pathlib import Path
+from bert.training.tracking import Tracker, TrackingConfig
+tracker = Tracker(Path({str(tmp_path)!r}), TrackingConfig(uri="none"), params={{}}, tags={{}}, resume=False)
+tracker.log(1, {{"loss": 1.0}})
+tracker.finish("FINISHED")
+assert tracker.run_id is None
+assert "mlflow" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert lines(tmp_path)[0]["metrics"] == {"loss": 1.0}
+
+
+def test_a_torn_last_line_is_cut_and_its_step_logged_again(tmp_path):
+    tracker = start(tmp_path, "none")
+    tracker.log(1, {"loss": 1.0})
+    tracker.finish("KILLED")
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "time": 17')
+    tracker = start(tmp_path, "none", resume=True)
+    tracker.log(1, {"loss": 9.0})
+    tracker.log(2, {"loss": 2.0})
+    tracker.finish("FINISHED")
+    assert [(line["step"], line["metrics"]) for line in lines(tmp_path)] == [
+        (1, {"loss": 1.0}),
+        (2, {"loss": 2.0}),
+    ]
+
+
+def test_values_that_are_not_finite_are_strings_that_float_reads(tmp_path):
+    tracker = start(tmp_path, "none")
+    tracker.log(1, {"a": math.nan, "b": math.inf, "c": -math.inf})
+    tracker.finish("FINISHED")
+    assert lines(tmp_path)[0]["metrics"] == {"a": "nan", "b": "inf", "c": "-inf"}
+
+
+def test_a_new_run_in_an_old_folder_sets_the_old_files_aside(tmp_path):
+    for value in (1.0, 2.0):
+        tracker = start(tmp_path, "none")
+        tracker.log(1, {"loss": value})
+        tracker.finish("FINISHED")
+    assert [line["metrics"]["loss"] for line in lines(tmp_path)] == [2.0]
+    assert json.loads((tmp_path / "metrics.jsonl.old").read_text())["metrics"] == {"loss": 1.0}
+    assert json.loads((tmp_path / "tracking.json.old").read_text())["run"] != ledger(tmp_path)["run"]
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "time": 1.0, "metrics": {}}\nnonsense\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl:2: not a line of metrics"):
+        start(tmp_path, "none", resume=True)
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "file:///mlruns", "ftp://host", "sqlite:///", ""])
+def test_an_address_without_a_store_is_the_persons_mistake(tmp_path, uri):
+    with pytest.raises(UserError, match=f"tracking.uri: '{uri}' names no store"):
+        start(tmp_path, uri)
+
+
+def test_a_relative_store_is_found_again_from_another_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert tracking._resolve("sqlite:///runs/mlflow.db") == f"sqlite:///{tmp_path}/runs/mlflow.db"
