@@ -3,6 +3,7 @@
 import sys
 
 from bert.cli import Verb, main
+from bert.training.tracking import SyncConfig, print_synced
 from pretrain.config import PretrainConfig
 from pretrain.fill_mask import FillMaskConfig, print_filled
 from pretrain.launch import pretrain
@@ -10,6 +11,7 @@ from pretrain.launch import pretrain
 VERBS = {
     "pretrain": Verb(PretrainConfig, pretrain),
     "fill-mask": Verb(FillMaskConfig, print_filled),
+    "sync": Verb(SyncConfig, print_synced),
 }
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Our fused query-key-value matrix is split on the way out and fused on the way in
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import torch
@@ -110,7 +111,9 @@ def load_config(folder: Path) -> tuple[ModelConfig, dict]:
 def save_weights(folder: Path, model: nn.Module) -> None:
     """Write model.safetensors with transformers' names; tied matrices are one parameter here, so saved once."""
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    save_file(to_transformers(state), folder / "model.safetensors", metadata={"format": "pt"})
+    file = folder / "model.safetensors"
+    save_file(to_transformers(state), file, metadata={"format": "pt"})
+    shutil.copymode(folder / "config.json", file)  # the library lets the owner alone read it
 
 
 def load_weights(folder: Path, model: nn.Module, absent_allowed: tuple[str, ...] = ()) -> list[str]:

@@ -161,7 +161,7 @@ def _paragraphs(lines: list[str]) -> Iterator[str]:
     """Running text, unwrapped; code, tables, headings and signatures are left out."""
     paragraph: list[str] = []
     skipping = False  # to the next blank line
-    depth = 0  # indentation of the line before
+    depth, before = 0, "blank"  # indentation and kind of the line before
     for line in [*lines, ""]:
         text = line.strip()
         indentation = len(line) - len(line.lstrip())
@@ -169,13 +169,14 @@ def _paragraphs(lines: list[str]) -> Iterator[str]:
         skipping = text != "" and (skipping or kind == "code")
         if kind == "ornament" and len(paragraph) == 1:
             paragraph.clear()  # the heading
-        moved = indentation != depth and not (paragraph and len(paragraph[-1]) >= _SHORT_LINE)
+        hangs = before == "item" and indentation > depth
+        moved = indentation != depth and not hangs and not (paragraph and len(paragraph[-1]) >= _SHORT_LINE)
         if paragraph and (skipping or moved or kind != "text"):
             yield _HYPHENATED.sub("-", " ".join(paragraph))
             paragraph.clear()
         if not skipping and kind in ("text", "item"):
             paragraph.append(_ITEM.sub("", text, count=1))
-        depth = indentation
+        depth, before = indentation, kind
 
 
 def _kind(text: str) -> str:
@@ -196,7 +197,8 @@ _QUOTED = re.compile(r"``(.+?)``|`([^`']+)[`']")
 _STRESSED = re.compile(r"(?<![\w*])(\*{1,2})(?=[^\s*])([^*]+?)(?<=\S)\1(?![\w*])")
 _FOOTNOTE = re.compile(r" ?\[\d+\]_?")
 _LABEL = re.compile(  # Changed in version 3.5: It
-    r"((Changed|New|Deprecated|Added|Removed)[\w ,.]* version [\d., ]+(\w+ [\d.]+)?|[A-Z][\w ]{2,12}): +(?=[A-Z\"'(])"
+    r"((Changed|New|Deprecated|Added|Removed)[\w ,.]* version [\d., ]+(\w+ [\d.]+)?|CPython implementation detail"
+    r"|[A-Z][\w ]{2,12}): +(?=[A-Z\"'(])"
 )
 
 
@@ -229,6 +231,7 @@ def _is_english(sentence: str) -> bool:
         return False
     words = sentence.split()
     plain = sum(_PLAIN_WORD.fullmatch(word) is not None for word in words)
-    if plain < max(4, 0.7 * len(words)):
+    letters = sum(map(str.isalpha, sentence))
+    if plain < max(4, 0.7 * len(words)) or letters < 0.7 * sum(map(len, words)):
         return False
     return sum(map(str.islower, words)) > 2 or _COMMON_WORD.search(sentence) is not None

@@ -240,6 +240,8 @@ class Stream:
             sampler=self._places(position.epoch, position.block),
             num_workers=self.workers,
             collate_fn=_as_it_is,
+            # Not forked: the process has threads by now, and a fork copies the locks they hold.
+            multiprocessing_context="spawn" if self.workers else None,
         )
         for (epoch, number), block in zip(self._places(position.epoch, position.block), loader, strict=False):
             for micro_batch in range(start, len(block)):

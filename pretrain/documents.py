@@ -65,15 +65,20 @@ def _json_text(line: str, field: str) -> str:
     except (ValueError, RecursionError) as error:
         raise UserError(f"not a JSON object ({error}); plain text is read with data.format=text.") from None
     if not isinstance(row, dict):
-        raise UserError(f"a JSON {type(row).__name__}, where an object with the field {field!r} is needed.")
+        raise UserError(f"no JSON object with a field {field!r}, but {_shortened(row)}.")
     if field not in row:
         raise UserError(f"no field {field!r}; it has {', '.join(row) or 'none'}{did_you_mean(field, row)}.")
     text = row[field]
     if not isinstance(text, str):
-        raise UserError(f"the field {field!r} holds a {type(text).__name__}, not a string: {str(text)[:40]!r}.")
+        raise UserError(f"the field {field!r} holds {_shortened(text)}, not a string.")
     if not text.isascii() and (half := re.search("[\ud800-\udfff]", text)):
         raise UserError(f"the field {field!r} holds half a character: {half[0]!r} (a lone surrogate).")
     return text
+
+
+def _shortened(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 class LineFormat(NamedTuple):

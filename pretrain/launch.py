@@ -20,7 +20,7 @@ from bert.training import config as training_config
 from bert.training import identity
 from bert.training.device import autocast, choose_device, default_workers, describe, seed_torch
 from bert.training.evaluation import evaluate
-from bert.training.loop import Goal, fit, write_result
+from bert.training.loop import Goal, fit
 from bert.training.stopping import Stopped
 from bert.training.tracking import Tracker
 from pretrain import builtin_corpus
@@ -74,11 +74,11 @@ def pretrain(config: PretrainConfig) -> dict[str, float] | None:
     device = choose_device(config.training)
     text = open_text(config)
     facts = {"corpus": text.fingerprint, "tokenizer": text.tokenizer.fingerprint}
-    resumed = identity.claim(output, asdict(config), facts, FREE)
-    if identity.is_finished(output):
+    state = identity.state_of(output, asdict(config), facts, FREE)
+    if state == "finished":
         print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
         return None
-    return _run(config, text, output, device, resumed)
+    return _run(config, text, facts, device, resume=state == "unfinished")
 
 
 def with_default_budget(config: PretrainConfig) -> PretrainConfig:
@@ -298,17 +298,19 @@ def _count(source: TokenSource, documents: np.ndarray, vocab_size: int) -> np.nd
     return np.bincount(ids, minlength=vocab_size)
 
 
-def _run(config: PretrainConfig, text: TextToLearn, output: Path, device: torch.device, resumed: bool) -> dict:
-    sampler, validation = training_sampler(config, text), build_validation(config, text)
+def _run(config: PretrainConfig, text: TextToLearn, facts: dict[str, str], device: torch.device, resume: bool) -> dict:
+    output, sampler = Path(config.output), training_sampler(config, text)
     tally = _refuse_no_sequences(sampler)
+    validation = build_validation(config, text)
     stream = Stream(sampler, default_workers(config.training, device))
     objective = _objective(config, text, device)
+    identity.claim(output, asdict(config), facts)
     tracker = Tracker(
         output,
         config.tracking,
         params=asdict(config) | {"data_sample": tally},
         tags=_tags(text, device),
-        resume=resumed,
+        resume=resume,
     )
     status = "FAILED"
     try:
@@ -322,7 +324,7 @@ def _run(config: PretrainConfig, text: TextToLearn, output: Path, device: torch.
             tracker,
         )
         result = {**result, "parameters": sum(parameter.numel() for parameter in objective.parameters())}
-        write_result(output, result)
+        identity.finish(output, result)
         for name in (
             "run.yaml",
             "metrics.json",
@@ -347,13 +349,26 @@ def _refuse_no_sequences(sampler: Sampler) -> dict[str, int]:
     for number in range(sampler.num_blocks):
         block = sampler.block(0, number)
         if len(block):
-            said = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in block.tally.items())
-            print(f"first of {sampler.num_blocks} block(s) of documents: {said}")
+            print(_in_words(block.tally, sampler))
             return block.tally
     raise UserError(
         f"data.train: no example in it: sentence.input={sampler.recipe.sentence.input} needs documents of at least "
         f"{sampler.input.segments} sentence(s)."
     )
+
+
+def _in_words(tally: dict[str, int], sampler: Sampler) -> str:
+    """What sampling makes of the first block of documents."""
+    sequences, sentences = tally["sequences"], max(1, tally["sentences"])
+    said = [
+        f"{tally['documents']:,} documents (of {len(sampler.documents):,}) give {sequences:,} sequences of "
+        f"{tally['tokens'] / sequences:.0f} tokens on average",
+        f"{tally['tokens_truncated'] / (tally['tokens'] + tally['tokens_truncated']):.1%} of the tokens are cut off",
+        f"{tally['sentences_left_over'] / sentences:.1%} of the sentences make no example",
+    ]
+    if sampler.sentence.labels:
+        said.append(f"{tally['pairs_random'] / sequences:.1%} of the pairs have a random B")
+    return "sampling: " + "; ".join(said)
 
 
 def _objective(config: PretrainConfig, text: TextToLearn, device: torch.device):

@@ -37,6 +37,7 @@ class TokenStore(TokenSource):
     """A finished store, mapped: it takes memory only for what is read."""
 
     def __init__(self, corpus: Corpus, folder: Path) -> None:
+        self._opened = corpus, folder
         self.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         self.sentence_offsets = corpus.document_sentences
         self.document_hashes = corpus.document_hashes
@@ -45,6 +46,9 @@ class TokenStore(TokenSource):
         self.token_counts = np.load(folder / "token_counts.npy")
         self._ids = np.memmap(folder / "ids.bin", self.manifest["dtype"], "r")
         self._word_starts = np.memmap(folder / "word_starts.bin", np.uint8, "r")
+
+    def __reduce__(self) -> tuple:
+        return type(self), self._opened  # another process maps the same files
 
     def counts(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
         """Tokens of each sentence of the ranges, end to end."""

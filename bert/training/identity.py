@@ -2,64 +2,73 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
-from bert.errors import UserError
+from bert.errors import UserError, refuse_if
 
-FILE = "run.yaml"
-_FACTS = "run_facts.json"
-
-
-def is_finished(output: Path) -> bool:
-    """Whether the run in that folder is done."""
-    return (output / "metrics.json").is_file()
+_CONFIG, _FACTS, _RESULT = "run.yaml", "run_facts.json", "metrics.json"
 
 
-def claim(output: Path, config: dict[str, Any], facts: dict[str, str], free: tuple[str, ...]) -> bool:
-    """Take the folder for a run, or make sure that it is this run's already.
+def state_of(
+    output: Path, config: dict[str, Any], facts: dict[str, str], free: tuple[str, ...]
+) -> Literal["new", "unfinished", "finished"]:
+    """What the folder holds of this run.
 
     Args:
         output: the run's folder.
-        config: nested options; written to run.yaml, which `--config` takes.
-        facts: what the run depends on besides (fingerprints), by name.
+        config: the run's options, nested.
+        facts: what it depends on besides (fingerprints), by name.
         free: prefixes of options that may differ, since they change nothing in the result.
 
-    Returns:
-        Whether the folder was this run's already.
-
     Raises:
-        UserError: it belongs to a run with other options or other data; the message names the differences.
+        UserError: the folder holds something else; the message names the differences. A run that never reached a
+            checkpoint is nothing, and gives way.
     """
-    file = output / FILE
-    if file.is_file():
-        before = flatten(yaml.safe_load(file.read_text(encoding="utf-8")))
-        before |= json.loads((output / _FACTS).read_text(encoding="utf-8"))
-        now = flatten(config) | facts
-        differing = [n for n in sorted(before.keys() | now.keys()) if before.get(n) != now.get(n)]
-        differing = [name for name in differing if not name.startswith(free)]
-        if differing:
-            raise UserError(
-                *(
-                    f"output: '{output}' was started with {name}={before.get(name)}, and is now asked for with "
-                    f"{now.get(name)}. Use another folder."
-                    for name in differing
-                )
-            )
-        return True
-    _refuse_strangers(output)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / _FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    file.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return False
-
-
-def _refuse_strangers(output: Path) -> None:
     if output.is_file():
         raise UserError(f"output: '{output}' is a file; a run needs a folder.")
-    if (output / "config.json").exists():
-        raise UserError(f"output: '{output}' holds a model that is no run's of this project. Use another folder.")
+    if not (output / _CONFIG).is_file():
+        if (output / "config.json").exists():
+            raise UserError(f"output: '{output}' holds a model, but no run of this project. Use another folder.")
+        return "new"
+    before = _read(output)
+    now = flatten(config) | facts
+    differing = [
+        n for n in sorted(before.keys() | now.keys()) if before.get(n) != now.get(n) and not n.startswith(free)
+    ]
+    if differing and not any((output / "checkpoints").glob("step-*")):
+        return "new"
+    refuse_if(
+        [
+            f"output: '{output}' was started with {name}={before.get(name)}, and is now asked for with {now.get(name)}. "
+            f"Use another folder."
+            for name in differing
+        ]
+    )
+    return "finished" if (output / _RESULT).is_file() else "unfinished"
+
+
+def claim(output: Path, config: dict[str, Any], facts: dict[str, str]) -> None:
+    """Write down whose folder this is: run.yaml, which `--config` takes, and the facts."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / _FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    (output / _CONFIG).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def finish(output: Path, metrics: dict[str, float]) -> None:
+    """Write metrics.json: what was reached, and the mark of a finished run."""
+    unfinished = output / f".{_RESULT}"
+    unfinished.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(output / _RESULT)
+
+
+def _read(output: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load((output / _CONFIG).read_text(encoding="utf-8"))
+        return flatten(config) | json.loads((output / _FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
+        raise UserError(f"output: '{output}' does not say whose it is ({error}). Use another folder.") from error
 
 
 def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

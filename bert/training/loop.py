@@ -1,6 +1,5 @@
 """The one training loop. It knows steps, sums and files; what is learned is the objective's affair."""
 
-import json
 import math
 import time
 from collections import Counter
@@ -300,10 +299,3 @@ class Window:
             "train/gradient_norm": float(self.norm) / self.steps,
             "speed/tokens_per_second": self.tokens / self.seconds,
         }
-
-
-def write_result(output: Path, metrics: dict[str, float]) -> None:
-    """Write metrics.json: what was reached, and the mark of a finished run."""
-    unfinished = output / ".metrics.json"
-    unfinished.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(output / "metrics.json")

@@ -36,7 +36,7 @@ def test_it_is_a_megabyte_of_documents_of_at_least_three_sentences(written, docu
 def test_a_sentence_has_four_words_is_mostly_letters_and_ends_as_one(documents):
     for sentence in (sentence for document in documents for sentence in document):
         assert len(re.findall(r"[A-Za-z]{1,}", sentence)) >= 4, sentence
-        assert sum(map(str.isalpha, sentence)) > 0.5 * len(sentence), sentence
+        assert sum(map(str.isalpha, sentence)) >= 0.7 * len(sentence.replace(" ", "")), sentence
         assert sentence.rstrip("\"')")[-1] in ".!?", sentence
         assert sentence == " ".join(sentence.split())
 
@@ -47,9 +47,7 @@ def test_no_sentence_stands_twice(documents):
 
 
 def test_no_code_and_no_markup_is_left(written):
-    assert not re.search(
-        r">>>|`|:func:|:class:|\.\. \w+::|:param|\*\*\*|---|===|::=|\t|^\s|^[*-] ", written.read_text("utf-8")
-    )
+    assert not re.search(r">>>|`|:func:|:class:|\.\. \w+::|:param|====|::=|\t|^\s|^[*-] ", written.read_text("utf-8"))
 
 
 def test_other_processes_write_the_same_bytes_whatever_their_state(written, tmp_path):
@@ -126,7 +124,7 @@ def test_a_part_of_less_than_three_sentences_goes_with_its_neighbour():
 
 
 def test_documents_keep_the_order_of_the_source():
-    source = f'''"""The module comes first of all."""
+    source = '''"""The module comes first of all."""
 def f():
     """The function is the second one"""
 class C:

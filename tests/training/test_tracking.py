@@ -10,6 +10,8 @@ import pytest
 
 from bert.errors import UserError
 from bert.training import tracking
+from bert.training.ledger import NOTHING_SENT
+from bert.training.mlflow_feed import resolve
 from bert.training.tracking import Tracker, TrackingConfig, sync
 
 # MLflow's own models ask SQLAlchemy for something it has deprecated.
@@ -104,7 +106,7 @@ def test_a_crash_before_anything_was_recorded_as_sent_makes_no_second_run_or_poi
     tracker = start(tmp_path, store, params={"seed": 1})
     tracker.log(1, {"loss": 1.0})
     tracker.finish("FINISHED")
-    forgotten = ledger(tmp_path) | tracking.NOTHING_SENT | {"run_id": None}
+    forgotten = ledger(tmp_path) | NOTHING_SENT | {"run_id": None}
     (tmp_path / "tracking.json").write_text(json.dumps(forgotten))
 
     assert sync(tmp_path) == 1
@@ -241,4 +243,4 @@ def test_an_address_without_a_store_is_the_persons_mistake(tmp_path, uri):
 
 def test_a_relative_store_is_found_again_from_another_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert tracking._resolve("sqlite:///runs/mlflow.db") == f"sqlite:///{tmp_path}/runs/mlflow.db"
+    assert resolve("sqlite:///runs/mlflow.db") == f"sqlite:///{tmp_path}/runs/mlflow.db"

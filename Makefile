@@ -1,0 +1,29 @@
+# make demo: pretrain a small BERT on the built-in corpus.   make test: all the tests.   make ui: look at the runs.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test ui clean
+
+demo: .venv/run-ready
+	$(BIN)/python run.py
+
+test: .venv/test-ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+ui: .venv/run-ready
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
+
+.venv/run-ready: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed; make PYTHON=python3.12 ... names another one" * (sys.version_info < (3, 11)))'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/test-ready: .venv/run-ready requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf .venv runs mlflow.db mlartifacts

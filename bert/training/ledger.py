@@ -1,0 +1,122 @@
+"""tracking.json: what MLflow is to get of a run, and how far that has come."""
+
+import fcntl
+import json
+import os
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from bert.errors import UserError
+from bert.training.metrics_file import METRICS, whole_lines
+
+LEDGER = "tracking.json"
+NOTHING_SENT = {"sent": 0, "described": False, "artifacts_sent": 0, "status_sent": None}
+VALUE_LENGTH = 6000  # MLflow takes no longer ones
+
+
+class Ledger:
+    """What MLflow is to get of a run, and how much of it has been sent: the entries of `tracking.json`."""
+
+    def __init__(self, folder: Path, entries: dict[str, Any]) -> None:
+        self._path, self._entries = folder / LEDGER, entries
+        self._lock, self._closed = threading.RLock(), False
+
+    @classmethod
+    def load(cls, folder: Path) -> "Ledger | None":
+        """The folder's ledger; None where it has none, a UserError where it cannot be read."""
+        path = folder / LEDGER
+        try:
+            return cls(folder, json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+        except ValueError as error:
+            raise UserError(f"{path}: damaged ({error}); without it, MLflow gets a new run.") from error
+
+    def __getitem__(self, name: str) -> Any:
+        return self._entries[name]
+
+    def update(self, **changes: Any) -> None:
+        """Change entries, here and on disk in one piece; ValueError once the ledger is closed."""
+        with self._lock:
+            if self._closed:
+                raise ValueError("the run has ended; the rest is left to a sync")
+            self._entries.update(changes)
+            draft = self._path.with_suffix(".tmp")
+            with draft.open("w", encoding="utf-8") as file:
+                json.dump(self._entries, file, ensure_ascii=False, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._path)
+
+    def start(self, uri: str, tags: dict[str, str], size: int) -> None:
+        """The run is running (again), `metrics.jsonl` is `size` bytes long."""
+        self.aim(uri)
+        tags = self["tags"] | tags
+        self.update(
+            tags=tags,
+            described=self["described"] and tags == self["tags"],
+            sent=min(self["sent"], size),
+            status="RUNNING",
+            ended=None,
+        )
+
+    def aim(self, uri: str) -> None:
+        """Send to this store from now on; what another one has been sent counts no more."""
+        if uri not in ("none", self["uri"]):
+            self.update(uri=uri, **NOTHING_SENT)
+
+    def add_artifact(self, path: str, folder: str) -> None:
+        with self._lock:
+            self.update(artifacts=[*self["artifacts"], [path, folder]])
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+
+
+def new_ledger(folder: Path, uri: str, experiment: str, run_name: str | None, params: dict[str, Any]) -> Ledger:
+    """The ledger of a run that has sent nothing; its name is the folder's where none is given."""
+    run = {"run": uuid.uuid4().hex, "run_id": None, "started": time.time(), "params": _flat(params)}
+    place = {
+        "uri": uri,
+        "experiment": experiment,
+        "run_name": run_name or folder.absolute().name,
+    }
+    return Ledger(folder, {**run, **place, "tags": {}, "artifacts": [], **NOTHING_SENT})
+
+
+def unsent(folder: Path, ledger: Ledger) -> str:
+    """What MLflow has not got yet, in words; empty where it has all."""
+    lines = sum(map(len, whole_lines(folder / METRICS, ledger["sent"])))
+    artifacts = len(ledger["artifacts"]) - ledger["artifacts_sent"]
+    left = [f"{lines} metric lines"] * bool(lines) + [f"{artifacts} artifacts"] * bool(artifacts)
+    return ", ".join(left + [f"status {ledger['status']}"] * (ledger["status"] != ledger["status_sent"]))
+
+
+def _flat(params: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    flat = {}
+    for key, value in params.items():
+        nested = isinstance(value, dict) and value
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": cut(str(value))}
+    return flat
+
+
+def cut(value: str, mark: str = "... [cut]") -> str:
+    return value if len(value) <= VALUE_LENGTH else value[: VALUE_LENGTH - len(mark)] + mark
+
+
+def hold(descriptor: int, kind: int) -> bool:
+    """Hold a file until it is closed: runs share theirs, a sync has it alone. False where it is taken."""
+    try:
+        fcntl.flock(descriptor, kind)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks (some Lustre and NFS mounts): go on as if alone
+        return True
+    return True
+
+
+def warn(message: str) -> None:
+    print(f"tracking: {message}", file=sys.stderr, flush=True)

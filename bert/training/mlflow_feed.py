@@ -1,0 +1,181 @@
+"""The one file that knows MLflow: it brings a run there up to date with the run's folder.
+
+MLflow is imported when the first thing is sent. Each step of sending may be repeated without harm: points carry their
+recorded time, and a run is looked up by our own id before it is created.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from bert.errors import UserError
+from bert.training.ledger import NOTHING_SENT, Ledger, cut, hold, warn
+from bert.training.metrics_file import METRICS, points_of, whole_lines
+
+METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 25  # MLflow takes no more
+STORE_MODULES = ("mlflow.", "sqlalchemy.", "alembic.")  # whose errors are the store's, not ours
+REFUSED_IN_NAMES = re.compile(r"[^\w/.\- :]")  # one such character, and MLflow refuses the whole batch
+SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
+ENVIRONMENT = {  # we retry, later; left to itself MLflow holds one call for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+class Sender:
+    """Brings a run in MLflow up to date with its folder; alone knows MLflow, and raises what that raises."""
+
+    def __init__(self, folder: Path, ledger: Ledger, progress: Callable[..., None]) -> None:
+        self._folder, self._ledger, self._progress = folder, ledger, progress
+        self._client: Any = None
+        self._run_id: str | None = None
+
+    def send(self) -> int:
+        """Send all that is not sent yet; the number of metric lines among it."""
+        if self._client is None:
+            self._client = self._connect()
+        if self._run_id is None:
+            self._run_id = self._open_run()
+        if not self._ledger["described"]:
+            self._describe()
+        lines = self._send_metrics()
+        if self._ledger["status"] != self._ledger["status_sent"]:
+            self._send_status()
+        for path, folder in self._ledger["artifacts"][self._ledger["artifacts_sent"] :]:
+            self._send_artifact(self._folder / path, folder)
+        return lines
+
+    def _connect(self) -> Any:
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        import mlflow.entities
+        import mlflow.exceptions
+
+        self._mlflow = mlflow
+        self._progress()
+        database = _database(self._ledger["uri"])
+        with _one_at_a_time(database.parent) if database else nullcontext():
+            client = mlflow.MlflowClient(tracking_uri=self._ledger["uri"])
+        self._progress()
+        return client
+
+    def _open_run(self) -> str:
+        """The run that carries our id, else a new one; if it is not the one we knew, it gets everything."""
+        experiment = self._experiment()
+        ours = self._ledger["run"]
+        found = self._client.search_runs([experiment], f"tags.`bert.run` = '{ours}'", max_results=1)
+        run_id = found[0].info.run_id if found else self._create_run(experiment)
+        if run_id != self._ledger["run_id"]:
+            self._ledger.update(run_id=run_id, **NOTHING_SENT)
+        self._progress()
+        return run_id
+
+    def _create_run(self, experiment: str) -> str:
+        start, tags = round(1000 * self._ledger["started"]), {"bert.run": self._ledger["run"]}
+        return self._client.create_run(experiment, start, tags, self._ledger["run_name"]).info.run_id
+
+    def _experiment(self) -> str:
+        """Id of the experiment, created where there is none, unless another process is quicker."""
+        name, database = self._ledger["experiment"], _database(self._ledger["uri"])
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            location = (database.parent / "mlartifacts").as_uri() if database else None
+            try:
+                return self._client.create_experiment(name, artifact_location=location)
+            except self._mlflow.exceptions.MlflowException as error:
+                experiment = self._client.get_experiment_by_name(name)
+                if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
+                    raise
+        return experiment.experiment_id
+
+    def _describe(self) -> None:
+        entities = self._mlflow.entities
+        params = [entities.Param(_name(key), value) for key, value in self._ledger["params"].items()]
+        for some in _batches(params, PARAMS_PER_CALL):
+            self._client.log_batch(self._run_id, params=some)
+        tags = [entities.RunTag(key, cut(value)) for key, value in self._ledger["tags"].items()]
+        self._client.log_batch(self._run_id, tags=tags)
+        self._ledger.update(described=True)
+        self._progress()
+
+    def _send_metrics(self) -> int:
+        count = 0
+        for lines in whole_lines(self._folder / METRICS, self._ledger["sent"]):
+            points = [point for line in lines for point in points_of(line)]
+            metrics = [self._mlflow.entities.Metric(_name(key), *point) for key, *point in points]
+            for some in _batches(metrics, METRICS_PER_CALL):
+                self._client.log_batch(self._run_id, metrics=some)
+            self._ledger.update(sent=self._ledger["sent"] + sum(map(len, lines)))
+            count += len(lines)
+            self._progress()
+        return count
+
+    def _send_status(self) -> None:
+        status = self._ledger["status"]
+        if status == "RUNNING":
+            self._client.update_run(self._run_id, status)
+        else:
+            self._client.set_terminated(self._run_id, status, round(1000 * self._ledger["ended"]))
+        self._ledger.update(status_sent=status)
+        self._progress()
+
+    def _send_artifact(self, path: Path, folder: str) -> None:
+        if path.exists():
+            size = sum(file.stat().st_size for file in [path, *path.rglob("*")])
+            self._progress(size / 1e6)  # a second for each megabyte
+            self._client.log_artifact(self._run_id, str(path), folder or None)
+        else:
+            warn(f"artifact {path} is gone, and was not sent.")
+        self._ledger.update(artifacts_sent=self._ledger["artifacts_sent"] + 1)
+        self._progress()
+
+
+def resolve(uri: str) -> str:
+    """The address, a relative SQLite path in it made absolute; a UserError where MLflow has no such store."""
+    scheme, found, rest = uri.partition("://")
+    if uri in ("none", "databricks"):
+        return uri
+    if not found or scheme.partition("+")[0] not in SCHEMES or (scheme == "sqlite" and not rest[1:]):
+        known = ", ".join(f"{scheme}://" for scheme in SCHEMES[1:])
+        raise UserError(f"tracking.uri: {uri!r} names no store; use none, sqlite:///file.db, or {known}...")
+    return f"sqlite:///{Path(rest[1:]).absolute()}" if scheme == "sqlite" else uri
+
+
+def _database(uri: str) -> Path | None:
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait for other processes in here: two that create the same SQLite store would migrate it twice."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        hold(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _name(key: str) -> str:
+    return REFUSED_IN_NAMES.sub("_", key)
+
+
+def _batches(items: list[Any], size: int) -> Iterator[list[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def reason(error: BaseException) -> str:
+    """The start of an error in a line, and what was at the root of it."""
+    root = error
+    while root.__cause__ or root.__context__:
+        root = root.__cause__ or root.__context__
+    shown = [error] if root is error else [error, root]
+    return "; ".join(f"{type(e).__name__}: {str(e).strip().partition(chr(10))[0][:120]}" for e in shown)
