@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from bert.config import ModelConfig
 from bert.errors import UserError
 
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+"""What a model's folder holds."""
+
 # Ours -> transformers', as prefixes of a parameter's name; `#` is a layer's number.
 _NAMES = {
     "bert.embeddings.token.": "bert.embeddings.word_embeddings.",

@@ -1,0 +1,1 @@
+"""Reusing a pretrained encoder: labelled files, tasks, heads, metrics, predictions."""

@@ -115,6 +115,6 @@ def check(config: TrainingConfig) -> list[str]:
     faults += [
         f"training.{name}: {getattr(config, name)}, but it must be at least 0."
         for name in ("weight_decay", "max_grad_norm", "seed", "workers")
-        if getattr(config, name) is not None and getattr(config, name) < 0
+        if getattr(config, name) is not None and not getattr(config, name) >= 0
     ]
     return faults

@@ -34,15 +34,14 @@ def state_of(
         return "new"
     before = _read(output)
     now = flatten(config) | facts
-    differing = [
-        n for n in sorted(before.keys() | now.keys()) if before.get(n) != now.get(n) and not n.startswith(free)
-    ]
+    names = (name for name in sorted(before.keys() | now.keys()) if not name.startswith(free))
+    differing = [name for name in names if before.get(name) != now.get(name)]
     if differing and not any((output / "checkpoints").glob("step-*")):
         return "new"
     refuse_if(
         [
-            f"output: '{output}' was started with {name}={before.get(name)}, and is now asked for with {now.get(name)}. "
-            f"Use another folder."
+            f"output: '{output}' was started with {name}={before.get(name)}, and is now asked for with "
+            f"{now.get(name)}. Use another folder."
             for name in differing
         ]
     )

@@ -11,6 +11,8 @@ import math
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +21,7 @@ from bert.errors import UserError
 from bert.training.ledger import LEDGER, Ledger, hold, new_ledger, unsent, warn
 from bert.training.metrics_file import METRICS, note_step, read_back
 from bert.training.mlflow_feed import STORE_MODULES, Sender, reason, resolve
+from bert.training.stopping import Stopped
 
 INTERVAL, LONGEST_DELAY, PATIENCE = 2.0, 60.0, 10.0  # seconds: between passes, after failures, at the end
 
@@ -154,6 +157,23 @@ class Tracker:
                 self._abandoned.wait(1.0)
             else:
                 self._ended.wait(delay)
+
+
+@contextmanager
+def track(
+    folder: Path, config: TrackingConfig, params: dict[str, Any], tags: dict[str, str], resume: bool
+) -> Iterator[Tracker]:
+    """A Tracker whose run ends as what it was: FINISHED, KILLED where it was asked to stop, FAILED on an error."""
+    tracker = Tracker(folder, config, params=params, tags=tags, resume=resume)
+    status = "FAILED"
+    try:
+        yield tracker
+        status = "FINISHED"
+    except (Stopped, KeyboardInterrupt):
+        status = "KILLED"
+        raise
+    finally:
+        tracker.finish(status)
 
 
 @dataclass(frozen=True)

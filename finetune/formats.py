@@ -1,0 +1,222 @@
+"""What a labelled file holds: rows with fields, or sentences of tagged units. One line of FORMATS each.
+
+Readers stream and give Row, Sentence or Refused, in the file's order; `line` is where each begins, from 1.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bert.errors import UserError
+from bert.registry import did_you_mean
+
+
+@dataclass(frozen=True)
+class Row:
+    """Fields by name; in a file without a header line, by number from 1."""
+
+    line: int
+    fields: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Characters (with their spaces) or words, and a tag for each; no tags where the file has none."""
+
+    line: int
+    units: list[str]
+    tags: list[str] | None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A line that is not what it should be, and why."""
+
+    line: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a file is read.
+
+    Attributes:
+        read: from a path and the names of the fields that are needed, to what the file holds.
+        holds: rows, words or characters.
+    """
+
+    read: Callable[[Path, tuple[str, ...]], Iterator[Row | Sentence | Refused]]
+    holds: Literal["rows", "words", "characters"]
+
+
+def read_tsv(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
+    """Columns apart by one tab; quotation marks are text."""
+    return _table(path, needed, lambda lines: ((line, text.split("\t")) for line, text in lines))
+
+
+def read_csv(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
+    """Columns apart by commas, quoted where they hold one (RFC 4180)."""
+
+    def split(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
+        reader = csv.reader((f"{text}\n" for _, text in lines), strict=True)
+        begin = 1
+        try:
+            for columns in reader:
+                yield begin, columns
+                begin = reader.line_num + 1
+        except csv.Error as error:
+            raise UserError(f"{path}:{begin}: not CSV: {error} (is a quotation mark open?).") from error
+
+    return _table(path, needed, split)
+
+
+def read_jsonl(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
+    """One JSON object per line."""
+    for line, text in _lines(path):
+        if text.strip():
+            try:
+                yield _object(line, json.loads(text), needed)
+            except ValueError as error:
+                yield Refused(line, f"not a JSON object: {error}")
+
+
+def read_json(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
+    """One JSON array of objects, as KLUE has it."""
+    text = "\n".join(text for _, text in _lines(path))
+    decoder, place, line = json.JSONDecoder(), _skip(text, 0), 1
+    if text[place : place + 1] != "[":
+        raise UserError(f"{path}:1: not a JSON array of objects; one object per line is data.format=jsonl.")
+    at = 0
+    place = _skip(text, place + 1)
+    while text[place : place + 1] != "]":
+        line += text.count("\n", at, place)
+        at = place
+        try:
+            value, place = decoder.raw_decode(text, place)
+        except ValueError as error:
+            raise UserError(f"{path}:{line}: not JSON: {error}.") from error
+        yield _object(line, value, needed)
+        place = _skip(text, place)
+        if text[place : place + 1] == ",":
+            place = _skip(text, place + 1)
+        elif text[place : place + 1] != "]":
+            raise UserError(f"{path}:{line}: the array is not closed: no ',' or ']' after this object.")
+
+
+def read_conll(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
+    """A word per line, its tag in the last column, a blank line after a sentence (CoNLL-2003)."""
+    return _tagged(path, comments=("-DOCSTART-",), tagged=bool(needed))
+
+
+def read_klue(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
+    """A character per line, spaces too, a tab and its tag; lines that begin with ## are comments."""
+    return _tagged(path, comments=("##",), tagged=bool(needed), characters=True)
+
+
+FORMATS = {
+    "tsv": Format(read_tsv, "rows"),
+    "csv": Format(read_csv, "rows"),
+    "jsonl": Format(read_jsonl, "rows"),
+    "json": Format(read_json, "rows"),
+    "conll": Format(read_conll, "words"),
+    "klue": Format(read_klue, "characters"),
+}
+
+
+def _table(path: Path, needed: tuple[str, ...], split) -> Iterator[Row | Refused]:
+    by_number = all(name.isdecimal() for name in needed)
+    names: list[str] | None = None
+    for line, columns in split(_lines(path)):
+        if columns in ([""], []):
+            continue
+        if names is None:
+            names = [str(number) for number in range(1, len(columns) + 1)] if by_number else columns
+            _refuse_unknown(f"{path}:{line}", names, needed)
+            if not by_number:
+                continue
+        if len(columns) == len(names):
+            yield Row(line, dict(zip(names, columns, strict=True)))
+        else:
+            yield Refused(line, f"{len(columns)} columns, but line 1 has {len(names)} ({', '.join(names)})")
+
+
+def _refuse_unknown(where: str, names: list[str], needed: tuple[str, ...]) -> None:
+    unknown = [name for name in needed if name not in names]
+    if unknown:
+        raise UserError(
+            *(
+                f"{where}: no column {name!r}; it has {', '.join(map(repr, names))}{did_you_mean(name, names)}. Without "
+                f"a header line, columns go by number from 1."
+                for name in unknown
+            )
+        )
+
+
+def _object(line: int, value: object, needed: tuple[str, ...]) -> Row | Refused:
+    if not isinstance(value, dict):
+        return Refused(line, f"a JSON {type(value).__name__}, where an object is needed")
+    for name in needed:
+        if name not in value:
+            return Refused(line, f"no field {name!r}; it has {', '.join(value)}{did_you_mean(name, value)}")
+        if isinstance(value[name], dict | list) or value[name] is None:
+            return Refused(line, f"the field {name!r} holds a {type(value[name]).__name__}, not text or a number")
+    return Row(line, {name: value[name] if isinstance(value[name], str) else str(value[name]) for name in needed})
+
+
+def _tagged(
+    path: Path, comments: tuple[str, ...], tagged: bool, characters: bool = False
+) -> Iterator[Sentence | Refused]:
+    begin, units, tags, fault = 0, [], [], None
+    for line, text in _ended(_lines(path)):
+        if text.startswith(comments) and not units:
+            continue
+        if text == "" or (not characters and not text.strip()):
+            if fault:
+                yield fault
+            elif units:
+                yield Sentence(begin, units, tags if tagged else None)
+            begin, units, tags, fault = 0, [], [], None
+            continue
+        columns = text.split("\t") if characters or "\t" in text else text.split()
+        begin = begin or line
+        fault = fault or _unit_fault(line, columns, tagged, characters)
+        units.append(columns[0])
+        tags.append(columns[-1])
+
+
+def _unit_fault(line: int, columns: list[str], tagged: bool, characters: bool) -> Refused | None:
+    if tagged and len(columns) < 2:
+        return Refused(line, f"{columns[0]!r} has no tag; each line is a unit, a tab and its tag")
+    if characters and len(columns[0]) != 1:
+        return Refused(line, f"{columns[0]!r} is no single character; words are read with data.format=conll")
+    if not characters and not columns[0].strip():
+        return Refused(line, "a tag without a word; characters with spaces are read with data.format=klue")
+    return None
+
+
+def _ended(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    yield from lines
+    yield 0, ""
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, from 1, without line ends; strict UTF-8."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            try:
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                byte = raw[error.start]
+                raise UserError(
+                    f"{path}:{number}: byte {byte:#04x} at column {error.start + 1} is not UTF-8."
+                ) from None
+            yield number, text.removesuffix("\n").removesuffix("\r")
+
+
+def _skip(text: str, place: int) -> int:
+    while place < len(text) and text[place] in " \t\r\n":
+        place += 1
+    return place

@@ -1,0 +1,57 @@
+"""What a run says of itself in words: how its text is sampled, and what it reached."""
+
+import numpy as np
+
+from pretrain.config import PretrainConfig
+from pretrain.data import Sampler
+from pretrain.fill_mask import fill_mask
+from pretrain.objectives.masked_lm import MaskedLM
+from pretrain.text import TextToLearn
+
+
+def sampling_in_words(tally: dict[str, int], sampler: Sampler) -> str:
+    """What sampling makes of the first block of documents."""
+    sequences, sentences = tally["sequences"], max(1, tally["sentences"])
+    said = [
+        f"{tally['documents']:,} documents (of {len(sampler.documents):,}) give {sequences:,} sequences of "
+        f"{tally['tokens'] / sequences:.0f} tokens on average",
+        f"{tally['tokens_truncated'] / (tally['tokens'] + tally['tokens_truncated']):.1%} of the tokens are cut off",
+        f"{tally['sentences_left_over'] / sentences:.1%} of the sentences make no example",
+    ]
+    if sampler.sentence.labels:
+        said.append(f"{tally['pairs_random'] / sequences:.1%} of the pairs have a random B")
+    return "sampling: " + "; ".join(said)
+
+
+def print_report(config: PretrainConfig, result: dict[str, float], objective: MaskedLM, text: TextToLearn) -> None:
+    """A table of what was reached, a few masked sentences, and where to look."""
+    shown = [name for name in result if name.startswith("valid/")] + ["steps", "tokens", "epochs"]
+    width = max(map(len, shown))
+    print("\n" + "\n".join(f"  {name:<{width}}  {result[name]:,.4g}" for name in shown))
+    below = result["valid/unigram_cross_entropy"] - result["valid/masked_lm_loss"]
+    print(f"\n  {below:.2f} nats below what word frequencies alone would give")
+    _show_filled(objective.cpu().eval(), text)
+    print(f"\nmodel and figures:  {config.output}")
+    print(f'try it:             python run.py fill-mask --checkpoint {config.output} --text "... [MASK] ..."')
+    if config.tracking.uri != "none":
+        print(f"see the run:        mlflow ui --backend-store-uri {config.tracking.uri}")
+
+
+def _show_filled(objective: MaskedLM, text: TextToLearn, sentences: int = 4) -> None:
+    """Mask one whole-word token in a few validation sentences, and show what the model would write there."""
+    rng, shown = np.random.default_rng(0), 0
+    print()
+    for document in np.asarray(text.valid[:200]):
+        first = text.validation.sentence_offsets[document]
+        ids, starts = text.validation.read(np.array([first]), np.array([first + 1]))
+        alone = np.flatnonzero(starts & np.append(starts[1:], True))  # words of one token
+        if not 12 <= len(ids) <= 40 or len(alone) < 4:
+            continue
+        place = int(rng.choice(alone))
+        masked = text.tokenizer.decode([*ids[:place], text.tokenizer.mask_id, *ids[place + 1 :]])
+        best = fill_mask(objective, masked, 3)[0]
+        said = ", ".join(f"{candidate.token} {candidate.probability:.0%}" for candidate in best)
+        print(f"  {masked}\n      {text.tokenizer.token(int(ids[place]))} was masked; the model says {said}")
+        shown += 1
+        if shown == sentences:
+            return

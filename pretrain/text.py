@@ -1,0 +1,151 @@
+"""A run's text: corpus, split, tokenizer and token store, made once and taken from the cache afterwards."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bert import tokenizer as tokenizers
+from bert.errors import UserError
+from bert.tokenizer import Tokenizer
+from pretrain import builtin_corpus
+from pretrain.config import PretrainConfig
+from pretrain.corpus import Corpus, open_corpus
+from pretrain.documents import FORMATS, CorpusFormat
+from pretrain.on_the_fly import OnTheFly
+from pretrain.randomness import Permutation
+from pretrain.sentence import SENTENCE
+from pretrain.split import Split, open_split
+from pretrain.token_source import TokenSource
+from pretrain.token_store import open_store
+
+TOKENIZER_BYTES = 200 << 20
+"""Text that a tokenizer is trained on, at most; documents are drawn evenly."""
+
+
+@dataclass(frozen=True)
+class TextToLearn:
+    """A run's text: tokens, and which documents are for what.
+
+    Attributes:
+        source: what is trained on, and validated on where `validation` is the same.
+        validation: what is validated on.
+        train, valid: document numbers of each.
+        held_out: True for documents of `source` that are not trained on.
+        characters_per_token: of the validation text.
+        tokenizer: what made the tokens.
+        fingerprint: of the text and the split.
+    """
+
+    source: TokenSource
+    validation: TokenSource
+    train: np.ndarray
+    valid: np.ndarray
+    held_out: np.ndarray
+    characters_per_token: float
+    tokenizer: Tokenizer
+    fingerprint: str
+
+
+def open_text(config: PretrainConfig) -> TextToLearn:
+    """Read or make all that depends on corpus and tokenizer alone; most of it comes from data.cache."""
+    data, cache = config.data, Path(config.data.cache)
+    corpus = _corpus(config, _train_file(config), "data.train")
+    apart = None if data.valid is None else _corpus(config, Path(data.valid), "data.valid")
+    split = open_split(corpus.document_hashes, 0 if apart else data.valid_share, cache, corpus.fingerprint)
+    _refuse_too_few(config, len(split.train), corpus)
+    tokenizer = _tokenizer(config, corpus, split)
+    source = _source(config, corpus, tokenizer)
+    validation = _source(config, apart, tokenizer) if apart else source
+    valid = np.arange(apart.num_documents) if apart else split.valid
+    fingerprint = corpus.fingerprint if apart is None else f"{corpus.fingerprint} {apart.fingerprint}"
+    return TextToLearn(
+        source=source,
+        validation=validation,
+        train=split.train,
+        valid=valid,
+        held_out=split.held_out,
+        characters_per_token=_characters_per_token(apart or corpus, validation, valid),
+        tokenizer=tokenizer,
+        fingerprint=fingerprint,
+    )
+
+
+def _train_file(config: PretrainConfig) -> Path:
+    if config.data.train != "builtin":
+        return Path(config.data.train)
+    file = Path(config.data.cache) / "builtin.txt"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        print(f"writing the built-in corpus to {file}")
+        builtin_corpus.write(file)
+    return file
+
+
+def _corpus(config: PretrainConfig, path: Path, argument: str) -> Corpus:
+    data = config.data
+    split_sentences = FORMATS[data.format].document_per_line if data.split_sentences is None else data.split_sentences
+    held = CorpusFormat(data.format, data.text, split_sentences)
+    corpus = open_corpus(path, data.reader, held, Path(data.cache), argument)
+    sizes = f"{corpus.num_documents:,} documents, {corpus.num_sentences:,} sentences, {corpus.num_bytes / 1e6:,.1f} MB"
+    empty = f"; {corpus.empty_documents:,} empty documents left out" if corpus.empty_documents else ""
+    print(f"{argument}: {path}: {sizes}{empty}")
+    return corpus
+
+
+def _refuse_too_few(config: PretrainConfig, train_documents: int, corpus: Corpus) -> None:
+    labelled = SENTENCE[config.sentence.objective].labels > 0
+    needed = 2 if labelled else 1
+    if train_documents >= needed:
+        return
+    held = "" if config.data.valid else ", besides one held out to validate on"
+    raise UserError(
+        f"data.train: {corpus.num_documents} document(s) in '{corpus.reader.path}', and "
+        f"sentence.objective={config.sentence.objective} needs at least {needed}{held}. "
+        f"Documents are separated by blank lines."
+    )
+
+
+def _tokenizer(config: PretrainConfig, corpus: Corpus, split: Split) -> Tokenizer:
+    """The tokenizer that was given, or one trained on the training documents and kept in the cache."""
+    options = config.tokenizer
+    if options.path is not None:
+        return tokenizers.load(Path(options.path))
+    key = json.dumps([corpus.fingerprint, len(split.valid), asdict(options)], sort_keys=True)
+    file = Path(config.data.cache) / f"tokenizer-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    if not file.is_file():
+        print(f"training a tokenizer of {options.vocab_size:,} tokens")
+        trained = tokenizers.train(_tokenizer_lines(corpus, split), options)
+        unfinished = file.with_suffix(f".{np.random.SeedSequence().entropy:x}"[:12])
+        unfinished.write_text(trained.backend.to_str(), encoding="utf-8")
+        unfinished.replace(file)
+    return tokenizers.load(file)
+
+
+def _tokenizer_lines(corpus: Corpus, split: Split) -> Iterator[str]:
+    taken = 0
+    for document in split.train[Permutation(len(split.train), 0, 0)(np.arange(len(split.train)))]:
+        sentences = corpus.sentences(int(document))
+        yield from sentences
+        taken += sum(map(len, sentences))
+        if taken > TOKENIZER_BYTES:
+            return
+
+
+def _source(config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer) -> TokenSource:
+    if config.data.tokenize == "on_the_fly":
+        return OnTheFly(corpus, tokenizer)
+    store = open_store(corpus, tokenizer, Path(config.data.cache), torch.get_num_threads())
+    manifest = store.manifest
+    print(f"token store: {manifest['tokens']:,} tokens, {manifest['unknown_share']:.2%} of them [UNK]")
+    return store
+
+
+def _characters_per_token(corpus: Corpus, source: TokenSource, documents: np.ndarray, most: int = 1000) -> float:
+    some = np.asarray(documents[:most])
+    tokens = source.counts(source.sentence_offsets[some], source.sentence_offsets[some + 1]).sum()
+    return sum(len(s) for document in some.tolist() for s in corpus.sentences(document)) / max(1, int(tokens))

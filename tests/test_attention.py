@@ -1,0 +1,105 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bert.attention import BACKENDS
+from bert.attention.rectangle import Rectangle
+from bert.packed import PackedBatch, starts_of
+
+ON_CPU = [name for name in BACKENDS if name != "varlen"]  # varlen needs a GPU
+
+
+def batch_of(lengths: list[int]) -> PackedBatch:
+    ids = torch.zeros(sum(lengths), dtype=torch.long)
+    return PackedBatch(ids, ids, ids, starts_of(torch.tensor(lengths)), max(lengths) + 3)
+
+
+def random_inputs(tokens: int, heads: int, width: int, seed: int, dtype=torch.float32) -> list[torch.Tensor]:
+    torch.manual_seed(seed)
+    return [torch.randn(tokens, heads, width, dtype=dtype, requires_grad=True) for _ in range(3)]
+
+
+def attend(backend: str, lengths: list[int], query, key, value, dropout: float = 0.0):
+    return BACKENDS[backend](batch_of(lengths))(query, key, value, dropout)
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_attention_weighs_values_by_the_softmax_of_the_scaled_products(backend):
+    # One head of width 4. q.k / sqrt(4) is 0 for the first key and log 3 for the second: weights 1/4 and 3/4.
+    query = torch.ones(2, 1, 4)
+    key = torch.tensor([[0.0] * 4, [math.log(3) / 2] * 4]).view(2, 1, 4)
+    value = torch.tensor([[4.0, 0, 8, 0], [0, 4, 8, 4]]).view(2, 1, 4)
+    mixed, _ = attend(backend, [2], query, key, value)
+    torch.testing.assert_close(mixed, torch.tensor([1.0, 3, 8, 3]).expand(2, 1, 4))
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_a_token_sees_its_own_sequence_alone(backend):
+    query, key, value = random_inputs(6, 2, 4, seed=0)
+    together, _ = attend(backend, [1, 3, 2], query, key, value)
+    alone = [attend(backend, [n], *(x[a : a + n] for x in (query, key, value)))[0] for a, n in ((0, 1), (1, 3), (4, 2))]
+    torch.testing.assert_close(together, torch.cat(alone))
+    torch.testing.assert_close(together[0], value[0])  # a sequence of one token mixes nothing else in
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_the_gradient_is_that_of_finite_differences(backend):
+    inputs = random_inputs(5, 2, 3, seed=1, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda *x: attend(backend, [3, 2], *x)[0], inputs)
+
+
+@settings(max_examples=25)
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    heads=st.integers(1, 3),
+    width=st.integers(1, 5),
+    seed=st.integers(0, 2**31),
+)
+def test_every_backend_agrees_with_the_reference_in_outputs_and_gradients(lengths, heads, width, seed):
+    found = {}
+    for backend in ON_CPU:
+        inputs = random_inputs(sum(lengths), heads, width, seed)
+        mixed, _ = attend(backend, lengths, *inputs)
+        mixed.square().sum().backward()
+        found[backend] = [mixed, *(x.grad for x in inputs)]
+    for backend in ON_CPU:
+        torch.testing.assert_close(found[backend], found["eager"], atol=1e-5, rtol=1e-4)
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+def test_probabilities_sum_to_one_inside_a_sequence_and_are_zero_outside(lengths):
+    _, probabilities = attend("eager", lengths, *random_inputs(sum(lengths), 2, 3, seed=2))
+    for row, length in enumerate(lengths):
+        torch.testing.assert_close(probabilities[row, :, :length, :length].sum(-1), torch.ones(2, length))
+        assert not probabilities[row, :, length:].any() and not probabilities[row, :, :, length:].any()
+
+
+def test_only_the_reference_keeps_probabilities():
+    inputs = random_inputs(2, 1, 2, seed=0)
+    assert [backend for backend in ON_CPU if attend(backend, [2], *inputs)[1] is not None] == ["eager"]
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_dropout_drops_probabilities_and_makes_up_for_them(backend):
+    # 40 equal keys: each weight is 1/40, and with p = 0.25 a kept one is 1/30. With values of 1, a token's mix is the
+    # number of kept keys / 30, whose mean is 1 and whose standard deviation is sqrt(40 * 0.25 * 0.75) / 30 = 0.0913.
+    torch.manual_seed(0)
+    zeros, ones = torch.zeros(4000, 1, 1), torch.ones(4000, 1, 1)
+    mixed, _ = attend(backend, [40] * 100, zeros, zeros, ones, dropout=0.25)
+    kept = mixed * 30
+    torch.testing.assert_close(kept, kept.round(), atol=1e-3, rtol=0)
+    assert abs(float(mixed.mean()) - 1) < 4 * 0.0913 / math.sqrt(4000)
+    assert abs(float(mixed.std()) - 0.0913) < 0.005
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=5))
+def test_what_is_put_into_the_rectangle_comes_out_again(lengths):
+    rectangle = Rectangle(batch_of(lengths))
+    x = torch.arange(6.0 * sum(lengths)).view(-1, 2, 3) + 1
+    padded = rectangle.pad(x)
+    assert padded.shape == (len(lengths), 2, max(lengths), 3)
+    assert torch.equal(rectangle.unpad(padded), x)
+    assert float(padded.sum()) == float(x.sum())  # zero elsewhere: all values are positive

@@ -1,0 +1,107 @@
+import ast
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from bert.config import PRESETS, ModelConfig, ModelOptions, resolve
+from bert.errors import UserError
+from bert.tokenizer import TokenizerConfig
+from bert.training.config import TrainingConfig, check
+from bert.training.tracking import TrackingConfig
+from pretrain.config import DataConfig, MaskingConfig, SentenceConfig
+from pretrain.fill_mask import FillMaskConfig
+
+ROOT = Path(__file__).parent.parent
+SMALL = {"vocab_size": 10, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+
+
+def faults_of(**sizes) -> list[str]:
+    with pytest.raises(UserError) as raised:
+        ModelConfig(**SMALL | sizes)
+    return list(raised.value.messages)
+
+
+@pytest.mark.parametrize(
+    ("preset", "layers", "width", "heads", "intermediate"),
+    [  # Turc et al. 2019, table 1; Devlin et al. 2019, section 3; the Korean BERT this grew from
+        ("tiny", 2, 128, 2, 512),
+        ("mini", 4, 256, 4, 1024),
+        ("small", 4, 512, 8, 2048),
+        ("medium", 8, 512, 8, 2048),
+        ("base", 12, 768, 12, 3072),
+        ("large", 24, 1024, 16, 4096),
+        ("original", 2, 256, 8, 512),
+    ],
+)
+def test_a_preset_has_the_published_sizes(preset, layers, width, heads, intermediate):
+    model = resolve(ModelOptions(preset=preset), vocab_size=30522)
+    assert (model.num_hidden_layers, model.hidden_size) == (layers, width)
+    assert (model.num_attention_heads, model.intermediate_size) == (heads, intermediate)
+    assert (model.vocab_size, model.max_position_embeddings, model.type_vocab_size) == (30522, 512, 2)
+
+
+def test_every_preset_is_among_those_checked():
+    assert list(PRESETS) == ["tiny", "mini", "small", "medium", "base", "large", "original"]
+
+
+def test_what_is_given_replaces_the_preset_and_nothing_else():
+    options = ModelOptions(preset="base", num_hidden_layers=3, hidden_dropout_prob=0.0)
+    model = resolve(options, vocab_size=100, pad_token_id=7)
+    assert (model.num_hidden_layers, model.hidden_size, model.num_attention_heads) == (3, 768, 12)
+    assert (model.hidden_dropout_prob, model.attention_probs_dropout_prob, model.pad_token_id) == (0.0, 0.1, 7)
+    assert PRESETS["base"]["num_hidden_layers"] == 12
+
+
+def test_an_unknown_preset_is_refused_with_the_closest():
+    with pytest.raises(UserError, match=r"model.preset: no 'bass'; one of tiny, .* \(did you mean base\?\)"):
+        resolve(ModelOptions(preset="bass"), vocab_size=100)
+
+
+def test_a_width_that_the_heads_do_not_divide_is_refused():
+    assert faults_of(num_attention_heads=3) == ["model.hidden_size: 8 is no multiple of model.num_attention_heads=3."]
+
+
+def test_all_wrong_sizes_are_reported_together():
+    assert faults_of(num_hidden_layers=0, hidden_dropout_prob=1.0, initializer_range=-1.0) == [
+        "model.num_hidden_layers: 0, but it must be at least 1.",
+        "model.hidden_dropout_prob: 1.0, but it must be at least 0 and below 1.",
+        "model.initializer_range: -1.0, but it must be above 0.",
+    ]
+
+
+def test_one_budget_is_asked_for():
+    assert check(TrainingConfig()) == ["training: give one budget, of steps, epochs, tokens and minutes; none given."]
+    assert check(TrainingConfig(steps=5, epochs=2.0)) == [
+        "training: give one budget, of steps, epochs, tokens and minutes; training.steps=5, training.epochs=2.0 given."
+    ]
+    assert all(check(TrainingConfig(**{unit: 1})) == [] for unit in ("steps", "epochs", "tokens", "minutes"))
+
+
+def test_all_wrong_training_values_are_reported_together():
+    wrong = TrainingConfig(steps=0, lr=float("nan"), warmup=1.0, adam_beta2=-0.1, max_grad_norm=-1.0, workers=-1)
+    assert check(wrong) == [
+        "training.lr: nan, but it must be above 0.",
+        "training.steps: 0, but it must be above 0.",
+        "training.warmup: 1.0, but it must be at least 0 and below 1.",
+        "training.adam_beta2: -0.1, but it must be at least 0 and below 1.",
+        "training.max_grad_norm: -1.0, but it must be at least 0.",
+        "training.workers: -1, but it must be at least 0.",
+    ]
+
+
+def test_a_value_that_is_no_number_is_refused_wherever_it_stands():
+    nan = float("nan")
+    named = ("lr", "warmup", "adam_epsilon", "adam_beta1", "weight_decay", "max_grad_norm")
+    unseen = [name for name in named if not check(TrainingConfig(**{"steps": 1} | {name: nan}))]
+    assert unseen == []
+
+
+def test_every_option_is_read_somewhere():
+    sources = [file for package in ("bert", "pretrain") for file in (ROOT / package).rglob("*.py")]
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in sources]
+    read = {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    configs = (DataConfig, FillMaskConfig, MaskingConfig, ModelConfig, ModelOptions, SentenceConfig)
+    configs += (TokenizerConfig, TrackingConfig, TrainingConfig)
+    read.add("pad_token_id")  # for transformers alone: it is only written to config.json
+    assert {f"{c.__name__}.{f.name}" for c in configs for f in fields(c) if f.name not in read} == set()

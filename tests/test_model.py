@@ -1,0 +1,189 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bert.config import ModelConfig
+from bert.model import Bert
+from bert.packed import PackedBatch, starts_of
+from pretrain.objectives.masked_lm import MaskedLM
+
+POSITIONS = 12
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+@st.composite
+def configs(draw) -> ModelConfig:
+    heads = draw(st.integers(1, 4))
+    return ModelConfig(
+        vocab_size=draw(st.integers(5, 40)),
+        hidden_size=heads * draw(st.integers(4, 8)),
+        num_hidden_layers=draw(st.integers(1, 3)),
+        num_attention_heads=heads,
+        intermediate_size=draw(st.integers(1, 24)),
+        max_position_embeddings=POSITIONS,
+        initializer_range=draw(st.sampled_from([0.02, 0.2])),
+        **NO_DROPOUT,
+    )
+
+
+@st.composite
+def padded_inputs(draw) -> dict[str, torch.Tensor]:
+    """Ids (to be taken modulo the vocabulary), types and a mask of one side's padding, (N, S) each."""
+    lengths = torch.tensor(draw(st.lists(st.integers(1, 9), min_size=1, max_size=4)))
+    columns = torch.arange(int(lengths.max()) + draw(st.integers(0, 2)))
+    left = draw(st.booleans())
+    inside = columns.flip(0) < lengths[:, None] if left else columns < lengths[:, None]
+    torch.manual_seed(draw(st.integers(0, 2**31)))
+    ids = torch.randint(0, 1000, inside.shape)
+    return {"input_ids": ids, "attention_mask": inside.long(), "token_type_ids": torch.randint(0, 2, inside.shape)}
+
+
+def small_config(**changes) -> ModelConfig:
+    sizes = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    rest = {"intermediate_size": 20, "max_position_embeddings": POSITIONS}
+    return ModelConfig(**sizes | rest | NO_DROPOUT | changes)
+
+
+def batch_of(*sequences: list[int], first_position: int = 0) -> PackedBatch:
+    """Each sequence's second half is its second segment."""
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    places = torch.cat([torch.arange(n) for n in lengths])
+    return PackedBatch(
+        token_ids=torch.tensor(sum(sequences, [])),
+        segment_ids=torch.cat([(torch.arange(n) >= n / 2).long() for n in lengths]),
+        position_ids=places + first_position,
+        cu_seqlens=starts_of(lengths),
+        max_seqlen=int(lengths.max()),
+    )
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@settings(max_examples=60)
+@given(config=configs(), inputs=padded_inputs(), seed=st.integers(0, 1000))
+def test_hidden_states_and_attentions_of_every_layer_are_those_of_transformers(
+    transformers_twin, unsettled, attention, config, inputs, seed
+):
+    inputs = inputs | {"input_ids": inputs["input_ids"] % config.vocab_size}
+    ours = unsettled(MaskedLM(config, None, 2, attention).double().eval(), seed)
+    theirs = transformers_twin(ours).bert
+    with torch.no_grad():
+        expected = theirs(**inputs, output_hidden_states=True, output_attentions=True)
+        found = ours.bert(PackedBatch.from_padded(**inputs))
+    inside = inputs["attention_mask"].bool()
+    for our_state, their_state in zip(found.hidden_states, expected.hidden_states, strict=True):
+        torch.testing.assert_close(our_state, their_state[inside], atol=1e-8, rtol=1e-7)
+    if not (inputs["attention_mask"][:, 0] == 0).any():  # transformers pools column 0, which is a pad on the left
+        torch.testing.assert_close(found.pooled, expected.pooler_output, atol=1e-8, rtol=1e-7)
+    if attention == "eager":
+        for ours_of_layer, theirs_of_layer in zip(found.attentions, expected.attentions, strict=True):
+            for row, keep in enumerate(inside):
+                length = int(keep.sum())
+                torch.testing.assert_close(
+                    ours_of_layer[row, :, :length, :length], theirs_of_layer[row][:, keep][:, :, keep]
+                )
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@given(seed=st.integers(0, 1000), others=st.lists(st.lists(st.integers(0, 29), min_size=1, max_size=9), max_size=3))
+@settings(max_examples=20)
+def test_a_sequence_is_encoded_the_same_whatever_else_is_in_the_batch(attention, unsettled, seed, others):
+    torch.manual_seed(seed)
+    model = unsettled(Bert(small_config(), attention=attention).double().eval(), seed)
+    sequence = [2, 7, 7, 3, 9]
+    with torch.no_grad():
+        alone = model(batch_of(sequence))
+        together = model(batch_of(*others, sequence, *others))
+    first = sum(map(len, others))
+    mine = together.last_hidden_state[first : first + len(sequence)]
+    torch.testing.assert_close(mine, alone.last_hidden_state, atol=1e-10, rtol=1e-8)
+    torch.testing.assert_close(together.pooled[len(others)], alone.pooled[0], atol=1e-10, rtol=1e-8)
+
+
+def test_both_backends_give_the_same_outputs_and_gradients(unsettled):
+    batch, found = batch_of([1, 5, 9, 4], [2], [8, 3]), {}
+    for attention in ("eager", "sdpa"):
+        torch.manual_seed(0)
+        model = unsettled(Bert(small_config(), attention=attention))
+        output = model(batch)
+        (output.last_hidden_state.pow(3).sum() + output.pooled.pow(3).sum()).backward()
+        found[attention] = [output.last_hidden_state, output.pooled, *(p.grad for p in model.parameters())]
+    torch.testing.assert_close(found["sdpa"], found["eager"], atol=1e-5, rtol=1e-4)
+
+
+def test_token_segment_and_position_each_matter():
+    model = Bert(small_config()).eval()
+    base = batch_of([1, 5, 9, 4])
+    with torch.no_grad():
+        plain = model(base).last_hidden_state
+        moved = model(batch_of([1, 5, 9, 4], first_position=1)).last_hidden_state
+        other_token = model(batch_of([1, 6, 9, 4])).last_hidden_state
+        one_segment = PackedBatch(base.token_ids, base.segment_ids * 0, base.position_ids, base.cu_seqlens, 4)
+        other_segment = model(one_segment).last_hidden_state
+    assert all(float((plain - other).abs().max()) > 1e-3 for other in (moved, other_token, other_segment))
+
+
+def test_the_pooled_vector_is_a_dense_layer_and_tanh_of_the_first_token():
+    torch.manual_seed(0)
+    model = Bert(small_config()).eval()
+    output = model(batch_of([1, 5, 9], [2, 4]))
+    first_tokens = output.last_hidden_state[[0, 3]]
+    torch.testing.assert_close(output.pooled, torch.tanh(first_tokens @ model.pooler.weight.T + model.pooler.bias))
+
+
+def test_a_model_without_a_pooler_has_no_pooler_parameters_and_pools_nothing():
+    model = Bert(small_config(), pooler=False)
+    assert [name for name, _ in model.named_parameters() if "pooler" in name] == []
+    assert model(batch_of([1, 2])).pooled is None
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_dropout_changes_training_outputs_and_never_evaluation(attention):
+    torch.manual_seed(0)
+    dropping = {"hidden_dropout_prob": 0.5, "attention_probs_dropout_prob": 0.5}
+    model = Bert(small_config(**dropping), attention=attention)
+    batch = batch_of([1, 5, 9, 4])
+    first, second = model(batch).last_hidden_state, model(batch).last_hidden_state
+    assert not torch.equal(first, second)
+    model.eval()
+    assert torch.equal(model(batch).last_hidden_state, model(batch).last_hidden_state)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", ["hidden_dropout_prob", "attention_probs_dropout_prob"])
+def test_each_dropout_is_applied_by_itself(attention, name):
+    torch.manual_seed(0)
+    model = Bert(small_config(**{name: 0.5}), attention=attention)
+    batch = batch_of([1, 5, 9, 4])
+    assert not torch.equal(model(batch).last_hidden_state, model(batch).last_hidden_state)
+
+
+def test_initial_weights_are_normal_of_the_asked_width_with_zero_biases_and_unit_norms():
+    torch.manual_seed(0)
+    objective = MaskedLM(small_config(vocab_size=500, hidden_size=128, intermediate_size=256), None, 2)
+    for name, parameter in objective.named_parameters():
+        if parameter.ndim == 2:
+            # The mean of n draws has deviation 0.02 / sqrt(n), their standard deviation 0.02 / sqrt(2 n); 4.5 of each.
+            n = parameter.numel()
+            assert abs(float(parameter.detach().mean())) < 4.5 * 0.02 / n**0.5, name
+            assert abs(float(parameter.detach().std()) - 0.02) < 4.5 * 0.02 / (2 * n) ** 0.5, name
+        elif name.endswith("norm.weight"):
+            assert torch.equal(parameter, torch.ones_like(parameter)), name
+        else:
+            assert name.endswith("bias") and not parameter.any(), name
+
+
+def test_a_seed_decides_the_initial_weights():
+    def weights(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return torch.cat([p.flatten() for p in Bert(small_config()).parameters()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def test_the_number_of_parameters_of_bert_base_is_the_published_one():
+    # Devlin et al. 2019 round to 110 M; google-bert/bert-base-uncased has 109,482,240 with its pooler.
+    with torch.device("meta"):
+        model = Bert(ModelConfig(30522, 768, 12, 12, 3072))
+    assert sum(parameter.numel() for parameter in model.parameters()) == 109_482_240
