@@ -36,6 +36,7 @@ _NAMES = {
     "masked_lm_head.norm.": "cls.predictions.transform.LayerNorm.",
     "masked_lm_head.bias": "cls.predictions.bias",
     "sentence_head.classifier.": "cls.seq_relationship.",
+    "head.classifier.": "classifier.",
 }
 _FUSED = "attention.self.query_key_value."
 _PARTS = ("query", "key", "value")
@@ -111,9 +112,9 @@ def load_config(folder: Path) -> tuple[ModelConfig, dict]:
     return ModelConfig(**known), described
 
 
-def save_weights(folder: Path, model: nn.Module) -> None:
+def save_weights(folder: Path, model: nn.Module, leave_out: tuple[str, ...] = ()) -> None:
     """Write model.safetensors with transformers' names; tied matrices are one parameter here, so saved once."""
-    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items() if name not in leave_out}
     file = folder / "model.safetensors"
     save_file(to_transformers(state), file, metadata={"format": "pt"})
     shutil.copymode(folder / "config.json", file)  # the library lets the owner alone read it

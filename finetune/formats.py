@@ -148,8 +148,8 @@ def _refuse_unknown(where: str, names: list[str], needed: tuple[str, ...]) -> No
     if unknown:
         raise UserError(
             *(
-                f"{where}: no column {name!r}; it has {', '.join(map(repr, names))}{did_you_mean(name, names)}. Without "
-                f"a header line, columns go by number from 1."
+                f"{where}: no column {name!r}; it has {', '.join(map(repr, names))}{did_you_mean(name, names)}. "
+                f"Without a header line, columns go by number from 1."
                 for name in unknown
             )
         )

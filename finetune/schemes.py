@@ -13,7 +13,10 @@ def check_iob2(tags: Sequence[str]) -> tuple[int, str] | None:
         if fault := _malformed(tag):
             return place, fault
         if tag.startswith("I-") and before[2:] != tag[2:]:
-            return place, f"{tag} after {before}: in IOB2 an entity begins with B-{tag[2:]} (task.scheme=iob1 allows this)"
+            return (
+                place,
+                f"{tag} after {before}: in IOB2 an entity begins with B-{tag[2:]} (task.scheme=iob1 allows this)",
+            )
         before = tag
     return None
 

@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from bert.errors import UserError
 from bert.registry import did_you_mean, lookup
+from bert.sentence_splitter import split_sentences
 from pretrain.array_cache import GrowingArray, keep
 from pretrain.documents import FORMATS, CorpusFormat, write_index
-from pretrain.sentence_splitter import split_sentences
 from pretrain.utf8 import read_text, valid_chunks
 
 __all__ = ["READERS", "Corpus", "CorpusFormat", "Reader", "open_corpus", "open_reader", "split_sentences"]

@@ -16,8 +16,8 @@ import numpy as np
 
 from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean, lookup
+from bert.sentence_splitter import split_sentences
 from pretrain.array_cache import GrowingArray
-from pretrain.sentence_splitter import split_sentences
 
 END_OF_DOCUMENT = "[EOD]"
 """A line of a text corpus that, like a blank one, ends a document."""

@@ -24,8 +24,8 @@ from pretrain.sentence import SENTENCE
 from pretrain.text import TextToLearn, open_text
 from pretrain.validation import Validation, build_validation
 
-DEFAULT_STEPS = 1000
-"""The budget of a run that was given none."""
+DEFAULT_STEPS, DEFAULT_EVAL_EVERY = 1000, 500
+"""The budget of a run that was given none, and the steps between its evaluations."""
 
 # Options that change nothing in the result, so that a run may be resumed with others.
 FREE = (
@@ -49,7 +49,7 @@ def pretrain(config: PretrainConfig) -> dict[str, float] | None:
         UserError: anything the person can put right.
         Stopped: a signal asked to stop.
     """
-    config = with_default_budget(config)
+    config = with_defaults(config)
     refuse_if(check(config) + training_config.check(config.training))
     output = Path(config.output)
     device = choose_device(config.training)
@@ -62,12 +62,14 @@ def pretrain(config: PretrainConfig) -> dict[str, float] | None:
     return _run(config, text, facts, device, resume=state == "unfinished")
 
 
-def with_default_budget(config: PretrainConfig) -> PretrainConfig:
-    """The configuration with DEFAULT_STEPS where no budget was given."""
+def with_defaults(config: PretrainConfig) -> PretrainConfig:
+    """The configuration with DEFAULT_STEPS where no budget was given, and DEFAULT_EVAL_EVERY likewise."""
     training = config.training
-    if any(getattr(training, name) is not None for name in training_config.BUDGETS):
-        return config
-    return replace(config, training=replace(training, steps=DEFAULT_STEPS))
+    if training.eval_every is None:
+        training = replace(training, eval_every=DEFAULT_EVAL_EVERY)
+    if all(getattr(training, name) is None for name in training_config.BUDGETS):
+        training = replace(training, steps=DEFAULT_STEPS)
+    return replace(config, training=training)
 
 
 def training_sampler(config: PretrainConfig, text: TextToLearn) -> Sampler:

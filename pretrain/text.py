@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bert import builtin_corpus
 from bert import tokenizer as tokenizers
 from bert.errors import UserError
 from bert.tokenizer import Tokenizer
-from pretrain import builtin_corpus
 from pretrain.config import PretrainConfig
 from pretrain.corpus import Corpus, open_corpus
 from pretrain.documents import FORMATS, CorpusFormat

@@ -62,8 +62,9 @@ class TrainingConfig:
     log_every: int = 20
     """Steps between two lines of training metrics."""
 
-    eval_every: int = 200
-    """Steps between two evaluations; there is always one at the end."""
+    eval_every: int | None = None
+    """Steps between two evaluations; there is always one at the end. By default 500 in pretraining, and an epoch in
+    fine-tuning."""
 
     eval_sequences: int = 2048
     """Sequences of each validation set, at most."""

@@ -1,6 +1,9 @@
 """Where a run came from: what its tags in MLflow say."""
 
+import hashlib
+import json
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -11,6 +14,23 @@ from bert.training.device import describe
 def tags(device: torch.device) -> dict[str, str]:
     """Device, PyTorch and the commit of this code."""
     return {"device": describe(device), "torch": torch.__version__, "git_commit": git_commit()}
+
+
+def parent(folder: Path) -> dict[str, str]:
+    """The run a model came from, wherever in its output folder the model lies; nothing where none is known."""
+    for place in (folder, *folder.parents[:2]):
+        if (place / "tracking.json").is_file():
+            ledger = json.loads((place / "tracking.json").read_text(encoding="utf-8"))
+            return {"parent": ledger["run"], "parent_mlflow_run_id": str(ledger["run_id"]), "parent_folder": str(place)}
+    return {"parent_folder": str(folder)}
+
+
+def fingerprint(parts: Iterable[str]) -> str:
+    """SHA-256 of texts in their order."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()
 
 
 def git_commit() -> str:

@@ -211,18 +211,13 @@ def pairs_of_block(sampler, number: int):
     return pairs_of(OneBlock())
 
 
-def test_every_sentence_but_the_first_of_a_document_is_as_likely_to_begin_a_random_b():
+def test_any_sentence_but_the_first_of_a_document_may_begin_a_random_b():
     source = numbered([[2] * 5] * 20)
-    begins = np.zeros(100, int)
+    begun = set()
     for seed in range(40):
         _, examples, text, _ = arranged(source, 4, "sentence_pair", seed=seed)
-        for _, b in second_texts(examples, text, 1):
-            begins[source.sentence_at(b[0])] += 1
-    begins = begins.reshape(20, 5)
-    assert (begins[:, 0] == 0).all()
-    expected = begins.sum() / 80
-    assert expected > 15
-    assert (np.abs(begins[:, 1:] - expected) < 6 * expected**0.5).all()
+        begun |= {int(source.sentence_at(b[0])) for _, b in second_texts(examples, text, 1)}
+    assert begun == set(range(100)) - set(range(0, 100, 5))
 
 
 def test_the_tokens_of_a_random_b_bring_their_word_starts(source):
@@ -257,7 +252,7 @@ def shapes(source: ListSource, name: str, budget: int) -> np.ndarray:
     """Label, tokens of B, sentences of B, and whether B ends its document, of many examples, (E, 4)."""
     rows = []
     for seed in range(20):
-        true, examples, text, _ = arranged(source, budget, name, seed=seed)
+        _, examples, text, _ = arranged(source, budget, name, seed=seed)
         for label in (0, 1):
             for _, b in second_texts(examples, text, label):
                 last = int(source.sentence_at(b[-1]))

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.sentence_splitter import split_sentences
+from bert.sentence_splitter import split_sentences
 
 TEXT = st.text(st.sampled_from(list('ab A가。！？.!?…"”)( \n\r\t\u2028 1')) | st.characters(), max_size=60)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bert.errors import UserError
-from pretrain.sentence_splitter import split_sentences
+from bert.sentence_splitter import split_sentences
 
 _SKIPPED_FOLDERS = {"site-packages", "dist-packages", "__pycache__", "test", "tests", "ensurepip"}
 _SKIPPED_FOLDERS |= {"idlelib", "lib2to3", "pydoc_data", "turtledemo"}

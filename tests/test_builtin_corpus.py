@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bert import builtin_corpus
+from bert.builtin_corpus import prose
 from bert.errors import UserError
-from pretrain import builtin_corpus
-from pretrain.builtin_corpus import prose
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,7 +51,7 @@ def test_no_code_and_no_markup_is_left(written):
 
 
 def test_other_processes_write_the_same_bytes_whatever_their_state(written, tmp_path):
-    code = "import sys, pathlib; from pretrain import builtin_corpus; builtin_corpus.write(pathlib.Path(sys.argv[1]))"
+    code = "import sys, pathlib; from bert import builtin_corpus; builtin_corpus.write(pathlib.Path(sys.argv[1]))"
     state = {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "7", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONOPTIMIZE": "2"}
     subprocess.run([sys.executable, "-c", code, tmp_path / "again"], env=os.environ | state, cwd=tmp_path, check=True)
     assert (tmp_path / "again").read_bytes() == written.read_bytes()

@@ -1,0 +1,97 @@
+"""Labelled data made from the built-in corpus, for demonstration: nobody labelled it, a rule did.
+
+Classification: the subject of a passage, by what its document speaks of most. NER: exceptions, built-in functions,
+types, modules and keywords in prose, by the names Python itself has for them.
+"""
+
+import builtins
+import keyword
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from bert import builtin_corpus
+from finetune.config import DataConfig, TaskConfig
+
+_FOLDER = Path("runs/cache")
+
+# A subject, and words that a document on it uses and others hardly do.
+_SUBJECTS = {
+    "files": "file files directory directories path filename archive zip tar disk folder",
+    "network": "server client socket http url request response email smtp header connection",
+    "text": "string strings unicode encoding character characters text regular pattern bytes",
+    "concurrency": "thread threads process processes lock coroutine task event loop asyncio queue future",
+    "numbers": "number numbers integer float decimal digits arithmetic random precision",
+    "classes": "class classes method methods attribute attributes instance inheritance descriptor metaclass",
+}
+
+
+def files(task: TaskConfig) -> DataConfig:
+    """Write the demonstration's training and evaluation files (once), and say how they are read."""
+    _FOLDER.mkdir(parents=True, exist_ok=True)
+    corpus = _FOLDER / "builtin.txt"
+    if not corpus.is_file():
+        builtin_corpus.write(corpus)
+    name, rows = ("conll", _tagged) if task.name == "ner" else ("tsv", _topics)
+    paths = {part: _FOLDER / f"builtin_{task.name}_{part}.{name}" for part in ("train", "eval")}
+    if not all(path.is_file() for path in paths.values()):
+        documents = corpus.read_text(encoding="utf-8").split("\n\n")
+        for part, path in paths.items():
+            # Every sixth document is for evaluation, whole, so that no sentence's neighbour is trained on.
+            of_part = [d for number, d in enumerate(documents) if (number % 6 == 0) == (part == "eval")]
+            path.write_text("".join(rows(of_part)), encoding="utf-8")
+    return DataConfig(train=str(paths["train"]), eval=str(paths["eval"]), format=name, max_length=128)
+
+
+def _topics(documents: list[str]) -> Iterator[str]:
+    yield "text\tlabel\n"
+    for document in documents:
+        words = re.findall(r"[a-z]+", document.lower())
+        scores = {name: sum(words.count(word) for word in clues.split()) for name, clues in _SUBJECTS.items()}
+        subject = max(scores, key=scores.get)
+        if scores[subject] < 3 or scores[subject] < 0.5 * sum(scores.values()):
+            continue
+        sentences = document.strip().split("\n")
+        for start in range(0, len(sentences) - 1, 2):
+            yield f"{' '.join(sentences[start : start + 2])}\t{subject}\n".replace("\u2028", " ")
+
+
+def _tagged(documents: list[str]) -> Iterator[str]:
+    kinds = _kinds()
+    for document in documents:
+        for sentence in document.strip().split("\n"):
+            words = re.findall(r"\w+|[^\w\s]", sentence)
+            tags = [_tag(words, place, kinds) for place in range(len(words))]
+            if any(tag != "O" for tag in tags):
+                yield "".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True)) + "\n"
+
+
+def _tag(words: list[str], place: int, kinds: dict[str, str]) -> str:
+    kind = kinds.get(words[place])
+    quoted = 0 < place < len(words) - 1 and words[place - 1] in "\"'`" and words[place + 1] in "\"'`"
+    called = words[place + 1 : place + 2] == ["("]
+    if kind in ("EXCEPTION", None):
+        return f"B-{kind}" if kind else "O"
+    # The other names are English words too: they count only where the text marks them as code, or names their kind.
+    named = place + 1 < len(words) and words[place + 1] in (
+        "module",
+        "statement",
+        "type",
+        "object",
+        "objects",
+        "keyword",
+    )
+    return f"B-{kind}" if quoted or called or named else "O"
+
+
+def _kinds() -> dict[str, str]:
+    kinds = {name: "MODULE" for name in sys.stdlib_module_names if not name.startswith("_")}
+    for name, value in vars(builtins).items():
+        if isinstance(value, type) and issubclass(value, BaseException):
+            kinds[name] = "EXCEPTION"
+        elif isinstance(value, type):
+            kinds[name] = "TYPE"
+        elif callable(value) and not name.startswith("_"):
+            kinds[name] = "FUNCTION"
+    return kinds | dict.fromkeys(keyword.kwlist, "KEYWORD")

@@ -1,0 +1,27 @@
+"""Pictures of a run."""
+
+from pathlib import Path
+
+
+def confusion(counts: list[list[int]], labels: list[str], path: Path) -> None:
+    """Draw a confusion matrix: gold labels down, predicted ones across, shares of each row as shades."""
+    from matplotlib import rcParams
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rcParams["axes.unicode_minus"] = False
+    side = max(4.0, 1.8 + 0.55 * len(labels))
+    figure = Figure(figsize=(side, side), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    shares = [[count / max(1, sum(row)) for count in row] for row in counts]
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, (numbers, of_row) in enumerate(zip(counts, shares, strict=True)):
+        for column, (number, share) in enumerate(zip(numbers, of_row, strict=True)):
+            color = "white" if share > 0.6 else "black"
+            axes.text(column, row, f"{number:,}", ha="center", va="center", color=color, fontsize=7)
+    axes.set_xticks(range(len(labels)), labels, rotation=90)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("gold")
+    figure.savefig(path, dpi=120)

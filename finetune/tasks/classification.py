@@ -1,0 +1,99 @@
+"""One label for a text or a pair (Devlin et al. 2019, section 4.1).
+
+Letters: N sequences, H width, C classes.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bert.packed import PackedBatch
+from bert.training.objective import Row
+from finetune import metrics
+from finetune.examples import Labelled
+from finetune.features import Feature, of_labelled, pack
+from finetune.tasks.task import Task
+
+
+class Classification(Task):
+    """A linear layer on the pooled first token; dropout before it, as on every other layer's output."""
+
+    architecture = "BertForSequenceClassification"
+    best = "macro_f1"
+    pooler = True
+
+    def __init__(self, config, *rest, **named) -> None:
+        super().__init__(config, *rest, **named)
+        self.weights = {"loss": 1.0}
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.head = nn.ModuleDict({"classifier": nn.Linear(config.hidden_size, len(self.labels))})
+        nn.init.normal_(self.head["classifier"].weight, std=config.initializer_range)
+        nn.init.zeros_(self.head["classifier"].bias)
+        self._table: dict[str, metrics.Counts] = {}
+        self.confusion: list[list[int]] = []
+
+    def features(self, examples: list[Labelled], first: int = 0) -> list[Feature]:
+        """One sequence for each example; a long text is cut."""
+        return of_labelled(examples, self.tokenizer, self.max_length, first)
+
+    def pack(self, features: list[Feature], examples: list[Labelled]) -> PackedBatch:
+        """Targets: class_labels (N,)."""
+        batch = pack(features, self.max_length)
+        labels = [examples[feature.example].label for feature in features]
+        if None not in labels:
+            batch.targets["class_labels"] = torch.tensor([self.label_ids[label] for label in labels])
+        return batch
+
+    def counts(self, batch: PackedBatch) -> dict[str, float]:
+        """N."""
+        return {"loss": batch.num_sequences, "accuracy": batch.num_sequences}
+
+    def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
+        """Summed cross-entropy in nats, and right answers."""
+        logits, gold = self._logits(batch), batch.targets["class_labels"]
+        right = (logits.detach().argmax(-1) == gold).sum()
+        return {"loss": F.cross_entropy(logits, gold, reduction="sum"), "accuracy": right}
+
+    def predict(self, batch: PackedBatch) -> list[Row]:
+        """Each example's probabilities, (C,)."""
+        probabilities = self._logits(batch).softmax(-1).cpu()
+        return [
+            {"example": example, "probabilities": row}
+            for example, row in zip(batch.targets["example"].tolist(), probabilities.tolist(), strict=True)
+        ]
+
+    def score(self, rows: list[Row]) -> dict[str, float]:
+        """Accuracy, and F1 over all classes of the training data: micro (the same number) and macro."""
+        gold = [self.judged[row["example"]].label for row in rows]
+        predicted = [self._best(row) for row in rows]
+        self._table = metrics.label_counts(gold, predicted, self.labels)
+        self.confusion = metrics.confusion(gold, predicted, self.labels)
+        return {
+            "accuracy": metrics.accuracy(gold, predicted),
+            "micro_f1": metrics.micro_f1(self._table),
+            "macro_f1": metrics.macro_f1(self._table),
+        }
+
+    def report(self) -> tuple[str, dict[str, metrics.Counts]]:
+        """Each class of the last evaluation."""
+        return metrics.class_table(self._table), self._table
+
+    def predictions(self, examples: list[Labelled], rows: list[Row]) -> list[dict]:
+        """The label, and every label's probability."""
+        return [
+            {
+                "text": example.text,
+                **({} if example.text_pair is None else {"text_pair": example.text_pair}),
+                "label": self._best(row),
+                "probabilities": dict(zip(self.labels, row["probabilities"], strict=True)),
+            }
+            for example, row in zip(examples, rows, strict=True)
+        ]
+
+    def _best(self, row: Row) -> str:
+        probabilities = row["probabilities"]
+        return self.labels[probabilities.index(max(probabilities))]
+
+    def _logits(self, batch: PackedBatch) -> Tensor:
+        """(N, C)."""
+        return self.head["classifier"](self.dropout(self.bert(batch).pooled)).float()
