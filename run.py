@@ -10,7 +10,7 @@ from pretrain.launch import pretrain
 
 VERBS = {
     "pretrain": Verb(PretrainConfig, pretrain),
-    "fill-mask": Verb(FillMaskConfig, print_filled),
+    "fill-mask": Verb(FillMaskConfig, print_filled, positional="text"),
     "sync": Verb(SyncConfig, print_synced),
 }
 

@@ -1,9 +1,10 @@
 """The command line's manners: verbs, help from the dataclasses' docstrings, closest names, exit codes."""
 
+import difflib
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, NoReturn
 
 import jsonargparse
@@ -22,10 +23,12 @@ class Verb:
     Attributes:
         config: the dataclass that holds its options; its docstrings are the help.
         call: does it, given an instance.
+        positional: the option whose value may stand alone.
     """
 
     config: type
     call: Callable[[Any], Any]
+    positional: str | None = None
 
 
 class Parser(jsonargparse.ArgumentParser):
@@ -61,12 +64,17 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
     if rest and not rest[0].startswith("-") and name == default and arguments[0] not in verbs:
         return _fail(f"{program}: no verb {rest[0]!r}; one of {', '.join(verbs)}{did_you_mean(rest[0], verbs)}.")
     try:
+        rest = _name_positional(rest, verbs[name].positional)
         verbs[name].call(_parse(f"{program} {name}", verbs[name].config, rest))
     except UserError as error:
         return _fail(str(error))
     except stopping.Stopped as stopped:
         print(stopped, file=sys.stderr)
         return stopping.EXIT_CODE
+    except OSError as error:  # a path that cannot be used; what a person gave is named in it
+        if error.filename is None:
+            raise
+        return _fail(f"{error.strerror}: '{error.filename}'")
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     return 0
@@ -77,8 +85,23 @@ def _parse(program: str, config: type, arguments: list[str]) -> Any:
     parser.add_argument("--config", action="config", help="A YAML file with any of the options below.")
     parser.add_class_arguments(config, as_group=False)
     parsed = parser.parse_args(arguments)
-    values = {name: value for name, value in parser.instantiate_classes(parsed).items() if name != "config"}
+    for group in fields(config):
+        if is_dataclass(group.type) and not isinstance(parsed[group.name], jsonargparse.Namespace):
+            parser.error(f"{group.name}: {parsed[group.name]!r}, where a group of options is needed.")
+    values = {name: value for name, value in parser.instantiate(parsed).items() if name != "config"}
     return config(**values)
+
+
+def _name_positional(arguments: list[str], positional: str | None) -> list[str]:
+    """The arguments with --NAME before a value that stands alone; every option takes one value."""
+    named, place = [], 0
+    while place < len(arguments):
+        argument = arguments[place]
+        alone = positional is not None and not argument.startswith("-")
+        taken = 2 if argument.startswith("--") and "=" not in argument and argument != "--help" else 1
+        named += [f"--{positional}", argument] if alone else arguments[place : place + taken]
+        place += taken
+    return named
 
 
 def _overview(program: str, description: str, verbs: dict[str, Verb], default: str) -> str:
@@ -98,13 +121,31 @@ def _readable(message: str, names: list[str]) -> str:
     """jsonargparse's message as one line: the argument, the value, what is allowed, the closest name."""
     message = " ".join(message.split())
     if unknown := re.search(r"[Uu]nrecognized arguments: (--[^\s=]+)", message):
-        return f"no option {unknown[1]}{did_you_mean(unknown[1], names)}."
+        return f"no option {unknown[1]}{_closest_option(unknown[1], names)}."
     if unknown := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
         name = f"{unknown[1]}.{unknown[2]}"
-        return f"no option {name}{did_you_mean(name, [known.lstrip('-') for known in names])}."
+        return f"no option {name}{_closest_option(name, [known.lstrip('-') for known in names])}."
+    if unknown := re.search(r"Option '([\w.]+)' is not accepted", message):
+        group, _, last = unknown[1].rpartition(".")
+        groups = {known.lstrip("-").split(".")[0] for known in names if "." in known}
+        meant = difflib.get_close_matches(group.split(".")[0], groups, n=1)
+        hint = f" (did you mean {meant[0]}.{last}?)" if meant else ""
+        return f"no option {unknown[1]}{hint}."
     if wrong := re.search(r'Parser key "([\w.]+)": (.*)', message):
         return _wrong_value(wrong[1], wrong[2])
     return message
+
+
+def _closest_option(name: str, names: list[str]) -> str:
+    """By the last part, in the same group where there are several: a shared 'training.' makes nothing alike."""
+    group, _, last = name.rpartition(".")
+    beside = {known.rpartition(".")[2]: known for known in names if known.rpartition(".")[0] == group}
+    elsewhere = {known.rpartition(".")[2]: known for known in names}
+    for known in (beside, elsewhere):
+        if close := difflib.get_close_matches(last.lstrip("-"), [part.lstrip("-") for part in known], n=1, cutoff=0.6):
+            full = next(known[part] for part in known if part.lstrip("-") == close[0])
+            return f" (did you mean {full}?)"
+    return ""
 
 
 def _wrong_value(name: str, fault: str) -> str:

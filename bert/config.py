@@ -70,8 +70,9 @@ class ModelOptions:
     hidden_dropout_prob: float = 0.1
     """Dropout on embeddings and on each block's output."""
 
-    attention_probs_dropout_prob: float = 0.1
-    """Dropout on attention probabilities."""
+    attention_probs_dropout_prob: float = 0.0
+    """Dropout on attention probabilities. The paper has 0.1; without it attention is one fused kernel, and training on
+    a CPU about twice as fast."""
 
     initializer_range: float = 0.02
     """Standard deviation of the initial weights."""

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bert.config import ModelConfig
-from bert.errors import UserError
+from bert.errors import UserError, refuse_if
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 """What a model's folder holds."""
@@ -57,7 +57,7 @@ def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def from_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """transformers' parameters under our names, query, key and value in one matrix."""
-    state = dict(state)
+    state = {re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name)): t for name, t in state.items()}
     for name in [name for name in state if ".attention.self.query." in name]:
         pieces = [state.pop(name.replace(".query.", f".{part}.")) for part in _PARTS]
         state[name.replace(".query.", ".query_key_value.")] = torch.cat(pieces)
@@ -105,11 +105,31 @@ def load_config(folder: Path) -> tuple[ModelConfig, dict]:
         raise UserError(f"{file}: not JSON: {error}.") from error
     if not isinstance(described, dict) or described.get("model_type") != "bert":
         raise UserError(f"{file}: model_type is not 'bert'.")
+    _refuse_other_models(file, described)
     known = {name: described[name] for name in ModelConfig.__dataclass_fields__ if name in described}
     missing = [n for n in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads") if n not in known]
     if missing or "intermediate_size" not in known:
         raise UserError(f"{file}: no {', '.join(missing or ['intermediate_size'])}.")
+    refuse_if(
+        [
+            f"{file}: {name} is {value!r}, which is no number."
+            for name, value in known.items()
+            if not isinstance(value, int | float)
+        ]
+    )
     return ModelConfig(**known), described
+
+
+def _refuse_other_models(file: Path, described: dict) -> None:
+    """Refuse what transformers' BertConfig can say and this encoder does not do."""
+    only = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False}
+    refuse_if(
+        [
+            f"{file}: {name} is {described[name]!r}, and this encoder has {value!r} alone."
+            for name, value in only.items()
+            if described.get(name, value) != value
+        ]
+    )
 
 
 def save_weights(folder: Path, model: nn.Module, leave_out: tuple[str, ...] = ()) -> None:
@@ -139,7 +159,7 @@ def load_weights(folder: Path, model: nn.Module, absent_allowed: tuple[str, ...]
         raise UserError(f"{str(folder)!r} is no model's folder: it has no model.safetensors.")
     try:
         found = from_transformers(load_file(file))
-    except (SafetensorError, KeyError, OSError) as error:
+    except (SafetensorError, KeyError, OSError, RuntimeError) as error:
         raise UserError(f"{file}: not readable as weights: {error}.") from error
     wanted = model.state_dict()
     faults = [

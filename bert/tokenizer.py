@@ -7,6 +7,7 @@ transformers read one text as the same ids.
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,8 @@ class TokenizerConfig:
     """A piece seen less often than this while training gets no entry of its own."""
 
     max_characters: int = 4000
-    """Different characters that get an entry of their own while training; rarer ones become [UNK]."""
+    """Different characters that get an entry of their own while training, a quarter of vocab_size at most; rarer ones
+    become [UNK]."""
 
     lowercase: bool = False
     """Lower-case all text. Off: case is kept."""
@@ -146,34 +148,64 @@ class Tokenizer:
         (folder / "tokenizer_config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 
+def check(config: TokenizerConfig) -> list[str]:
+    """All that is wrong with the values, a line each."""
+    least = {"vocab_size": 100, "min_frequency": 1, "max_characters": 1}
+    return [
+        f"tokenizer.{name}: {getattr(config, name)}, but it must be at least {value}."
+        for name, value in least.items()
+        if getattr(config, name) < value
+    ]
+
+
 def train(lines: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     """A WordPiece vocabulary of the lines' own text (Wu et al. 2016, section 4.1; trained as in `tokenizers`).
 
-    Raises:
-        UserError: a vocabulary too small for the special tokens and some text.
+    Args:
+        lines: the text; read twice, so no generator.
+        config: how large, and what is kept apart.
     """
-    if config.vocab_size < 100:
-        raise UserError(f"tokenizer.vocab_size: {config.vocab_size}, but it must be at least 100.")
     backend = Backend(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
     # NFC comes last: stripping accents decomposes Hangul into jamo, and this puts it together again.
     cleaning = normalizers.BertNormalizer(lowercase=config.lowercase, strip_accents=config.strip_accents)
     backend.normalizer = normalizers.Sequence([cleaning, normalizers.NFC()])
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece(cleanup=False)
+    characters = _characters(lines, backend, min(config.max_characters, config.vocab_size // 4))
+    # Handed in as special tokens, the characters get fixed ids; left to the trainer, their order, and with it the
+    # merges it chooses among equals, would differ from one run to the next.
     trainer = trainers.WordPieceTrainer(
         vocab_size=config.vocab_size,
         min_frequency=config.min_frequency,
-        limit_alphabet=min(config.max_characters, config.vocab_size // 4),
-        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=characters,
+        limit_alphabet=len(characters),
+        special_tokens=[*SPECIAL_TOKENS, *(f"##{character}" for character in characters)],
         show_progress=False,
     )
     backend.train_from_iterator(lines, trainer)
-    cls, sep = (("[CLS]", backend.token_to_id("[CLS]")), ("[SEP]", backend.token_to_id("[SEP]")))
-    backend.post_processor = processors.BertProcessing(sep, cls)
-    return Tokenizer(backend)
+    return Tokenizer(_with_five_specials(backend))
 
 
-def load(path: Path) -> Tokenizer:
+def _characters(lines: Iterable[str], backend: Backend, most: int) -> list[str]:
+    """The most frequent characters of the cleaned text, sorted; ties go to the lower code point."""
+    counts: Counter = Counter()
+    for line in lines:
+        counts.update(backend.normalizer.normalize_str(line))
+    ranked = sorted((character for character in counts if not character.isspace()), key=lambda c: (-counts[c], c))
+    return sorted(ranked[:most])
+
+
+def _with_five_specials(trained: Backend) -> Backend:
+    """The trained vocabulary with nothing special in it but BERT's five tokens."""
+    vocabulary = trained.get_vocab()
+    backend = Backend(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
+    backend.normalizer, backend.pre_tokenizer = trained.normalizer, trained.pre_tokenizer
+    backend.decoder = decoders.WordPiece(cleanup=False)
+    backend.add_special_tokens(list(SPECIAL_TOKENS))
+    backend.post_processor = processors.BertProcessing(("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"]))
+    return backend
+
+
+def load(path: Path, argument: str = "tokenizer.path") -> Tokenizer:
     """Read a tokenizer.json, or the one in a folder.
 
     Raises:
@@ -181,9 +213,9 @@ def load(path: Path) -> Tokenizer:
     """
     file = path / "tokenizer.json" if path.is_dir() else path
     if not file.is_file():
-        raise UserError(f"tokenizer.path: no such file: {str(file)!r}.")
+        raise UserError(f"{argument}: no such file: {str(file)!r}.")
     try:
         backend = Backend.from_str(file.read_text(encoding="utf-8"))
     except Exception as error:  # the library raises plain Exception for every fault of the file
-        raise UserError(f"tokenizer.path: {str(file)!r} is no tokenizer: {error}.") from error
+        raise UserError(f"{argument}: {str(file)!r} is no tokenizer: {error}.") from error
     return Tokenizer(backend)

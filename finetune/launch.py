@@ -140,12 +140,12 @@ def _run(
     task, said = build(config, labels_of(train_set.used))
     task.to(device)
     print(said)
-    size = training.micro_batch_size or training.batch_size
+    size = training_config.micro_batch_size(training)
     features = task.features(train_set.used)
     batches = Batches(features, lambda some: task.pack(some, train_set.used), size, training.seed)
     print(_in_words(task, train_set, features))
     if training.eval_every is None:
-        steps = -(-batches.per_epoch // -(-training.batch_size // size))
+        steps = -(-batches.per_epoch // training_config.micro_batches(training))
         training = replace(training, eval_every=max(1, steps))
     best = config.best or task.best
     identity.claim(output, asdict(config), facts)

@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bert.config import ModelOptions
+from bert.config import ModelOptions, resolve
+from bert.errors import UserError
 from bert.tokenizer import TokenizerConfig
+from bert.tokenizer import check as tokenizer_faults
 from bert.training.config import TrainingConfig
 from bert.training.tracking import TrackingConfig
 from pretrain.corpus import READERS
@@ -117,7 +119,7 @@ class PretrainConfig:
     model: ModelOptions = field(default_factory=ModelOptions)
     sentence: SentenceConfig = field(default_factory=SentenceConfig)
     masking: MaskingConfig = field(default_factory=MaskingConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(batch_size=32, lr=1e-3))
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     objective: Literal[*OBJECTIVES] = "masked_lm"
@@ -151,9 +153,17 @@ def check(config: PretrainConfig) -> list[str]:
     if not 8 <= data.max_length <= config.model.max_position_embeddings:
         most = f"model.max_position_embeddings={config.model.max_position_embeddings}"
         faults.append(f"data.max_length: {data.max_length}, but it must be at least 8 and at most {most}.")
-    if data.valid is None and not 0 < data.valid_share < 1:
+    if data.valid is None and data.valid_share in (0, 1):
         faults.append(f"data.valid_share: {data.valid_share}, but it must be above 0 and below 1 without data.valid.")
-    return faults + _foreign_options(config)
+    return faults + tokenizer_faults(config.tokenizer) + _model_faults(config) + _foreign_options(config)
+
+
+def _model_faults(config: PretrainConfig) -> list[str]:
+    try:
+        resolve(config.model, config.tokenizer.vocab_size)
+    except UserError as error:
+        return [fault for fault in error.messages if not fault.startswith("model.vocab_size")]
+    return []
 
 
 def _not_shares(values: dict[str, float]) -> list[str]:
@@ -166,6 +176,23 @@ def _foreign_options(config: PretrainConfig) -> list[str]:
     """Options that were given but belong to a choice that was not made."""
     sentence = config.sentence
     owned = [
+        (
+            "data.valid_share",
+            "held-out documents, and data.valid was given",
+            config.data.valid is None,
+            config.data.valid_share,
+            DataConfig.valid_share,
+        ),
+        *(
+            (
+                f"tokenizer.{name}",
+                "a tokenizer trained here, and tokenizer.path was given",
+                config.tokenizer.path is None,
+                getattr(config.tokenizer, name),
+                getattr(TokenizerConfig, name),
+            )
+            for name in ("vocab_size", "min_frequency", "max_characters", "lowercase", "strip_accents")
+        ),
         ("data.text", "data.format=jsonl", config.data.format == "jsonl", config.data.text, DataConfig.text),
         *(
             (

@@ -94,16 +94,17 @@ class Sampler:
     Args:
         source: the tokens.
         documents: numbers of the documents to draw from, (D,).
-        held_out: True for documents that are not, (documents of the source,).
         tokenizer: for the special and the ordinary ids.
         recipe: how.
+
+    Attributes:
+        num_blocks: in an epoch.
     """
 
     def __init__(
         self,
         source: TokenSource,
         documents: np.ndarray,
-        held_out: np.ndarray,
         tokenizer: Tokenizer,
         recipe: Recipe,
     ) -> None:
@@ -111,17 +112,20 @@ class Sampler:
         self.input, self.sentence = INPUTS[recipe.sentence.input], SENTENCE[recipe.sentence.objective]
         self.choose = MASKING[recipe.masking.strategy]
         self.budget = recipe.data.max_length - self.input.special_tokens
-        self.training = Training(source, held_out, recipe.sentence.negatives, self.budget)
+        self.cutting = Cutting(
+            input=self.input,
+            budget=self.budget,
+            short_seq_prob=recipe.sentence.short_seq_prob,
+            label_share=recipe.sentence.random_share if self.sentence.labels else 0.0,
+            label_one_replaces_b=self.sentence.replaces_b,
+            reuse_remainder=recipe.sentence.remainder == "reuse",
+        )
+        self.training = Training(source, documents, recipe.sentence.negatives, self.cutting)
         self.cls_id, self.sep_id, self.mask_id = tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id
         self.ordinary_ids = tokenizer.ordinary_ids
         self.special = np.zeros(tokenizer.vocab_size, bool)
         self.special[tokenizer.special_ids] = True
-        self.block_documents = max(1, round(BLOCK_BYTES / source.mean_document_bytes))
-
-    @property
-    def num_blocks(self) -> int:
-        """Blocks in an epoch."""
-        return -(-len(self.documents) // self.block_documents)
+        self.num_blocks = -(-len(documents) // max(1, round(BLOCK_BYTES / source.mean_document_bytes)))
 
     def block(self, epoch: int, number: int) -> Block:
         """Build one block: order, pairs and masks, each from its own generator."""
@@ -145,19 +149,12 @@ class Sampler:
 
     def _sequences(self, epoch: int, number: int) -> tuple[Sequences, dict[str, int]]:
         seed, options = self.recipe.seed, self.recipe.sentence
-        places = np.arange(number * self.block_documents, min((number + 1) * self.block_documents, len(self.documents)))
-        documents = np.asarray(self.documents[Permutation(len(self.documents), seed, epoch)(places)])
+        size = len(self.documents)  # spread evenly, so that the last block is no small remainder
+        places = np.arange(number * size // self.num_blocks, (number + 1) * size // self.num_blocks)
+        documents = np.asarray(self.documents[Permutation(size, seed, epoch)(places)])
         rng = generator(seed, PAIRS, epoch, number)
-        cutting = Cutting(
-            input=self.input,
-            budget=self.budget,
-            short_seq_prob=options.short_seq_prob,
-            label_share=options.random_share if self.sentence.labels else 0.0,
-            label_one_replaces_b=self.sentence.replaces_b,
-            reuse_remainder=options.remainder == "reuse",
-        )
         text, counts, numbers, per_document = self._read(documents)
-        examples, tally = examples_.cut(counts, numbers, per_document, documents, cutting, rng)
+        examples, tally = examples_.cut(counts, numbers, per_document, documents, self.cutting, rng)
         examples, text, of_sentence = self.sentence.arrange(examples, text, self.training, rng)
         examples, of_truncation = examples_.truncate(examples, self.budget, options.truncation, rng)
         examples = examples.take(generator(seed, ORDER, epoch, number).permutation(len(examples)))
@@ -267,13 +264,14 @@ def _as_it_is(block: Block) -> Block:
 
 
 def frozen_batches(sampler: Sampler, sequences: int) -> list[PackedBatch]:
-    """The first micro-batches of a sampler's first epoch, until there are so many sequences or no more text."""
+    """The first micro-batches of a sampler's first epoch: so many sequences at most, and one micro-batch at least."""
     batches, total = [], 0
     for number in range(sampler.num_blocks):
         block = sampler.block(0, number)
         for micro_batch in range(len(block)):
-            batches.append(block.micro_batch(micro_batch))
-            total += batches[-1].num_sequences
-            if total >= sequences:
+            batch = block.micro_batch(micro_batch)
+            total += batch.num_sequences
+            if total > sequences and batches:
                 return batches
+            batches.append(batch)
     return batches

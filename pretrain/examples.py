@@ -35,7 +35,7 @@ class Examples:
     Attributes:
         a_start, a_length, b_start, b_length: in tokens.
         document: the document A is from, numbered through the corpus.
-        b_sentence: the sentence B starts with, numbered through the corpus.
+        a_sentence, b_sentence: the sentences A and B start with, numbered through the corpus.
         labels: what the sentence objective drew, 0 or 1.
     """
 
@@ -44,6 +44,7 @@ class Examples:
     b_start: np.ndarray
     b_length: np.ndarray
     document: np.ndarray
+    a_sentence: np.ndarray
     b_sentence: np.ndarray
     labels: np.ndarray
 
@@ -108,6 +109,7 @@ def cut(
         b_start=token_offsets[a_last],
         b_length=token_offsets[b_last] - token_offsets[a_last],
         document=documents[document],
+        a_sentence=sentence_numbers[a_first],
         b_sentence=sentence_numbers[np.minimum(a_last, len(counts) - 1)],
         labels=labels,
     )

@@ -46,7 +46,11 @@ def load(folder: Path) -> MaskedLM:
     if architecture not in ("BertForPreTraining", "BertForMaskedLM"):
         raise UserError(f"checkpoint: '{folder}' holds a {architecture}, which has no masked-LM head.")
     labels = 2 if architecture == "BertForPreTraining" else 0
-    objective = MaskedLM(config, tokenizer.load(folder), labels)
+    vocabulary = tokenizer.load(folder, "checkpoint")
+    if vocabulary.vocab_size > config.vocab_size:
+        sizes = f"a tokenizer of {vocabulary.vocab_size} tokens and a model of {config.vocab_size}"
+        raise UserError(f"checkpoint: '{folder}' holds {sizes}; they do not belong together.")
+    objective = MaskedLM(config, vocabulary, labels)
     objective.restore(folder)
     return objective.eval()
 

@@ -24,11 +24,12 @@ from pretrain.sentence import SENTENCE
 from pretrain.text import TextToLearn, open_text
 from pretrain.validation import Validation, build_validation
 
-DEFAULT_STEPS, DEFAULT_EVAL_EVERY = 1000, 500
+DEFAULT_STEPS, DEFAULT_EVAL_EVERY = 1500, 500
 """The budget of a run that was given none, and the steps between its evaluations."""
 
-# Options that change nothing in the result, so that a run may be resumed with others.
+# Options that change nothing in the result, so that a run may be resumed with others; of a corpus, its text counts.
 FREE = (
+    "data.train",
     "tracking.",
     "data.cache",
     "data.reader",
@@ -54,7 +55,11 @@ def pretrain(config: PretrainConfig) -> dict[str, float] | None:
     output = Path(config.output)
     device = choose_device(config.training)
     text = open_text(config)
-    facts = {"corpus": text.fingerprint, "tokenizer": text.tokenizer.fingerprint}
+    facts = {
+        "corpus": text.fingerprint,
+        "tokenizer": text.tokenizer.fingerprint,
+        "blocks": str(training_sampler(config, text).num_blocks),
+    }
     state = identity.state_of(output, asdict(config), facts, FREE)
     if state == "finished":
         print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
@@ -74,9 +79,9 @@ def with_defaults(config: PretrainConfig) -> PretrainConfig:
 
 def training_sampler(config: PretrainConfig, text: TextToLearn) -> Sampler:
     """What a run trains on."""
-    micro_batch = config.training.micro_batch_size or config.training.batch_size
+    micro_batch = training_config.micro_batch_size(config.training)
     recipe = Recipe(config.data, config.sentence, config.masking, micro_batch, config.training.seed)
-    return Sampler(text.source, text.train, text.held_out, text.tokenizer, recipe)
+    return Sampler(text.source, text.train, text.tokenizer, recipe)
 
 
 def _run(
@@ -85,6 +90,7 @@ def _run(
     output, sampler = Path(config.output), training_sampler(config, text)
     tally = _refuse_no_sequences(sampler)
     validation = build_validation(config, text)
+    print(validation.in_words())
     stream = Stream(sampler, default_workers(config.training, device))
     objective = _objective(config, text, device)
     identity.claim(output, asdict(config), facts)

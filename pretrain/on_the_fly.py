@@ -54,5 +54,7 @@ class OnTheFly(TokenSource):
             self._latest[document] = EncodedLines(
                 encoded.ids[of_document], encoded.word_starts[of_document], encoded.lengths[a:b]
             )
-        while len(self._latest) > self.REMEMBERED + len(wanted):
+        for document in np.unique(documents).tolist():
+            self._latest.move_to_end(document)
+        while len(self._latest) > max(self.REMEMBERED, len(documents)):
             self._latest.popitem(last=False)

@@ -40,12 +40,14 @@ def print_report(config: PretrainConfig, result: dict[str, float], objective: Ma
 def _show_filled(objective: MaskedLM, text: TextToLearn, sentences: int = 4) -> None:
     """Mask one whole-word token in a few validation sentences, and show what the model would write there."""
     rng, shown = np.random.default_rng(0), 0
+    longest = min(40, objective.bert.config.max_position_embeddings - 2)
     print()
     for document in np.asarray(text.valid[:200]):
         first = text.validation.sentence_offsets[document]
         ids, starts = text.validation.read(np.array([first]), np.array([first + 1]))
-        alone = np.flatnonzero(starts & np.append(starts[1:], True))  # words of one token
-        if not 12 <= len(ids) <= 40 or len(alone) < 4:
+        alone = np.flatnonzero(starts & np.append(starts[1:], True))  # words of one token, but not punctuation
+        alone = [place for place in alone if len(text.tokenizer.token(int(ids[place]))) > 1]
+        if not 12 <= len(ids) <= longest or len(alone) < 4:
             continue
         place = int(rng.choice(alone))
         masked = text.tokenizer.decode([*ids[:place], text.tokenizer.mask_id, *ids[place + 1 :]])

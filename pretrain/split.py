@@ -13,12 +13,10 @@ class Split:
     Attributes:
         train: (documents trained on,), ascending.
         valid: (documents held out,), ascending.
-        held_out: True for a document in `valid`, (documents,).
     """
 
     train: np.ndarray
     valid: np.ndarray
-    held_out: np.ndarray
 
 
 def open_split(hashes: np.ndarray, share: float, cache: Path, name: str) -> Split:
@@ -30,15 +28,15 @@ def open_split(hashes: np.ndarray, share: float, cache: Path, name: str) -> Spli
     Args:
         hashes: of each document's text, (documents,), uint64.
         share: of the documents to hold out, in [0, 1).
-        cache: where the three arrays are written.
+        cache: where the two arrays are written.
         name: of this corpus, for the files' names.
     """
     prefix = cache / f"split-{name[:16]}-{share:g}"
-    files = [prefix.with_name(f"{prefix.name}-{part}.npy") for part in ("train", "valid", "held_out")]
+    files = [prefix.with_name(f"{prefix.name}-{part}.npy") for part in ("train", "valid")]
     if not all(file.is_file() for file in files):
         held_out = _held_out(np.asarray(hashes), share)
         cache.mkdir(parents=True, exist_ok=True)
-        for file, array in zip(files, (np.flatnonzero(~held_out), np.flatnonzero(held_out), held_out), strict=True):
+        for file, array in zip(files, (np.flatnonzero(~held_out), np.flatnonzero(held_out)), strict=True):
             unfinished = file.with_suffix(f".{np.random.SeedSequence().entropy:x}"[:12])
             with unfinished.open("wb") as handle:
                 np.save(handle, array)

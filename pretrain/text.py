@@ -35,7 +35,6 @@ class TextToLearn:
         source: what is trained on, and validated on where `validation` is the same.
         validation: what is validated on.
         train, valid: document numbers of each.
-        held_out: True for documents of `source` that are not trained on.
         characters_per_token: of the validation text.
         tokenizer: what made the tokens.
         fingerprint: of the text and the split.
@@ -45,7 +44,6 @@ class TextToLearn:
     validation: TokenSource
     train: np.ndarray
     valid: np.ndarray
-    held_out: np.ndarray
     characters_per_token: float
     tokenizer: Tokenizer
     fingerprint: str
@@ -68,7 +66,6 @@ def open_text(config: PretrainConfig) -> TextToLearn:
         validation=validation,
         train=split.train,
         valid=valid,
-        held_out=split.held_out,
         characters_per_token=_characters_per_token(apart or corpus, validation, valid),
         tokenizer=tokenizer,
         fingerprint=fingerprint,
@@ -119,21 +116,28 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, split: Split) -> Tokenize
     file = Path(config.data.cache) / f"tokenizer-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if not file.is_file():
         print(f"training a tokenizer of {options.vocab_size:,} tokens")
-        trained = tokenizers.train(_tokenizer_lines(corpus, split), options)
+        trained = tokenizers.train(_TokenizerLines(corpus, split.train), options)
         unfinished = file.with_suffix(f".{np.random.SeedSequence().entropy:x}"[:12])
         unfinished.write_text(trained.backend.to_str(), encoding="utf-8")
         unfinished.replace(file)
     return tokenizers.load(file)
 
 
-def _tokenizer_lines(corpus: Corpus, split: Split) -> Iterator[str]:
-    taken = 0
-    for document in split.train[Permutation(len(split.train), 0, 0)(np.arange(len(split.train)))]:
-        sentences = corpus.sentences(int(document))
-        yield from sentences
-        taken += sum(map(len, sentences))
-        if taken > TOKENIZER_BYTES:
-            return
+@dataclass(frozen=True)
+class _TokenizerLines:
+    """Sentences of training documents, drawn evenly, TOKENIZER_BYTES of text at most."""
+
+    corpus: Corpus
+    documents: np.ndarray
+
+    def __iter__(self) -> Iterator[str]:
+        order, taken = Permutation(len(self.documents), 0, 0), 0
+        for place in range(len(self.documents)):
+            sentences = self.corpus.sentences(int(self.documents[order(np.array([place]))[0]]))
+            yield from sentences
+            taken += sum(len(sentence.encode()) for sentence in sentences)
+            if taken > TOKENIZER_BYTES:
+                return
 
 
 def _source(config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer) -> TokenSource:

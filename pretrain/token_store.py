@@ -5,7 +5,6 @@ A store is a folder:
     ids.bin              every token, uint16 or uint32
     word_starts.bin      1 where a token begins a word, uint8
     token_offsets.npy    tokens before each sentence, and all of them last, int64
-    token_counts.npy     how often each id occurs, int64
     manifest.json        fingerprint, sizes, shares; written last
 """
 
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from bert.errors import UserError
 from bert.tokenizer import Tokenizer
 from bert.tokenizer import load as load_tokenizer
 from pretrain import ragged
@@ -43,7 +43,6 @@ class TokenStore(TokenSource):
         self.document_hashes = corpus.document_hashes
         self.mean_document_bytes = corpus.num_bytes / corpus.num_documents
         self.token_offsets = np.load(folder / "token_offsets.npy", mmap_mode="r")
-        self.token_counts = np.load(folder / "token_counts.npy")
         self._ids = np.memmap(folder / "ids.bin", self.manifest["dtype"], "r")
         self._word_starts = np.memmap(folder / "word_starts.bin", np.uint8, "r")
 
@@ -128,9 +127,10 @@ def _build(corpus: Corpus, tokenizer: Tokenizer, folder: Path, processes: int, f
             _move(shard.file("word_starts"), word_starts)
             shard.file("lengths.npy").unlink()
             progress.update(len(of_shard))
+    if not counts.any():
+        raise UserError(f"'{corpus.reader.path}': nothing in it is text to the tokenizer (only control characters?).")
     np.cumsum(lengths, out=lengths)
     lengths.flush()
-    np.save(folder / "token_counts.npy", counts)
     manifest = {
         "version": _VERSION,
         "fingerprint": fingerprint,

@@ -9,13 +9,18 @@ from bert.errors import UserError
 from bert.packed import PackedBatch
 from pretrain.config import MaskingConfig, PretrainConfig, SentenceConfig
 from pretrain.data import Recipe, Sampler, frozen_batches
+from pretrain.randomness import Permutation
 from pretrain.sentence import SENTENCE
 from pretrain.text import TextToLearn
-from pretrain.token_source import TokenSource
-from pretrain.token_store import TokenStore
 
 VALIDATION_SEED = 20181011
 """Of the frozen sets, whatever the run's own seed (the day the BERT paper came out)."""
+
+MICRO_BATCH = 64
+"""Sequences in a batch of the frozen sets: masks are drawn by the micro-batch, so the run's own size plays no part."""
+
+UNIGRAM_BYTES = 64 << 20
+"""Text that word frequencies are counted on, about."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +39,28 @@ class Validation:
     unigram_cross_entropy: float
     bits_per_character_factor: float
 
+    def in_words(self) -> str:
+        """How much there is to be judged by."""
+        masked = sum(len(batch.targets["masked_labels"]) for batch in self.masked)
+        said = f"validation: {masked:,} masked tokens"
+        if not self.pairs:
+            return said
+        labels = np.concatenate([batch.targets["sentence_labels"].numpy() for batch in self.pairs])
+        return f"{said}, {len(labels):,} pairs of which {labels.mean():.1%} have label 1"
+
 
 def build_validation(config: PretrainConfig, text: TextToLearn) -> Validation:
     """Sample the validation sets."""
     data = replace(config.data, copies=0)
     whole = SentenceConfig(objective="none", input="doc_sentences", short_seq_prob=0.0)
     masking = MaskingConfig(strategy="token")
-    micro_batch = config.training.micro_batch_size or config.training.batch_size
     most = config.training.eval_sequences
-    recipe = Recipe(data, whole, masking, micro_batch, VALIDATION_SEED)
-    not_valid = np.ones(len(text.validation.document_hashes), bool)
-    not_valid[text.valid] = False
-    masked = frozen_batches(Sampler(text.validation, text.valid, not_valid, text.tokenizer, recipe), most)
+    recipe = Recipe(data, whole, masking, min(MICRO_BATCH, most), VALIDATION_SEED)
+    masked = frozen_batches(Sampler(text.validation, text.valid, text.tokenizer, recipe), most)
     pairs = []
     if SENTENCE[config.sentence.objective].labels:
         recipe = replace(recipe, sentence=replace(config.sentence, random_share=0.5))
-        sampler = Sampler(text.validation, text.valid, not_valid, text.tokenizer, recipe)
+        sampler = Sampler(text.validation, text.valid, text.tokenizer, recipe)
         pairs = [_without_masked(batch) for batch in _pairs(sampler, most)]
     return Validation(
         masked=masked,
@@ -80,17 +91,12 @@ def _unigram_cross_entropy(masked: list[PackedBatch], text: TextToLearn) -> floa
     return float(np.log(counts.sum()) - np.log(counts[targets]).mean())
 
 
-def _training_counts(text: TextToLearn, most_on_the_fly: int = 2000) -> np.ndarray:
-    """How often each id occurs in the training documents, (vocabulary,); in some of them where there is no store."""
-    source = text.source
-    if not isinstance(source, TokenStore):
-        return _count(source, np.asarray(text.train[:most_on_the_fly]), text.tokenizer.vocab_size)
-    held_out = np.flatnonzero(text.held_out)
-    return source.token_counts - _count(source, held_out, text.tokenizer.vocab_size)
-
-
-def _count(source: TokenSource, documents: np.ndarray, vocab_size: int) -> np.ndarray:
-    if len(documents) == 0:
-        return np.zeros(vocab_size, np.int64)
-    ids, _ = source.read(source.sentence_offsets[documents], source.sentence_offsets[documents + 1])
-    return np.bincount(ids, minlength=vocab_size)
+def _training_counts(text: TextToLearn) -> np.ndarray:
+    """How often each id occurs in the training documents, or in an even draw of them, (vocabulary,)."""
+    source, size, counts = text.source, len(text.train), np.zeros(text.tokenizer.vocab_size, np.int64)
+    wanted = min(size, 1 + int(UNIGRAM_BYTES / source.mean_document_bytes))
+    drawn = np.asarray(text.train[Permutation(size, VALIDATION_SEED, 0)(np.arange(wanted))])
+    for documents in np.array_split(drawn, 1 + wanted // 1000):
+        ids, _ = source.read(source.sentence_offsets[documents], source.sentence_offsets[documents + 1])
+        counts += np.bincount(ids, minlength=len(counts))
+    return counts

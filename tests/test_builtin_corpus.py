@@ -12,7 +12,7 @@ from bert import builtin_corpus
 from bert.builtin_corpus import prose
 from bert.errors import UserError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,16 @@
 import ast
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+import run
+import run_finetune
 from bert.config import PRESETS, ModelConfig, ModelOptions, resolve
 from bert.errors import UserError
-from bert.tokenizer import TokenizerConfig
-from bert.training.config import TrainingConfig, check
-from bert.training.tracking import TrackingConfig
-from pretrain.config import DataConfig, MaskingConfig, SentenceConfig
-from pretrain.fill_mask import FillMaskConfig
+from bert.training.config import TrainingConfig, check, micro_batch_size
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"vocab_size": 10, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -46,10 +46,11 @@ def test_every_preset_is_among_those_checked():
 
 
 def test_what_is_given_replaces_the_preset_and_nothing_else():
-    options = ModelOptions(preset="base", num_hidden_layers=3, hidden_dropout_prob=0.0)
+    options = ModelOptions(preset="base", num_hidden_layers=3, hidden_dropout_prob=0.25)
     model = resolve(options, vocab_size=100, pad_token_id=7)
     assert (model.num_hidden_layers, model.hidden_size, model.num_attention_heads) == (3, 768, 12)
-    assert (model.hidden_dropout_prob, model.attention_probs_dropout_prob, model.pad_token_id) == (0.0, 0.1, 7)
+    assert (model.hidden_dropout_prob, model.pad_token_id) == (0.25, 7)
+    assert model.attention_probs_dropout_prob == options.attention_probs_dropout_prob
     assert PRESETS["base"]["num_hidden_layers"] == 12
 
 
@@ -97,11 +98,26 @@ def test_a_value_that_is_no_number_is_refused_wherever_it_stands():
     assert unseen == []
 
 
+@given(batch=st.integers(1, 500), most=st.none() | st.integers(1, 500))
+def test_micro_batches_hold_the_batch_as_evenly_as_their_size_allows(batch, most):
+    most = None if most is None else min(most, batch)
+    size = micro_batch_size(TrainingConfig(batch_size=batch, micro_batch_size=most))
+    count = -(-batch // (most or batch))  # as few as can be
+    assert size <= (most or batch)
+    assert 0 <= batch - size * count < count
+
+
+def configs_within(config: type) -> set[type]:
+    inner = [field.type for field in fields(config) if is_dataclass(field.type)]
+    return {config}.union(*map(configs_within, inner))
+
+
 def test_every_option_is_read_somewhere():
-    sources = [file for package in ("bert", "pretrain") for file in (ROOT / package).rglob("*.py")]
+    sources = [file for package in ("bert", "pretrain", "finetune") for file in (ROOT / package).rglob("*.py")]
     trees = [ast.parse(file.read_text(encoding="utf-8")) for file in sources]
     read = {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    configs = (DataConfig, FillMaskConfig, MaskingConfig, ModelConfig, ModelOptions, SentenceConfig)
-    configs += (TokenizerConfig, TrackingConfig, TrainingConfig)
     read.add("pad_token_id")  # for transformers alone: it is only written to config.json
+    verbs = [*run.VERBS.values(), *run_finetune.VERBS.values()]
+    configs = {ModelConfig}.union(*(configs_within(verb.config) for verb in verbs))
+    assert len(configs) > 10
     assert {f"{c.__name__}.{f.name}" for c in configs for f in fields(c) if f.name not in read} == set()

@@ -50,7 +50,7 @@ def batch_of(*sequences: list[int], first_position: int = 0) -> PackedBatch:
     lengths = torch.tensor([len(sequence) for sequence in sequences])
     places = torch.cat([torch.arange(n) for n in lengths])
     return PackedBatch(
-        token_ids=torch.tensor(sum(sequences, [])),
+        token_ids=torch.tensor([number for sequence in sequences for number in sequence]),
         segment_ids=torch.cat([(torch.arange(n) >= n / 2).long() for n in lengths]),
         position_ids=places + first_position,
         cu_seqlens=starts_of(lengths),

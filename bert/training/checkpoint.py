@@ -26,6 +26,8 @@ _MANIFEST = "manifest.json"
 def save(output: Path, objective: Objective, optimizer: torch.optim.Optimizer, state: dict, keep: int) -> Path:
     """Write the checkpoint of state["step"], and remove all but the newest `keep`."""
     folder = output / "checkpoints" / f"step-{state['step']:08d}"
+    if folder.is_dir() and _damage(folder) is not None:
+        shutil.rmtree(folder)
     if not folder.is_dir():
         with _Unfinished(folder) as unfinished:
             objective.export(unfinished)
@@ -68,6 +70,8 @@ def restore(folder: Path, objective: Objective, optimizer: torch.optim.Optimizer
     objective.restore(folder)
     moments = load_file(folder / "optimizer.safetensors")
     for name, parameter in objective.named_parameters():
+        if f"{name}/step" not in moments:  # frozen, or never reached by a gradient
+            continue
         of_parameter = {key: moments[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
         optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in of_parameter.items()}
     return json.loads((folder / "state.json").read_text(encoding="utf-8"))

@@ -26,11 +26,12 @@ class TrainingConfig:
     """The budget, as time for training and evaluation; turned into tokens once, after a short pilot."""
 
     batch_size: int = 64
-    """Sequences in an optimizer step."""
+    """Sequences in an optimizer step, at most: a block of documents is cut into equal steps, not into full ones and a
+    small remainder."""
 
     micro_batch_size: int | None = None
     """Sequences on the device at once; gradients are added up over a step's micro-batches. Lower it when memory runs
-    out; by default the whole batch."""
+    out; by default the whole batch. Masks are drawn by the micro-batch, so it decides which ones."""
 
     lr: float = 5e-4
     """Peak learning rate."""
@@ -94,6 +95,16 @@ class TrainingConfig:
     """On a GPU: only kernels that repeat bit for bit, slower. A CPU always repeats."""
 
 
+def micro_batches(config: TrainingConfig) -> int:
+    """Micro-batches in a step: as few as micro_batch_size allows."""
+    return -(-config.batch_size // (config.micro_batch_size or config.batch_size))
+
+
+def micro_batch_size(config: TrainingConfig) -> int:
+    """Sequences in each micro-batch of a step, at most."""
+    return config.batch_size // micro_batches(config)
+
+
 def check(config: TrainingConfig) -> list[str]:
     """All that is wrong with the values, a line each."""
     given = [name for name in BUDGETS if getattr(config, name) is not None]
@@ -108,6 +119,9 @@ def check(config: TrainingConfig) -> list[str]:
         for name in positive
         if getattr(config, name) is not None and not getattr(config, name) > 0
     ]
+    if config.micro_batch_size and config.micro_batch_size > config.batch_size:
+        more = f"training.batch_size={config.batch_size}"
+        faults.append(f"training.micro_batch_size: {config.micro_batch_size}, but it must be at most {more}.")
     faults += [
         f"training.{name}: {getattr(config, name)}, but it must be at least 0 and below 1."
         for name in ("warmup", "adam_beta1", "adam_beta2")

@@ -36,7 +36,7 @@ def state_of(
     now = flatten(config) | facts
     names = (name for name in sorted(before.keys() | now.keys()) if not name.startswith(free))
     differing = [name for name in names if before.get(name) != now.get(name)]
-    if differing and not any((output / "checkpoints").glob("step-*")):
+    if differing and not (output / _RESULT).is_file() and not any((output / "checkpoints").glob("step-*")):
         return "new"
     refuse_if(
         [

@@ -68,10 +68,12 @@ class Ledger:
             self.update(uri=uri, **NOTHING_SENT)
 
     def add_artifact(self, path: str, folder: str) -> None:
+        """Queue a file or directory, for MLflow to get as `folder/<its name>`."""
         with self._lock:
             self.update(artifacts=[*self["artifacts"], [path, folder]])
 
     def close(self) -> None:
+        """Let nothing change any more."""
         with self._lock:
             self._closed = True
 
@@ -104,6 +106,7 @@ def _flat(params: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def cut(value: str, mark: str = "... [cut]") -> str:
+    """The value as far as MLflow takes it, marked where something is missing."""
     return value if len(value) <= VALUE_LENGTH else value[: VALUE_LENGTH - len(mark)] + mark
 
 
@@ -119,4 +122,5 @@ def hold(descriptor: int, kind: int) -> bool:
 
 
 def warn(message: str) -> None:
+    """Say it on stderr; a run goes on."""
     print(f"tracking: {message}", file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ from bert.errors import UserError
 from bert.packed import PackedBatch
 from bert.training import checkpoint
 from bert.training.budget import Budget, Progress
-from bert.training.config import TrainingConfig
+from bert.training.config import TrainingConfig, micro_batch_size, micro_batches
 from bert.training.device import autocast, seed_torch
 from bert.training.objective import Objective
 from bert.training.optim import build_optimizer
@@ -85,8 +85,15 @@ def fit(
     """
     run = _Run(objective, data, evaluate, config, goal, output, tracker)
     run.start()
-    with stop_requests() as stop_asked:
-        run.train(stop_asked)
+    try:
+        with stop_requests() as stop_asked:
+            run.train(stop_asked)
+    except torch.OutOfMemoryError as error:
+        size = micro_batch_size(config)
+        raise UserError(
+            f"training.micro_batch_size: {size} sequences at once are more than the memory of {run.device} holds; "
+            f"lower it (training.batch_size stays what it is)."
+        ) from error
     return run.finish()
 
 
@@ -98,7 +105,7 @@ class _Run:
         self.config, self.goal, self.output, self.tracker = config, goal, output, tracker
         self.device = next(objective.parameters()).device
         self.optimizer = build_optimizer(objective, config)
-        self.micro_batches = -(-config.batch_size // (config.micro_batch_size or config.batch_size))
+        self.micro_batches = micro_batches(config)
         self.progress = Progress(0, 0, 0, 0.0, Position(), Budget.of(config))
         self.window = Window()
         self.latest: dict[str, float] = {}
@@ -107,7 +114,9 @@ class _Run:
         """Take up the newest checkpoint, or settle the budget of a fresh run."""
         folder = checkpoint.newest(self.output)
         if folder is not None:
-            self.progress = Progress.from_json(checkpoint.restore(folder, self.objective, self.optimizer))
+            state = checkpoint.restore(folder, self.objective, self.optimizer)
+            self.window = Window.from_json(state.pop("window"))
+            self.progress = Progress.from_json(state)
             print(f"resuming from {folder}")
         elif self.progress.budget.unit == "minutes":
             self.progress = replace(self.progress, budget=self._minutes_as_tokens())
@@ -122,7 +131,6 @@ class _Run:
                 bar.update(self.progress.spent - bar.n)
                 self._look_after_step(bar, last=self.progress.share >= 1)
                 if stop_asked() and self.progress.share < 1:
-                    self._log(bar)
                     self._save()
                     raise Stopped(f"stopped at step {self.progress.step}; the same command goes on from there.")
 
@@ -153,7 +161,15 @@ class _Run:
         self.progress = after
         self.window.add(sums, counts, norm, tokens, time.perf_counter() - began)
 
+    def _wait_for_device(self) -> None:
+        """Let a GPU finish the steps it was given, and count that as their time."""
+        if self.device.type == "cuda":
+            began = time.perf_counter()
+            torch.cuda.synchronize(self.device)
+            self.window.seconds += time.perf_counter() - began
+
     def _log(self, bar: tqdm) -> None:
+        self._wait_for_device()
         if not self.window.steps:
             return
         metrics = self.window.metrics(self.objective.weights) | {
@@ -164,13 +180,15 @@ class _Run:
         self.window = Window()
         self.tracker.log(self.progress.step, metrics)
         bar.set_postfix_str(f"loss {metrics['train/loss']:.3f}, {metrics['speed/tokens_per_second']:,.0f} tokens/s")
-        if not math.isfinite(metrics["train/loss"]):
+        if not math.isfinite(metrics["train/loss"] + metrics["train/gradient_norm"]):
             raise UserError(
-                f"training.lr: the loss is {metrics['train/loss']} at step {self.progress.step} with "
+                f"training.lr: loss {metrics['train/loss']}, gradient norm {metrics['train/gradient_norm']} at step "
+                f"{self.progress.step} with "
                 f"training.lr={self.config.lr}; a lower rate or a longer training.warmup keeps it finite."
             )
 
     def _evaluate(self, bar: tqdm) -> None:
+        self._wait_for_device()
         self.latest = self.evaluate()
         self.tracker.log(self.progress.step, self.latest)
         shown = ", ".join(f"{name.removeprefix('valid/')} {value:.4g}" for name, value in self.latest.items())
@@ -181,7 +199,7 @@ class _Run:
             checkpoint.export(self.objective, self.output / "best")
 
     def _save(self) -> None:
-        state = asdict(self.progress)
+        state = asdict(self.progress) | {"window": self.window.to_json()}
         checkpoint.save(self.output, self.objective, self.optimizer, state, self.config.keep_checkpoints)
 
     def finish(self) -> dict[str, float]:
@@ -226,6 +244,7 @@ class _Run:
         self.window = Window()
         while self.window.steps < 3 or self.window.seconds < min(10, 0.02 * seconds):
             self._step(stream)
+            self._wait_for_device()
         per_step, tokens = self.window.seconds / self.window.steps, self.window.tokens / self.window.steps
         self.objective.load_state_dict(weights)
         self.optimizer.state.clear()
@@ -289,6 +308,18 @@ class Window:
         self.steps += 1
         self.tokens += tokens
         self.seconds += seconds
+
+    def to_json(self) -> dict:
+        """What a resumed run needs to go on with the line it was in."""
+        sums = {name: float(value) for name, value in self.sums.items()}
+        return vars(self) | {"sums": sums, "norm": float(self.norm), "counts": dict(self.counts)}
+
+    @staticmethod
+    def from_json(saved: dict) -> "Window":
+        """Read back what to_json gave."""
+        window = Window()
+        vars(window).update(saved, counts=Counter(saved["counts"]))
+        return window
 
     def metrics(self, weights: dict[str, float]) -> dict[str, float]:
         """Means over the window's targets, by their full names."""

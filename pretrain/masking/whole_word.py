@@ -15,10 +15,11 @@ def choose(
     rate: float,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose words in random order until a sequence's share of tokens is reached.
+    """Choose words at random, so many that a sequence's share of tokens is reached.
 
-    The word that would overshoot is taken with the probability that makes the expected number of tokens exact. (The
-    release skips it and goes on to shorter ones: too few tokens, and long words too seldom.)
+    The expected number of tokens is exact and every word is as likely as any other, short or long (but where a
+    sequence is so short that "at least one" decides). The release takes words while they fit: too few tokens, and
+    long words too seldom.
 
     Args:
         maskable: True where a token may be masked (special tokens may not), (T,).
@@ -33,7 +34,7 @@ def choose(
     first, length = _words(maskable, word_starts, cu_seqlens)  # (W,), (W,)
     sequence = np.searchsorted(cu_seqlens, first, side="right") - 1
     order = np.argsort(sequence + rng.random(len(first)))  # shuffled, still grouped by sequence
-    taken = order[_fill(length[order], sequence[order], rate, rng.random(len(first)))]
+    taken = order[_fill(length[order], sequence[order], rate, rng)]
     taken.sort()
     positions = ragged.ranges(first[taken], length[taken])
     return positions, np.repeat(np.arange(len(taken)), length[taken])
@@ -49,16 +50,21 @@ def _words(maskable: np.ndarray, word_starts: np.ndarray, cu_seqlens: np.ndarray
     return first, np.bincount(word[maskable], minlength=len(first))
 
 
-def _fill(length: np.ndarray, sequence: np.ndarray, rate: float, uniform: np.ndarray) -> np.ndarray:
-    """Which words are taken, in the order given, (W,)."""
+def _fill(length: np.ndarray, sequence: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
+    """Which words are taken, in the order given, (W,).
+
+    A sequence's shuffled words lie on a circle, each as long as its tokens. An arc of the wanted length is laid down
+    at random, and the words that begin in it are taken: every word with one probability, whatever its length.
+    """
     if len(length) == 0:
         return np.zeros(0, bool)
     opens = np.r_[True, sequence[1:] != sequence[:-1]]  # a sequence's first word
     group = np.cumsum(opens) - 1
     before = np.cumsum(length) - length
-    before -= before[opens][group]  # tokens of the sequence's words so far
-    available = np.bincount(group, weights=length)
-    wanted = np.maximum(1, np.rint(rate * available))[group]
-    taken = (before < wanted) & (uniform * length < wanted - before)
+    before -= before[opens][group]  # where each word begins on its circle
+    around = np.bincount(group, weights=length)
+    wanted = np.maximum(1, np.rint(rate * around))
+    arc = rng.random(len(around)) * around
+    taken = np.mod(before - arc[group], around[group]) < wanted[group]
     nothing = np.bincount(group, weights=taken) == 0
     return taken | (opens & nothing[group])

@@ -1,10 +1,10 @@
 """Next-sentence prediction: half of the time B is a random text (Devlin et al. 2019, section 3.1).
 
-A random B has exactly as many tokens as the true one, in whole sentences, wherever the corpus offers such a run, and
-never begins a document, as the true one never does. So neither the length nor the shape of an example gives its label
-away; in the paper's code random pairs are shorter or longer than true ones.
+A random B is the true B of another pair, cut from its document as this one was, and exactly as long wherever there is
+such a one. So neither an example's length, nor its number of sentences, nor where B stands in its document gives the
+label away; in the paper's code random pairs are shorter or longer than true ones.
 
-Letters: E examples, D places drawn, R sentences looked at after each.
+Letters: E examples, R runs of sentences that may stand as B.
 """
 
 from dataclasses import dataclass, replace
@@ -13,12 +13,13 @@ import numpy as np
 
 from bert.errors import UserError
 from pretrain import ragged
-from pretrain.examples import Examples, Text
+from pretrain.examples import Examples, Text, cut
 from pretrain.sentence.objective import SentenceObjective, Training
 
 NEGATIVES = ("other_document", "anywhere")
 
 _ROUNDS = 16
+_MOST_DRAWS = 2000  # of 64 documents each
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def arrange(
     Args:
         examples: with labels drawn, B being what truly follows.
         text: what they point into.
-        training: where random runs are from: `other_document`, or `anywhere` but where the true B starts.
+        training: where random runs are from: `other_document`, or `anywhere` but in A and where the true B starts.
         rng: the generator of this block's pairs.
 
     Returns:
@@ -57,7 +58,7 @@ def arrange(
     random = np.flatnonzero(examples.labels == 1)
     if len(random) == 0:
         return examples, text, {"pairs_random": 0, "random_b_of_other_length": 0}
-    runs = _draw_runs(training, max(256, 2 * len(random)), rng)
+    runs = _draw_runs(training, max(256, 3 * len(random)), rng)
     chosen = _match(examples.take(random), text, runs, training, rng)
     first, last = runs.first[chosen], runs.last[chosen]
     ids, word_starts = training.source.read(first, last)
@@ -65,7 +66,7 @@ def arrange(
     start, length = examples.b_start.copy(), examples.b_length.copy()
     start[random] = len(text.ids) + ragged.offsets(lengths)[:-1]
     length[random] = lengths
-    wanted = np.minimum(examples.b_length[random], training.budget)
+    wanted = np.minimum(examples.b_length[random], training.cutting.budget)
     tally = {
         "pairs_random": len(random),
         "random_b_of_other_length": int((runs.length[chosen] != wanted).sum()),
@@ -74,50 +75,41 @@ def arrange(
 
 
 def _draw_runs(training: Training, wanted: int, rng: np.random.Generator) -> Runs:
-    """From each of D places, every run of 1, 2, ... sentences that stays in its document."""
-    source = training.source
-    first = _draw_places(training, wanted, rng)  # (D,)
-    document = source.document_of(first)
-    most = max(4, training.budget // 4)
-    last = np.minimum(first + most, source.sentence_offsets[document + 1])
-    sizes = last - first
-    length = source.counts(first, last)  # tokens of each sentence, end to end
-    so_far = np.cumsum(length)
-    before = ragged.offsets(sizes)[:-1]
-    so_far = so_far - np.repeat(so_far[before] - length[before], sizes)  # tokens of the run that ends here
-    ends = ragged.ranges(first, sizes) + 1
-    # Of the runs that reach the budget, the first stands for all: the rest would be cut away.
-    useful = (length > 0) & (so_far - length < training.budget)
-    capped = np.minimum(so_far, training.budget)[useful]
-    order = np.argsort(capped, kind="stable")
-    return Runs(
-        length=capped[order],
-        first=np.repeat(first, sizes)[useful][order],
-        last=ends[useful][order],
-        document=np.repeat(document, sizes)[useful][order],
-    )
-
-
-def _draw_places(training: Training, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """Sentences drawn evenly from the training split, none of them the first of its document, (wanted,)."""
-    offsets, found, total = training.source.sentence_offsets, [], 0
-    for _ in range(1000):
-        sentences = rng.integers(0, offsets[-1], 2 * wanted)
-        document = training.source.document_of(sentences)
-        kept = sentences[~training.held_out[document] & (sentences != offsets[document])]
-        found.append(kept)
-        total += len(kept)
+    """The true Bs of documents drawn from the training split, cut as the examples themselves are."""
+    parts, total = [], 0
+    for _ in range(_MOST_DRAWS):
+        part = _true_bs(training, training.documents[rng.integers(0, len(training.documents), 64)], rng)
+        parts.append(part)
+        total += part.shape[1]
         if total >= wanted:
-            return np.concatenate(found)[:wanted]
-    raise UserError(
-        "sentence.objective: nsp needs documents of at least two sentences, and hardly any in data.train has them; "
-        "is there a blank line after every sentence?"
-    )
+            break
+    length, first, last, document = np.concatenate(parts, axis=1)
+    if total == 0:
+        raise UserError(
+            "sentence.objective: nsp needs documents of at least two sentences, and hardly any in data.train has them; "
+            "is there a blank line after every sentence?"
+        )
+    order = np.argsort(length, kind="stable")
+    return Runs(length=length[order], first=first[order], last=last[order], document=document[order])
+
+
+def _true_bs(training: Training, documents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Length, first sentence, end and document of every true B of these documents, (4, R)."""
+    documents = np.asarray(documents)
+    first, last = training.source.sentence_offsets[documents], training.source.sentence_offsets[documents + 1]
+    counts, numbers = training.source.counts(first, last), ragged.ranges(first, last - first)
+    document = np.repeat(np.arange(len(documents)), last - first)[counts > 0]
+    counts, numbers = counts[counts > 0], numbers[counts > 0]
+    per_document = np.bincount(document, minlength=len(documents))
+    pairs, _ = cut(counts, numbers, per_document, documents, training.cutting, rng)
+    ends = np.searchsorted(ragged.offsets(counts), pairs.b_start + pairs.b_length)
+    length = np.minimum(pairs.b_length, training.cutting.budget)
+    return np.stack([length, pairs.b_sentence, numbers[ends - 1] + 1, pairs.document])
 
 
 def _match(examples: Examples, text: Text, runs: Runs, training: Training, rng: np.random.Generator) -> np.ndarray:
     """For each example a run of its true B's length that may stand there, (E,) places in runs."""
-    wanted = np.minimum(examples.b_length, training.budget)
+    wanted = np.minimum(examples.b_length, training.cutting.budget)
     chosen = np.full(len(examples), -1)
     for _ in range(_ROUNDS):
         open_ = np.flatnonzero(chosen < 0)
@@ -148,8 +140,9 @@ def _of_length(lengths: np.ndarray, wanted: np.ndarray, rng: np.random.Generator
 
 
 def _may_stand(examples: Examples, text: Text, runs: Runs, tried: np.ndarray, training: Training) -> np.ndarray:
-    """Whether each run is neither what truly follows, nor from a document that `negatives` forbids, (E,)."""
-    allowed = runs.first[tried] != examples.b_sentence
+    """Whether each run is neither A, nor what truly follows, nor from a document that `negatives` forbids, (E,)."""
+    first, last = runs.first[tried], runs.last[tried]
+    allowed = (last <= examples.a_sentence) | (first > examples.b_sentence)
     if training.negatives == "other_document":
         hashes = training.source.document_hashes  # a copy of the document is the same document
         allowed &= hashes[runs.document[tried]] != hashes[examples.document]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pretrain.examples import Examples, Text
+from pretrain.examples import Cutting, Examples, Text
 from pretrain.token_source import TokenSource
 
 
@@ -15,15 +15,15 @@ class Training:
 
     Attributes:
         source: the corpus.
-        held_out: True for documents that are not trained on, (documents,).
+        documents: numbers of the documents that are drawn from.
         negatives: a name from the objective's own choices.
-        budget: tokens an example may have, special ones apart.
+        cutting: how examples are cut from documents, and so how those are that negatives are taken from.
     """
 
     source: TokenSource
-    held_out: np.ndarray
+    documents: np.ndarray
     negatives: str
-    budget: int
+    cutting: Cutting
 
 
 @dataclass(frozen=True)

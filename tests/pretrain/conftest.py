@@ -99,10 +99,10 @@ def make_recipe(seed: int = 0, micro_batch_size: int = 8, **options) -> Recipe:
 
 def make_sampler(source: TokenSource, tokenizer=None, block_documents: int = 16, held_out=(), **options) -> Sampler:
     """A sampler over the documents that are not held out, with blocks of so many documents."""
-    not_drawn = np.isin(np.arange(len(source.document_hashes)), held_out)
+    drawn = np.flatnonzero(~np.isin(np.arange(len(source.document_hashes)), held_out))
     chosen = tokenizer or source.tokenizer()
-    sampler = Sampler(source, np.flatnonzero(~not_drawn), not_drawn, chosen, make_recipe(**options))
-    sampler.block_documents = block_documents
+    sampler = Sampler(source, drawn, chosen, make_recipe(**options))
+    sampler.num_blocks = -(-len(drawn) // block_documents)
     return sampler
 
 

@@ -91,7 +91,6 @@ def test_on_the_fly_forgets_documents_without_changing_what_is_read(corpus, toke
     assert len(on_the_fly._latest) <= 4
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="documents of the very request are forgotten before it is read")
 def test_on_the_fly_keeps_what_the_request_at_hand_needs(corpus, tokenizer, store):
     on_the_fly = OnTheFly(corpus, tokenizer)
     on_the_fly.REMEMBERED = 3
@@ -111,7 +110,7 @@ def test_a_store_is_the_same_from_one_process_two_and_many_shards(corpus, tokeni
     open_store(corpus, tokenizer, tmp_path / "processes", 2)
     whole, shards, processes = (contents(only_store(tmp_path / name)) for name in ("whole", "shards", "processes"))
     assert whole == shards == processes
-    assert set(whole) >= {"ids.bin", "word_starts.bin", "token_offsets.npy", "token_counts.npy", "manifest.json"}
+    assert set(whole) >= {"ids.bin", "word_starts.bin", "token_offsets.npy", "manifest.json"}
 
 
 def test_shards_are_runs_of_whole_documents_without_gaps(corpus, monkeypatch):
@@ -125,7 +124,6 @@ def test_shards_are_runs_of_whole_documents_without_gaps(corpus, monkeypatch):
 
 def test_the_counts_are_those_of_the_ids(store, tokenizer):
     ids, _ = store.read(store.sentence_offsets[:-1], store.sentence_offsets[1:])
-    assert store.token_counts.tolist() == np.bincount(ids, minlength=tokenizer.vocab_size).tolist()
     assert store.manifest["tokens"] == len(ids)
     assert store.manifest["unknown_share"] == (ids == tokenizer.unk_id).mean()
 
@@ -214,7 +212,6 @@ def test_pairs_skip_lines_without_tokens(opened, letters, tmp_path):
     assert sorted((a.tolist(), b.tolist()) for a, b, _ in pairs_of(sampler)) == sorted(expected)
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="an empty file cannot be mapped: a traceback, and a store")
 def test_a_corpus_without_a_single_token_is_refused(opened, letters, tmp_path):
-    with pytest.raises(UserError, match="token"):
+    with pytest.raises(UserError, match="nothing in it is text to the tokenizer"):
         open_store(opened([[BLANK, BLANK], [BLANK]]), letters, tmp_path, 1)

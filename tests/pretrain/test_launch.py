@@ -1,0 +1,349 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import run
+from bert.config import ModelOptions
+from bert.errors import UserError
+from bert.tokenizer import TokenizerConfig
+from bert.training.config import TrainingConfig
+from bert.training.identity import flatten
+from bert.training.stopping import Stopped
+from bert.training.tracking import TrackingConfig
+from pretrain import launch
+from pretrain.config import DataConfig, PretrainConfig, SentenceConfig
+from pretrain.launch import pretrain, with_defaults
+from tests.pretrain.conftest import made_up_text, write_text
+
+NO_SENTENCES = SentenceConfig(objective="none", input="doc_sentences")
+
+
+class Killed(Exception):
+    """Stands for a crash."""
+
+
+def small_model(width: int = 16, positions: int = 48) -> ModelOptions:
+    """One layer, with dropout."""
+    sizes = {"num_hidden_layers": 1, "hidden_size": width, "num_attention_heads": 2, "intermediate_size": 2 * width}
+    dropout = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    return ModelOptions(max_position_embeddings=positions, **sizes, **dropout)
+
+
+@pytest.fixture(scope="module")
+def make_config(text_file, cache):
+    """A run of 12 steps of a small model with dropout; options of training, and whole parts, may be changed."""
+
+    def make(output: Path, parts: dict | None = None, **training) -> PretrainConfig:
+        every = {"save_every": 4, "eval_every": 6, "log_every": 1}
+        settings = {"steps": 12, "batch_size": 16, "micro_batch_size": 8, "device": "cpu", "lr": 0.01} | every
+        config = PretrainConfig(
+            data=DataConfig(train=str(text_file), cache=str(cache), max_length=32),
+            tokenizer=TokenizerConfig(vocab_size=300),
+            model=small_model(),
+            training=TrainingConfig(**settings | training),
+            tracking=TrackingConfig(uri="none"),
+            output=str(output),
+        )
+        return replace(config, **parts or {})
+
+    return make
+
+
+@pytest.fixture
+def disturb(monkeypatch):
+    """Lets something happen before the stream gives the micro-batch of that number, once."""
+
+    def install(micro_batch: int, happen) -> None:
+        class Disturbed(launch.Stream):
+            def __call__(self, position):
+                for number, item in enumerate(super().__call__(position), 1):
+                    if number == micro_batch:
+                        monkeypatch.undo()
+                        happen()
+                    yield item
+
+        monkeypatch.setattr(launch, "Stream", Disturbed)
+
+    return install
+
+
+def crash() -> None:
+    raise Killed
+
+
+def ask_to_stop() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def last_checkpoint(output: Path) -> Path:
+    return sorted((output / "checkpoints").iterdir())[-1]
+
+
+def files(output: Path) -> dict[str, bytes]:
+    """What a run is about: its models, its last checkpoint whole, its figures."""
+    kept = [output / "model.safetensors", output / "metrics.json", *(output / "best").iterdir()]
+    kept += last_checkpoint(output).iterdir()
+    return {str(file.relative_to(output)): file.read_bytes() for file in kept}
+
+
+def metrics(output: Path) -> list[tuple[int, dict[str, float]]]:
+    """The lines of metrics.jsonl, without their times and speeds."""
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    kept = [{name: v for name, v in line["metrics"].items() if not name.startswith("speed/")} for line in lines]
+    return [(line["step"], values) for line, values in zip(lines, kept, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def whole(make_config, tmp_path_factory) -> Path:
+    """An undisturbed run with a sentence objective."""
+    output = tmp_path_factory.mktemp("whole") / "run"
+    pretrain(make_config(output))
+    return output
+
+
+@pytest.fixture
+def copy(whole, tmp_path) -> Path:
+    """A finished run of one's own."""
+    for file in (file for file in whole.rglob("*") if file.is_file()):
+        target = tmp_path / "run" / file.relative_to(whole)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    return tmp_path / "run"
+
+
+# The same run twice
+
+
+@pytest.mark.parametrize("step", [1, 4, 7, 11])
+def test_a_run_that_is_stopped_goes_on_to_the_same_last_bit(step, whole, make_config, disturb, tmp_path, capsys):
+    config = make_config(tmp_path / "run")
+    disturb(2 * step, ask_to_stop)
+    with pytest.raises(Stopped, match=f"stopped at step {step}; the same command goes on from there"):
+        pretrain(config)
+    assert last_checkpoint(tmp_path / "run").name == f"step-{step:08d}"
+    assert json.loads((tmp_path / "run" / "tracking.json").read_text())["status"] == "KILLED"
+    pretrain(config)
+    assert "resuming from" in capsys.readouterr().out
+    assert files(tmp_path / "run") == files(whole)
+    assert metrics(tmp_path / "run") == metrics(whole)
+
+
+@pytest.mark.parametrize("step", [3, 6, 10])
+def test_a_run_that_crashes_goes_on_to_the_same_last_bit(step, whole, make_config, disturb, tmp_path):
+    config = make_config(tmp_path / "run")
+    disturb(2 * step, crash)
+    with pytest.raises(Killed):
+        pretrain(config)
+    assert json.loads((tmp_path / "run" / "tracking.json").read_text())["status"] == "FAILED"
+    pretrain(config)
+    assert files(tmp_path / "run") == files(whole)
+    assert metrics(tmp_path / "run") == metrics(whole)
+
+
+def test_without_sentences_too(make_config, disturb, tmp_path):
+    first, second = (make_config(tmp_path / name, {"sentence": NO_SENTENCES}, epochs=1.0, steps=None) for name in "ab")
+    pretrain(first)
+    disturb(9, ask_to_stop)
+    with pytest.raises(Stopped):
+        pretrain(second)
+    pretrain(second)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+
+
+def test_two_threads_repeat_to_the_last_bit_too(make_config, tmp_path):
+    # Wide enough for PyTorch to share the work out; indexing would add gradients up in any order.
+    parts = {"model": small_model(128)}
+    before = torch.get_num_threads()
+    try:
+        for name in "ab":
+            pretrain(make_config(tmp_path / name, parts, steps=3, batch_size=48, micro_batch_size=48, threads=2))
+    finally:
+        torch.set_num_threads(before)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_another_seed_is_another_run(whole, make_config, tmp_path):
+    pretrain(make_config(tmp_path / "run", seed=1))
+    mine, other = (load_file(output / "model.safetensors") for output in (tmp_path / "run", whole))
+    assert all(not torch.equal(mine[name], other[name]) for name in mine)
+
+
+def test_what_may_differ_changes_no_weight(whole, make_config, tmp_path):
+    config = make_config(tmp_path / "run", keep_checkpoints=1)
+    pretrain(replace(config, data=replace(config.data, reader="linecache", tokenize="on_the_fly")))
+    weights = (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert weights == (whole / "model.safetensors").read_bytes()
+
+
+def test_from_the_shell_a_term_gives_75_and_the_same_command_goes_on(make_config, tmp_path):
+    written = tmp_path / "written.yaml"
+    config = make_config(tmp_path / "run", steps=120, eval_every=120, save_every=120)
+    written.write_text(yaml.safe_dump(asdict(config)))
+    command = [sys.executable, run.__file__, "pretrain", "--config", str(written)]
+    first = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    lines = tmp_path / "run" / "metrics.jsonl"
+    while first.poll() is None and not (lines.exists() and lines.stat().st_size):
+        time.sleep(0.01)
+    first.send_signal(signal.SIGTERM)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 75
+    assert re.search(r"SIGTERM: saving after this step, then stopping\.\nstopped at step \d+; the same command", said)
+    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (second.returncode, second.stderr) == (0, "")
+    assert "resuming from" in second.stdout
+    assert [step for step, _ in metrics(tmp_path / "run")][-3:] == [119, 120, 120]
+
+
+# Whose folder it is
+
+
+def test_a_finished_output_says_so_and_does_nothing(copy, make_config, capsys):
+    before = {file: file.stat().st_mtime_ns for file in copy.rglob("*")}
+    assert pretrain(make_config(copy)) is None
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == f"'{copy}' is finished: nothing to do. Its figures are in {copy / 'metrics.json'}."
+    assert {file: file.stat().st_mtime_ns for file in copy.rglob("*")} == before
+
+
+def test_a_changed_option_is_refused_by_name_with_both_values(copy, make_config):
+    with pytest.raises(UserError) as raised:
+        pretrain(make_config(copy, lr=0.02, warmup=0.2))
+    assert list(raised.value.messages) == [
+        f"output: '{copy}' was started with training.{name}={before}, and is now asked for with {now}. "
+        "Use another folder."
+        for name, before, now in (("lr", 0.01, 0.02), ("warmup", 0.1, 0.2))
+    ]
+
+
+def test_another_text_in_the_same_file_is_refused_with_both_fingerprints(make_config, cache, disturb, tmp_path):
+    file = write_text(tmp_path / "corpus.txt", made_up_text(30))
+    config = make_config(tmp_path / "run", {"data": DataConfig(train=str(file), cache=str(cache), max_length=32)})
+    disturb(12, ask_to_stop)
+    with pytest.raises(Stopped):
+        pretrain(config)
+    before = json.loads((tmp_path / "run" / "run_facts.json").read_text())
+    write_text(file, made_up_text(30, seed=8))
+    with pytest.raises(UserError) as raised:
+        pretrain(config)
+    named = {message.split("was started with ")[1].split("=")[0]: message for message in raised.value.messages}
+    assert named.keys() == {"corpus", "tokenizer"}
+    assert all(before[name] in message for name, message in named.items())
+
+
+def test_a_touched_file_with_the_same_text_is_the_same_corpus(make_config, cache, disturb, tmp_path):
+    file = write_text(tmp_path / "corpus.txt", made_up_text(30))
+    config = make_config(tmp_path / "run", {"data": DataConfig(train=str(file), cache=str(cache), max_length=32)})
+    disturb(12, ask_to_stop)
+    with pytest.raises(Stopped):
+        pretrain(config)
+    os.utime(file, ns=(1, 1))
+    assert pretrain(config)["steps"] == 12
+
+
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_damaged_checkpoints_are_passed_over_and_never_used(damaged, whole, make_config, disturb, tmp_path, capsys):
+    config = make_config(tmp_path / "run")
+    disturb(19, crash)  # in step 10: saved are 4 and 8
+    with pytest.raises(Killed):
+        pretrain(config)
+    saved = sorted((tmp_path / "run" / "checkpoints").iterdir(), reverse=True)
+    for folder in saved[:damaged]:
+        file = folder / "model.safetensors"
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+    if damaged == 2:
+        with pytest.raises(UserError, match=r"every checkpoint in .* is damaged"):
+            pretrain(config)
+    else:
+        pretrain(config)
+        assert f"{saved[0]}: damaged (not what was written: model.safetensors)" in capsys.readouterr().err
+        assert files(tmp_path / "run") == files(whole)
+        assert metrics(tmp_path / "run") == metrics(whole)
+
+
+# What a run leaves
+
+
+def test_metrics_json_is_flat_and_what_the_call_returns(make_config, tmp_path):
+    result = pretrain(make_config(tmp_path, steps=2))
+    assert json.loads((tmp_path / "metrics.json").read_text()) == result
+    assert all(isinstance(value, int | float) for value in result.values())
+    losses = {f"valid/{part}_{kind}" for part in ("masked_lm", "sentence") for kind in ("loss", "accuracy")}
+    assert losses | {"valid/unigram_cross_entropy", "valid/bits_per_character", "steps", "tokens"} <= result.keys()
+
+
+def test_without_sentences_there_are_no_figures_of_them_and_no_head(make_config, tmp_path):
+    result = pretrain(make_config(tmp_path, {"sentence": NO_SENTENCES}, steps=2))
+    assert [name for name in result if "sentence" in name] == []
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["BertForMaskedLM"]
+    assert not [name for name in load_file(tmp_path / "model.safetensors") if "pooler" in name or "seq_rel" in name]
+
+
+def test_the_root_holds_the_last_weights_and_best_those_of_the_lowest_loss(make_config, monkeypatch, tmp_path):
+    losses = iter([3.0, 3.0, 1.0, 1.0, 2.0, 2.0])  # of the masked set and of the pairs, three times
+    monkeypatch.setattr(launch, "evaluate", lambda *of: {"masked_lm_loss": next(losses)})
+    result = pretrain(make_config(tmp_path, eval_every=4))
+    assert (result["best_step"], result["best_valid/masked_lm_loss"]) == (8, 1.0)
+    checkpoints = tmp_path / "checkpoints"
+    for folder, step in ((tmp_path, 12), (tmp_path / "best", 8)):
+        expected = checkpoints / f"step-{step:08d}" / "model.safetensors"
+        assert (folder / "model.safetensors").read_bytes() == expected.read_bytes()
+
+
+def test_a_model_that_trains_gets_better(make_config, tmp_path):
+    # Sixty made-up documents have word frequencies to learn, and nothing else.
+    result = pretrain(make_config(tmp_path, steps=80, eval_every=40, save_every=100, log_every=20))
+    first, *_, last = [values["train/masked_lm_loss"] for _, values in metrics(tmp_path) if "train/loss" in values]
+    assert last < first - 0.3
+    assert result["valid/masked_lm_loss"] < 5.4 < 5.7 == round(float(torch.tensor(300.0).log()), 1)
+
+
+def test_run_yaml_is_a_config_of_the_same_run(whole, make_config):
+    written = flatten(yaml.safe_load((whole / "run.yaml").read_text()))
+    assert (written["training.lr"], written["sentence.objective"], written["output"]) == (0.01, "nsp", str(whole))
+    assert written["model.num_hidden_layers"] == 1
+
+
+# What a run is told
+
+
+def test_a_run_that_was_given_no_budget_takes_the_default_and_any_other_keeps_its_own():
+    default = with_defaults(PretrainConfig()).training
+    assert (default.steps, default.eval_every) == (launch.DEFAULT_STEPS, launch.DEFAULT_EVAL_EVERY)
+    given = with_defaults(PretrainConfig(training=TrainingConfig(epochs=3.0, eval_every=7))).training
+    assert (given.steps, given.epochs, given.eval_every) == (None, 3.0, 7)
+
+
+def test_faults_of_all_parts_are_reported_together_before_anything_is_read(make_config, tmp_path):
+    parts = {"data": DataConfig(train="no such file", max_length=4)}
+    with pytest.raises(UserError) as raised:
+        pretrain(make_config(tmp_path / "run", parts, lr=-1.0))
+    assert [message.split(":")[0] for message in raised.value.messages] == ["data.max_length", "training.lr"]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("batch", "micro_batch"), [(16, 8), (10, 4), (12, 8)])
+def test_a_step_takes_no_more_than_batch_size_sequences(batch, micro_batch, make_config, tmp_path):
+    result = pretrain(make_config(tmp_path, batch_size=batch, micro_batch_size=micro_batch))
+    assert result["sequences"] <= 12 * batch
+
+
+def test_a_model_of_few_positions_is_reported_like_any_other(make_config, cache, tmp_path):
+    numbers = [f"{first}{second}" for first in "abcde" for second in "klmno"]
+    documents = [[" ".join(numbers[place:] + numbers[:place]) for place in range(n, n + 4)] for n in range(20)]
+    data = DataConfig(train=str(write_text(tmp_path / "corpus.txt", documents)), cache=str(cache), max_length=16)
+    parts = {"data": data, "model": small_model(positions=16), "sentence": NO_SENTENCES}
+    assert pretrain(make_config(tmp_path / "run", parts, steps=1))["steps"] == 1

@@ -1,0 +1,364 @@
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from dataclasses import fields, is_dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+import run
+import run_finetune
+from bert import cli
+from bert.cli import Verb
+from bert.config import PRESETS
+from bert.errors import UserError
+from bert.training.stopping import Stopped
+from bert.training.tracking import SyncConfig
+from pretrain.config import PretrainConfig
+from pretrain.masking import MASKING
+from tests.pretrain.conftest import made_up_text, write_text
+
+SMALL = {
+    "tracking.uri": "none",
+    "training.steps": 1,
+    "training.batch_size": 8,
+    "model.hidden_size": 16,
+    "model.intermediate_size": 16,
+    "tokenizer.vocab_size": 300,
+    "data.max_length": 32,
+}
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def call(capsys):
+    """Runs the command line in this process: (exit code, stdout, stderr). An exception is a traceback, so it fails."""
+
+    def call(*arguments: str, program=run) -> tuple[int, str, str]:
+        try:
+            code = cli.main(
+                f"{program.__name__}.py", "description", program.VERBS, next(iter(program.VERBS)), [*arguments]
+            )
+        except SystemExit as stop:
+            code = stop.code
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def refused(call):
+    """Runs what must be the person's mistake; gives the one line that says so."""
+
+    def refused(*arguments: str) -> str:
+        code, _, said = call(*arguments)
+        assert code == 2
+        assert said.count("\n") == 1 and "Traceback" not in said
+        return said.rstrip("\n")
+
+    return refused
+
+
+def options(**changes) -> list[str]:
+    """A run small enough for a test; dots are written as __."""
+    named = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
+    return [f"--{name}={value}" for name, value in named.items()]
+
+
+def corpus(name: str = "corpus.txt") -> str:
+    return str(write_text(Path(name), made_up_text(40)))
+
+
+# Verbs and exit codes
+
+
+def test_help_lists_the_verbs_and_the_default(call):
+    code, said, _ = call("--help")
+    assert code == 0
+    for name, verb in run.VERBS.items():
+        assert f"  {name:<12}{verb.config.__doc__.splitlines()[0]}" in said
+    assert "Pretrain a BERT. (the default)" in said
+
+
+def test_an_unknown_verb_is_refused_with_the_closest(refused):
+    said = refused("fil-mask", "--text", "x")
+    assert said.startswith("run.py: no verb 'fil-mask'; one of pretrain, fill-mask, ")
+    assert said.endswith(" (did you mean fill-mask?).")
+
+
+def outcome(happen, *arguments: str) -> int:
+    def act(config) -> None:
+        if isinstance(happen, BaseException):
+            raise happen
+
+    return cli.main("p", "d", {"do": Verb(SyncConfig, act)}, "do", [*arguments])
+
+
+@pytest.mark.parametrize(
+    ("happen", "code", "said"),
+    [
+        (None, 0, ""),
+        (UserError("a: 1.", "b: 2."), 2, "a: 1.\nb: 2.\n"),
+        (Stopped("stopped at step 3"), 75, "stopped at step 3\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_the_exit_code_says_how_it_ended(happen, code, said, capsys):
+    assert outcome(happen, "do") == outcome(happen) == code
+    assert capsys.readouterr().err == 2 * said
+
+
+def test_a_fault_of_ours_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        outcome(ZeroDivisionError())
+
+
+def test_run_py_itself_hands_the_code_to_the_shell(tmp_path):
+    program = Path(run.__file__)
+    command = [sys.executable, str(program), "pretrain", "--training.lr", "fast"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "run.py pretrain: training.lr: 'fast' is no float.\n"
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--training.lrr", "1"], "no option --training.lrr (did you mean --training.lr?)."),
+        (["--foo", "1"], "no option --foo."),
+        (["--training.lr", "fast"], "training.lr: 'fast' is no float."),
+        (["--training.steps", "2.5"], "training.steps: '2.5' is no int."),
+        (["--training.deterministic", "maybe"], "training.deterministic: 'maybe' is no bool."),
+        (["--training.lr"], "argument --training.lr: expected one argument"),
+        (
+            ["--masking.strategy", "whole_words"],
+            "masking.strategy: no 'whole_words'; one of {MASKING} (did you mean whole_word?).",
+        ),
+        (["--model.preset", "bass"], "model.preset: no 'bass'; one of {PRESETS} (did you mean base?)."),
+    ],
+)
+def test_a_wrong_option_is_one_line_with_what_would_be_right(arguments, said, refused):
+    expected = said.format(MASKING=", ".join(MASKING), PRESETS=", ".join(PRESETS))
+    assert refused("pretrain", *arguments) == refused(*arguments) == f"run.py pretrain: {expected}"
+
+
+def test_an_option_far_from_all_others_of_its_group_gets_no_suggestion(refused):
+    assert refused("--training.learning_rate", "1") == "run.py pretrain: no option --training.learning_rate."
+
+
+def test_several_wrong_values_are_reported_together(call):
+    code, _, said = call(*options(training__lr=-1, masking__rate=2, training__epochs=1))
+    assert code == 2
+    assert said.splitlines() == [
+        "masking.rate: 2.0, but it must be above 0 and at most 1.",
+        "training: give one budget, of steps, epochs, tokens and minutes; training.steps=1, training.epochs=1.0 given.",
+        "training.lr: -1.0, but it must be above 0.",
+    ]
+
+
+def test_sizes_that_make_no_model_are_refused(refused):
+    said = refused(*options(data__train=corpus(), model__num_attention_heads=3))
+    assert said == "model.hidden_size: 16 is no multiple of model.num_attention_heads=3."
+
+
+def test_a_gpu_that_is_not_there_is_refused(refused, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    said = refused(*options(data__train=corpus(), training__device="cuda"))
+    assert said.startswith("training.device: 'cuda', but PyTorch sees no GPU")
+
+
+# --config, --print_config and --help
+
+
+def config_file(text: str) -> str:
+    Path("given.yaml").write_text(text)
+    return "given.yaml"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("training:\n  lrr: 1\n", "no option training.lrr (did you mean training.lr?)."),
+        ("training:\n  lr: fast\n", "training.lr: 'fast' is no float."),
+        ("masking:\n  strategy: tokens\n", "masking.strategy: no 'tokens'; one of "),
+        ("- a\n", "Unexpected config: - a"),
+        ("a: [\n", "Problems parsing config: "),
+    ],
+)
+def test_a_wrong_config_file_is_one_line(text, said, refused):
+    assert refused("--config", config_file(text)).startswith(f"run.py pretrain: {said}")
+
+
+def test_a_wrong_group_in_a_config_file_gets_the_closest_name(refused):
+    said = refused("--config", config_file("trainin:\n  lr: 1\n"))
+    assert said == "run.py pretrain: no option trainin.lr (did you mean training.lr?)."
+
+
+def test_a_number_in_a_group_s_place_is_one_line(refused):
+    assert "training" in refused("--config", config_file("training: 5\n"))
+
+
+@pytest.mark.parametrize("path", ["missing.yaml", "."])
+def test_a_config_that_is_no_file_is_one_line(path, refused):
+    assert re.search(r"config: (File does not exist|Path is not a file): ", refused("--config", path))
+
+
+def test_the_command_line_overrides_the_config_and_both_the_defaults(call):
+    file = config_file("training:\n  lr: 0.25\n  warmup: 0.5\n")
+    _, said, _ = call("--config", file, "--training.warmup", "0.75", "--print_config")
+    default = f"  batch_size: {PretrainConfig().training.batch_size}"
+    assert {"  lr: 0.25", "  warmup: 0.75", default} <= set(said.splitlines())
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "sync"])
+def test_what_print_config_prints_is_a_config_of_the_same_run(verb, call):
+    extra = {"pretrain": ["--training.adam_epsilon=1e-12", "--data.valid=a: b"], "sync": ["--output=2024"]}[verb]
+    code, printed, _ = call(verb, *extra, "--print_config")
+    assert code == 0
+    code, again, _ = call(verb, "--config", config_file(printed), "--print_config")
+    assert (code, again) == (0, printed)
+
+
+def test_run_yaml_starts_the_same_run_again(call):
+    assert call(*options(data__train=corpus(), output="run"))[0] == 0
+    code, said, _ = call("--config", "run/run.yaml")
+    assert code == 0
+    assert said.splitlines()[-1] == "'run' is finished: nothing to do. Its figures are in run/metrics.json."
+
+
+def docstrings_of(config: type, prefix: str = "") -> dict[str, str]:
+    """The docstring under each option of a dataclass and of those in it, by the option's full name."""
+    body = ast.parse(inspect.getsource(config).strip()).body[0].body
+    under = {
+        line.target.id: inspect.cleandoc(after.value.value)
+        for line, after in pairwise(body)
+        if isinstance(line, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+    }
+    found = {}
+    for field in fields(config):
+        if is_dataclass(field.type):
+            found |= docstrings_of(field.type, f"{prefix}{field.name}.")
+        else:
+            found[prefix + field.name] = under.get(field.name, "")
+    return found
+
+
+VERBS = [(program, name) for program in (run, run_finetune) for name in program.VERBS]
+
+
+@pytest.mark.parametrize(("program", "verb"), VERBS, ids=lambda value: getattr(value, "__name__", value))
+def test_help_explains_every_option_of_a_verb(program, verb, call):
+    code, said, _ = call(verb, "--help", program=program)
+    assert code == 0
+    explained = docstrings_of(program.VERBS[verb].config)
+    shown = without_breaks(said)
+    assert [name for name, text in explained.items() if not text or without_breaks(text) not in shown] == []
+    assert [name for name in explained if f"--{name} " not in shown] == []
+
+
+def without_breaks(text: str) -> str:
+    """On one line; argparse breaks lines after hyphens too."""
+    return " ".join(text.split()).replace("- ", "-")
+
+
+# The corpus
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("missing.txt", None, "data.train: no such file: 'missing.txt'."),
+        ("empty.txt", b"", "data.train: 'empty.txt' is empty."),
+        ("blank.txt", b"\n \n\n", "data.train: no document in 'blank.txt': no sentence in its 3 lines."),
+        ("bytes.txt", b"good\nbad \xff line\n", "bytes.txt:2: byte 0xff at offset 9 is not UTF-8; "),
+        ("one.txt", b"One sentence.\n", "data.train: 1 document(s) in 'one.txt', and sentence.objective=nsp needs at "),
+        (
+            "single.txt",
+            b"One.\nTwo.\nThree.\n",
+            "data.train: 1 document(s) in 'single.txt', and sentence.objective=nsp",
+        ),
+        (
+            "alone.txt",
+            b"One.\n\nTwo.\n\nThree.\n\nFour.\n",
+            "data.train: no example in it: sentence.input=segment_pair",
+        ),
+    ],
+)
+@pytest.mark.parametrize("reader", ["mmap", "linecache"])
+def test_a_corpus_that_cannot_be_learned_from_is_one_line(name, content, said, reader, refused):
+    if content is not None:
+        Path(name).write_bytes(content)
+    assert refused(*options(data__train=name, data__reader=reader)).startswith(said)
+
+
+def test_a_misspelt_corpus_gets_the_closest_file(refused):
+    corpus("corpus.txt")
+    said = refused(*options(data__train="corpsu.txt"))
+    assert said == "data.train: no such file: 'corpsu.txt' (did you mean corpus.txt?)."
+
+
+def test_a_folder_is_no_corpus(refused):
+    Path("texts").mkdir()
+    assert refused(*options(data__train="texts")) == "data.train: 'texts' is a folder; give one file in it."
+
+
+@pytest.mark.parametrize("changes", [{"output": "file/run"}, {"output": "/proc/none/run"}, {"data__cache": "file"}])
+def test_a_folder_that_cannot_be_made_is_one_line(changes, refused):
+    Path("file").touch()
+    refused(*options(data__train=corpus(), **changes))
+
+
+def test_an_output_that_is_a_file_is_one_line(refused):
+    Path("file").touch()
+    said = refused(*options(data__train=corpus(), output="file"))
+    assert said == "output: 'file' is a file; a run needs a folder."
+
+
+def test_another_configuration_on_the_same_output_is_refused_by_name(call, refused):
+    file = corpus()
+    assert call(*options(data__train=file, output="run", training__lr=0.5))[0] == 0
+    said = refused(*options(data__train=file, output="run", training__lr=1))
+    assert said == "output: 'run' was started with training.lr=0.5, and is now asked for with 1.0. Use another folder."
+
+
+# fill-mask
+
+
+def test_fill_mask_shows_candidates_for_each_mask_of_a_run_just_trained(call):
+    assert call(*options(data__train=corpus(), output="run"))[0] == 0
+    for folder in ("run", "run/best", "run/checkpoints/step-00000001"):
+        code, said, _ = call("fill-mask", "--checkpoint", folder, "--text", "a [MASK] b [MASK]", "--top", "3")
+        assert code == 0
+        lines = said.splitlines()
+        assert len(lines) == 8 and lines[0] == "[MASK] 1" and lines[4] == "[MASK] 2"
+    code, _, said = call("fill-mask", "--checkpoint", "run", "--text", "no mask")
+    assert (code, said) == (2, "text: no [MASK] in 'no mask'.\n")
+
+
+def test_fill_mask_needs_a_folder_with_a_model(refused):
+    Path("empty").mkdir()
+    said = refused("fill-mask", "--checkpoint", "nowhere", "--text", "[MASK]")
+    assert said == "checkpoint: no such folder: 'nowhere'."
+    said = refused("fill-mask", "--checkpoint", "empty", "--text", "[MASK]")
+    assert said == "'empty' is no model's folder: it has no config.json."
+
+
+def test_fill_mask_without_a_text_says_what_is_missing(refused):
+    assert refused("fill-mask").endswith("the following arguments are required: text")
+
+
+def test_the_text_may_stand_by_itself(refused):
+    said = refused("fill-mask", "--checkpoint", "nowhere", "text with a [MASK]")
+    assert said == "checkpoint: no such folder: 'nowhere'."

@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+
+from bert.errors import UserError
+from bert.training import identity
+
+CONFIG = {"training": {"lr": 5e-5, "seed": 0, "minutes": None}, "output": "runs/a", "tracking": {"uri": "none"}}
+FACTS = {"corpus": "abc"}
+FREE = ("tracking.", "output")
+
+
+def state_of(output: Path, config: dict = CONFIG, facts: dict = FACTS) -> str:
+    return identity.state_of(output, config, facts, FREE)
+
+
+def training(**changes) -> dict:
+    return CONFIG | {"training": CONFIG["training"] | changes}
+
+
+@pytest.fixture
+def claimed(tmp_path) -> Path:
+    """A run's folder, begun and with a checkpoint."""
+    identity.claim(tmp_path, CONFIG, FACTS)
+    (tmp_path / "checkpoints" / "step-00000001").mkdir(parents=True)
+    return tmp_path
+
+
+def test_a_folder_goes_from_new_to_unfinished_to_finished(tmp_path):
+    output = tmp_path / "deep" / "run"
+    assert state_of(output) == "new"
+    identity.claim(output, CONFIG, FACTS)
+    assert state_of(output) == "unfinished"
+    identity.finish(output, {"valid/masked_lm_loss": 2.5})
+    assert state_of(output) == "finished"
+    assert (output / "metrics.json").read_text() == '{\n  "valid/masked_lm_loss": 2.5\n}\n'
+
+
+def test_every_difference_is_named_and_another_folder_asked_for(claimed):
+    with pytest.raises(UserError) as raised:
+        state_of(claimed, training(lr=1e-4, seed=1), {"corpus": "xyz"})
+    assert list(raised.value.messages) == [
+        f"output: '{claimed}' was started with {name}={before}, and is now asked for with {now}. Use another folder."
+        for name, before, now in (("corpus", "abc", "xyz"), ("training.lr", 5e-5, 0.0001), ("training.seed", 0, 1))
+    ]
+
+
+def test_options_that_change_no_result_may_differ(claimed):
+    assert state_of(claimed, CONFIG | {"output": "elsewhere", "tracking": {"uri": "sqlite:///x.db"}}) == "unfinished"
+
+
+def test_a_run_that_reached_no_checkpoint_gives_way_to_another(tmp_path):
+    identity.claim(tmp_path, CONFIG, FACTS)
+    assert state_of(tmp_path, training(lr=1.0)) == "new"
+
+
+def test_a_finished_run_gives_way_to_no_other_even_without_its_checkpoints(tmp_path):
+    identity.claim(tmp_path, CONFIG, FACTS)
+    identity.finish(tmp_path, {"valid/masked_lm_loss": 2.5})
+    with pytest.raises(UserError, match=r"training\.lr"):
+        state_of(tmp_path, training(lr=1.0))
+
+
+def test_an_option_that_did_not_exist_before_counts_as_a_difference(claimed):
+    with pytest.raises(UserError, match=r"started with training\.new=None, and is now asked for with 3\."):
+        state_of(claimed, training(new=3))
+
+
+def test_a_model_that_is_no_run_s_is_left_alone(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"holds a model, but no run of this project\. Use another folder\."):
+        state_of(tmp_path)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^output: '.*/file' is a file; a run needs a folder\.$"):
+        state_of(tmp_path / "file")
+
+
+@pytest.mark.parametrize("content", ["{", "- a\n- b", "", "text"])
+def test_a_folder_whose_owner_cannot_be_read_is_refused_in_a_line(content, claimed):
+    (claimed / "run.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"^output: '.*' does not say whose it is"):
+        state_of(claimed)
+
+
+def test_numbers_survive_the_way_through_yaml(tmp_path):
+    numbers = {"lr": 1e-5, "eps": 1e-12, "share": 1 / 3, "steps": 10**9, "on": True, "none": None, "text": "1e-5"}
+    identity.claim(tmp_path, numbers, {})
+    (tmp_path / "checkpoints" / "step-00000001").mkdir(parents=True)
+    assert state_of(tmp_path, numbers, {}) == "unfinished"
+
+
+def test_nested_options_are_named_with_dots():
+    assert identity.flatten({"a": {"b": {"c": 1}, "d": None}, "e": 2}) == {"a.b.c": 1, "a.d": None, "e": 2}

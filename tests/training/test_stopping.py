@@ -1,0 +1,53 @@
+import os
+import signal
+import threading
+
+import pytest
+
+from bert.training.stopping import EXIT_CODE, stop_requests
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_noted_and_said_and_does_not_interrupt(number, capsys):
+    with stop_requests() as asked:
+        assert not asked()
+        os.kill(os.getpid(), number)
+        assert asked()
+    assert f"{signal.Signals(number).name}: saving after this step, then stopping." in capsys.readouterr().err
+
+
+def test_a_second_interrupt_interrupts_at_once():
+    with pytest.raises(KeyboardInterrupt), stop_requests():
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_second_term_is_patient():
+    with stop_requests() as asked:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked()
+
+
+def test_the_handlers_of_before_are_put_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(ZeroDivisionError), stop_requests():
+        raise ZeroDivisionError
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_another_thread_is_never_asked_to_stop():
+    found = []
+
+    def work() -> None:
+        with stop_requests() as asked:
+            found.append(asked())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [False]
+
+
+def test_the_exit_code_is_that_of_a_temporary_failure():
+    assert EXIT_CODE == os.EX_TEMPFAIL == 75
