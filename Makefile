@@ -16,7 +16,7 @@ ui: .venv/run-ready
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
 .venv/run-ready: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.11 is needed; make PYTHON=python3.12 ... names another one" * (sys.version_info < (3, 11)))'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; make PYTHON=python3.12 ... names one")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
