@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
+_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo", "UnDotum")
+"""Fonts with Hangul, by preference; where none is installed, labels in Hangul are drawn as boxes."""
+
 
 def confusion(counts: list[list[int]], labels: list[str], path: Path) -> None:
     """Draw a confusion matrix: gold labels down, predicted ones across, shares of each row as shades."""
-    from matplotlib import rcParams
+    from matplotlib import font_manager, rcParams
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rcParams["axes.unicode_minus"] = False
+    installed = set(font_manager.get_font_names())
+    rcParams["font.family"] = ["DejaVu Sans", *(font for font in _FONTS if font in installed)]
     side = max(4.0, 1.8 + 0.55 * len(labels))
     figure = Figure(figsize=(side, side), layout="constrained")
     FigureCanvasAgg(figure)

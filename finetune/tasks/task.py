@@ -88,7 +88,7 @@ class Task(Objective):
         """Take up a pretrained encoder; says what is new and what was not needed."""
         head = tuple(name for name in self.state_dict() if name.startswith(("head.", "bert.pooler.")))
         unused = hub.load_weights(folder, self, absent_allowed=head)
-        left = sorted({name.split(".")[0] for name in unused})
+        left = sorted({name.rpartition(".")[0] if name.startswith("bert.") else name.split(".")[0] for name in unused})
         return f"{folder}: encoder taken; new: the head; not needed: {', '.join(left) or 'nothing'}"
 
 
