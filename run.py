@@ -3,13 +3,14 @@
 import sys
 
 from bert.cli import Verb, main
+from bert.training.config import BUDGET_OPTIONS
 from bert.training.tracking import SyncConfig, print_synced
 from pretrain.config import PretrainConfig
 from pretrain.fill_mask import FillMaskConfig, print_filled
 from pretrain.launch import pretrain
 
 VERBS = {
-    "pretrain": Verb(PretrainConfig, pretrain),
+    "pretrain": Verb(PretrainConfig, pretrain, alternatives=BUDGET_OPTIONS),
     "fill-mask": Verb(FillMaskConfig, print_filled, positional="text"),
     "sync": Verb(SyncConfig, print_synced),
 }

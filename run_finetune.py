@@ -3,15 +3,19 @@
 import sys
 
 from bert.cli import Verb, main
+from bert.training.config import BUDGET_OPTIONS
 from finetune.config import FinetuneConfig
+from finetune.demo import DemoConfig, demo
 from finetune.launch import train
 from finetune.predict import EvaluateConfig, PredictConfig, evaluate_file, predict_file
 
 VERBS = {
-    "train": Verb(FinetuneConfig, train),
+    "train": Verb(FinetuneConfig, train, alternatives=BUDGET_OPTIONS),
     "evaluate": Verb(EvaluateConfig, evaluate_file),
     "predict": Verb(PredictConfig, predict_file),
+    "demo": Verb(DemoConfig, demo),
 }
 
 if __name__ == "__main__":
-    sys.exit(main("run_finetune.py", "Teach a pretrained BERT a task.", VERBS, "train", sys.argv[1:]))
+    arguments = sys.argv[1:] or ["demo"]
+    sys.exit(main("run_finetune.py", "Teach a pretrained BERT a task.", VERBS, "train", arguments))

@@ -24,11 +24,13 @@ class Verb:
         config: the dataclass that holds its options; its docstrings are the help.
         call: does it, given an instance.
         positional: the option whose value may stand alone.
+        alternatives: options of which one is given; typing one puts those of a file aside.
     """
 
     config: type
     call: Callable[[Any], Any]
     positional: str | None = None
+    alternatives: tuple[str, ...] = ()
 
 
 class Parser(jsonargparse.ArgumentParser):
@@ -65,6 +67,7 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
         return _fail(f"{program}: no verb {rest[0]!r}; one of {', '.join(verbs)}{did_you_mean(rest[0], verbs)}.")
     try:
         rest = _name_positional(rest, verbs[name].positional)
+        rest += _set_aside(rest, verbs[name].alternatives)
         verbs[name].call(_parse(f"{program} {name}", verbs[name].config, rest))
     except UserError as error:
         return _fail(str(error))
@@ -102,6 +105,12 @@ def _name_positional(arguments: list[str], positional: str | None) -> list[str]:
         named += [f"--{positional}", argument] if alone else arguments[place : place + taken]
         place += taken
     return named
+
+
+def _set_aside(arguments: list[str], alternatives: tuple[str, ...]) -> list[str]:
+    """`--NAME=null` for each alternative that was not typed, where another one was."""
+    typed = {argument.partition("=")[0].removeprefix("--") for argument in arguments if argument.startswith("--")}
+    return [f"--{name}=null" for name in alternatives if name not in typed] if typed & set(alternatives) else []
 
 
 def _overview(program: str, description: str, verbs: dict[str, Verb], default: str) -> str:

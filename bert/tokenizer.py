@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Encoding, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from bert.errors import UserError
 
@@ -116,6 +116,11 @@ class Tokenizer:
         firsts = np.cumsum(lengths) - lengths
         word_starts[firsts[lengths > 0]] = True
         return EncodedLines(ids, word_starts, lengths)
+
+    def encode_text(self, text: str) -> Encoding:
+        """One text, with the offsets of its pieces; '[MASK]' and the like in it are text."""
+        self.backend.encode_special_tokens = True
+        return self.backend.encode(text, add_special_tokens=False)
 
     def encode(self, text: str) -> list[int]:
         """[CLS] text [SEP]; '[MASK]' in the text is the mask token."""

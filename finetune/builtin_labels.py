@@ -1,7 +1,7 @@
 """Labelled data made from the built-in corpus, for demonstration: nobody labelled it, a rule did.
 
 Classification: the subject of a passage, by what its document speaks of most. NER: exceptions, built-in functions,
-types, modules and keywords in prose, by the names Python itself has for them.
+types, modules, keywords and constants in prose, by the names Python itself has for them.
 """
 
 import builtins
@@ -28,19 +28,18 @@ _SUBJECTS = {
 
 
 def files(task: TaskConfig) -> DataConfig:
-    """Write the demonstration's training and evaluation files (once), and say how they are read."""
+    """Write the demonstration's training and evaluation files, and say how they are read."""
     _FOLDER.mkdir(parents=True, exist_ok=True)
     corpus = _FOLDER / "builtin.txt"
     if not corpus.is_file():
         builtin_corpus.write(corpus)
     name, rows = ("conll", _tagged) if task.name == "ner" else ("tsv", _topics)
     paths = {part: _FOLDER / f"builtin_{task.name}_{part}.{name}" for part in ("train", "eval")}
-    if not all(path.is_file() for path in paths.values()):
-        documents = corpus.read_text(encoding="utf-8").split("\n\n")
-        for part, path in paths.items():
-            # Every sixth document is for evaluation, whole, so that no sentence's neighbour is trained on.
-            of_part = [d for number, d in enumerate(documents) if (number % 6 == 0) == (part == "eval")]
-            path.write_text("".join(rows(of_part)), encoding="utf-8")
+    documents = corpus.read_text(encoding="utf-8").split("\n\n")
+    for part, path in paths.items():
+        # Every sixth document is for evaluation, whole, so that no sentence's neighbour is trained on.
+        of_part = [d for number, d in enumerate(documents) if (number % 6 == 0) == (part == "eval")]
+        path.write_text("".join(rows(of_part)), encoding="utf-8")
     return DataConfig(train=str(paths["train"]), eval=str(paths["eval"]), format=name, max_length=128)
 
 
@@ -61,32 +60,32 @@ def _tagged(documents: list[str]) -> Iterator[str]:
     kinds = _kinds()
     for document in documents:
         for sentence in document.strip().split("\n"):
-            words = re.findall(r"\w+|[^\w\s]", sentence)
-            tags = [_tag(words, place, kinds) for place in range(len(words))]
+            words = list(re.finditer(r"\w+|[^\w\s]", sentence))
+            tags = [_tag(word, sentence, kinds) for word in words]
             if any(tag != "O" for tag in tags):
-                yield "".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True)) + "\n"
+                yield "".join(f"{word[0]}\t{tag}\n" for word, tag in zip(words, tags, strict=True)) + "\n"
 
 
-def _tag(words: list[str], place: int, kinds: dict[str, str]) -> str:
-    kind = kinds.get(words[place])
-    quoted = 0 < place < len(words) - 1 and words[place - 1] in "\"'`" and words[place + 1] in "\"'`"
-    called = words[place + 1 : place + 2] == ["("]
-    if kind in ("EXCEPTION", None):
-        return f"B-{kind}" if kind else "O"
-    # The other names are English words too: they count only where the text marks them as code, or names their kind.
-    named = place + 1 < len(words) and words[place + 1] in (
-        "module",
-        "statement",
-        "type",
-        "object",
-        "objects",
-        "keyword",
-    )
-    return f"B-{kind}" if quoted or called or named else "O"
+def _tag(word: re.Match, sentence: str, kinds: dict[str, str]) -> str:
+    """Names that are English words too count only where the text marks them as code, or says what they are."""
+    kind = kinds.get(word[0])
+    before, after = sentence[: word.start()], sentence[word.end() :]
+    quoted = before[-1:] in ('"', "'", "`") and after[:1] == before[-1:]
+    shown = {
+        None: False,
+        "EXCEPTION": True,
+        "CONSTANT": True,
+        "KEYWORD": quoted,
+        "FUNCTION": quoted or after.startswith("("),
+        "TYPE": quoted or after.startswith(("(", " object", " instance")),
+        "MODULE": after.startswith(" module") or re.match(r"\.[a-z]", after),
+    }
+    return f"B-{kind}" if shown[kind] else "O"
 
 
 def _kinds() -> dict[str, str]:
     kinds = {name: "MODULE" for name in sys.stdlib_module_names if not name.startswith("_")}
+    del kinds["this"]  # a joke of Python's, and a word
     for name, value in vars(builtins).items():
         if isinstance(value, type) and issubclass(value, BaseException):
             kinds[name] = "EXCEPTION"
@@ -94,4 +93,5 @@ def _kinds() -> dict[str, str]:
             kinds[name] = "TYPE"
         elif callable(value) and not name.startswith("_"):
             kinds[name] = "FUNCTION"
-    return kinds | dict.fromkeys(keyword.kwlist, "KEYWORD")
+    constants = ("None", "True", "False", "NotImplemented", "Ellipsis")
+    return kinds | dict.fromkeys(keyword.kwlist, "KEYWORD") | dict.fromkeys(constants, "CONSTANT")

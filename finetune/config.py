@@ -8,9 +8,9 @@ from bert.training.tracking import TrackingConfig
 from finetune.formats import FORMATS
 from finetune.heads import HEADS
 from finetune.schemes import SCHEMES
+from finetune.units import UNITS
 
 TASK_NAMES = ("classification", "ner")
-UNITS = ("wordpiece", "character")
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class TaskConfig:
     """ner: linear tags each unit on its own, crf the whole sequence."""
 
     unit: Literal[*UNITS] = "wordpiece"
-    """ner: what carries a tag: the tokenizer's pieces, or single characters, each a piece of its own. Where entities
-    end inside words, as in Korean, pieces straddle their ends; the run prints how much that costs at best."""
+    """ner: what carries a tag: the tokenizer's pieces; single characters, each a token of its own; or words between
+    spaces, by their first piece, as CoNLL files have them. Where entities end inside words, as in Korean, pieces and
+    words straddle their ends; the run prints how much that costs at best."""
 
     scheme: Literal[*SCHEMES] = "iob2"
     """ner: how the file's tags are meant."""
@@ -62,7 +63,7 @@ class DataConfig:
 
 
 def _training() -> TrainingConfig:
-    return TrainingConfig(epochs=3, batch_size=32, lr=1e-4, eval_every=None, save_every=1000)
+    return TrainingConfig(batch_size=32, lr=1e-4, save_every=1000)
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ class FinetuneConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
     init: str = "runs/pretrain"
-    """The folder to start from: a run's output, its best/, or one of its checkpoints/. none starts from random
-    weights, for comparison, with the tokenizer and sizes of `like`."""
+    """The folder to start from: a run's output, its best/, or one of its checkpoints/, also while it goes on. none
+    starts from random weights, for comparison, with the tokenizer and sizes of `like`."""
 
     like: str | None = None
     """With init=none: the folder whose tokenizer and model sizes are used."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from bert.errors import UserError
 from bert.registry import did_you_mean
 from finetune.config import DataConfig, TaskConfig
 from finetune.formats import FORMATS, Format, Refused, Row, Sentence
+from finetune.metrics import Span, spans_of
 from finetune.schemes import SCHEMES
 
 MOST_FAULTS = 10
@@ -40,6 +42,18 @@ class Tagged:
     units: list[tuple[int, int]]
     tags: list[str] | None
 
+    @cached_property
+    def marked(self) -> list[Span]:
+        """The entities as the file has them, as ranges of characters."""
+        return [(self.units[first][0], self.units[last - 1][1], kind) for first, last, kind in spans_of(self.tags)]
+
+    @cached_property
+    def entities(self) -> set[Span]:
+        """The entities as ranges of characters, without spaces at their ends; one of spaces alone is none."""
+        trimmed = ((start, self.text[start:end], kind) for start, end, kind in self.marked)
+        trimmed = ((start + len(t) - len(t.lstrip()), t.strip(), kind) for start, t, kind in trimmed)
+        return {(start, start + len(covered), kind) for start, covered, kind in trimmed if covered}
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -61,7 +75,20 @@ class Examples:
         """Rows in = rows used + rows refused."""
         shown = "".join(f"\n  {fault}" for fault in self.refused[:MOST_FAULTS])
         counts = f"{self.rows:,} rows, {len(self.used):,} used, {len(self.refused):,} refused"
+        if self.trimmed:
+            counts += f"; {self.trimmed:,} entities begin or end on a space, which is left out of them"
         return f"{argument}: {self.path}: {counts}{shown}"
+
+    @property
+    def trimmed(self) -> int:
+        """Entities that the file begins or ends on a space."""
+        tagged = [example for example in self.used if isinstance(example, Tagged)]
+        return sum(span not in example.entities for example in tagged for span in example.marked)
+
+    def shared_with(self, other: "Examples") -> int:
+        """How many of the other's examples have the text of one of these."""
+        known = {_text_of(example) for example in self.used}
+        return sum(_text_of(example) in known for example in other.used)
 
 
 def read(path: Path, task: TaskConfig, data: DataConfig, argument: str, labels: list[str] | None = None) -> Examples:
@@ -136,6 +163,10 @@ def unseen_label(example: Labelled | Tagged, labels: list[str] | None) -> Refuse
             why = f"the label {label!r} is not in the training data ({seen}){did_you_mean(label, labels)}"
             return Refused(example.line + (place if isinstance(example, Tagged) else 0), why)
     return None
+
+
+def _text_of(example: Labelled | Tagged) -> tuple[str, str | None]:
+    return example.text, getattr(example, "text_pair", None)
 
 
 def _format_name(path: Path, task: TaskConfig, data: DataConfig) -> str:

@@ -75,7 +75,7 @@ def read_csv(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
 
 def read_jsonl(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
     """One JSON object per line."""
-    for line, text in _lines(path):
+    for line, text in numbered_lines(path):
         if text.strip():
             try:
                 yield _object(line, json.loads(text), needed)
@@ -85,7 +85,7 @@ def read_jsonl(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
 
 def read_json(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
     """One JSON array of objects, as KLUE has it."""
-    text = "\n".join(text for _, text in _lines(path))
+    text = "\n".join(text for _, text in numbered_lines(path))
     decoder, place, line = json.JSONDecoder(), _skip(text, 0), 1
     if text[place : place + 1] != "[":
         raise UserError(f"{path}:1: not a JSON array of objects; one object per line is data.format=jsonl.")
@@ -126,10 +126,24 @@ FORMATS = {
 }
 
 
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """A text file's lines with their numbers, from 1, without line ends; strict UTF-8, a BOM left out."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            try:
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                byte = raw[error.start]
+                raise UserError(
+                    f"{path}:{number}: byte {byte:#04x} at column {error.start + 1} is not UTF-8."
+                ) from None
+            yield number, text.removesuffix("\n").removesuffix("\r")
+
+
 def _table(path: Path, needed: tuple[str, ...], split) -> Iterator[Row | Refused]:
     by_number = all(name.isdecimal() for name in needed)
     names: list[str] | None = None
-    for line, columns in split(_lines(path)):
+    for line, columns in split(numbered_lines(path)):
         if columns in ([""], []):
             continue
         if names is None:
@@ -170,7 +184,7 @@ def _tagged(
     path: Path, comments: tuple[str, ...], tagged: bool, characters: bool = False
 ) -> Iterator[Sentence | Refused]:
     begin, units, tags, fault = 0, [], [], None
-    for line, text in _ended(_lines(path)):
+    for line, text in _ended(numbered_lines(path)):
         if text.startswith(comments) and not units:
             continue
         if text == "" or (not characters and not text.strip()):
@@ -200,20 +214,6 @@ def _unit_fault(line: int, columns: list[str], tagged: bool, characters: bool) -
 def _ended(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     yield from lines
     yield 0, ""
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers, from 1, without line ends; strict UTF-8."""
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            try:
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                byte = raw[error.start]
-                raise UserError(
-                    f"{path}:{number}: byte {byte:#04x} at column {error.start + 1} is not UTF-8."
-                ) from None
-            yield number, text.removesuffix("\n").removesuffix("\r")
 
 
 def _skip(text: str, place: int) -> int:

@@ -1,26 +1,31 @@
-"""From a FinetuneConfig to a finished run: files, features, model, loop, report."""
+"""From a FinetuneConfig to a finished run: files, features, loop, report."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
-from bert import hub, tokenizer
+from bert import hub
 from bert.errors import UserError, refuse_if
+from bert.registry import did_you_mean
+from bert.training import checkpoint, identity, provenance
 from bert.training import config as training_config
-from bert.training import identity, provenance
-from bert.training.device import autocast, choose_device, seed_torch
-from bert.training.evaluation import evaluate
+from bert.training.device import choose_device
 from bert.training.loop import Goal, fit
 from bert.training.tracking import Tracker, track
 from finetune import builtin_labels, pictures
-from finetune.config import FinetuneConfig, TaskConfig
-from finetune.data import Batches, in_order
-from finetune.examples import Examples, Tagged, labels_of, read
+from finetune.config import DataConfig, FinetuneConfig, TaskConfig
+from finetune.data import Batches
+from finetune.examples import Examples, labels_of, read
+from finetune.features import Feature
+from finetune.judge import evaluator, predict
+from finetune.model import build, load
 from finetune.tasks import TASKS
 from finetune.tasks.task import Task
+
+DEFAULT_EPOCHS = 3
+"""The budget of a run that was given none."""
 
 # Options that change nothing in the result, so that a run may be resumed with others.
 FREE = ("tracking.", "output", "training.workers", "training.keep_checkpoints")
@@ -36,6 +41,7 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
         UserError: anything the person can put right.
         Stopped: a signal asked to stop.
     """
+    config = with_defaults(config)
     refuse_if(check(config))
     output, device = Path(config.output), choose_device(config.training)
     data = builtin_labels.files(config.task) if config.data.train == "builtin" else config.data
@@ -44,6 +50,8 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
     _refuse_one_class(labels, train_set)
     eval_set = read(Path(data.eval), config.task, data, "data.eval", labels)
     print(train_set.in_words("data.train"), eval_set.in_words("data.eval"), sep="\n")
+    if shared := train_set.shared_with(eval_set):
+        print(f"data.eval: {shared:,} of its {len(eval_set.used):,} texts are in data.train too")
     facts = {"train": _fingerprint(train_set), "eval": _fingerprint(eval_set)}
     state = identity.state_of(output, asdict(config), facts, FREE)
     if state == "finished":
@@ -52,13 +60,31 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
     return _run(config, train_set, eval_set, facts, device, resume=state == "unfinished")
 
 
+def with_defaults(config: FinetuneConfig) -> FinetuneConfig:
+    """The configuration with DEFAULT_EPOCHS where no budget was given, and its best metric by name."""
+    training = config.training
+    if all(getattr(training, name) is None for name in training_config.BUDGETS):
+        training = replace(training, epochs=DEFAULT_EPOCHS)
+    return replace(config, training=training, best=config.best or TASKS[config.task.name].best)
+
+
 def check(config: FinetuneConfig) -> list[str]:
     """All that is wrong with the values, a line each."""
     faults = training_config.check(config.training)
     if config.data.train != "builtin" and config.data.eval is None:
         faults.append("data.eval: needed beside data.train; the model is judged by it after each epoch.")
+    if config.data.train == "builtin":
+        faults += [
+            f"data.{name}: {getattr(config.data, name)!r} was given, but it belongs to a data.train of your own."
+            for name in ("eval", "format", "text", "text_pair", "label")
+            if getattr(config.data, name) != getattr(DataConfig, name)
+        ]
     if config.data.max_length < 8:
         faults.append(f"data.max_length: {config.data.max_length}, but it must be at least 8.")
+    known = ("loss", *TASKS[config.task.name].metrics)
+    if config.best not in known:
+        hint = did_you_mean(config.best, known)
+        faults.append(f"best: no metric {config.best!r}; one of {', '.join(known)}{hint}.")
     if config.init == "none" and config.like is None:
         faults.append("like: needed with init=none: the folder whose tokenizer and model sizes are used.")
     if config.init != "none" and config.like is not None:
@@ -69,9 +95,8 @@ def check(config: FinetuneConfig) -> list[str]:
             if value != getattr(TaskConfig, name):
                 faults.append(f"task.{name}: {value!r} was given, but it belongs to task.name=ner.")
     elif config.data.text_pair is not None:
-        faults.append(
-            f"data.text_pair: {config.data.text_pair!r} was given, but it belongs to task.name=classification."
-        )
+        given = config.data.text_pair
+        faults.append(f"data.text_pair: {given!r} was given, but it belongs to task.name=classification.")
     return faults
 
 
@@ -86,48 +111,6 @@ def _fingerprint(examples: Examples) -> str:
     return provenance.fingerprint(repr(example) for example in examples.used)
 
 
-def build(config: FinetuneConfig, labels: list[str]) -> tuple[Task, str]:
-    """The model, from a folder or from random weights, and what was taken from where."""
-    folder = Path(config.like if config.init == "none" else config.init)
-    argument = "like" if config.init == "none" else "init"
-    if not folder.is_dir():
-        raise UserError(f"{argument}: no such folder: '{folder}'.")
-    model, _ = hub.load_config(folder)
-    if config.data.max_length > model.max_position_embeddings:
-        raise UserError(
-            f"data.max_length: {config.data.max_length}, but the model of '{folder}' reads "
-            f"{model.max_position_embeddings} tokens at most."
-        )
-    seed_torch(config.training.seed)
-    task = TASKS[config.task.name](
-        model, tokenizer.load(folder), labels, config.task, config.data.max_length, config.training.attention
-    )
-    if config.init == "none":
-        return task, f"random weights, with the sizes and the tokenizer of {folder}"
-    return task, task.start_from(folder)
-
-
-def load(folder: Path) -> tuple[Task, TaskConfig]:
-    """A fine-tuned model.
-
-    Raises:
-        UserError: the folder holds none of this project's.
-    """
-    if not folder.is_dir():
-        raise UserError(f"checkpoint: no such folder: '{folder}'.")
-    model, described = hub.load_config(folder)
-    if "bert_research" not in described:
-        raise UserError(f"checkpoint: '{folder}' holds a model, but none that was fine-tuned by this project.")
-    task_config = TaskConfig(**described["bert_research"]["task"])
-    names = described["id2label"]
-    labels = [names[str(number)] for number in range(len(names))]
-    task = TASKS[task_config.name](
-        model, tokenizer.load(folder), labels, task_config, described["bert_research"]["max_length"]
-    )
-    task.restore(folder)
-    return task.eval(), task_config
-
-
 def _run(
     config: FinetuneConfig,
     train_set: Examples,
@@ -137,82 +120,78 @@ def _run(
     resume: bool,
 ) -> dict[str, float]:
     output, training = Path(config.output), config.training
-    task, said = build(config, labels_of(train_set.used))
-    task.to(device)
-    print(said)
-    size = training_config.micro_batch_size(training)
+    task = _start(config, labels_of(train_set.used), resume).to(device)
     features = task.features(train_set.used)
-    batches = Batches(features, lambda some: task.pack(some, train_set.used), size, training.seed)
     print(_in_words(task, train_set, features))
+    size = training_config.micro_batch_size(training)
+    batches = Batches(features, lambda some: task.pack(some, train_set.used), size, training.seed)
     if training.eval_every is None:
-        steps = -(-batches.per_epoch // training_config.micro_batches(training))
-        training = replace(training, eval_every=max(1, steps))
-    best = config.best or task.best
+        training = replace(training, eval_every=-(-batches.per_epoch // training_config.micro_batches(training)))
     identity.claim(output, asdict(config), facts)
-    tags = provenance.tags(device) | {name: value[:16] for name, value in facts.items()}
+    tags = provenance.tags(device) | {name: value[:16] for name, value in facts.items()} | _TABLE_TAG
     tags |= {} if config.init == "none" else provenance.parent(Path(config.init))
     with track(output, config.tracking, asdict(config), tags, resume) as tracker:
         evaluate_now = evaluator(task, eval_set, size, device, training)
-        result = fit(task, batches, evaluate_now, training, _goal(best, task, evaluate_now), output, tracker)
-        # The root holds the best weights: say what they reach, not what the last did.
-        result |= evaluate_now()
+        goal = Goal(f"valid/{config.best}", higher_is_better=config.best != "loss", root="best")
+        result = fit(task, batches, evaluate_now, training, goal, output, tracker)
+        print(f"\nthe best by {config.best}, of step {result['best_step']}:")
+        result |= evaluate_now()  # the root holds the best weights: what they reach, not what the last did
         identity.finish(output, result)
         _leave_artifacts(output, task, tracker)
-    _print_report(config, result, task)
+    _print_report(config, result, task, eval_set, device)
     return result
 
 
-def evaluator(
-    task: Task, examples: Examples, size: int, device: torch.device, training: training_config.TrainingConfig
-) -> Callable[[], dict[str, float]]:
-    """Judges the task on examples when called, and prints its classes."""
-    features = task.features(examples.used)
-
-    def run() -> dict[str, float]:
-        task.judged = examples.used
-        batches = in_order(features, lambda some: task.pack(some, examples.used), size)
-        found = evaluate(task, batches, device, autocast(training, device))
-        return {f"valid/{name}": value for name, value in found.items()}
-
-    return run
+def _start(config: FinetuneConfig, labels: list[str], resume: bool) -> Task:
+    """A run's model as it begins; that of its newest checkpoint where it goes on, for `init` may be gone by then."""
+    newest = checkpoint.newest(Path(config.output)) if resume else None
+    if newest is not None:
+        return load(newest, config.training.attention)
+    task, said = build(config, labels)
+    print(said)
+    return task
 
 
-def _goal(best: str, task: Task, evaluate_now: Callable[[], dict[str, float]]) -> Goal:
-    names = [name.removeprefix("valid/") for name in evaluate_now()]
-    if best not in names:
-        raise UserError(f"best: no metric {best!r}; one of {', '.join(names)}.")
-    return Goal(f"valid/{best}", higher_is_better=best != "loss", root="best")
-
-
-def _in_words(task: Task, examples: Examples, features: list) -> str:
+def _in_words(task: Task, examples: Examples, features: list[Feature]) -> str:
     lengths = sorted(len(feature.token_ids) for feature in features)
-    cut = sum(feature.cut > 0 for feature in features)
     said = f"{len(features):,} sequences of {lengths[len(lengths) // 2]} tokens (median), {lengths[-1]} at most"
-    if isinstance(examples.used[0], Tagged):
-        said += f"; tagging every unit right would reach entity_micro_f1 {task.ceiling(examples.used):.3f}"
-    return f"{said}; {cut:,} texts are cut to data.max_length={task.max_length}" if cut else said
+    if cut := sum(feature.cut > 0 for feature in features):
+        said += f"; {cut:,} texts are cut to data.max_length={task.max_length}"
+    if more := len(features) - len({feature.example for feature in features}):
+        said += f"; {more:,} of them go on with a text longer than data.max_length={task.max_length}"
+    if task.task.name == "ner":
+        ceiling = task.ceiling(examples.used, features)
+        said += f"; tagging every {task.task.unit} right would reach entity_micro_f1 {ceiling:.3f}"
+    return said
+
+
+_CLASSES = "classes.json"
+_TABLE_TAG = {"mlflow.loggedArtifacts": json.dumps([{"path": _CLASSES, "type": "table"}])}
+"""By this tag the MLflow UI shows the file as a table."""
 
 
 def _leave_artifacts(output: Path, task: Task, tracker: Tracker) -> None:
-    _, table = task.report()
-    columns = {
-        name: {"precision": c.precision, "recall": c.recall, "f1": c.f1, "support": c.support}
-        for name, c in table.items()
-    }
-    (output / "classes.json").write_text(json.dumps(columns, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    pictures.confusion(task.confusion, task.labels, output / "confusion_matrix.png")
-    for name in ("run.yaml", "metrics.json", "classes.json", "confusion_matrix.png"):
+    rows = [[name, c.precision, c.recall, c.f1, c.support] for name, c in task.table.items()]
+    table = {"columns": ["class", "precision", "recall", "f1", "support"], "data": rows}
+    (output / _CLASSES).write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    pictures.confusion(*task.confusion, output / "confusion_matrix.png")
+    for name in ("run.yaml", "metrics.json", _CLASSES, "confusion_matrix.png"):
         tracker.artifact(output / name)
     for name in (*hub.FILES, "heads.safetensors"):
         if (output / name).is_file():
             tracker.artifact(output / name, "model")
 
 
-def _print_report(config: FinetuneConfig, result: dict[str, float], task: Task) -> None:
+def _print_report(
+    config: FinetuneConfig, result: dict[str, float], task: Task, eval_set: Examples, device: torch.device
+) -> None:
     shown = [name for name in result if name.startswith("valid/")]
     width = max(map(len, shown))
-    print("\n" + task.report()[0] + "\n")
-    print("\n".join(f"  {name:<{width}}  {result[name]:.4f}" for name in shown))
-    print(f"\nmodel and figures (the weights of step {result['best_step']}):  {config.output}")
-    print(f"confusion matrix:  {config.output}/confusion_matrix.png")
-    print(f"try it:            python run_finetune.py predict --checkpoint {config.output} --input FILE --output FILE")
+    print("\n" + "\n".join(f"  {name:<{width}}  {result[name]:.4f}" for name in shown))
+    print("\nthe first texts of data.eval:")
+    for prediction in predict(task.eval(), eval_set.used[:3], 3, device):
+        said = task.in_words(prediction)
+        print(f"  {said[:200]}{'...' if len(said) > 200 else ''}")
+    print(f"\nmodel and figures:  {config.output}")
+    print(f"confusion matrix:   {config.output}/confusion_matrix.png")
+    print(f"use it:             python run_finetune.py predict --checkpoint {config.output} --input FILE --output FILE")

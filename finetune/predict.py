@@ -1,4 +1,4 @@
-"""Judging and using a fine-tuned model: files in, files out, in constant memory."""
+"""The verbs evaluate and predict: files in, files out, in constant memory."""
 
 import json
 import sys
@@ -8,18 +8,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-import torch
 from tqdm import tqdm
 
 from bert.errors import UserError
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
 from finetune.config import DataConfig, TaskConfig
-from finetune.data import in_order
 from finetune.examples import Labelled, Tagged, read, stream
-from finetune.formats import FORMATS, Refused
-from finetune.launch import evaluator, load
-from finetune.tasks.task import Task
+from finetune.formats import FORMATS, Refused, numbered_lines
+from finetune.judge import evaluator, predict
+from finetune.model import load
 
 _AT_ONCE = 512  # examples
 
@@ -76,39 +74,36 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
         raise UserError("data.eval: the file to judge the model by is needed.")
     training = TrainingConfig(device=config.device)
     device = choose_device(training)
-    task, task_config = load(Path(config.checkpoint))
-    examples = read(Path(config.data.eval), task_config, config.data, "data.eval", task.labels)
+    task = load(_checkpoint(config.checkpoint))
+    examples = read(Path(config.data.eval), task.task, config.data, "data.eval", task.labels)
     print(examples.in_words("data.eval"))
     found = evaluator(task.to(device), examples, config.batch_size, device, training)()
-    print(task.report()[0] + "\n")
-    print("\n".join(f"  {name.removeprefix('valid/'):<20}  {value:.4f}" for name, value in found.items()))
+    print("\n" + "\n".join(f"  {name.removeprefix('valid/'):<20}  {value:.4f}" for name, value in found.items()))
     return found
 
 
 def predict_file(config: PredictConfig) -> None:
     """Write predictions, a line for each text; a row that cannot be read is an error with file and line."""
     device = choose_device(TrainingConfig(device=config.device))
-    task, task_config = load(Path(config.checkpoint))
-    task.to(device)
-    target = Path(config.output)
+    task = load(_checkpoint(config.checkpoint)).to(device)
+    target, total = Path(config.output), 0
     target.parent.mkdir(parents=True, exist_ok=True)
-    examples, total = _texts(config, task_config), 0
-    with target.open("w", encoding="utf-8") as file, tqdm(unit=" texts", disable=None) as progress:
-        while some := list(islice(examples, _AT_ONCE)):
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    texts = _texts(config, task.task)
+    with unfinished.open("w", encoding="utf-8") as file, tqdm(unit=" texts", disable=None) as progress:
+        while some := list(islice(texts, _AT_ONCE)):
             for prediction in predict(task, some, config.batch_size, device):
                 file.write(json.dumps(prediction, ensure_ascii=False) + "\n")
             total += len(some)
             progress.update(len(some))
+    unfinished.replace(target)
     print(f"{total:,} predictions in {target}", file=sys.stderr)
 
 
-@torch.no_grad()
-def predict(task: Task, examples: list[Labelled | Tagged], batch_size: int, device: torch.device) -> list[dict]:
-    """What the model says of each example."""
-    rows = []
-    for batch in in_order(task.features(examples), lambda some: task.pack(some, examples), batch_size):
-        rows += task.predict(batch.to(device))
-    return task.predictions(examples, rows)
+def _checkpoint(path: str) -> Path:
+    if not Path(path).is_dir():
+        raise UserError(f"checkpoint: no such folder: '{path}'.")
+    return Path(path)
 
 
 def _texts(config: PredictConfig, task: TaskConfig) -> Iterator[Labelled | Tagged]:
@@ -128,9 +123,7 @@ def _texts(config: PredictConfig, task: TaskConfig) -> Iterator[Labelled | Tagge
 
 
 def _lines(path: Path, task: TaskConfig) -> Iterator[Labelled | Tagged]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            text = line.rstrip("\r\n")
-            if not text.strip():
-                raise UserError(f"{path}:{number}: the line is empty; a text per line is needed.")
-            yield Tagged(number, text, [], None) if task.name == "ner" else Labelled(number, text, None, None)
+    for number, text in numbered_lines(path):
+        if not text.strip():
+            raise UserError(f"{path}:{number}: the line is empty; a text per line is needed.")
+        yield Tagged(number, text, [], None) if task.name == "ner" else Labelled(number, text, None, None)

@@ -7,6 +7,7 @@ from bert.attention import BACKENDS
 from bert.training.schedule import SCHEDULES
 
 BUDGETS = ("steps", "epochs", "tokens", "minutes")
+BUDGET_OPTIONS = tuple(f"training.{name}" for name in BUDGETS)
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class TrainingConfig:
     """How long, how fast and on what."""
 
     steps: int | None = None
-    """The budget, as optimizer steps. One of steps, epochs, tokens and minutes."""
+    """The budget, as optimizer steps. One of steps, epochs, tokens and minutes; typed, it puts a file's aside."""
 
     epochs: float | None = None
     """The budget, as passes over the training documents."""

@@ -18,23 +18,21 @@ from finetune.tasks.task import Task
 class Classification(Task):
     """A linear layer on the pooled first token; dropout before it, as on every other layer's output."""
 
-    architecture = "BertForSequenceClassification"
+    metrics = ("accuracy", "micro_f1", "macro_f1")
     best = "macro_f1"
+    architecture = "BertForSequenceClassification"
     pooler = True
 
     def __init__(self, config, *rest, **named) -> None:
         super().__init__(config, *rest, **named)
-        self.weights = {"loss": 1.0}
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.head = nn.ModuleDict({"classifier": nn.Linear(config.hidden_size, len(self.labels))})
         nn.init.normal_(self.head["classifier"].weight, std=config.initializer_range)
         nn.init.zeros_(self.head["classifier"].bias)
-        self._table: dict[str, metrics.Counts] = {}
-        self.confusion: list[list[int]] = []
 
-    def features(self, examples: list[Labelled], first: int = 0) -> list[Feature]:
+    def features(self, examples: list[Labelled]) -> list[Feature]:
         """One sequence for each example; a long text is cut."""
-        return of_labelled(examples, self.tokenizer, self.max_length, first)
+        return of_labelled(examples, self.tokenizer, self.max_length)
 
     def pack(self, features: list[Feature], examples: list[Labelled]) -> PackedBatch:
         """Targets: class_labels (N,)."""
@@ -64,21 +62,18 @@ class Classification(Task):
 
     def score(self, rows: list[Row]) -> dict[str, float]:
         """Accuracy, and F1 over all classes of the training data: micro (the same number) and macro."""
-        gold = [self.judged[row["example"]].label for row in rows]
+        examples, _ = self.judged
+        gold = [examples[row["example"]].label for row in rows]
         predicted = [self._best(row) for row in rows]
-        self._table = metrics.label_counts(gold, predicted, self.labels)
-        self.confusion = metrics.confusion(gold, predicted, self.labels)
+        self.table = metrics.label_counts(gold, predicted, self.labels)
+        self.confusion = (metrics.confusion(gold, predicted, self.labels), self.labels)
         return {
             "accuracy": metrics.accuracy(gold, predicted),
-            "micro_f1": metrics.micro_f1(self._table),
-            "macro_f1": metrics.macro_f1(self._table),
+            "micro_f1": metrics.micro_f1(self.table),
+            "macro_f1": metrics.macro_f1(self.table),
         }
 
-    def report(self) -> tuple[str, dict[str, metrics.Counts]]:
-        """Each class of the last evaluation."""
-        return metrics.class_table(self._table), self._table
-
-    def predictions(self, examples: list[Labelled], rows: list[Row]) -> list[dict]:
+    def predictions(self, examples: list[Labelled], features: list[Feature], rows: list[Row]) -> list[dict]:
         """The label, and every label's probability."""
         return [
             {
@@ -89,6 +84,11 @@ class Classification(Task):
             }
             for example, row in zip(examples, rows, strict=True)
         ]
+
+    def in_words(self, prediction: dict) -> str:
+        """The label and its probability, then the text."""
+        label, texts = prediction["label"], [prediction["text"], prediction.get("text_pair")]
+        return f"{label} ({prediction['probabilities'][label]:.2f}): {' | '.join(text for text in texts if text)}"
 
     def _best(self, row: Row) -> str:
         probabilities = row["probabilities"]

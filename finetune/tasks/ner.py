@@ -10,35 +10,44 @@ from bert.packed import PackedBatch
 from bert.training.objective import Row
 from finetune import metrics
 from finetune.examples import Tagged
-from finetune.features import Feature, character_tags, of_tagged, pack, spans_in_text, tags_of_units
+from finetune.features import Feature, character_tags, of_tagged, pack, tags_of_units
 from finetune.heads import HEADS
+from finetune.metrics import Span
 from finetune.tasks.task import Task
+from finetune.units import Unit
 
 
 class Ner(Task):
     """A tagging head on the tokens that stand for units."""
 
-    architecture = "BertForTokenClassification"
+    metrics = (
+        "entity_micro_f1",
+        "entity_macro_f1",
+        "char_macro_f1",
+        "klue_char_macro_f1",
+        "token_micro_f1",
+        "token_macro_f1",
+        "token_accuracy",
+    )
     best = "entity_macro_f1"
+    architecture = "BertForTokenClassification"
     pooler = False
 
     def __init__(self, config, *rest, **named) -> None:
         super().__init__(config, *rest, **named)
-        self.weights = {"loss": 1.0}
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.head = HEADS[self.task.head](config.hidden_size, len(self.labels))
-        self._table: dict[str, metrics.Counts] = {}
-        self.confusion: list[list[int]] = []
+        self.types = sorted({label[2:] for label in self.labels if label != "O"})
 
-    def features(self, examples: list[Tagged], first: int = 0) -> list[Feature]:
+    def features(self, examples: list[Tagged]) -> list[Feature]:
         """One sequence for each example, or several for a long one."""
-        return of_tagged(examples, self.tokenizer, self.max_length, self.task.unit, first)
+        return of_tagged(examples, self.tokenizer, self.max_length, self.task.unit)
 
     def pack(self, features: list[Feature], examples: list[Tagged]) -> PackedBatch:
         """Targets: tag_index, tag_labels (K,) and cu_units (N + 1,)."""
         batch = pack(features, self.max_length)
         if all(examples[feature.example].tags is not None for feature in features):
-            tags = [tag for f in features for tag in tags_of_units(examples[f.example], list(f.units))]
+            tags = [tag for f in features for tag in tags_of_units(_gold(examples[f.example]), f.units)]
             batch.targets["tag_labels"] = torch.tensor([self.label_ids[tag] for tag in tags])
         return batch
 
@@ -62,26 +71,25 @@ class Ner(Task):
 
     def score(self, rows: list[Row]) -> dict[str, float]:
         """Entities (strict), characters and units, each over the whole split."""
-        tags = self._tags_by_example(rows, len(self.judged))
+        examples, features = self.judged
         gold_units, predicted_units, gold_characters, predicted_characters = [], [], [], []
-        gold_spans, predicted_spans = [], []
-        for example, predicted in zip(self.judged, tags, strict=True):
-            units = self._units_of(example)
-            spans = self._spans(units, predicted)
-            gold_spans.append(spans_in_text(example))
+        gold_spans, predicted_spans = [example.entities for example in examples], []
+        for example, (units, predicted) in zip(examples, self._tagged_units(examples, features, rows), strict=True):
+            spans = entities_of(units, predicted)
             predicted_spans.append(spans)
-            gold_units += tags_of_units(example, units)
+            gold_units += tags_of_units(_gold(example), units)
             predicted_units += predicted
-            gold_characters += character_tags(example)
-            predicted_characters += _paint(len(example.text), spans)
-        types = sorted({label[2:] for label in self.labels if label != "O"})
-        self._table = metrics.span_counts(gold_spans, predicted_spans, types)
-        self.confusion = metrics.confusion(gold_characters, predicted_characters, self.labels)
+            gold_characters += _gold(example)
+            predicted_characters += character_tags(len(example.text), spans)
+        self.table = metrics.span_counts(gold_spans, predicted_spans, self.types)
+        types = ["O", *self.types]
+        of_types = ([tag[2:] or "O" for tag in tags] for tags in (gold_characters, predicted_characters))
+        self.confusion = (metrics.confusion(*of_types, types), types)
         units = metrics.label_counts(gold_units, predicted_units, self.labels)
         characters = metrics.label_counts(gold_characters, predicted_characters, self.labels)
         return {
-            "entity_micro_f1": metrics.micro_f1(self._table),
-            "entity_macro_f1": metrics.macro_f1(self._table),
+            "entity_micro_f1": metrics.micro_f1(self.table),
+            "entity_macro_f1": metrics.macro_f1(self.table),
             "char_macro_f1": metrics.macro_f1(_without_o(characters)),
             "klue_char_macro_f1": metrics.klue_macro_f1(characters),
             "token_micro_f1": metrics.micro_f1(_without_o(units)),
@@ -89,64 +97,64 @@ class Ner(Task):
             "token_accuracy": metrics.accuracy(gold_units, predicted_units),
         }
 
-    def ceiling(self, examples: list[Tagged]) -> float:
+    def ceiling(self, examples: list[Tagged], features: list[Feature]) -> float:
         """Entity micro F1 of tagging every unit right: what units that straddle entities' ends cost at best."""
-        gold = [spans_in_text(example) for example in examples]
-        reached = []
-        for example in examples:
-            units = self._units_of(example)
-            reached.append(self._spans(units, tags_of_units(example, units)))
-        types = sorted({span[2] for spans in gold for span in spans})
-        return metrics.micro_f1(metrics.span_counts(gold, reached, types))
+        units: list[list[Unit]] = [[] for _ in examples]
+        for feature in features:
+            units[feature.example] += feature.units
+        gold = [example.entities for example in examples]
+        reached = [entities_of(u, tags_of_units(_gold(e), u)) for e, u in zip(examples, units, strict=True)]
+        return metrics.micro_f1(metrics.span_counts(gold, reached, self.types))
 
-    def report(self) -> tuple[str, dict[str, metrics.Counts]]:
-        """Each entity type of the last evaluation."""
-        return metrics.class_table(self._table), self._table
-
-    def predictions(self, examples: list[Tagged], rows: list[Row]) -> list[dict]:
+    def predictions(self, examples: list[Tagged], features: list[Feature], rows: list[Row]) -> list[dict]:
         """The text, and its entities as ranges of characters."""
-        first = rows[0]["example"] if rows else 0
-        tags = self._tags_by_example([{**row, "example": row["example"] - first} for row in rows], len(examples))
         return [
             {
                 "text": example.text,
                 "entities": [
                     {"start": start, "end": end, "type": kind, "text": example.text[start:end]}
-                    for start, end, kind in sorted(self._spans(self._units_of(example), predicted))
+                    for start, end, kind in sorted(entities_of(units, tags))
                 ],
             }
-            for example, predicted in zip(examples, tags, strict=True)
+            for example, (units, tags) in zip(examples, self._tagged_units(examples, features, rows), strict=True)
         ]
+
+    def in_words(self, prediction: dict) -> str:
+        """The text with each entity in brackets, its type after it."""
+        text, end, said = prediction["text"], 0, ""
+        for entity in prediction["entities"]:
+            said += f"{text[end : entity['start']]}[{entity['text']} {entity['type']}]"
+            end = entity["end"]
+        return said + text[end:]
 
     def _units(self, batch: PackedBatch) -> Tensor:
         """(K, H)."""
         hidden = self.bert(batch).last_hidden_state
         return self.dropout(hidden.index_select(0, batch.targets["tag_index"]))
 
-    def _units_of(self, example: Tagged) -> list[tuple[int, int]]:
-        return [unit for feature in self.features([example]) for unit in feature.units]
-
-    def _tags_by_example(self, rows: list[Row], examples: int) -> list[list[str]]:
-        """The sequences of a long example, one after another."""
-        tags: list[list[str]] = [[] for _ in range(examples)]
-        for row in rows:
-            tags[row["example"]] += [self.labels[number] for number in row["tags"]]
-        return tags
-
-    def _spans(self, units: list[tuple[int, int]], tags: list[str]) -> set[metrics.Span]:
-        """Entities of unit tags as ranges of characters; a stray I- begins one, so that no prediction is lost."""
-        begun, before = [], "O"
-        for tag in tags:
-            begun.append(f"B-{tag[2:]}" if tag.startswith("I-") and before[2:] != tag[2:] else tag)
-            before = tag
-        return {(units[a][0], units[b - 1][1], kind) for a, b, kind in metrics.spans_of(begun)}
+    def _tagged_units(
+        self, examples: list[Tagged], features: list[Feature], rows: list[Row]
+    ) -> list[tuple[list[Unit], list[str]]]:
+        """Units and predicted tags of each example, the sequences of a long one after another."""
+        found: list[tuple[list[Unit], list[str]]] = [([], []) for _ in examples]
+        for feature, row in zip(features, rows, strict=True):
+            units, tags = found[feature.example]
+            units += feature.units
+            tags += [self.labels[number] for number in row["tags"]]
+        return found
 
 
-def _paint(length: int, spans: set[metrics.Span]) -> list[str]:
-    tags = ["O"] * length
-    for start, end, kind in spans:
-        tags[start:end] = [f"B-{kind}", *[f"I-{kind}"] * (end - start - 1)]
-    return tags
+def entities_of(units: list[Unit], tags: list[str]) -> set[Span]:
+    """Entities of unit tags as ranges of characters; a stray I- begins one, so that no prediction is lost."""
+    begun, before = [], "O"
+    for tag in tags:
+        begun.append(f"B-{tag[2:]}" if tag.startswith("I-") and before[2:] != tag[2:] else tag)
+        before = tag
+    return {(units[a][1], units[b - 1][2], kind) for a, b, kind in metrics.spans_of(begun)}
+
+
+def _gold(example: Tagged) -> list[str]:
+    return character_tags(len(example.text), example.entities)
 
 
 def _without_o(table: dict[str, metrics.Counts]) -> dict[str, metrics.Counts]:

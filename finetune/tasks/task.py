@@ -11,10 +11,11 @@ from bert.errors import UserError
 from bert.model import Bert
 from bert.packed import PackedBatch
 from bert.tokenizer import Tokenizer
-from bert.training.objective import Objective
+from bert.training.objective import Objective, Row
 from finetune.config import TaskConfig
 from finetune.examples import Labelled, Tagged
 from finetune.features import Feature
+from finetune.metrics import Counts
 
 _EXTRA = "heads.safetensors"
 
@@ -23,13 +24,18 @@ class Task(Objective):
     """An encoder with a head for labelled data.
 
     Attributes:
+        metrics: the names that `score` gives.
+        best: the one that decides which weights are the best, unless another is named.
+        architecture: the transformers class that opens the exported folder.
         labels: the label set of the training data; a label's id is its place.
-        judged: the examples whose rows `score` is given; set before an evaluation.
-        best: the metric that decides which weights are the best, unless another is named.
+        judged: examples and features whose rows `score` is given; set before an evaluation.
+        table: each class's counts in the last evaluation.
+        confusion: how often what stood in the gold (rows) was predicted as what (columns), and their names.
     """
 
-    architecture: str
+    metrics: tuple[str, ...]
     best: str
+    architecture: str
     pooler: bool
 
     def __init__(
@@ -45,23 +51,26 @@ class Task(Objective):
         self.bert = Bert(config, pooler=self.pooler, attention=attention)
         self.tokenizer, self.labels, self.task, self.max_length = tokenizer, labels, task, max_length
         self.label_ids = {label: number for number, label in enumerate(labels)}
-        self.judged: list[Labelled | Tagged] = []
+        self.weights = {"loss": 1.0}
+        self.judged: tuple[list[Labelled | Tagged], list[Feature]] = ([], [])
+        self.table: dict[str, Counts] = {}
+        self.confusion: tuple[list[list[int]], list[str]] = ([], [])
 
     @abstractmethod
-    def features(self, examples: list, first: int = 0) -> list[Feature]:
-        """The sequences of examples, numbered from `first`."""
+    def features(self, examples: list) -> list[Feature]:
+        """The sequences of examples; each knows its example's place in the list."""
 
     @abstractmethod
     def pack(self, features: list[Feature], examples: list) -> PackedBatch:
         """A batch of features with the targets of their examples, where these have labels."""
 
     @abstractmethod
-    def predictions(self, examples: list, rows: list) -> list[dict]:
-        """What prediction writes for each example, from its rows of `predict`."""
+    def predictions(self, examples: list, features: list[Feature], rows: list[Row]) -> list[dict]:
+        """What prediction writes for each example, from the rows of `predict`, one for each feature."""
 
-    def report(self) -> tuple[str, dict[str, list]]:
-        """The last evaluation's classes as text, and as columns for a table."""
-        return "", {}
+    @abstractmethod
+    def in_words(self, prediction: dict) -> str:
+        """A prediction as a line to read."""
 
     def export(self, folder: Path) -> None:
         """Write a Hugging Face folder; what its class has no place for lies in heads.safetensors."""

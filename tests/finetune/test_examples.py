@@ -3,7 +3,7 @@ import pytest
 from bert.errors import UserError
 from finetune.config import DataConfig, TaskConfig
 from finetune.examples import labels_of, read
-from finetune.features import character_tags, spans_in_text
+from finetune.features import character_tags
 
 CLASSIFICATION, NER = TaskConfig(), TaskConfig(name="ner")
 
@@ -86,20 +86,32 @@ def test_iob1_is_read_as_what_it_means(file):
 def test_an_entity_with_a_space_in_it_is_one_range_of_characters(file):
     found = read_rows(file("## a comment\n서\tB-LC\n울\tI-LC\n \tI-LC\n역\tI-LC\n에\tO\n"), NER)
     example = found.used[0]
-    assert (example.text, spans_in_text(example)) == ("서울 역에", {(0, 4, "LC")})
-    assert character_tags(example) == ["B-LC", "I-LC", "I-LC", "I-LC", "O"]
+    assert (example.text, example.entities) == ("서울 역에", {(0, 4, "LC")})
+    assert character_tags(len(example.text), example.entities) == ["B-LC", "I-LC", "I-LC", "I-LC", "O"]
 
 
 def test_an_entity_that_begins_on_a_space_begins_after_it(file):
     example = read_rows(file("##\n에\tO\n \tB-PS\n김\tI-PS\n"), NER).used[0]
-    assert spans_in_text(example) == {(2, 3, "PS")}
+    assert example.entities == {(2, 3, "PS")}
 
 
 def test_words_are_put_together_with_a_space_between(file):
     example = read_rows(file("New\tB-LC\nYork\tI-LC\n.\tO\n", "x.conll"), NER).used[0]
-    assert (example.text, spans_in_text(example)) == ("New York .", {(0, 8, "LC")})
+    assert (example.text, example.entities) == ("New York .", {(0, 8, "LC")})
 
 
 def test_the_label_set_of_tags_begins_with_o_and_holds_both_tags_of_each_type(file):
     found = read_rows(file("a\tB-PS\nb\tB-LC\n", "x.conll"), NER)
     assert labels_of(found.used) == ["O", "B-LC", "I-LC", "B-PS", "I-PS"]
+
+
+def test_entities_on_spaces_are_counted(file):
+    found = read_rows(file("##\n에\tO\n \tB-PS\n김\tI-PS\n \tB-LC\n서\tO\n"), NER)
+    assert (found.trimmed, found.used[0].entities) == (2, {(2, 3, "PS")})
+    assert "2 entities begin or end on a space" in found.in_words("data.eval")
+
+
+def test_texts_that_are_in_both_files_are_counted(file):
+    train = read_rows(file("text\tlabel\na\t1\nb\t0\n", "train.tsv"))
+    held_out = read_rows(file("text\tlabel\nb\t1\nb\t0\nc\t0\n", "eval.tsv"))
+    assert train.shared_with(held_out) == 2

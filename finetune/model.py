@@ -1,0 +1,63 @@
+"""A task's model: begun from a pretrained folder or random weights, or read back from a fine-tuned one."""
+
+from pathlib import Path
+
+from bert import hub, tokenizer
+from bert.errors import UserError
+from bert.training.device import seed_torch
+from finetune.config import FinetuneConfig, TaskConfig
+from finetune.tasks import TASKS
+from finetune.tasks.task import Task
+
+
+def build(config: FinetuneConfig, labels: list[str]) -> tuple[Task, str]:
+    """The model, from a folder or from random weights, and what was taken from where.
+
+    Raises:
+        UserError: the folder is none, holds no BERT, or one that reads less than data.max_length.
+    """
+    argument = "like" if config.init == "none" else "init"
+    folder = _folder(getattr(config, argument), argument)
+    model, _ = hub.load_config(folder)
+    if config.data.max_length > model.max_position_embeddings:
+        raise UserError(
+            f"data.max_length: {config.data.max_length}, but the model of '{folder}' reads "
+            f"{model.max_position_embeddings} tokens at most."
+        )
+    seed_torch(config.training.seed)
+    task = TASKS[config.task.name](
+        model,
+        tokenizer.load(folder, argument),
+        labels,
+        config.task,
+        config.data.max_length,
+        config.training.attention,
+    )
+    if config.init == "none":
+        return task, f"random weights, with the sizes and the tokenizer of {folder}"
+    return task, task.start_from(folder)
+
+
+def load(folder: Path, attention: str = "sdpa") -> Task:
+    """A fine-tuned model.
+
+    Raises:
+        UserError: the folder holds none of this project's.
+    """
+    model, described = hub.load_config(folder)
+    if "bert_research" not in described:
+        raise UserError(f"'{folder}' holds a model, but none that was fine-tuned by this project.")
+    task_config = TaskConfig(**described["bert_research"]["task"])
+    names = described["id2label"]
+    labels = [names[str(number)] for number in range(len(names))]
+    max_length = described["bert_research"]["max_length"]
+    task = TASKS[task_config.name](model, tokenizer.load(folder), labels, task_config, max_length, attention)
+    task.restore(folder)
+    return task.eval()
+
+
+def _folder(path: str, argument: str) -> Path:
+    if not Path(path).is_dir():
+        hint = " `python run.py` leaves one there." if path == FinetuneConfig.init else ""
+        raise UserError(f"{argument}: no such folder: '{path}'.{hint}")
+    return Path(path)

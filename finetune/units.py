@@ -1,0 +1,64 @@
+"""What carries a tag: pieces, characters or words. A unit is one function, and one line of UNITS.
+
+    token_ids, units = UNITS[name](text, tokenizer)
+
+Each unit is (the place of the token that stands for it, where it starts in the text, where it ends).
+"""
+
+import re
+import unicodedata
+
+from bert.tokenizer import Tokenizer
+
+Unit = tuple[int, int, int]
+
+
+def pieces(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[Unit]]:
+    """The tokenizer's pieces, each by its own token."""
+    encoding = tokenizer.encode_text(text)
+    units, until = [], len(text)
+    for place in reversed(range(len(encoding.ids))):
+        start, end = encoding.offsets[place]
+        units.append((place, start, _whole(text, end, until)))
+        until = start
+    return encoding.ids, units[::-1]
+
+
+def characters(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[Unit]]:
+    """Each character that is no space as a token of its own: as it begins a word, or with ## as it goes on."""
+    ids, units = [], []
+    for _, (word, end) in tokenizer.backend.pre_tokenizer.pre_tokenize_str(text):
+        for start in range(word, end):
+            units.append((len(ids), start, start + 1))
+            ids.append(_character_id(text[start], start > word, tokenizer))
+    return ids, units
+
+
+def words(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[Unit]]:
+    """What stands between spaces, by the first piece of each (Devlin et al. 2019, section 5.3)."""
+    encoding = tokenizer.encode_text(text)
+    starts, units, place = [start for start, _ in encoding.offsets], [], 0
+    for word in re.finditer(r"\S+", text):
+        while place < len(starts) and starts[place] < word.start():
+            place += 1
+        if place < len(starts) and starts[place] < word.end():
+            units.append((place, word.start(), word.end()))
+    return encoding.ids, units
+
+
+UNITS = {"wordpiece": pieces, "character": characters, "word": words}
+
+
+def _whole(text: str, end: int, until: int) -> int:
+    """The end with what combines with the character before it: the library's offsets leave that out after NFC."""
+    while end < until and (unicodedata.combining(text[end]) or "\u1160" <= text[end] <= "\u11ff"):
+        end += 1  # an accent, or a vowel or last consonant of Hangul written as jamo
+    return end
+
+
+def _character_id(character: str, goes_on: bool, tokenizer: Tokenizer) -> int:
+    normalizer = tokenizer.backend.normalizer
+    character = normalizer.normalize_str(character) if normalizer else character
+    found = tokenizer.backend.token_to_id(f"##{character}") if goes_on else None
+    found = tokenizer.backend.token_to_id(character) if found is None else found
+    return tokenizer.unk_id if found is None else found

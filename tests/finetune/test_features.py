@@ -1,0 +1,145 @@
+"""Alignment: labels go by the offsets of the tokenizer. The pieces are cut by hand."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from finetune.examples import Labelled, Tagged
+from finetune.features import character_tags, of_labelled, of_tagged, pack, tags_of_units
+from finetune.metrics import spans_of
+from finetune.tasks.ner import entities_of
+from finetune.units import UNITS
+
+
+def tokens(feature, tokenizer) -> list[str]:
+    return [tokenizer.token(number) for number in feature.token_ids]
+
+
+def texts(units, text) -> list[str]:
+    return [text[start:end] for _, start, end in units]
+
+
+def test_pieces_carry_their_place_in_the_text(pieces):
+    ids, units = UNITS["wordpiece"]("서울시에  갔다.", pieces)
+    assert [pieces.token(number) for number in ids] == ["서울", "##시", "##에", "갔", "##다", "."]
+    assert units == [(0, 0, 2), (1, 2, 3), (2, 3, 4), (3, 6, 7), (4, 7, 8), (5, 8, 9)]
+
+
+def test_a_text_that_is_put_together_before_it_is_cut_keeps_its_own_places(pieces):
+    decomposed = "\u1109\u1165\u110b\u116e\u11af ran"  # the jamo of 서울: NFC makes five code points two
+    ids, units = UNITS["wordpiece"](decomposed, pieces)
+    assert [pieces.token(number) for number in ids] == ["서울", "ran"]
+    assert texts(units, decomposed) == [decomposed[:5], "ran"]
+
+
+def test_a_mask_in_the_text_is_text(pieces):
+    for name, unit in UNITS.items():
+        ids, _ = unit("the [MASK] sat", pieces)
+        assert pieces.mask_id not in ids, name
+
+
+def test_characters_are_tokens_of_their_own_and_spaces_are_none(pieces):
+    ids, units = UNITS["character"]("서울 갔다", pieces)
+    assert [pieces.token(number) for number in ids] == ["서", "##울", "갔", "##다"]
+    assert units == [(0, 0, 1), (1, 1, 2), (2, 3, 4), (3, 4, 5)]
+
+
+def test_a_character_that_is_known_only_as_a_beginning_is_taken_as_that(pieces):
+    ids, _ = UNITS["character"]("갔갔", pieces)
+    assert [pieces.token(number) for number in ids] == ["갔", "갔"]
+
+
+def test_a_word_stands_on_its_first_piece_and_reaches_to_the_next_space(pieces):
+    text = "서울시에 갔다. the"
+    ids, units = UNITS["word"](text, pieces)
+    assert [pieces.token(ids[place]) for place, _, _ in units] == ["서울", "갔", "the"]
+    assert texts(units, text) == ["서울시에", "갔다.", "the"]
+
+
+def test_a_word_of_which_the_tokenizer_leaves_nothing_carries_no_tag(pieces):
+    text = "the \u200b\ufffd cat"
+    _, units = UNITS["word"](text, pieces)
+    assert texts(units, text)[0] == "the" and texts(units, text)[-1] == "cat"
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@given(text=st.text(alphabet="서울시에갔다 the.[]\u0301\u1109\u1165é漢\t", max_size=30))
+def test_units_are_apart_in_order_and_on_their_own_tokens(pieces, unit, text):
+    ids, units = UNITS[unit](text, pieces)
+    assert all(0 <= place < len(ids) for place, _, _ in units)
+    places = [place for place, _, _ in units]
+    assert places == sorted(set(places))
+    ends = [0, *(end for _, _, end in units)]
+    assert all(before <= start < end for before, (_, start, end) in zip(ends, units, strict=False))
+
+
+def test_a_piece_that_straddles_an_entity_s_end_takes_the_tag_of_its_beginning():
+    characters = character_tags(4, {(0, 1, "LC")})  # 서 alone, of 서울시에
+    assert tags_of_units(characters, [(0, 0, 2), (1, 2, 3), (2, 3, 4)]) == ["B-LC", "O", "O"]
+
+
+def test_a_piece_that_straddles_an_entity_s_beginning_does_not_begin_it():
+    characters = character_tags(4, {(1, 4, "LC")})
+    assert tags_of_units(characters, [(0, 0, 2), (1, 2, 3), (2, 3, 4)]) == ["O", "I-LC", "I-LC"]
+
+
+def test_neighbouring_entities_of_one_type_stay_apart():
+    characters = character_tags(4, {(0, 2, "PS"), (2, 4, "PS")})
+    assert characters == ["B-PS", "I-PS", "B-PS", "I-PS"]
+    assert spans_of(characters) == {(0, 2, "PS"), (2, 4, "PS")}
+
+
+@given(st.lists(st.sampled_from(["O", "B-A", "I-A", "B-B", "I-B"]), min_size=1, max_size=12))
+def test_tagging_every_character_right_gives_back_the_entities(tags):
+    tags = ["O" if t[0] == "I" and (p[2:] != t[2:]) else t for p, t in zip(["O", *tags], tags, strict=False)]
+    entities = spans_of(tags)
+    units = [(place, place, place + 1) for place in range(len(tags))]
+    assert entities_of(units, tags_of_units(character_tags(len(tags), entities), units)) == entities
+
+
+def test_a_predicted_stray_inside_tag_begins_an_entity():
+    units = [(0, 0, 2), (1, 3, 5), (2, 6, 8)]
+    assert entities_of(units, ["O", "I-PS", "I-LC"]) == {(3, 5, "PS"), (6, 8, "LC")}
+
+
+def test_a_long_text_goes_on_in_further_sequences_and_loses_nothing(pieces):
+    text = "the cat sat on a mat"
+    found = of_tagged([Tagged(1, text, [], None)], pieces, 6, "wordpiece")
+    assert [tokens(feature, pieces) for feature in found] == [
+        ["[CLS]", "the", "cat", "sat", "on", "[SEP]"],
+        ["[CLS]", "a", "mat", "[SEP]"],
+    ]
+    assert [texts(feature.units, text) for feature in found] == [["the", "cat", "sat", "on"], ["a", "mat"]]
+    assert [[place for place, _, _ in feature.units] for feature in found] == [[1, 2, 3, 4], [1, 2]]
+
+
+def test_the_middle_of_a_word_longer_than_a_sequence_makes_none(pieces):
+    text = "서울" + "시" * 9 + " cat"  # 1 + 9 pieces, and one
+    found = of_tagged([Tagged(1, text, [], None)], pieces, 6, "word")
+    assert [texts(feature.units, text) for feature in found] == [["서울" + "시" * 9], ["cat"]]
+
+
+def test_of_a_pair_the_longer_text_is_cut_first(pieces):
+    pair = Labelled(1, "the cat sat on a mat", "dog ran", "1")
+    found = of_labelled([pair], pieces, 9)[0]
+    assert tokens(found, pieces) == ["[CLS]", "the", "cat", "sat", "on", "[SEP]", "dog", "ran", "[SEP]"]
+    assert (found.segment_ids, found.cut) == ([0] * 6 + [1] * 3, 2)
+    other = of_labelled([Labelled(1, "dog ran", "the cat sat on a mat", "1")], pieces, 9)[0]
+    assert tokens(other, pieces) == ["[CLS]", "dog", "ran", "[SEP]", "the", "cat", "sat", "on", "[SEP]"]
+
+
+def test_two_long_texts_are_cut_to_one_length(pieces):
+    found = of_labelled([Labelled(1, "the cat sat on a mat", "the dog ran on a mat", "1")], pieces, 9)[0]
+    assert tokens(found, pieces) == ["[CLS]", "the", "cat", "sat", "[SEP]", "the", "dog", "ran", "[SEP]"]
+
+
+def test_a_batch_knows_which_tokens_stand_for_units(pieces):
+    examples = [Tagged(1, "서울시에 갔다", [], None), Tagged(2, "the cat", [], None)]
+    batch = pack(of_tagged(examples, pieces, 8, "word"), 8)
+    assert batch.cu_seqlens.tolist() == [0, 7, 11]  # [CLS] 서울 ##시 ##에 갔 ##다 [SEP] and [CLS] the cat [SEP]
+    assert batch.position_ids.tolist() == [*range(7), *range(4)]
+    assert batch.targets["tag_index"].tolist() == [1, 4, 8, 9]
+    assert batch.targets["cu_units"].tolist() == [0, 2, 4]
+    marked = batch.token_ids.index_select(0, batch.targets["tag_index"])
+    assert torch.equal(marked, torch.tensor([pieces.backend.token_to_id(t) for t in ("서울", "갔", "the", "cat")]))
