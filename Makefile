@@ -1,4 +1,4 @@
-# make demo: pretrain a small BERT on the built-in corpus.   make test: all the tests.   make ui: look at the runs.
+# make demo: pretrain a small BERT on the built-in corpus, and fine-tune it.   make test: all the tests.   make ui: look at the runs.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -6,6 +6,7 @@ BIN := .venv/bin
 
 demo: .venv/run-ready
 	$(BIN)/python run.py
+	$(BIN)/python run_finetune.py
 
 test: .venv/test-ready
 	$(BIN)/ruff check .

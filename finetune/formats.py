@@ -108,12 +108,12 @@ def read_json(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
 
 def read_conll(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
     """A word per line, its tag in the last column, a blank line after a sentence (CoNLL-2003)."""
-    return _tagged(path, comments=("-DOCSTART-",), tagged=bool(needed))
+    return _tagged(path, comments=("-DOCSTART-",), tagged="tag" in needed)
 
 
 def read_klue(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
     """A character per line, spaces too, a tab and its tag; lines that begin with ## are comments."""
-    return _tagged(path, comments=("##",), tagged=bool(needed), characters=True)
+    return _tagged(path, comments=("##",), tagged="tag" in needed, characters=True)
 
 
 FORMATS = {

@@ -79,7 +79,7 @@ class Tracker:
         self._file.truncate(size)  # cuts a last line torn by a crash
         self._ledger.start(uri, tags, size)
         self._ended, self._abandoned = threading.Event(), threading.Event()
-        self._last_progress, self._allowance = 0.0, 0.0
+        self._last_progress, self._allowance, self._stuck = 0.0, 0.0, False
         self._feeder = threading.Thread(target=self._feed, name="mlflow-feeder", daemon=True)
         self._feeds = uri != "none"
         if self._feeds:
@@ -129,6 +129,8 @@ class Tracker:
 
     def _progress(self, allowance: float = 0.0) -> None:
         """Something arrived; or, with an allowance, is about to be sent and may take so many seconds more."""
+        if self._stuck:
+            return
         self._allowance = allowance
         if not allowance:
             self._last_progress = time.monotonic()
@@ -139,7 +141,7 @@ class Tracker:
     def _feed(self) -> None:
         """The feeder's thread: a pass every few seconds, fewer while MLflow fails, until the end is sent."""
         sender = Sender(self._folder, self._ledger, self._progress)
-        delay, warned = INTERVAL, False
+        delay, warned, left = INTERVAL, False, None
         while not self._abandoned.is_set():
             ended = self._ended.is_set()  # asked first: this pass then sends all that was logged before
             try:
@@ -149,6 +151,9 @@ class Tracker:
                     return
             except Exception as error:  # whatever it is, it costs a run no more than a warning
                 self._allowance = 0.0
+                # A store that takes a call and then fails as it did before is not getting anywhere.
+                self._stuck = ended and left == unsent(self._folder, self._ledger)
+                left = unsent(self._folder, self._ledger)
                 delay = min(2 * delay, LONGEST_DELAY)
                 if not warned and not self._abandoned.is_set():
                     warn(f"{self._ledger['uri']} fails, all is kept in {self._folder}: {reason(error)}")

@@ -90,10 +90,10 @@ class Ner(Task):
         return {
             "entity_micro_f1": metrics.micro_f1(self.table),
             "entity_macro_f1": metrics.macro_f1(self.table),
-            "char_macro_f1": metrics.macro_f1(_without_o(characters)),
+            "char_macro_f1": metrics.macro_f1(_occurring(characters)),
             "klue_char_macro_f1": metrics.klue_macro_f1(characters),
-            "token_micro_f1": metrics.micro_f1(_without_o(units)),
-            "token_macro_f1": metrics.macro_f1(_without_o(units)),
+            "token_micro_f1": metrics.micro_f1(_occurring(units)),
+            "token_macro_f1": metrics.macro_f1(_occurring(units)),
             "token_accuracy": metrics.accuracy(gold_units, predicted_units),
         }
 
@@ -157,5 +157,6 @@ def _gold(example: Tagged) -> list[str]:
     return character_tags(len(example.text), example.entities)
 
 
-def _without_o(table: dict[str, metrics.Counts]) -> dict[str, metrics.Counts]:
-    return {label: counts for label, counts in table.items() if label != "O"}
+def _occurring(table: dict[str, metrics.Counts]) -> dict[str, metrics.Counts]:
+    """Without `O`, and without tags that neither occur nor were predicted: not every type has an I-."""
+    return {label: counts for label, counts in table.items() if label != "O" and counts != metrics.Counts()}

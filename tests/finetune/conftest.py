@@ -45,7 +45,7 @@ def pretrained(tmp_path_factory, pieces, small_config) -> Path:
     """A folder as pretraining with NSP leaves it."""
     folder = tmp_path_factory.mktemp("pretrained")
     torch.manual_seed(0)
-    MaskedLM(small_config, pieces, labels=2).export(folder)
+    MaskedLM(small_config, pieces, sentence_labels=2).export(folder)
     return folder
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bert.errors import UserError
-from bert.training import tracking
+from bert.training import mlflow_feed, tracking
 from bert.training.ledger import NOTHING_SENT
 from bert.training.mlflow_feed import resolve
 from bert.training.tracking import Tracker, TrackingConfig, sync
@@ -244,3 +244,17 @@ def test_an_address_without_a_store_is_the_persons_mistake(tmp_path, uri):
 def test_a_relative_store_is_found_again_from_another_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert resolve("sqlite:///runs/mlflow.db") == f"sqlite:///{tmp_path}/runs/mlflow.db"
+
+
+def test_a_store_that_takes_calls_but_never_the_last_one_does_not_hold_the_end(tmp_path, store, monkeypatch, capsys):
+    def fail(self):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(mlflow_feed.Sender, "_send_status", fail)
+    monkeypatch.setattr(tracking, "PATIENCE", 1.0)
+    tracker = start(tmp_path, store)
+    tracker.log(1, {"loss": 1.0})
+    began = time.monotonic()
+    tracker.finish("FINISHED")
+    assert time.monotonic() - began < 30
+    assert "not sent" in capsys.readouterr().err
