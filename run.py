@@ -5,12 +5,15 @@ import sys
 from bert.cli import Verb, main
 from bert.training.config import BUDGET_OPTIONS
 from bert.training.tracking import SyncConfig, print_synced
+from pretrain.ablation.ablate import ablate
+from pretrain.ablation.grid import AblateConfig
 from pretrain.config import PretrainConfig
 from pretrain.fill_mask import FillMaskConfig, print_filled
 from pretrain.launch import pretrain
 
 VERBS = {
     "pretrain": Verb(PretrainConfig, pretrain, alternatives=BUDGET_OPTIONS),
+    "ablate": Verb(AblateConfig, ablate),
     "fill-mask": Verb(FillMaskConfig, print_filled, positional="text"),
     "sync": Verb(SyncConfig, print_synced),
 }

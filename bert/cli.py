@@ -83,11 +83,34 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
     return 0
 
 
+def read_options(program: str, config: type, options: dict[str, Any]) -> Any:
+    """An instance of a verb's dataclass from nested options, as a YAML file would hold them.
+
+    Raises:
+        UserError: an unknown option or a wrong value; one line, as on the command line.
+    """
+
+    class Raising(Parser):
+        def error(self, message: str, error: Exception | None = None) -> NoReturn:
+            raise UserError(_readable(message, self._names()))
+
+    parser = _parser(program, config, Raising)
+    return _instance(parser, config, parser.parse_object(options))
+
+
 def _parse(program: str, config: type, arguments: list[str]) -> Any:
-    parser = Parser(prog=program, description=config.__doc__, usage="%(prog)s [--config FILE] [--OPTION VALUE ...]")
+    parser = _parser(program, config, Parser)
+    return _instance(parser, config, parser.parse_args(arguments))
+
+
+def _parser(program: str, config: type, kind: type[Parser]) -> Parser:
+    parser = kind(prog=program, description=config.__doc__, usage="%(prog)s [--config FILE] [--OPTION VALUE ...]")
     parser.add_argument("--config", action="config", help="A YAML file with any of the options below.")
     parser.add_class_arguments(config, as_group=False)
-    parsed = parser.parse_args(arguments)
+    return parser
+
+
+def _instance(parser: Parser, config: type, parsed: jsonargparse.Namespace) -> Any:
     for group in fields(config):
         if is_dataclass(group.type) and not isinstance(parsed[group.name], jsonargparse.Namespace):
             parser.error(f"{group.name}: {parsed[group.name]!r}, where a group of options is needed.")

@@ -66,24 +66,25 @@ class SentenceConfig:
     """What the model learns from pairs of sentences."""
 
     objective: Literal[*SENTENCE] = "nsp"
-    """nsp: does B follow A? none: no sentence loss."""
+    """nsp: does B follow A? sop: are A and B in order, or swapped? none: no sentence loss."""
 
     input: Literal[*INPUTS] = "segment_pair"
     """segment_pair: two segments of several sentences. sentence_pair: two single sentences. doc_sentences: one segment
-    of whole sentences from one document (objective none only)."""
+    of whole sentences from one document. full_sentences: the same, going on in the next document after a [SEP]. The
+    last two have no pairs: objective none only."""
 
     negatives: Literal[*NEGATIVES] = "other_document"
-    """nsp: where a random B is from: another document, or anywhere but where the true B starts."""
+    """nsp: where a random B is from: another document, the same one, or anywhere but where the true B starts."""
 
     random_share: float = 0.5
-    """nsp: share of pairs whose B is random."""
+    """Share of pairs with label 1: whose B is random (nsp), or that are swapped (sop)."""
 
     remainder: Literal["reuse", "drop"] = "reuse"
     """nsp: after a random B, the sentences that truly followed A begin the next example (as in the paper's code), or
     are dropped."""
 
     short_seq_prob: float = 0.1
-    """segment_pair and doc_sentences: share of examples cut to a random shorter length."""
+    """Share of examples cut to a random shorter length; not for sentence_pair."""
 
     truncation: Literal[*TRUNCATION] = "longest_first"
     """What is cut from an example that is too long: the longer segment's tokens, from a random end (the paper), or the
@@ -95,10 +96,17 @@ class MaskingConfig:
     """Which tokens are predicted, and what stands in their place."""
 
     strategy: Literal[*MASKING] = "whole_word"
-    """What is masked as one: a token, or all tokens of a word."""
+    """What is masked as one: a token; all tokens of a word; an n-gram of one to three words; a span of one to ten."""
 
     rate: float = 0.15
     """Share of the maskable tokens to predict. BERT 0.15; 0.30 to 0.40 often learns faster at equal compute."""
+
+    rate_end: float | None = None
+    """Let the rate go from `rate` to this one, evenly over the run (0.30 to 0.15, say)."""
+
+    count: Literal["fixed", "bernoulli"] = "fixed"
+    """fixed: as near to the rate in each sequence as its tokens, words or spans allow. bernoulli: each of them by a
+    coin of its own."""
 
     mask_share: float = 0.8
     """Of the chosen: this share becomes [MASK], ..."""
@@ -141,8 +149,13 @@ def check(config: PretrainConfig) -> list[str]:
             "masking.random_share": masking.random_share,
         }
     )
-    if not 0 < masking.rate <= 1:
-        faults.append(f"masking.rate: {masking.rate}, but it must be above 0 and at most 1.")
+    faults += [
+        f"masking.{name}: {value}, but it must be above 0 and at most 1."
+        for name, value in (("rate", masking.rate), ("rate_end", masking.rate_end))
+        if value is not None and not 0 < value <= 1
+    ]
+    if masking.rate_end is not None and config.training.minutes is not None:
+        faults.append("masking.rate_end: needs a budget that says where it ends; training.minutes does not.")
     if masking.mask_share + masking.random_share > 1 + 1e-9:
         shares = f"{masking.mask_share} and masking.random_share: {masking.random_share}"
         faults.append(f"masking.mask_share: {shares} add up to more than 1.")
@@ -197,20 +210,20 @@ def _foreign_options(config: PretrainConfig) -> list[str]:
         *(
             (
                 f"sentence.{name}",
-                "sentence.objective=nsp",
-                sentence.objective == "nsp",
+                f"sentence.objective={' or '.join(owners)}",
+                sentence.objective in owners,
                 getattr(sentence, name),
-                default,
+                getattr(SentenceConfig, name),
             )
-            for name, default in (
-                ("negatives", SentenceConfig.negatives),
-                ("random_share", SentenceConfig.random_share),
-                ("remainder", SentenceConfig.remainder),
+            for name, owners in (
+                ("negatives", ("nsp",)),
+                ("random_share", ("nsp", "sop")),
+                ("remainder", ("nsp",)),
             )
         ),
         (
             "sentence.short_seq_prob",
-            "sentence.input=segment_pair or doc_sentences",
+            "an input of several sentences",
             sentence.input != "sentence_pair",
             sentence.short_seq_prob,
             SentenceConfig.short_seq_prob,

@@ -4,6 +4,7 @@ The state of the data is a Position (epoch, block, micro-batch). A block is buil
 alone, so any worker may build it and a resume rebuilds one block at most.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -39,6 +40,8 @@ class Recipe:
     masking: MaskingConfig
     micro_batch_size: int
     seed: int
+    epochs: float = math.inf
+    """About how many the run will last: what masking.rate_end is reached in."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Block:
         sequences: all of them, end to end, with the tokens as the model sees them.
         cuts: where each micro-batch starts, and the number of sequences last, (micro-batches + 1,).
         masked: positions to predict, ascending, (M,).
+        units: what each of them was masked with as one, numbered through the block, (M,).
         masked_labels: the tokens that stood there, (M,).
         max_seqlen: of any sequence, by configuration.
         labelled: whether pairs have labels.
@@ -58,6 +62,7 @@ class Block:
     sequences: Sequences
     cuts: np.ndarray
     masked: np.ndarray
+    units: np.ndarray
     masked_labels: np.ndarray
     max_seqlen: int
     labelled: bool
@@ -140,12 +145,21 @@ class Sampler:
             sequences=sequences,
             cuts=cuts,
             masked=np.zeros(0, np.int64),
+            units=np.zeros(0, np.int64),
             masked_labels=np.zeros(0, np.int64),
             max_seqlen=recipe.data.max_length,
             labelled=self.sentence.labels > 0,
             tally=tally,
         )
-        return self._mask(block, repeated if recipe.masking.static else epoch, number)
+        return self._mask(block, epoch, repeated if recipe.masking.static else epoch, number)
+
+    def rate(self, epoch: int, number: int) -> float:
+        """Share of the maskable tokens to predict in a block."""
+        masking = self.recipe.masking
+        if masking.rate_end is None:
+            return masking.rate
+        done = min(1.0, (epoch + (number + 0.5) / self.num_blocks) / self.recipe.epochs)
+        return masking.rate + done * (masking.rate_end - masking.rate)
 
     def _sequences(self, epoch: int, number: int) -> tuple[Sequences, dict[str, int]]:
         seed, options = self.recipe.seed, self.recipe.sentence
@@ -154,12 +168,18 @@ class Sampler:
         documents = np.asarray(self.documents[Permutation(size, seed, epoch)(places)])
         rng = generator(seed, PAIRS, epoch, number)
         text, counts, numbers, per_document = self._read(documents)
+        if self.input.crosses_documents:
+            text, counts, documents = self._joined(text, counts, per_document, documents)
+            per_document = np.array([len(counts)])
         examples, tally = examples_.cut(counts, numbers, per_document, documents, self.cutting, rng)
         examples, text, of_sentence = self.sentence.arrange(examples, text, self.training, rng)
         examples, of_truncation = examples_.truncate(examples, self.budget, options.truncation, rng)
         examples = examples.take(generator(seed, ORDER, epoch, number).permutation(len(examples)))
+        if self.input.crosses_documents:  # [SEP] after the last sentence stands for the one between documents, too
+            ends = text.ids[examples.a_start + examples.a_length - 1] == self.sep_id
+            examples = replace(examples, a_length=examples.a_length - ends)
         sequences = examples_.lay_out(examples, text, self.input.segments, self.cls_id, self.sep_id, self.special)
-        sizes = {"documents": len(documents), "sequences": len(examples), "tokens": len(sequences.ids)}
+        sizes = {"documents": len(places), "sequences": len(examples), "tokens": len(sequences.ids)}
         return sequences, sizes | tally | of_sentence | of_truncation
 
     def _read(self, documents: np.ndarray) -> tuple[Text, np.ndarray, np.ndarray, np.ndarray]:
@@ -171,25 +191,39 @@ class Sampler:
         text = Text(*self.source.read(first, last))
         return text, counts[kept], numbers[kept], np.bincount(document[kept], minlength=len(documents))
 
-    def _mask(self, block: Block, epoch: int, number: int) -> Block:
+    def _joined(
+        self, text: Text, counts: np.ndarray, per_document: np.ndarray, documents: np.ndarray
+    ) -> tuple[Text, np.ndarray, np.ndarray]:
+        """The block as one document, with a [SEP] after each; it counts as a token of the last sentence."""
+        with_text = per_document > 0
+        last = np.cumsum(per_document[with_text]) - 1  # each document's last sentence
+        places = np.cumsum(counts)[last]
+        ids, starts = np.insert(text.ids, places, self.sep_id), np.insert(text.word_starts, places, True)
+        counts = counts.copy()
+        counts[last] += 1
+        return Text(ids, starts), counts, documents[with_text][:1]
+
+    def _mask(self, block: Block, epoch: int, masks_epoch: int, number: int) -> Block:
         """Choose and replace, micro-batch by micro-batch."""
         masking, sequences = self.recipe.masking, block.sequences
-        seen, masked = sequences.ids.copy(), []
+        rate, seen = self.rate(epoch, number), sequences.ids.copy()
+        masked, units, units_before = [], [], 0
         for micro_batch in range(len(block)):
             starts = sequences.cu_seqlens[block.cuts[micro_batch] : block.cuts[micro_batch + 1] + 1]
             tokens = slice(starts[0], starts[-1])
-            rng = generator(self.recipe.seed, MASKS, epoch, number, micro_batch)
-            chosen, units = self.choose(
+            rng = generator(self.recipe.seed, MASKS, masks_epoch, number, micro_batch)
+            chosen, of_chosen = self.choose(
                 sequences.maskable[tokens],
                 sequences.word_starts[tokens],
                 starts - starts[0],
-                masking.rate,
+                rate,
+                masking.count == "bernoulli",
                 rng,
             )
             seen[tokens] = corrupt(
                 sequences.ids[tokens],
                 chosen,
-                units,
+                of_chosen,
                 masking.mask_share,
                 masking.random_share,
                 self.mask_id,
@@ -197,9 +231,17 @@ class Sampler:
                 rng,
             )
             masked.append(chosen + starts[0])
-        masked = np.concatenate(masked) if masked else block.masked
+            units.append(of_chosen + units_before)
+            units_before += int(of_chosen[-1]) + 1 if len(of_chosen) else 0
+        if not masked:
+            return block
+        masked = np.concatenate(masked)
         return replace(
-            block, sequences=replace(sequences, ids=seen), masked=masked, masked_labels=sequences.ids[masked]
+            block,
+            sequences=replace(sequences, ids=seen),
+            masked=masked,
+            units=np.concatenate(units),
+            masked_labels=sequences.ids[masked],
         )
 
 

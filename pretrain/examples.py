@@ -36,6 +36,7 @@ class Examples:
         a_start, a_length, b_start, b_length: in tokens.
         document: the document A is from, numbered through the corpus.
         a_sentence, b_sentence: the sentences A and B start with, numbered through the corpus.
+        next_sentence: the sentence that truly follows A as it was cut.
         labels: what the sentence objective drew, 0 or 1.
     """
 
@@ -46,6 +47,7 @@ class Examples:
     document: np.ndarray
     a_sentence: np.ndarray
     b_sentence: np.ndarray
+    next_sentence: np.ndarray
     labels: np.ndarray
 
     def __len__(self) -> int:
@@ -103,6 +105,7 @@ def cut(
     token_offsets = ragged.offsets(counts)
     rows, unused = _walk(token_offsets.tolist(), per_document.tolist(), cutting, rng)
     a_first, a_last, b_last, labels, document = np.array(rows, np.int64).reshape(-1, 5).T
+    following = sentence_numbers[np.minimum(a_last, len(counts) - 1)]
     examples = Examples(
         a_start=token_offsets[a_first],
         a_length=token_offsets[a_last] - token_offsets[a_first],
@@ -110,7 +113,8 @@ def cut(
         b_length=token_offsets[b_last] - token_offsets[a_last],
         document=documents[document],
         a_sentence=sentence_numbers[a_first],
-        b_sentence=sentence_numbers[np.minimum(a_last, len(counts) - 1)],
+        b_sentence=following,
+        next_sentence=following,
         labels=labels,
     )
     replaced = (labels == 1) if cutting.label_one_replaces_b else np.zeros(len(labels), bool)
@@ -196,7 +200,7 @@ class Sequences:
         ids, segments, positions: (T,), int64.
         word_starts, maskable: (T,), bool.
         cu_seqlens: where each sequence starts, and T last, (E + 1,).
-        labels: (E,).
+        examples: what was laid out, (E,).
     """
 
     ids: np.ndarray
@@ -205,7 +209,12 @@ class Sequences:
     word_starts: np.ndarray
     maskable: np.ndarray
     cu_seqlens: np.ndarray
-    labels: np.ndarray
+    examples: Examples
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(E,)."""
+        return self.examples.labels
 
 
 def lay_out(examples: Examples, text: Text, segments: int, cls_id: int, sep_id: int, special: np.ndarray) -> Sequences:
@@ -235,7 +244,7 @@ def lay_out(examples: Examples, text: Text, segments: int, cls_id: int, sep_id: 
         word_starts=word_starts,
         maskable=~special[ids],
         cu_seqlens=cu_seqlens,
-        labels=examples.labels,
+        examples=examples,
     )
 
 

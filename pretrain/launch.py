@@ -9,8 +9,10 @@ import torch
 from bert import hub
 from bert.config import resolve
 from bert.errors import UserError, refuse_if
+from bert.packed import PackedBatch
 from bert.training import config as training_config
 from bert.training import identity, provenance
+from bert.training.config import TrainingConfig
 from bert.training.device import autocast, choose_device, default_workers, describe, seed_torch
 from bert.training.evaluation import evaluate
 from bert.training.loop import Goal, fit
@@ -22,7 +24,7 @@ from pretrain.objectives.masked_lm import MaskedLM
 from pretrain.report import print_report, sampling_in_words
 from pretrain.sentence import SENTENCE
 from pretrain.text import TextToLearn, open_text
-from pretrain.validation import Validation, build_validation
+from pretrain.validation import VALIDATION_MASKINGS, Validation, build_validation
 
 DEFAULT_STEPS, DEFAULT_EVAL_EVERY = 1500, 500
 """The budget of a run that was given none, and the steps between its evaluations."""
@@ -81,7 +83,21 @@ def training_sampler(config: PretrainConfig, text: TextToLearn) -> Sampler:
     """What a run trains on."""
     micro_batch = training_config.micro_batch_size(config.training)
     recipe = Recipe(config.data, config.sentence, config.masking, micro_batch, config.training.seed)
-    return Sampler(text.source, text.train, text.tokenizer, recipe)
+    sampler = Sampler(text.source, text.train, text.tokenizer, recipe)
+    if config.masking.rate_end is None:
+        return sampler
+    epochs = _epochs(config.training, sampler)
+    return Sampler(text.source, text.train, text.tokenizer, replace(recipe, epochs=epochs))
+
+
+def _epochs(training: TrainingConfig, sampler: Sampler) -> float:
+    """How many the budget is, judged by the first block of documents."""
+    if training.epochs is not None:
+        return training.epochs
+    tally = sampler.block(0, 0).tally
+    if training.steps is not None:
+        return training.steps * training.batch_size / (tally["sequences"] * sampler.num_blocks)
+    return training.tokens / (tally["tokens"] * sampler.num_blocks)
 
 
 def _run(
@@ -134,9 +150,18 @@ def _objective(config: PretrainConfig, text: TextToLearn, device: torch.device) 
 
 
 def _evaluator(config: PretrainConfig, objective: MaskedLM, validation: Validation, device: torch.device) -> Callable:
+    def judged(batches: list[PackedBatch]) -> dict[str, float]:
+        return evaluate(objective, batches, device, autocast(config.training, device))
+
     def run() -> dict[str, float]:
-        found = evaluate(objective, validation.masked, device, autocast(config.training, device))
-        found |= evaluate(objective, validation.pairs, device, autocast(config.training, device))
+        found = judged(validation.masked["token"])
+        for name in VALIDATION_MASKINGS[1:]:
+            found[f"{name}_masked_lm_loss"] = judged(validation.masked[name])["masked_lm_loss"]
+        for name, batches in validation.pairs.items():
+            of_pairs = judged(batches)
+            found[f"{name}_accuracy"] = of_pairs["sentence_accuracy"]
+            if name == config.sentence.objective:
+                found |= of_pairs
         return {
             **{f"valid/{name}": value for name, value in found.items()},
             "valid/unigram_cross_entropy": validation.unigram_cross_entropy,

@@ -18,8 +18,11 @@ def sampling_in_words(tally: dict[str, int], sampler: Sampler) -> str:
         f"{tally['tokens_truncated'] / (tally['tokens'] + tally['tokens_truncated']):.1%} of the tokens are cut off",
         f"{tally['sentences_left_over'] / sentences:.1%} of the sentences make no example",
     ]
-    if sampler.sentence.labels:
-        said.append(f"{tally['pairs_random'] / sequences:.1%} of the pairs have a random B")
+    for name, what in (("pairs_random", "have a random B"), ("pairs_swapped", "are swapped")):
+        if name in tally:
+            said.append(f"{tally[name] / sequences:.1%} of the pairs {what}")
+    if tally.get("pairs_left_out"):
+        said.append(f"{tally['pairs_left_out']:,} pairs are left out: their document has no other B to offer")
     return "sampling: " + "; ".join(said)
 
 

@@ -16,6 +16,9 @@ from pretrain.text import TextToLearn
 VALIDATION_SEED = 20181011
 """Of the frozen sets, whatever the run's own seed (the day the BERT paper came out)."""
 
+VALIDATION_MASKINGS = ("token", "whole_word", "span")
+"""What every run is judged by, whatever it trains on: one kind of mask would favour the variant trained on it."""
+
 MICRO_BATCH = 64
 """Sequences in a batch of the frozen sets: masks are drawn by the micro-batch, so the run's own size plays no part."""
 
@@ -28,46 +31,59 @@ class Validation:
     """The frozen sets a run is judged by; the same for every run on this text.
 
     Attributes:
-        masked: one segment of whole sentences, token masking at 15%, 80-10-10.
-        pairs: in the run's own input format, with its sentence labels; empty where it has none.
-        unigram_cross_entropy: of masked's targets under the smoothed unigram of the training text, in nats.
+        masked: one segment of whole sentences at 15% and 80-10-10, by masking: VALIDATION_MASKINGS.
+        pairs: two segments, with labels, by sentence objective, the run's own first; empty where it has none.
+        unigram_cross_entropy: of the token-masked targets under the smoothed unigram of the training text, in nats.
         bits_per_character_factor: times a masked-LM loss in nats gives bits per character.
     """
 
-    masked: list[PackedBatch]
-    pairs: list[PackedBatch]
+    masked: dict[str, list[PackedBatch]]
+    pairs: dict[str, list[PackedBatch]]
     unigram_cross_entropy: float
     bits_per_character_factor: float
 
     def in_words(self) -> str:
         """How much there is to be judged by."""
-        masked = sum(len(batch.targets["masked_labels"]) for batch in self.masked)
+        masked = sum(len(batch.targets["masked_labels"]) for batch in self.masked["token"])
         said = f"validation: {masked:,} masked tokens"
-        if not self.pairs:
-            return said
-        labels = np.concatenate([batch.targets["sentence_labels"].numpy() for batch in self.pairs])
-        return f"{said}, {len(labels):,} pairs of which {labels.mean():.1%} have label 1"
+        for name, batches in self.pairs.items():
+            labels = np.concatenate([batch.targets["sentence_labels"].numpy() for batch in batches])
+            said += f"; {name}: {len(labels):,} pairs of which {labels.mean():.1%} have label 1"
+        return said
 
 
 def build_validation(config: PretrainConfig, text: TextToLearn) -> Validation:
     """Sample the validation sets."""
     data = replace(config.data, copies=0)
     whole = SentenceConfig(objective="none", input="doc_sentences", short_seq_prob=0.0)
-    masking = MaskingConfig(strategy="token")
     most = config.training.eval_sequences
-    recipe = Recipe(data, whole, masking, min(MICRO_BATCH, most), VALIDATION_SEED)
-    masked = frozen_batches(Sampler(text.validation, text.valid, text.tokenizer, recipe), most)
-    pairs = []
+
+    def sampler(sentence: SentenceConfig, strategy: str) -> Sampler:
+        recipe = Recipe(data, sentence, MaskingConfig(strategy=strategy), min(MICRO_BATCH, most), VALIDATION_SEED)
+        return Sampler(text.validation, text.valid, text.tokenizer, recipe)
+
+    masked = {name: frozen_batches(sampler(whole, name), most) for name in VALIDATION_MASKINGS}
+    pairs = {}
     if SENTENCE[config.sentence.objective].labels:
-        recipe = replace(recipe, sentence=replace(config.sentence, random_share=0.5))
-        sampler = Sampler(text.validation, text.valid, text.tokenizer, recipe)
-        pairs = [_without_masked(batch) for batch in _pairs(sampler, most)]
+        for name, sentence in _labelled(config.sentence).items():
+            pairs[name] = [_without_masked(batch) for batch in _pairs(sampler(sentence, "token"), most)]
     return Validation(
         masked=masked,
         pairs=pairs,
-        unigram_cross_entropy=_unigram_cross_entropy(masked, text),
+        unigram_cross_entropy=_unigram_cross_entropy(masked["token"], text),
         bits_per_character_factor=1 / math.log(2) / text.characters_per_token,
     )
+
+
+def _labelled(sentence: SentenceConfig) -> dict[str, SentenceConfig]:
+    """The run's own pairs, and those of every other objective with labels, half of them with label 1."""
+    own = replace(sentence, random_share=0.5)
+    others = {
+        name: replace(own, objective=name, negatives=SentenceConfig.negatives, remainder=SentenceConfig.remainder)
+        for name, objective in SENTENCE.items()
+        if objective.labels and name != sentence.objective
+    }
+    return {sentence.objective: own} | others
 
 
 def _pairs(sampler: Sampler, most: int) -> list[PackedBatch]:

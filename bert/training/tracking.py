@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +39,9 @@ class TrackingConfig:
 
     run_name: str | None = None
     """The run's name in MLflow; by default the name of the output folder."""
+
+    tags: dict[str, str] = field(default_factory=dict)
+    """Tags of your own on the run in MLflow."""
 
 
 class Tracker:
@@ -89,6 +92,11 @@ class Tracker:
     def run_id(self) -> str | None:
         """The id MLflow gave the run; None until it is known."""
         return self._ledger["run_id"]
+
+    @property
+    def feeding(self) -> bool:
+        """Whether MLflow is being fed."""
+        return self._feeds
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Write one line; what is already written for this step (a replay after a crash) is left out.
@@ -169,7 +177,7 @@ def track(
     folder: Path, config: TrackingConfig, params: dict[str, Any], tags: dict[str, str], resume: bool
 ) -> Iterator[Tracker]:
     """A Tracker whose run ends as what it was: FINISHED, KILLED where it was asked to stop, FAILED on an error."""
-    tracker = Tracker(folder, config, params=params, tags=tags, resume=resume)
+    tracker = Tracker(folder, config, params=params, tags=tags | config.tags, resume=resume)
     status = "FAILED"
     try:
         yield tracker

@@ -8,10 +8,11 @@ with sentences as indices, ends exclusive, and `cumulative[i]` the document's to
 B is empty: both ends are the same.
 """
 
-from pretrain.inputs import doc_sentences, segment_pair, sentence_pair
+from pretrain.inputs import doc_sentences, full_sentences, segment_pair, sentence_pair
 
 INPUTS = {
     "segment_pair": segment_pair.FORMAT,
     "sentence_pair": sentence_pair.FORMAT,
     "doc_sentences": doc_sentences.FORMAT,
+    "full_sentences": full_sentences.FORMAT,
 }

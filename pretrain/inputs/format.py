@@ -11,10 +11,12 @@ class Format:
     Attributes:
         segments: 1 or 2.
         cut: see the package's docstring.
+        crosses_documents: whether an example goes on in the next document, after one more [SEP].
     """
 
     segments: int
     cut: Callable[[list[int], int, int, float], tuple[int, int] | None]
+    crosses_documents: bool = False
 
     @property
     def special_tokens(self) -> int:

@@ -8,6 +8,7 @@ def choose(
     word_starts: np.ndarray,
     cu_seqlens: np.ndarray,
     rate: float,
+    bernoulli: bool,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose what to predict in a whole micro-batch, without replacement inside each sequence.
@@ -17,12 +18,16 @@ def choose(
         word_starts: True where a token begins a word, (T,). Not needed here; every strategy takes it.
         cu_seqlens: where each sequence starts, and T last, (N + 1,).
         rate: share of a sequence's maskable tokens to choose, in (0, 1]; at least one where there is any.
+        bernoulli: draw each token by a coin of its own instead; then there may be none.
         rng: the generator of this micro-batch's masks.
 
     Returns:
         Chosen positions, ascending, (K,), and the unit each belongs to, (K,): a unit is replaced as one.
     """
     positions = np.flatnonzero(maskable)
+    if bernoulli:
+        chosen = positions[rng.random(len(positions)) < rate]
+        return chosen, np.arange(len(chosen))
     sequence = np.searchsorted(cu_seqlens, positions, side="right") - 1
     available = np.bincount(sequence, minlength=len(cu_seqlens) - 1)  # (N,)
     wanted = np.where(available > 0, np.maximum(1, np.rint(rate * available)), 0)  # (N,)

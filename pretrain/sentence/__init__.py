@@ -1,6 +1,6 @@
 """Which B stands after A, and the label. An objective is one file with an OBJECTIVE and one line here."""
 
-from pretrain.sentence import none, nsp
+from pretrain.sentence import none, nsp, sop
 
-SENTENCE = {"nsp": nsp.OBJECTIVE, "none": none.OBJECTIVE}
+SENTENCE = {"nsp": nsp.OBJECTIVE, "sop": sop.OBJECTIVE, "none": none.OBJECTIVE}
 NEGATIVES = nsp.NEGATIVES

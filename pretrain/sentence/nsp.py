@@ -14,9 +14,10 @@ import numpy as np
 from bert.errors import UserError
 from pretrain import ragged
 from pretrain.examples import Examples, Text, cut
+from pretrain.sentence import same_document
 from pretrain.sentence.objective import SentenceObjective, Training
 
-NEGATIVES = ("other_document", "anywhere")
+NEGATIVES = ("other_document", "same_document", "anywhere")
 
 _ROUNDS = 16
 _MOST_DRAWS = 2000  # of 64 documents each
@@ -46,7 +47,9 @@ def arrange(
     Args:
         examples: with labels drawn, B being what truly follows.
         text: what they point into.
-        training: where random runs are from: `other_document`, or `anywhere` but in A and where the true B starts.
+        training: where random runs are from: `other_document`, `same_document`, or `anywhere` but in A and where the
+            true B starts. Examples of documents that have nothing else to offer are left out of `same_document`,
+            whatever their label.
         rng: the generator of this block's pairs.
 
     Returns:
@@ -55,23 +58,52 @@ def arrange(
     Raises:
         UserError: the training split has no run that could stand there.
     """
+    examples, first, last, left_out = _random_runs(examples, text, training, rng)
     random = np.flatnonzero(examples.labels == 1)
     if len(random) == 0:
-        return examples, text, {"pairs_random": 0, "random_b_of_other_length": 0}
-    runs = _draw_runs(training, max(256, 3 * len(random)), rng)
-    chosen = _match(examples.take(random), text, runs, training, rng)
-    first, last = runs.first[chosen], runs.last[chosen]
+        return examples, text, left_out | {"pairs_random": 0, "random_b_of_other_length": 0}
     ids, word_starts = training.source.read(first, last)
     lengths = _tokens(training, first, last)
     start, length = examples.b_start.copy(), examples.b_length.copy()
     start[random] = len(text.ids) + ragged.offsets(lengths)[:-1]
     length[random] = lengths
     wanted = np.minimum(examples.b_length[random], training.cutting.budget)
-    tally = {
+    tally = left_out | {
         "pairs_random": len(random),
-        "random_b_of_other_length": int((runs.length[chosen] != wanted).sum()),
+        "random_b_of_other_length": int((np.minimum(lengths, training.cutting.budget) != wanted).sum()),
     }
-    return replace(examples, b_start=start, b_length=length), text.append(ids, word_starts), tally
+    b_sentence = examples.b_sentence.copy()
+    b_sentence[random] = first
+    examples = replace(examples, b_start=start, b_length=length, b_sentence=b_sentence)
+    return examples, text.append(ids, word_starts), tally
+
+
+def _random_runs(
+    examples: Examples, text: Text, training: Training, rng: np.random.Generator
+) -> tuple[Examples, np.ndarray, np.ndarray, dict[str, int]]:
+    """The examples that can be had, a run (first sentence and end) for each of label 1, and how many had to go."""
+    if training.negatives == "same_document":
+        return _from_same_document(examples, text, training, rng)
+    random = examples.take(np.flatnonzero(examples.labels == 1))
+    if len(random) == 0:
+        return examples, np.zeros(0, np.int64), np.zeros(0, np.int64), {}
+    runs = _draw_runs(training, max(256, 3 * len(random)), rng)
+    chosen = _match(random, text, runs, training, rng)
+    return examples, runs.first[chosen], runs.last[chosen], {}
+
+
+def _from_same_document(
+    examples: Examples, text: Text, training: Training, rng: np.random.Generator
+) -> tuple[Examples, np.ndarray, np.ndarray, dict[str, int]]:
+    def differs(some: Examples, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+        return ~_same_text(some, text, first, last, training)
+
+    before = len(examples)
+    examples = examples.take(np.flatnonzero(same_document.have_others(examples, training.source)))
+    random = np.flatnonzero(examples.labels == 1)
+    first, last = same_document.draw(examples.take(random), training.source, differs, rng)
+    examples = examples.take(np.setdiff1d(np.arange(len(examples)), random[first < 0]))
+    return examples, first[first >= 0], last[first >= 0], {"pairs_left_out": before - len(examples)}
 
 
 def _draw_runs(training: Training, wanted: int, rng: np.random.Generator) -> Runs:
@@ -146,12 +178,13 @@ def _may_stand(examples: Examples, text: Text, runs: Runs, tried: np.ndarray, tr
     if training.negatives == "other_document":
         hashes = training.source.document_hashes  # a copy of the document is the same document
         allowed &= hashes[runs.document[tried]] != hashes[examples.document]
-    return allowed & ~_same_text(examples, text, runs, tried, training)
+    return allowed & ~_same_text(examples, text, first, last, training)
 
 
-def _same_text(examples: Examples, text: Text, runs: Runs, tried: np.ndarray, training: Training) -> np.ndarray:
+def _same_text(examples: Examples, text: Text, first: np.ndarray, last: np.ndarray, training: Training) -> np.ndarray:
     """Whether each run says word for word what the true B says, (E,)."""
-    first, last = runs.first[tried], runs.last[tried]
+    if len(first) == 0:
+        return np.zeros(0, bool)
     lengths = _tokens(training, first, last)
     same = lengths == examples.b_length
     if not same.any():

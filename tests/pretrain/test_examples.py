@@ -41,7 +41,7 @@ def examples_of(a: list[int], b: list[int]) -> Examples:
     a, b = np.array(a), np.array(b)
     starts = np.cumsum(np.append(0, a + b))[:-1]
     nothing = np.zeros(len(a), np.int64)
-    return Examples(starts, a, starts + a, b, nothing, nothing, nothing, nothing)
+    return Examples(starts, a, starts + a, b, *[nothing] * 5)
 
 
 # Cutting.
@@ -222,7 +222,7 @@ SPECIAL = np.arange(20) < 5
 
 
 def test_a_pair_is_laid_out_by_hand():
-    examples = Examples(*map(np.array, ([0], [3], [5], [2], [0], [0], [0], [1])))
+    examples = Examples(*map(np.array, ([0], [3], [5], [2], [0], [0], [0], [0], [1])))
     laid = lay_out(examples, TEXT, 2, CLS, SEP, SPECIAL)
     #                            CLS  10  11  12 SEP UNK  16 SEP
     assert laid.ids.tolist() == [2, 10, 11, 12, 3, 1, 16, 3]
@@ -236,7 +236,7 @@ def test_a_pair_is_laid_out_by_hand():
 
 def test_single_segments_are_laid_out_by_hand():
     nothing = np.zeros(2, np.int64)
-    examples = Examples(np.array([3, 0]), np.array([2, 1]), nothing, nothing, nothing, nothing, nothing, nothing)
+    examples = Examples(np.array([3, 0]), np.array([2, 1]), *[nothing] * 7)
     laid = lay_out(examples, TEXT, 1, CLS, SEP, SPECIAL)
     assert laid.ids.tolist() == [2, 13, 14, 3, 2, 10, 3]
     assert laid.segments.tolist() == [0] * 7
@@ -245,7 +245,7 @@ def test_single_segments_are_laid_out_by_hand():
 
 
 def test_a_segment_cut_inside_a_word_begins_with_what_is_left_of_it():
-    examples = Examples(*map(np.array, ([1], [2], [4], [3], [0], [0], [0], [0])))  # 11 and 14 go on with a word
+    examples = Examples(*map(np.array, ([1], [2], [4], [3], [0], [0], [0], [0], [0])))  # 11 and 14 go on with a word
     laid = lay_out(examples, TEXT, 2, CLS, SEP, SPECIAL)
     assert laid.ids.tolist() == [2, 11, 12, 3, 14, 1, 16, 3]
     assert laid.word_starts.tolist() == [True, True, True, True, True, True, False, True]
@@ -253,7 +253,7 @@ def test_a_segment_cut_inside_a_word_begins_with_what_is_left_of_it():
 
 def test_no_examples_are_laid_out_as_nothing():
     nothing = np.zeros(0, np.int64)
-    laid = lay_out(Examples(*[nothing] * 8), TEXT, 2, CLS, SEP, SPECIAL)
+    laid = lay_out(Examples(*[nothing] * 9), TEXT, 2, CLS, SEP, SPECIAL)
     assert laid.ids.tolist() == []
     assert laid.cu_seqlens.tolist() == [0]
 

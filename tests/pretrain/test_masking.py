@@ -10,6 +10,8 @@ from pretrain.masking import MASKING, token, whole_word
 from pretrain.masking.replace import corrupt
 
 EVERY_STRATEGY = pytest.mark.parametrize("strategy", MASKING)
+AT_LEAST_ONE = pytest.mark.parametrize("strategy", ["token", "whole_word"])
+SPANS = pytest.mark.parametrize(("strategy", "longest"), [("ngram", 3), ("span", 10)])
 
 
 class MicroBatch(NamedTuple):
@@ -54,8 +56,10 @@ RATES = st.sampled_from([0.001, 0.15, 0.4, 0.9, 1.0])
 SEEDS = st.integers(0, 2**32)
 
 
-def choose(strategy: str, batch: MicroBatch, rate: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    return MASKING[strategy](*batch, rate, np.random.default_rng(seed))
+def choose(
+    strategy: str, batch: MicroBatch, rate: float, seed: int, bernoulli: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    return MASKING[strategy](*batch, rate, bernoulli, np.random.default_rng(seed))
 
 
 def per_sequence(batch: MicroBatch, positions: np.ndarray) -> np.ndarray:
@@ -75,7 +79,7 @@ def test_only_maskable_tokens_are_chosen_each_once_in_order(strategy, batch, rat
     assert len(units) == len(chosen)
 
 
-@EVERY_STRATEGY
+@AT_LEAST_ONE
 @given(micro_batches(), RATES, SEEDS)
 def test_every_sequence_with_a_maskable_token_gets_at_least_one(strategy, batch, rate, seed):
     chosen, _ = choose(strategy, batch, rate, seed)
@@ -140,7 +144,7 @@ def test_every_place_of_equal_words_is_as_likely_as_any_other(strategy):
     assert (np.abs(hits - 0.15 * draws) < 5 * (0.15 * 0.85 * draws) ** 0.5).all()
 
 
-@EVERY_STRATEGY
+@AT_LEAST_ONE
 def test_sequences_are_masked_independently_of_each_other(strategy):
     draws = 4000
     batch = repeated("1 1 1 1 1 1 1 1 1 1", 2 * draws)
@@ -148,6 +152,65 @@ def test_sequences_are_masked_independently_of_each_other(strategy):
     place = (chosen % 12).reshape(draws, 2)  # one word of ten each, by pairs of neighbouring sequences
     same = (place[:, 0] == place[:, 1]).mean()
     assert abs(same - 0.1) < 5 * (0.09 / draws) ** 0.5
+
+
+@EVERY_STRATEGY
+def test_bernoulli_draws_each_unit_by_a_coin_of_its_own(strategy):
+    draws = 20_000
+    batch = repeated("1 1 1", draws)
+    found = per_sequence(batch, choose(strategy, batch, 0.3, 0, bernoulli=True)[0])
+    assert abs(found.mean() - 0.9) < 5 * found.std() / draws**0.5
+    if strategy in ("token", "whole_word"):  # three coins of 0.3
+        expected = np.array([0.343, 0.441, 0.189, 0.027])
+        assert (np.abs(np.bincount(found, minlength=4) / draws - expected) < 5 * (0.25 / draws) ** 0.5).all()
+
+
+# Spans and n-grams.
+
+
+@SPANS
+@given(micro_batches(), RATES, SEEDS)
+def test_a_span_is_whole_words_side_by_side_and_no_more_than_the_longest(strategy, longest, batch, rate, seed):
+    chosen, units = choose(strategy, batch, rate, seed)
+    words = words_of(batch)
+    for unit in range(len(set(units.tolist()))):
+        of_span = chosen[units == unit].tolist()
+        within = [word for word in words if word[0] in of_span]
+        assert [place for word in within for place in word] == of_span
+        assert 1 <= len(within) <= longest
+
+
+@pytest.mark.parametrize(
+    ("strategy", "chances"),
+    [
+        ("ngram", np.array([6, 3, 2]) / 11),
+        ("span", 0.2 * 0.8 ** np.arange(10) / (1 - 0.8**10)),
+    ],
+)
+def test_span_lengths_follow_the_paper(strategy, chances):
+    batch = repeated("1 " * 2000, 20)  # so long that its end plays no part
+    _, units = choose(strategy, batch, 0.5, 0)
+    lengths = np.bincount(units)
+    found = np.bincount(lengths, minlength=len(chances) + 1)[1:] / len(lengths)
+    # The last span of each of 20 sequences may be cut short.
+    assert (np.abs(found - chances) < 5 * (chances * (1 - chances) / len(lengths)) ** 0.5 + 20 / len(lengths)).all()
+
+
+def test_a_span_stops_at_sep_and_begins_anew_behind_it():
+    ends = set()
+    for seed in range(200):
+        chosen, units = choose("span", micro_batch("1 1 1 | 1 1 1"), 0.5, seed)
+        ends |= {tuple(chosen[units == unit].tolist()) for unit in set(units.tolist())}
+    assert max(map(len, ends)) == 3 and not any(4 in span for span in ends)
+    assert {(1, 2, 3), (5, 6, 7)} <= ends
+
+
+@SPANS
+def test_a_long_span_is_chosen_as_often_as_a_short_one(strategy, longest):
+    batch = repeated("1 2 1 3 1 1 2 1", 4000)
+    few, all_ = (np.bincount(np.bincount(choose(strategy, batch, rate, 1)[1]), minlength=20) for rate in (0.3, 1.0))
+    shares = few[all_ > 500] / all_[all_ > 500]  # of the spans of each length in tokens, how many were chosen
+    assert np.ptp(shares) < 0.06
 
 
 # Tokens.
@@ -172,8 +235,8 @@ def test_15_percent_in_whole_tokens(available, expected):
 def test_token_masking_does_not_look_at_words():
     batch, rng = micro_batch("4 4 4 4 4"), np.random.default_rng
     other = np.ones_like(batch.word_starts)
-    with_words = token.choose(batch.maskable, batch.word_starts, batch.cu_seqlens, 0.3, rng(0))[0]
-    assert with_words.tolist() == token.choose(batch.maskable, other, batch.cu_seqlens, 0.3, rng(0))[0].tolist()
+    with_words = token.choose(batch.maskable, batch.word_starts, batch.cu_seqlens, 0.3, False, rng(0))[0]
+    assert with_words.tolist() == token.choose(batch.maskable, other, batch.cu_seqlens, 0.3, False, rng(0))[0].tolist()
 
 
 # Whole words.
@@ -212,7 +275,9 @@ def test_a_word_does_not_go_on_across_sep():
     maskable = np.array([0, 1, 1, 0, 1, 1, 0], bool)
     starts = np.array([1, 1, 0, 1, 0, 0, 1], bool)
     units = {
-        tuple(whole_word.choose(maskable, starts, np.array([0, 7]), 0.5, np.random.default_rng(seed))[0].tolist())
+        tuple(
+            whole_word.choose(maskable, starts, np.array([0, 7]), 0.5, False, np.random.default_rng(seed))[0].tolist()
+        )
         for seed in range(50)
     }
     assert units == {(1, 2), (4, 5)}
@@ -220,7 +285,7 @@ def test_a_word_does_not_go_on_across_sep():
 
 def test_a_word_does_not_go_on_in_the_next_sequence():
     maskable, starts = np.ones(4, bool), np.array([1, 0, 0, 0], bool)  # without any special token between them
-    chosen, units = whole_word.choose(maskable, starts, np.array([0, 2, 4]), 0.5, np.random.default_rng(0))
+    chosen, units = whole_word.choose(maskable, starts, np.array([0, 2, 4]), 0.5, False, np.random.default_rng(0))
     assert (chosen.tolist(), units.tolist()) == ([0, 1, 2, 3], [0, 0, 1, 1])
 
 

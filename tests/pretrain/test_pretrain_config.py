@@ -69,7 +69,7 @@ FAULTS = [
     ),
     (
         NO_PAIRS | {"sentence__random_share": 0.3},
-        "sentence.random_share: 0.3 was given, but it belongs to sentence.objective=nsp.",
+        "sentence.random_share: 0.3 was given, but it belongs to sentence.objective=nsp or sop.",
     ),
     (
         NO_PAIRS | {"sentence__remainder": "drop"},
@@ -77,7 +77,7 @@ FAULTS = [
     ),
     (
         {"sentence__input": "sentence_pair", "sentence__short_seq_prob": 0.2},
-        "sentence.short_seq_prob: 0.2 was given, but it belongs to sentence.input=segment_pair or doc_sentences.",
+        "sentence.short_seq_prob: 0.2 was given, but it belongs to an input of several sentences.",
     ),
     (
         {"sentence__input": "doc_sentences"},

@@ -94,15 +94,15 @@ ARMS = {
 @pytest.mark.parametrize("options", ARMS.values(), ids=ARMS)
 def test_both_sets_are_the_same_for_every_arm(config, text, built, options):
     other = build_validation(changed(config, **options), text)
-    assert contents(other.masked) == contents(built.masked)
-    assert contents(other.pairs) == contents(built.pairs)
+    assert contents(other.masked["token"]) == contents(built.masked["token"])
+    assert contents(other.pairs["nsp"]) == contents(built.pairs["nsp"])
     assert other.unigram_cross_entropy == built.unigram_cross_entropy
 
 
 @pytest.mark.parametrize("strategy", MASKING)
 def test_the_masked_set_is_the_same_whatever_strategy_is_trained(config, text, built, strategy):
-    assert contents(build_validation(changed(config, masking__strategy=strategy), text).masked) == contents(
-        built.masked
+    assert contents(build_validation(changed(config, masking__strategy=strategy), text).masked["token"]) == contents(
+        built.masked["token"]
     )
 
 
@@ -117,7 +117,7 @@ def test_the_masked_set_is_the_same_whatever_strategy_is_trained(config, text, b
 )
 def test_the_masked_set_is_the_same_whatever_the_sentences_are(config, text, built, sentence):
     other = build_validation(replace(config, sentence=SentenceConfig(**sentence)), text)
-    assert contents(other.masked) == contents(built.masked)
+    assert contents(other.masked["token"]) == contents(built.masked["token"])
 
 
 @pytest.mark.parametrize("options", [{"training__batch_size": 16}, {"training__micro_batch_size": 4}])
@@ -126,7 +126,7 @@ def test_the_masked_set_is_the_same_whatever_the_batch_size(config, text, built,
     by_sequence = [
         [
             ids.tolist()
-            for batch in found.masked
+            for batch in found.masked["token"]
             for ids in torch.tensor_split(batch.token_ids, batch.cu_seqlens[1:-1].long())
         ]
         for found in (built, other)
@@ -136,15 +136,15 @@ def test_the_masked_set_is_the_same_whatever_the_batch_size(config, text, built,
 
 def test_there_are_as_many_sequences_as_asked_for_at_most(config, text):
     few = build_validation(changed(config, training__eval_sequences=10), text)
-    assert sum(batch.num_sequences for batch in few.masked) <= 10
-    assert sum(batch.num_sequences for batch in few.pairs) <= 10
+    assert sum(batch.num_sequences for batch in few.masked["token"]) <= 10
+    assert sum(batch.num_sequences for batch in few.pairs["nsp"]) <= 10
 
 
 def test_tokens_made_on_the_fly_give_the_same_sets(config, built):
     fresh = changed(config, data__tokenize="on_the_fly")
     other = build_validation(fresh, open_text(fresh))
-    assert contents(other.masked) == contents(built.masked)
-    assert contents(other.pairs) == contents(built.pairs)
+    assert contents(other.masked["token"]) == contents(built.masked["token"])
+    assert contents(other.pairs["nsp"]) == contents(built.pairs["nsp"])
     assert other.unigram_cross_entropy == built.unigram_cross_entropy
 
 
@@ -159,7 +159,7 @@ def test_tokens_made_on_the_fly_give_the_same_unigram_for_a_large_corpus(config,
 
 
 def test_15_percent_of_the_ordinary_tokens_of_each_sequence_are_targets(text, built):
-    for batch in built.masked:
+    for batch in built.masked["token"]:
         ids = batch.token_ids.clone()
         ids[batch.targets["masked_index"]] = batch.targets["masked_labels"]
         ordinary = torch.from_numpy(~np.isin(ids.numpy(), text.tokenizer.special_ids))
@@ -170,8 +170,8 @@ def test_15_percent_of_the_ordinary_tokens_of_each_sequence_are_targets(text, bu
 
 
 def test_targets_become_mask_random_or_stay_80_10_10(text, built):
-    seen = joined(built.masked, lambda batch: batch.token_ids[batch.targets["masked_index"]])
-    labels = joined(built.masked, lambda batch: batch.targets["masked_labels"])
+    seen = joined(built.masked["token"], lambda batch: batch.token_ids[batch.targets["masked_index"]])
+    labels = joined(built.masked["token"], lambda batch: batch.targets["masked_labels"])
     n, mask = len(labels), text.tokenizer.mask_id
     shares = np.array([np.mean(seen == mask), np.mean((seen != mask) & (seen != labels)), np.mean(seen == labels)])
     assert n > 200
@@ -180,7 +180,7 @@ def test_targets_become_mask_random_or_stay_80_10_10(text, built):
 
 def test_the_masked_set_is_single_segments_of_the_validation_documents(text, built):
     documents = document_ids(text, text.valid)
-    for batch in built.masked:
+    for batch in built.masked["token"]:
         assert batch.segment_ids.sum() == 0
         ids = batch.token_ids.clone()
         ids[batch.targets["masked_index"]] = batch.targets["masked_labels"]
@@ -190,7 +190,7 @@ def test_the_masked_set_is_single_segments_of_the_validation_documents(text, bui
 
 def test_every_validation_sentence_is_in_the_masked_set_where_there_is_room(config, text):
     roomy = build_validation(changed(config, data__max_length=512), text)
-    tokens = sum(batch.num_tokens - 2 * batch.num_sequences for batch in roomy.masked)
+    tokens = sum(batch.num_tokens - 2 * batch.num_sequences for batch in roomy.masked["token"])
     assert tokens == sum(map(len, document_ids(text, text.valid)))
 
 
@@ -199,20 +199,20 @@ def test_every_validation_sentence_is_in_the_masked_set_where_there_is_room(conf
 
 def test_pairs_answer_for_their_labels_alone_and_half_of_them_are_random(config, text):
     for share in (0.1, 1.0):
-        pairs = build_validation(changed(config, sentence__random_share=share), text).pairs
+        pairs = build_validation(changed(config, sentence__random_share=share), text).pairs["nsp"]
         assert all(set(batch.targets) == {"sentence_labels"} for batch in pairs)
         labels = joined(pairs, lambda batch: batch.targets["sentence_labels"])
         assert abs(labels.mean() - 0.5) < 5 * (0.25 / len(labels)) ** 0.5
 
 
 def test_without_a_sentence_objective_there_are_no_pairs(config, text):
-    assert build_validation(replace(config, sentence=SentenceConfig(objective="none")), text).pairs == []
+    assert build_validation(replace(config, sentence=SentenceConfig(objective="none")), text).pairs == {}
 
 
 def test_both_texts_of_every_pair_are_from_the_validation_documents(text, built):
     documents, mask = document_ids(text, text.valid), text.tokenizer.mask_id
     known = [set(document) for document in documents]
-    for batch in built.pairs:
+    for batch in built.pairs["nsp"]:
         for sequence, segments in zip(
             torch.tensor_split(batch.token_ids, batch.cu_seqlens[1:-1].long()),
             torch.tensor_split(batch.segment_ids, batch.cu_seqlens[1:-1].long()),
@@ -238,7 +238,7 @@ def test_the_unigram_cross_entropy_is_that_of_add_one_counts(config, text, built
     training = [d for d in range(len(text.source.document_hashes)) if d not in held]
     assert training == np.asarray(text.train).tolist()
     counts = Counter(number for document in document_ids(text, training) for number in document)
-    labels = joined(built.masked, lambda batch: batch.targets["masked_labels"]).tolist()
+    labels = joined(built.masked["token"], lambda batch: batch.targets["masked_labels"]).tolist()
     total = sum(counts.values()) + text.tokenizer.vocab_size
     expected = -sum(math.log((counts[number] + 1) / total) for number in labels) / len(labels)
     assert built.unigram_cross_entropy == pytest.approx(expected, rel=1e-12)
@@ -265,7 +265,7 @@ def test_data_valid_leaves_all_of_data_train_to_train_on(config, tmp_path):
     lines = [[text.tokenizer.encode_lines([line]).ids.tolist() for line in document] for document in documents]
     tokens = sum(len(ids) for document in lines for ids in document)
     roomy = build_validation(changed(apart, data__max_length=512), text)
-    assert sum(batch.num_tokens - 2 * batch.num_sequences for batch in roomy.masked) == tokens
+    assert sum(batch.num_tokens - 2 * batch.num_sequences for batch in roomy.masked["token"]) == tokens
 
 
 def test_the_tokenizer_is_trained_without_the_validation_documents(tmp_path):

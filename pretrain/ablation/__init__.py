@@ -1,0 +1,1 @@
+"""Grids of pretraining variants with several seeds: planned, run, compared and reported."""

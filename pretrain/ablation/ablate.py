@@ -1,0 +1,162 @@
+"""The verb: plan, run, report; by one process or by several on one folder."""
+
+import fcntl
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import yaml
+
+from bert.cli import read_options
+from bert.config import resolve
+from bert.errors import UserError
+from bert.training.config import TrainingConfig
+from bert.training.device import choose_device
+from bert.training.ledger import LEDGER, hold
+from bert.training.provenance import tags
+from bert.training.stopping import Stopped, stop_requests
+from bert.training.tracking import Tracker, track
+from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, pretrain_options, refuse_wrong
+from pretrain.ablation.report import FILES, write_report
+from pretrain.ablation.results import grid_as_yaml, read_results
+from pretrain.ablation.run import ROOT, cell_folder, finished, run_cells
+from pretrain.config import PretrainConfig
+
+_WAIT_FOR_STORE = 10.0  # seconds
+
+_GRID = "grid.yaml"
+
+
+def ablate(config: AblateConfig) -> None:
+    """Run what is not finished of a grid, and write its report.
+
+    Raises:
+        UserError: what is wrong with the grid, or cells that failed.
+        Stopped: a signal asked to stop; the same command goes on from there.
+    """
+    refuse_wrong(config)
+    _refuse_wrong_tasks(config)
+    wanted = _only(config)
+    print(_plan(config, wanted))
+    if config.print_cells:
+        print("\n".join(_cell_command(config, cell) for cell in wanted))
+    if config.dry_run or config.print_cells:
+        return
+    output = Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / _GRID).write_text(grid_as_yaml(config), encoding="utf-8")
+    with stop_requests() as stop_asked, _grid_run(config) as tracker:
+        failed = run_cells(config, wanted, _parent(output, tracker), stop_asked)
+        if stop_asked():
+            raise Stopped("stopped; the same command goes on from there.")
+        if config.only is None and tracker is not None:
+            print("\n" + write_report(config, read_results(config), failed, output))
+            for name in (*FILES, _GRID):
+                tracker.artifact(output / name)
+        elif config.only is None:
+            print(f"another process works on '{output}', and will write the report.")
+    if failed:
+        raise UserError(*(f"{cell.name}: {fault}" for cell, fault in failed.items()))
+
+
+def _only(config: AblateConfig) -> list[Cell]:
+    every = cells(config)
+    if config.only is None:
+        return every
+    found = [cell for cell in every if cell.name == config.only]
+    if not found:
+        raise UserError(f"only: no cell {config.only!r}; --print_cells true lists them.")
+    return found
+
+
+def _plan(config: AblateConfig, wanted: list[Cell]) -> str:
+    """What will be run, and what it costs."""
+    done = [cell for cell in wanted if finished(cell_folder(config, cell) / "pretrain")]
+    tunings = sum(len(task.seeds) for task in config.finetune.values())
+    lines = [
+        f"{len(combinations(config))} combinations x {len(config.seeds)} seeds = {len(wanted)} runs of "
+        f"{config.tokens:,} tokens, {len(done)} of them pretrained already",
+        f"fine-tuning: {tunings} runs on each model ({', '.join(config.finetune) or 'none'})",
+        f"cost: {len(wanted) * config.tokens:,} tokens of pretraining{_flops(config, len(wanted))}",
+    ]
+    seconds = [result.seconds for result in read_results(config).values()]
+    if seconds:
+        left = (len(wanted) - len(done)) * sum(seconds) / len(seconds) / config.jobs
+        lines.append(
+            f"a finished cell took {sum(seconds) / len(seconds) / 60:.1f} min: about {left / 60:.0f} min to go"
+        )
+    return "\n".join(lines)
+
+
+def _flops(config: AblateConfig, runs: int) -> str:
+    """Six times the encoder's matrix parameters for each token; attention and heads come on top."""
+    total = 0.0
+    for cell in cells(config)[: len(combinations(config))]:
+        options = read_options("run.py ablate", PretrainConfig, pretrain_options(config, cell, Path(config.output)))
+        model = resolve(options.model, options.tokenizer.vocab_size)
+        matrices = 4 * model.hidden_size**2 + 2 * model.hidden_size * model.intermediate_size
+        total += 6.0 * model.num_hidden_layers * matrices * config.tokens
+    return f", {total * runs / len(combinations(config)) / 1e15:.2g} PFLOP at least"
+
+
+def _cell_command(config: AblateConfig, cell: Cell) -> str:
+    grid = Path(config.output) / _GRID
+    words = [sys.executable, str(ROOT / "run.py"), "ablate", "--config", str(grid), "--output", config.output]
+    words += ["--tracking.uri", config.tracking.uri, "--tracking.experiment", config.tracking.experiment]
+    return shlex.join([*words, "--only", cell.name])
+
+
+def _refuse_wrong_tasks(config: AblateConfig) -> None:
+    """Let the fine-tuning command read each task's options before anything is run."""
+    for name, task in config.finetune.items():
+        for part in ("train", "eval"):
+            path = task.options.get("data", {}).get(part)
+            if path not in (None, "builtin") and not Path(path).is_file():
+                raise UserError(f"finetune.{name}: data.{part}: no such file: '{path}'.")
+        file = Path(config.output) / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(yaml.safe_dump(task.options, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        asked = [sys.executable, str(ROOT / "run_finetune.py"), "train", "--config", str(file), "--print_config"]
+        said = subprocess.run(asked, capture_output=True, text=True, check=False)
+        if said.returncode:
+            raise UserError(f"finetune.{name}: {said.stderr.strip()}")
+
+
+@contextmanager
+def _grid_run(config: AblateConfig) -> Iterator[Tracker | None]:
+    """The grid's own run in MLflow; None where another process has it, or one cell alone is run."""
+    output = Path(config.output)
+    descriptor = os.open(output / ".grid", os.O_RDWR | os.O_CREAT)
+    try:
+        if config.only is not None or not hold(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            yield None
+            return
+        resume = (output / LEDGER).is_file()
+        described = yaml.safe_load(grid_as_yaml(config))
+        with track(output, config.tracking, described, tags(_device(config)), resume) as tracker:
+            yield tracker
+    finally:
+        os.close(descriptor)
+
+
+def _device(config: AblateConfig) -> torch.device:
+    """Where the cells will run."""
+    return choose_device(TrainingConfig(device=config.base.get("training", {}).get("device", "auto")))
+
+
+def _parent(output: Path, tracker: Tracker | None) -> str | None:
+    """MLflow's id of the grid's run, so that the cells can be its children; None where there is no store."""
+    if tracker is None:
+        ledger = output / LEDGER
+        return json.loads(ledger.read_text(encoding="utf-8"))["run_id"] if ledger.is_file() else None
+    began = time.monotonic()
+    while tracker.run_id is None and tracker.feeding and time.monotonic() - began < _WAIT_FOR_STORE:
+        time.sleep(0.05)
+    return tracker.run_id

@@ -1,0 +1,58 @@
+"""Pictures of a grid."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pretrain.ablation.grid import AblateConfig, Cell, combinations, variant_name
+from pretrain.ablation.results import Effect, Result, higher_is_better
+
+
+def curves(config: AblateConfig, results: dict[Cell, Result], path: Path) -> None:
+    """Validation loss against tokens: the mean over seeds, and a band of one deviation."""
+    figure, axes = _figure(9, 5)
+    for values in combinations(config):
+        of_variant = [result.curve for cell, result in results.items() if cell.variant == variant_name(values)]
+        points = min(map(len, of_variant), default=0)
+        if not points:
+            continue
+        tokens = np.mean([[t for t, _ in curve[:points]] for curve in of_variant], axis=0)
+        losses = np.array([[loss for _, loss in curve[:points]] for curve in of_variant])
+        mean, deviation = losses.mean(0), losses.std(0, ddof=1) if len(losses) > 1 else np.zeros(points)
+        (line,) = axes.plot(tokens, mean, marker=".", label=variant_name(values))
+        axes.fill_between(tokens, mean - deviation, mean + deviation, alpha=0.2, color=line.get_color())
+    axes.set_xlabel("tokens")
+    axes.set_ylabel("valid/masked_lm_loss (nats)")
+    if axes.lines:
+        axes.legend(fontsize=8, ncols=2)
+    figure.savefig(path, dpi=120)
+
+
+def effects(found: dict[str, list[Effect]], path: Path) -> None:
+    """Every declared effect with its 95% interval, a panel for each metric; better lies to the right."""
+    rows = max((len(of_metric) for of_metric in found.values()), default=1)
+    figure, panels = _figure(4.2 * len(found) + 1, 0.5 * rows + 1.6, len(found))
+    for axes, (metric, of_metric) in zip(np.atleast_1d(panels), found.items(), strict=True):
+        names = [f"{effect.value} - {effect.baseline}" for effect in of_metric]
+        for place, effect in enumerate(of_metric):
+            if effect.comparison is not None:
+                d = effect.comparison.difference
+                low, high = (d.mean, d.mean) if d.n < 2 else (d.low, d.high)
+                axes.errorbar(d.mean, place, xerr=[[d.mean - low], [high - d.mean]], fmt="o", capsize=4, color="C0")
+        axes.axvline(0, color="grey", linewidth=0.8)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_title(metric, fontsize=9)
+        axes.set_xlabel("difference" + ("" if higher_is_better(metric) else " (axis turned round)"), fontsize=8)
+        if not higher_is_better(metric):
+            axes.invert_xaxis()
+    figure.savefig(path, dpi=120)
+
+
+def _figure(width: float, height: float, panels: int = 1):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, panels)

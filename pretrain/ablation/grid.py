@@ -1,0 +1,193 @@
+"""What an ablation is told, and the cells that come of it."""
+
+import itertools
+import re
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bert.cli import read_options
+from bert.errors import UserError
+from bert.registry import did_you_mean
+from bert.training import config as training_config
+from bert.training.identity import flatten
+from bert.training.tracking import TrackingConfig
+from pretrain.config import PretrainConfig, check
+from pretrain.launch import with_defaults
+
+
+@dataclass(frozen=True)
+class FinetuneTask:
+    """A task that every model of the grid is scored on."""
+
+    options: dict[str, Any]
+    """Those of `run_finetune.py train`, as in its YAML; init, output, seed and tracking are the grid's affair."""
+
+    seeds: list[int] = field(default_factory=lambda: [0])
+    """Of fine-tuning. A model's score is the mean over them."""
+
+    checkpoints: bool = False
+    """Score every checkpoint that pretraining saves, too: the score against tokens."""
+
+
+@dataclass(frozen=True)
+class AblateConfig:
+    """Run a grid of pretraining variants with several seeds, and report which differences are real."""
+
+    axes: dict[str, list[Any]]
+    """What is varied: any option of `run.py pretrain`, and its values. Every combination is a cell."""
+
+    seeds: list[int]
+    """Every cell is run with each. Cells of one seed see the same documents in the same order."""
+
+    tokens: int
+    """The budget of every run, in tokens."""
+
+    baseline: dict[str, Any]
+    """The value of each axis that the others are compared with."""
+
+    effects: list[str]
+    """The axes whose main effects are tested, declared beforehand. An effect is averaged over the other axes."""
+
+    base: dict[str, Any] = field(default_factory=dict)
+    """What all cells share: options of `run.py pretrain`, as in its YAML."""
+
+    metrics: list[str] = field(default_factory=lambda: ["valid/masked_lm_loss"])
+    """What is compared: a metric of pretraining, or TASK/METRIC of a fine-tuning task below (ner/entity_macro_f1)."""
+
+    finetune: dict[str, FinetuneTask] = field(default_factory=dict)
+    """Tasks to score every model on, by a name of your own."""
+
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    output: str = "runs/ablation"
+    """The grid's folder: cells/, report.md, report.json, charts."""
+
+    jobs: int = 1
+    """Cells run at the same time on this machine. Other machines or processes may work on the same folder."""
+
+    only: str | None = None
+    """Run this one cell (as --print_cells names it) and make no report."""
+
+    dry_run: bool = False
+    """Print the plan and its cost, and run nothing."""
+
+    print_cells: bool = False
+    """Print one command per cell, for any queue; the same command without --only then makes the report."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination with one seed.
+
+    Attributes:
+        values: of each axis.
+        seed: of pretraining.
+    """
+
+    values: dict[str, Any]
+    seed: int
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    @property
+    def variant(self) -> str:
+        """The combination's name."""
+        return variant_name(self.values)
+
+    @property
+    def name(self) -> str:
+        """Its folder below cells/."""
+        return f"{self.variant}/seed-{self.seed}"
+
+
+def variant_name(values: dict[str, Any]) -> str:
+    """A combination's name, and its folder's."""
+    return "-".join(re.sub(r"[^\w.]+", "_", str(value)) for value in values.values())
+
+
+def combinations(config: AblateConfig) -> list[dict[str, Any]]:
+    """Every combination of the axes' values, in order."""
+    return [dict(zip(config.axes, values, strict=True)) for values in itertools.product(*config.axes.values())]
+
+
+def cells(config: AblateConfig) -> list[Cell]:
+    """Every combination with every seed; seeds outermost, so that an unfinished grid is a smaller one."""
+    return [Cell(values, seed) for seed in config.seeds for values in combinations(config)]
+
+
+def pretrain_options(config: AblateConfig, cell: Cell, folder: Path) -> dict[str, Any]:
+    """The options of a cell's pretraining run, nested as in its YAML."""
+    options = deepcopy(config.base)
+    changes = cell.values | {"training.seed": cell.seed, "output": str(folder)}
+    changes |= dict.fromkeys(training_config.BUDGET_OPTIONS) | {"training.tokens": config.tokens}
+    if any(task.checkpoints for task in config.finetune.values()):
+        changes["training.keep_checkpoints"] = 1_000_000
+    for name, value in changes.items():
+        put(options, name, value)
+    return options
+
+
+def put(options: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set a nested option by its dotted name."""
+    *groups, last = dotted.split(".")
+    for group in groups:
+        options = options.setdefault(group, {})
+    options[last] = value
+
+
+def refuse_wrong(config: AblateConfig) -> None:
+    """Find what is wrong before an hour is spent: in the grid, and in every combination.
+
+    Raises:
+        UserError: with all faults found.
+    """
+    faults = _grid_faults(config)
+    if not faults:
+        for values in combinations(config):
+            named = ", ".join(f"{name}={value}" for name, value in values.items())
+            try:
+                options = pretrain_options(config, Cell(values, config.seeds[0]), Path(config.output))
+                run = with_defaults(read_options("run.py ablate", PretrainConfig, options))
+            except UserError as error:
+                raise UserError(f"axes: {named}: {error}") from error
+            faults += [f"axes: {named}: {fault}" for fault in check(run) + training_config.check(run.training)]
+    if faults:
+        raise UserError(*faults)
+
+
+def _grid_faults(config: AblateConfig) -> list[str]:
+    faults = [f"axes: {name} has no values." for name, values in config.axes.items() if not values]
+    faults += ["axes: none given; name an option and its values."] * (not config.axes)
+    faults += ["seeds: none given."] * (not config.seeds)
+    faults += [f"seeds: {config.seeds}, but each may stand there once."] * (len(set(config.seeds)) < len(config.seeds))
+    faults += [f"tokens: {config.tokens}, but it must be above 0."] * (config.tokens <= 0)
+    faults += [f"jobs: {config.jobs}, but it must be at least 1."] * (config.jobs < 1)
+    for name in config.effects:
+        if name not in config.axes:
+            faults.append(f"effects: {name!r} is no axis; one of {', '.join(config.axes)}{_hint(name, config.axes)}.")
+    for name, values in config.axes.items():
+        if name not in config.baseline:
+            faults.append(f"baseline: no value for {name}; one of {values}.")
+        elif config.baseline[name] not in values:
+            faults.append(f"baseline: {name}={config.baseline[name]!r} is not among its values {values}.")
+    faults += [f"baseline: {name!r} is no axis." for name in config.baseline if name not in config.axes]
+    names = [variant_name(values) for values in combinations(config)]
+    faults += ["axes: two combinations have one name."] * (len(set(names)) < len(names))
+    for metric in config.metrics:
+        task = metric.partition("/")[0]
+        if task != "valid" and task not in config.finetune:
+            known = ["valid", *config.finetune]
+            faults.append(f"metrics: {metric!r} begins with none of {', '.join(known)}{_hint(task, known)}.")
+    faults += [
+        f"base: {name} is the grid's affair (axes, seeds, tokens, output, tracking)."
+        for name in flatten(config.base)
+        if name in ("output", "training.seed", *training_config.BUDGET_OPTIONS) or name.startswith("tracking.")
+    ]
+    return faults
+
+
+def _hint(name: str, known) -> str:
+    return did_you_mean(name, known)

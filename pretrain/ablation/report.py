@@ -1,0 +1,242 @@
+"""The report of a grid: what was found in plain sentences, the tables behind them, and pictures."""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+from bert.training.provenance import git_commit
+from pretrain.ablation import charts
+from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, variant_name
+from pretrain.ablation.results import (
+    LEARNED,
+    Effect,
+    Result,
+    against_baseline,
+    effects,
+    grid_as_yaml,
+    higher_is_better,
+    summaries,
+)
+from pretrain.ablation.statistics import Summary
+
+FILES = ("report.md", "report.json", "curves.png", "effects.png")
+
+
+def write_report(config: AblateConfig, results: dict[Cell, Result], failed: dict[Cell, str], folder: Path) -> str:
+    """Write report.md, report.json and the charts; the report's text."""
+    found = {metric: effects(config, results, metric) for metric in config.metrics}
+    charts.curves(config, results, folder / "curves.png")
+    charts.effects(found, folder / "effects.png")
+    text = "\n".join(
+        [
+            "# Ablation",
+            "",
+            *_design(config, results, failed),
+            "## What was found",
+            "",
+            *[line for metric in config.metrics for line in _sentences(config, metric, found[metric])],
+            "![Differences to the baseline, with 95% intervals](effects.png)",
+            "",
+            "## Effects",
+            "",
+            *_effect_table(found),
+            "## Cells",
+            "",
+            *_cell_table(config, results),
+            "![Masked-LM loss against tokens, mean and deviation over seeds](curves.png)",
+            "",
+            *_by_tokens(config, results),
+            *_limits(config, results),
+            "## The grid",
+            "",
+            "```yaml",
+            grid_as_yaml(config).rstrip(),
+            "```",
+        ]
+    )
+    (folder / "report.md").write_text(text + "\n", encoding="utf-8")
+    (folder / "report.json").write_text(_as_json(config, results, found, failed), encoding="utf-8")
+    return text
+
+
+def sentence(effect: Effect) -> str:
+    """What an effect comes to, in words."""
+    named, metric = f"{effect.axis}: {effect.value}", effect.metric
+    if effect.comparison is None:
+        return f"{named} could not be compared with {effect.baseline} on {metric}: too few cells have learned."
+    difference = effect.comparison.difference
+    if difference.n < 2:
+        return f"{named} differs from {effect.baseline} on {metric} by {_signed(difference.mean, metric)} in one seed."
+    better = (difference.mean > 0) == higher_is_better(metric)
+    if effect.p < 0.05:
+        low, high = sorted((abs(difference.low), abs(difference.high)))
+        return (
+            f"{named} {'beats' if better else 'falls behind'} {effect.baseline} on {metric} by "
+            f"{_amount(abs(difference.mean), metric)}, 95% CI {_number(low, metric)} to {_number(high, metric)} "
+            f"(p = {effect.p:.2g} after Holm)."
+        )
+    interval = f"95% CI {_number(difference.low, metric)} to {_number(difference.high, metric)}"
+    return (
+        f"{named}: no difference from {effect.baseline} detected on {metric} "
+        f"({_signed(difference.mean, metric)}, {interval}); "
+        f"{_amount(effect.comparison.detectable, metric)} would have been."
+    )
+
+
+def _design(config: AblateConfig, results: dict[Cell, Result], failed: dict[Cell, str]) -> list[str]:
+    wanted = cells(config)
+    unlearned = sorted({cell.variant for cell, result in results.items() if not result.learned})
+    axes = "; ".join(f"`{name}` in {', '.join(map(str, values))}" for name, values in config.axes.items())
+    lines = [
+        f"{axes}: {len(combinations(config))} combinations, {len(config.seeds)} seeds each, "
+        f"{config.tokens:,} tokens a run. Baseline: {variant_name(config.baseline)}. "
+        f"Commit {git_commit()}.",
+        "",
+        f"Main effects declared beforehand: {', '.join(f'`{name}`' for name in config.effects)}. Each is averaged over "
+        f"the other axes and paired by seed; a paired t-test gives the interval, and p values are corrected for the "
+        f"number of effects on a metric (Holm).",
+        "",
+    ]
+    if len(results) < len(wanted):
+        lines += [f"**{len(wanted) - len(results)} of {len(wanted)} cells are not finished.**", ""]
+    lines += [f"- failed: {cell.name}: {fault}" for cell, fault in failed.items()] + [""] * bool(failed)
+    if unlearned:
+        lines += [
+            f"Not compared, since a seed has not learned (less than {LEARNED} nats below the unigram cross-entropy): "
+            f"{', '.join(unlearned)}.",
+            "",
+        ]
+    return lines
+
+
+def _sentences(config: AblateConfig, metric: str, of_metric: list[Effect]) -> list[str]:
+    return [f"- {sentence(effect)}" for effect in of_metric] + [""]
+
+
+def _effect_table(found: dict[str, list[Effect]]) -> list[str]:
+    lines = [
+        "| metric | effect | difference | 95% interval | p | p (Holm) | detectable | seeds | averaged over |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for metric, of_metric in found.items():
+        for effect in of_metric:
+            name = f"{effect.value} - {effect.baseline}"
+            if effect.comparison is None:
+                lines.append(f"| {metric} | {name} | not compared | | | | | 0 | 0 of {effect.over[1]} |")
+                continue
+            c = effect.comparison
+            interval = f"{_number(c.difference.low, metric)} to {_number(c.difference.high, metric)}"
+            lines.append(
+                f"| {metric} | {name} | {_number(c.difference.mean, metric, sign=True)} | {interval} | {c.p:.2g} | "
+                f"{effect.p:.2g} | {_number(c.detectable, metric)} | {c.difference.n} | "
+                f"{effect.over[0]} of {effect.over[1]} |"
+            )
+    return [*lines, ""]
+
+
+def _cell_table(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
+    columns = ["cell", "seeds", "nats below unigram", *config.metrics, "tokens/s", "minutes"]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    by_metric = {metric: summaries(results, metric) for metric in config.metrics}
+    differences = {metric: against_baseline(config, results, metric) for metric in config.metrics}
+    for values in combinations(config):
+        variant = variant_name(values)
+        of_variant = [result for cell, result in results.items() if cell.variant == variant]
+        if not of_variant:
+            lines.append(f"| {variant} | 0 |" + " |" * (len(columns) - 2))
+            continue
+        below = [result.below_unigram for result in of_variant]
+        mark = "" if all(result.learned for result in of_variant) else " (not learned)"
+        shown = [_cell_value(by_metric[m][variant], differences[m].get(variant), m) for m in config.metrics]
+        speed = sum(result.tokens_per_second for result in of_variant) / len(of_variant)
+        minutes = sum(result.seconds for result in of_variant) / len(of_variant) / 60
+        row = [variant, str(len(of_variant)), f"{min(below):.2f} to {max(below):.2f}{mark}", *shown]
+        lines.append("| " + " | ".join([*row, f"{speed:,.0f}", f"{minutes:.1f}"]) + " |")
+    note = "Mean ± deviation over seeds [95% interval of the mean]; in brackets the paired difference to the baseline."
+    return [*lines, "", note, ""]
+
+
+def _cell_value(summary: Summary, difference, metric: str) -> str:
+    said = _number(summary.mean, metric)
+    if summary.n > 1:
+        interval = f"{_number(summary.low, metric)}, {_number(summary.high, metric)}"
+        said += f" ± {_number(summary.deviation, metric)} [{interval}]"
+    return said + (f" ({_number(difference.difference.mean, metric, sign=True)})" if difference else "")
+
+
+def _by_tokens(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
+    """Scores of intermediate checkpoints, where tasks asked for them."""
+    metrics = sorted({m for result in results.values() for m in result.by_tokens} & set(config.metrics))
+    lines = []
+    for metric in metrics:
+        lines += [f"## {metric} against tokens", "", "| cell | " + "tokens: mean over seeds |", "|---|---|"]
+        for values in combinations(config):
+            of_variant = [r for c, r in results.items() if c.variant == variant_name(values) and metric in r.by_tokens]
+            points: dict[int, list[float]] = {}
+            for result in of_variant:
+                for place, (_, score) in enumerate(result.by_tokens[metric]):
+                    points.setdefault(place, []).append(score)
+            at = [tokens for tokens, _ in of_variant[0].by_tokens[metric]] if of_variant else []
+            shown = [f"{t:,.0f}: {_number(sum(points[n]) / len(points[n]), metric)}" for n, t in enumerate(at)]
+            lines.append(f"| {variant_name(values)} | {', '.join(shown)} |")
+        lines.append("")
+    return lines
+
+
+def _limits(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
+    n = len(config.seeds)
+    return [
+        "## What this can and cannot say",
+        "",
+        f"- It speaks of this corpus, this model and {config.tokens:,} tokens. A longer run or a larger model may turn "
+        f"a difference round.",
+        f"- {n} seeds vary the initial weights, the order of documents, the pairs and the masks together. The "
+        f"validation text, its masks and the labelled data are the same for all, so their own sampling is not in the "
+        f"intervals.",
+        "- A difference that was not detected is not shown to be nothing: the column `detectable` says what a test at "
+        "5% would have found in 80% of such experiments.",
+        "- Differences of single cells to the baseline (in the table of cells) were not declared, and are not tested.",
+        "",
+    ]
+
+
+def _as_json(config: AblateConfig, results: dict[Cell, Result], found: dict[str, list[Effect]], failed) -> str:
+    report = {
+        "grid": grid_as_yaml(config),
+        "effects": [asdict(effect) | {"sentence": sentence(effect)} for e in found.values() for effect in e],
+        "cells": [
+            {"variant": cell.variant, "values": cell.values, "seed": cell.seed, "learned": result.learned}
+            | asdict(result)
+            for cell, result in results.items()
+        ],
+        "failed": {cell.name: fault for cell, fault in failed.items()},
+    }
+    return json.dumps(_finite(report), indent=1, ensure_ascii=False) + "\n"
+
+
+def _finite(value):
+    """JSON has no nan: null."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _in_points(metric: str) -> bool:
+    return metric.endswith(("_f1", "accuracy"))
+
+
+def _number(value: float, metric: str, sign: bool = False) -> str:
+    scaled = 100 * value if _in_points(metric) else value
+    return f"{scaled:{'+' if sign else ''}.{1 if _in_points(metric) else 3}f}"
+
+
+def _amount(value: float, metric: str) -> str:
+    unit = "points" if _in_points(metric) else "nats" if metric.endswith("loss") else ""
+    return f"{_number(value, metric)} {unit}".rstrip()
+
+
+def _signed(value: float, metric: str) -> str:
+    return f"{'+' if value >= 0 else '-'}{_amount(abs(value), metric)}"

@@ -1,0 +1,210 @@
+"""Running a grid's cells: each is a few commands in a folder of its own, done once whoever asks for it.
+
+A cell's folder is locked while its commands run, and the commands hold the lock themselves: so two processes share a
+grid, and a cell whose starter was killed stays taken until its last command ends. What is finished is skipped; what
+was stopped goes on from its checkpoint, since every command resumes.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bert.training.ledger import LEDGER, hold
+from bert.training.stopping import EXIT_CODE
+from pretrain.ablation.grid import AblateConfig, Cell, pretrain_options, put
+
+ROOT = Path(__file__).parents[2]
+"""Where run.py and run_finetune.py lie."""
+
+_POLL = 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a cell.
+
+    Attributes:
+        name: of its folder in the cell's.
+        program: run.py or run_finetune.py, and its verb.
+        options: for --config.
+    """
+
+    name: str
+    program: tuple[str, str]
+    options: dict[str, Any]
+
+
+def cell_folder(config: AblateConfig, cell: Cell) -> Path:
+    """Where a cell's runs lie."""
+    return Path(config.output) / "cells" / cell.name
+
+
+def finished(folder: Path) -> bool:
+    """Whether a command's run reached its end."""
+    return (folder / "metrics.json").is_file()
+
+
+def run_cells(
+    config: AblateConfig, cells: list[Cell], parent: str | None, stop_asked: Callable[[], bool]
+) -> dict[Cell, str]:
+    """Run what is not finished, `config.jobs` at a time; wait for what others run.
+
+    Args:
+        config: the grid.
+        cells: in the order in which they are wanted.
+        parent: MLflow's id of the grid's run.
+        stop_asked: whether to let the commands save a checkpoint and stop.
+
+    Returns:
+        The cells that failed, and why.
+    """
+    progress = _Progress(config, cells)
+    with ThreadPoolExecutor(config.jobs) as pool:
+        workers = [pool.submit(_work, config, cells, parent, progress, stop_asked) for _ in range(config.jobs)]
+    for worker in workers:
+        worker.result()
+    return progress.failed
+
+
+class _Progress:
+    """What became of each cell, said as it happens."""
+
+    def __init__(self, config: AblateConfig, cells: list[Cell]) -> None:
+        self.lock = threading.Lock()
+        self.failed: dict[Cell, str] = {}
+        self.settled: set[Cell] = set()
+        self.total, self.jobs, self.seconds = len(cells), config.jobs, []
+
+    def note(self, cell: Cell, fault: str | None, seconds: float | None) -> None:
+        """A cell is finished, or failed."""
+        with self.lock:
+            self.settled.add(cell)
+            if seconds is None:
+                return
+            said = f"{len(self.settled)} of {self.total} cells: {cell.name}"
+            if fault is not None:
+                self.failed[cell] = fault
+                print(f"{said}: failed: {fault}", file=sys.stderr, flush=True)
+                return
+            self.seconds.append(seconds)
+            left = (self.total - len(self.settled)) * sum(self.seconds) / len(self.seconds) / self.jobs
+            print(f"{said} in {seconds:.0f} s; about {left / 60:.0f} min to go", flush=True)
+
+
+def _work(config: AblateConfig, cells: list[Cell], parent, progress: _Progress, stop_asked) -> None:
+    """Take cell after cell until all are settled; one that another process holds is looked at again."""
+    while not stop_asked() and (open_ := [cell for cell in cells if cell not in progress.settled]):
+        for cell in open_:
+            if stop_asked():
+                return
+            with _taken(cell_folder(config, cell)) as lock:
+                if lock is not None and cell not in progress.settled:
+                    began, before = time.monotonic(), _done(config, cell)
+                    fault = None if before else _run_cell(config, cell, parent, lock, stop_asked)
+                    if not stop_asked():
+                        progress.note(cell, fault, None if before else time.monotonic() - began)
+        time.sleep(_POLL / 10 if progress.jobs == 1 else _POLL)
+
+
+@contextmanager
+def _taken(folder: Path) -> Iterator[int | None]:
+    """The descriptor of the folder's lock, held; None where another process or thread has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
+    try:
+        yield descriptor if hold(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) else None
+    finally:
+        os.close(descriptor)
+
+
+def steps(config: AblateConfig, cell: Cell, parent: str | None) -> Iterator[Step]:
+    """A cell's commands; those that depend on pretraining come when it is there."""
+    folder = cell_folder(config, cell)
+    pretrained = folder / "pretrain"
+    tags = {name: str(value) for name, value in cell.values.items()} | {"seed": str(cell.seed)}
+    options = pretrain_options(config, cell, pretrained)
+    yield Step("pretrain", ("run.py", "pretrain"), _tracked(config, options, f"{cell.name}", tags, parent))
+    child = json.loads((pretrained / LEDGER).read_text(encoding="utf-8"))["run_id"]
+    for task_name, task in config.finetune.items():
+        starts = {"": pretrained}
+        if task.checkpoints:
+            starts |= {f"-{step.name}": step for step in sorted((pretrained / "checkpoints").glob("step-*"))}
+        for seed in task.seeds:
+            for suffix, start in starts.items():
+                name = f"{task_name}-{seed}{suffix}"
+                options = json.loads(json.dumps(task.options))
+                for option, value in (("training.seed", seed), ("init", str(start)), ("output", str(folder / name))):
+                    put(options, option, value)
+                run_name, of_task = f"{cell.name} {name}", tags | {"task": task_name, "finetune_seed": str(seed)}
+                yield Step(name, ("run_finetune.py", "train"), _tracked(config, options, run_name, of_task, child))
+
+
+def _tracked(
+    config: AblateConfig, options: dict[str, Any], run_name: str, tags: dict[str, str], parent: str | None
+) -> dict[str, Any]:
+    """Options with a place in MLflow: under the grid's run, or a cell's."""
+    tags = tags | ({"mlflow.parentRunId": parent} if parent else {})
+    place = {"uri": config.tracking.uri, "experiment": config.tracking.experiment, "run_name": run_name, "tags": tags}
+    return options | {"tracking": place}
+
+
+def _done(config: AblateConfig, cell: Cell) -> bool:
+    folder = cell_folder(config, cell)
+    return finished(folder / "pretrain") and all(finished(folder / step.name) for step in steps(config, cell, None))
+
+
+def _run_cell(config: AblateConfig, cell: Cell, parent: str | None, lock: int, stop_asked) -> str | None:
+    """Run what is not finished of a cell; why it failed, or None."""
+    folder = cell_folder(config, cell)
+    for step in steps(config, cell, parent):
+        if finished(folder / step.name):
+            continue
+        file = folder / f"{step.name}.yaml"
+        file.write_text(yaml.safe_dump(step.options, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        log = folder / f"{step.name}.log"
+        code = _command(command(step, file), log, lock, stop_asked)
+        if code == EXIT_CODE or stop_asked():
+            return None
+        if code != 0:
+            last = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+            return f"{step.name}: exit code {code}: {last[-1] if last else 'no output'} (all of it in {log})"
+    return None
+
+
+def command(step: Step, file: Path) -> list[str]:
+    """A step as a command line."""
+    program, verb = step.program
+    return [sys.executable, str(ROOT / program), verb, "--config", str(file)]
+
+
+def _command(arguments: list[str], log: Path, lock: int, stop_asked: Callable[[], bool]) -> int:
+    """Run a command, its output in a file; it inherits the lock, and is asked to stop where we are."""
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            arguments,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            pass_fds=(lock,),
+            start_new_session=True,
+        )
+        asked = False
+        while process.poll() is None:
+            if stop_asked() and not asked:
+                process.send_signal(signal.SIGTERM)
+                asked = True
+            time.sleep(0.1)
+    return process.returncode

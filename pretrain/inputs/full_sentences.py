@@ -1,0 +1,6 @@
+"""One segment of whole sentences that goes on in the next document (Liu et al. 2019, section 4.2, FULL-SENTENCES)."""
+
+from pretrain.inputs.doc_sentences import cut
+from pretrain.inputs.format import Format
+
+FORMAT = Format(segments=1, cut=cut, crosses_documents=True)

@@ -1,0 +1,100 @@
+"""Runs of tokens that are masked as one, and how some of them are drawn; what the strategies are made of.
+
+Letters: T tokens in the micro-batch, N sequences, U units, K chosen tokens.
+"""
+
+import numpy as np
+
+from pretrain import ragged
+
+
+def words(maskable: np.ndarray, word_starts: np.ndarray, cu_seqlens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First token and length of every run of maskable tokens that is one word, (U,) each."""
+    begins = maskable & word_starts
+    begins[1:] |= maskable[1:] & ~maskable[:-1]  # a word cut by a special token, or by truncation
+    begins[cu_seqlens[:-1]] |= maskable[cu_seqlens[:-1]]
+    first = np.flatnonzero(begins)
+    word = np.cumsum(begins) - 1
+    return first, np.bincount(word[maskable], minlength=len(first))
+
+
+def spans(
+    first: np.ndarray, length: np.ndarray, cu_seqlens: np.ndarray, words_each: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """First token and length of spans that together cover all words: (U,) words -> fewer units.
+
+    Args:
+        first, length: the words.
+        cu_seqlens: where each sequence starts, and T last, (N + 1,).
+        words_each: how many words the next span wants, (U,); one that comes to a special token ends there.
+    """
+    opens = np.ones(len(first), bool)  # words that follow a special token, or begin a sequence
+    opens[1:] = first[1:] != first[:-1] + length[:-1]
+    opens |= np.isin(first, cu_seqlens)
+    run = np.cumsum(opens) - 1
+    run_starts = np.flatnonzero(opens)  # in words
+    ends = np.cumsum(words_each)
+    place = ends - words_each  # where each span would begin if nothing interrupted it ...
+    place = place - place[run_starts][run] + run_starts[run]  # ... counted anew in each run of words
+    begins = np.zeros(len(first), bool)
+    run_ends = np.append(run_starts[1:], len(first))
+    begins[place[place < run_ends[run]]] = True
+    span_starts = np.flatnonzero(begins)
+    tokens = np.add.reduceat(length, span_starts) if len(span_starts) else length[:0]
+    return first[span_starts], tokens
+
+
+def draw(
+    first: np.ndarray,
+    length: np.ndarray,
+    cu_seqlens: np.ndarray,
+    rate: float,
+    bernoulli: bool,
+    at_least_one: bool,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw units, each as likely as any other, so that the expected share of tokens is the rate.
+
+    Args:
+        first, length: the units, in tokens, (U,) each.
+        cu_seqlens: where each sequence starts, and T last, (N + 1,).
+        rate: share of each sequence's maskable tokens.
+        bernoulli: each unit by a coin of its own; otherwise as near to the share in each sequence as its units allow.
+        at_least_one: take a unit of a sequence that would get none; not with bernoulli.
+        rng: the generator of this micro-batch's masks.
+
+    Returns:
+        Chosen positions, ascending, (K,), and the unit each belongs to, (K,): a unit is replaced as one.
+    """
+    if bernoulli:
+        taken = np.flatnonzero(rng.random(len(first)) < rate)
+    else:
+        sequence = np.searchsorted(cu_seqlens, first, side="right") - 1
+        order = np.argsort(sequence + rng.random(len(first)))  # shuffled, still grouped by sequence
+        taken = np.sort(order[_arc(length[order], sequence[order], rate, at_least_one, rng)])
+    positions = ragged.ranges(first[taken], length[taken])
+    return positions, np.repeat(np.arange(len(taken)), length[taken])
+
+
+def _arc(
+    length: np.ndarray, sequence: np.ndarray, rate: float, at_least_one: bool, rng: np.random.Generator
+) -> np.ndarray:
+    """Which units are taken, in the order given, (U,).
+
+    A sequence's shuffled units lie on a circle, each as long as its tokens. An arc of the wanted length is laid down
+    at random, and the units that begin in it are taken: every unit with one probability, whatever its length.
+    """
+    if len(length) == 0:
+        return np.zeros(0, bool)
+    opens = np.r_[True, sequence[1:] != sequence[:-1]]  # a sequence's first unit
+    group = np.cumsum(opens) - 1
+    before = np.cumsum(length) - length
+    before -= before[opens][group]  # where each unit begins on its circle
+    around = np.bincount(group, weights=length)
+    wanted = np.maximum(1, np.rint(rate * around))
+    arc = rng.random(len(around)) * around
+    taken = np.mod(before - arc[group], around[group]) < wanted[group]
+    if not at_least_one:
+        return taken
+    nothing = np.bincount(group, weights=taken) == 0
+    return taken | (opens & nothing[group])

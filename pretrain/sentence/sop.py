@@ -1,0 +1,24 @@
+"""Sentence-order prediction: half of the time A and B are swapped (Lan et al. 2020, ALBERT, section 3.1)."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from pretrain.examples import Examples, Text
+from pretrain.sentence.objective import SentenceObjective, Training
+
+
+def arrange(
+    examples: Examples, text: Text, training: Training, rng: np.random.Generator
+) -> tuple[Examples, Text, dict[str, int]]:
+    """Let B stand before A wherever the label is 1; the text stays as it is."""
+    swapped = examples.labels == 1
+    pairs = (("a_start", "b_start"), ("a_length", "b_length"), ("a_sentence", "b_sentence"))
+    changed = {}
+    for a, b in pairs:
+        changed[a] = np.where(swapped, getattr(examples, b), getattr(examples, a))
+        changed[b] = np.where(swapped, getattr(examples, a), getattr(examples, b))
+    return replace(examples, **changed), text, {"pairs_swapped": int(swapped.sum())}
+
+
+OBJECTIVE = SentenceObjective(labels=2, replaces_b=False, arrange=arrange)
