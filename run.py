@@ -9,10 +9,11 @@ from pretrain.ablation.ablate import ablate
 from pretrain.ablation.grid import AblateConfig
 from pretrain.config import PretrainConfig
 from pretrain.fill_mask import FillMaskConfig, print_filled
-from pretrain.launch import pretrain
+from pretrain.launch import audit_only, pretrain
 
 VERBS = {
     "pretrain": Verb(PretrainConfig, pretrain, alternatives=BUDGET_OPTIONS),
+    "audit": Verb(PretrainConfig, audit_only, alternatives=BUDGET_OPTIONS, about="See what the sampler really does."),
     "ablate": Verb(AblateConfig, ablate),
     "fill-mask": Verb(FillMaskConfig, print_filled, positional="text"),
     "sync": Verb(SyncConfig, print_synced),

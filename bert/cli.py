@@ -25,12 +25,14 @@ class Verb:
         call: does it, given an instance.
         positional: the option whose value may stand alone.
         alternatives: options of which one is given; typing one puts those of a file aside.
+        about: what --help says of it, where the dataclass belongs to another verb.
     """
 
     config: type
     call: Callable[[Any], Any]
     positional: str | None = None
     alternatives: tuple[str, ...] = ()
+    about: str | None = None
 
 
 class Parser(jsonargparse.ArgumentParser):
@@ -140,7 +142,7 @@ def _overview(program: str, description: str, verbs: dict[str, Verb], default: s
     lines = [f"usage: python {program} VERB [options]", "", description, ""]
     for name, verb in verbs.items():
         note = " (the default)" if name == default else ""
-        lines.append(f"  {name:<12}{verb.config.__doc__.splitlines()[0]}{note}")
+        lines.append(f"  {name:<12}{verb.about or verb.config.__doc__.splitlines()[0]}{note}")
     return "\n".join([*lines, "", f"python {program} VERB --help explains every option of a verb."])
 
 

@@ -118,6 +118,37 @@ class MaskingConfig:
     """Repeat the masks with data.copies, instead of drawing new ones in every epoch."""
 
 
+CHECKS = (
+    "mask_rate",
+    "mask_share",
+    "random_share",
+    "masked_special",
+    "replaced_by_special",
+    "units_of_two_fates",
+    "words_in_parts",
+    "span_lengths",
+    "label_share",
+    "label_by_length",
+    "labels_wrong",
+    "texts_differ",
+    "negatives_true",
+    "negatives_document",
+    "validation_in_training",
+)
+"""What the audit checks, by name."""
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """What the sampler really does, held against what was asked."""
+
+    sequences: int = 10_000
+    """Sequences that are looked at before a run begins, or by `run.py audit`; 0 for none."""
+
+    allow: list[Literal[*CHECKS]] = field(default_factory=list)
+    """Breaches, by name, that shall not stop a run."""
+
+
 @dataclass(frozen=True)
 class PretrainConfig:
     """Pretrain a BERT."""
@@ -127,6 +158,7 @@ class PretrainConfig:
     model: ModelOptions = field(default_factory=ModelOptions)
     sentence: SentenceConfig = field(default_factory=SentenceConfig)
     masking: MaskingConfig = field(default_factory=MaskingConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(batch_size=32, lr=1e-3))
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
@@ -161,6 +193,8 @@ def check(config: PretrainConfig) -> list[str]:
         faults.append(f"masking.mask_share: {shares} add up to more than 1.")
     if masking.static and not data.copies:
         faults.append("masking.static: true, but it repeats masks with data.copies, which is 0.")
+    if config.audit.sequences < 0:
+        faults.append(f"audit.sequences: {config.audit.sequences}, but it must be at least 0.")
     if data.copies < 0:
         faults.append(f"data.copies: {data.copies}, but it must be at least 0.")
     if not 8 <= data.max_length <= config.model.max_position_embeddings:

@@ -126,7 +126,8 @@ class Sampler:
             reuse_remainder=recipe.sentence.remainder == "reuse",
         )
         self.training = Training(source, documents, recipe.sentence.negatives, self.cutting)
-        self.cls_id, self.sep_id, self.mask_id = tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id
+        self.cls_id, self.sep_id = tokenizer.cls_id, tokenizer.sep_id
+        self.mask_id, self.unk_id = tokenizer.mask_id, tokenizer.unk_id
         self.ordinary_ids = tokenizer.ordinary_ids
         self.special = np.zeros(tokenizer.vocab_size, bool)
         self.special[tokenizer.special_ids] = True

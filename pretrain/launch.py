@@ -17,6 +17,8 @@ from bert.training.device import autocast, choose_device, default_workers, descr
 from bert.training.evaluation import evaluate
 from bert.training.loop import Goal, fit
 from bert.training.tracking import track
+from pretrain.audit.audit import FILES as AUDIT_FILES
+from pretrain.audit.audit import audit
 from pretrain.config import PretrainConfig, check
 from pretrain.data import Recipe, Sampler, Stream
 from pretrain.objectives import OBJECTIVES
@@ -33,6 +35,7 @@ DEFAULT_STEPS, DEFAULT_EVAL_EVERY = 1500, 500
 FREE = (
     "data.train",
     "tracking.",
+    "audit.",
     "data.cache",
     "data.reader",
     "data.tokenize",
@@ -67,6 +70,17 @@ def pretrain(config: PretrainConfig) -> dict[str, float] | None:
         print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
         return None
     return _run(config, text, facts, device, resume=state == "unfinished")
+
+
+def audit_only(config: PretrainConfig) -> None:
+    """Audit what a run of this configuration would be given, and train nothing."""
+    config = with_defaults(config)
+    refuse_if(check(config) + training_config.check(config.training))
+    text = open_text(config)
+    sampler = training_sampler(config, text)
+    print(sampling_in_words(_first_tally(sampler), sampler))
+    audit(sampler, text, config)
+    print(f"\nall of it:  {Path(config.output) / AUDIT_FILES[0]} and {AUDIT_FILES[1]}")
 
 
 def with_defaults(config: PretrainConfig) -> PretrainConfig:
@@ -104,7 +118,10 @@ def _run(
     config: PretrainConfig, text: TextToLearn, facts: dict[str, str], device: torch.device, resume: bool
 ) -> dict[str, float]:
     output, sampler = Path(config.output), training_sampler(config, text)
-    tally = _refuse_no_sequences(sampler)
+    tally = _first_tally(sampler)
+    print(sampling_in_words(tally, sampler))
+    if config.audit.sequences and not resume:
+        audit(sampler, text, config)
     validation = build_validation(config, text)
     print(validation.in_words())
     stream = Stream(sampler, default_workers(config.training, device))
@@ -116,20 +133,20 @@ def _run(
         goal = Goal("valid/masked_lm_loss", higher_is_better=False, root="last")
         result = fit(objective, stream, evaluate_now, config.training, goal, output, tracker)
         identity.finish(output, result)
-        tracker.artifact(output / "run.yaml")
-        tracker.artifact(output / "metrics.json")
+        for name in ("run.yaml", "metrics.json", *AUDIT_FILES):
+            if (output / name).is_file():
+                tracker.artifact(output / name)
         for name in hub.FILES:
             tracker.artifact(output / name, "model")
     print_report(config, result, objective, text)
     return result
 
 
-def _refuse_no_sequences(sampler: Sampler) -> dict[str, int]:
+def _first_tally(sampler: Sampler) -> dict[str, int]:
     """The tally of the first block; refuses a corpus that gives no example at all."""
     for number in range(sampler.num_blocks):
         block = sampler.block(0, number)
         if len(block):
-            print(sampling_in_words(block.tally, sampler))
             return block.tally
     raise UserError(
         f"data.train: no example in it: sentence.input={sampler.recipe.sentence.input} needs documents of at least "

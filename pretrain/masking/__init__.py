@@ -1,4 +1,4 @@
-"""Which tokens are predicted. A strategy is one file with `choose` and one line here."""
+"""Which tokens are predicted. A strategy is one file with `choose`, and one line in each table here."""
 
 from pretrain.masking import ngram, span, token, whole_word
 
@@ -8,3 +8,6 @@ MASKING = {
     "ngram": ngram.choose,
     "span": span.choose,
 }
+
+LONGEST = {"whole_word": 1, "ngram": ngram.LONGEST, "span": span.LONGEST}
+"""Words that are masked as one at most, where words are what counts; the audit holds the sampler to it."""

@@ -4,7 +4,8 @@ import numpy as np
 
 from pretrain.masking.units import draw, spans, words
 
-_LENGTHS = np.arange(1, 4)
+LONGEST = 3
+_LENGTHS = np.arange(1, LONGEST + 1)
 _CHANCES = (1 / _LENGTHS) / (1 / _LENGTHS).sum()
 """Of a length in words: 6/11, 3/11, 2/11."""
 

@@ -57,6 +57,7 @@ class ListSource(TokenSource):
         """The ids that a sampler asks a tokenizer for."""
         size = int(self.ids.max()) + 1
         return SimpleNamespace(
+            unk_id=UNK,
             cls_id=CLS,
             sep_id=SEP,
             mask_id=MASK,

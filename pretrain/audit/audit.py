@@ -1,0 +1,79 @@
+"""The verb, and the short audit at the start of each run."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from bert.errors import UserError, refuse_if
+from pretrain.audit import picture
+from pretrain.audit.checks import Check, check
+from pretrain.audit.measures import Measures, measure
+from pretrain.config import PretrainConfig
+from pretrain.data import Sampler
+from pretrain.text import TextToLearn
+
+FILES = ("audit.json", "audit.png")
+
+
+def audit(sampler: Sampler, text: TextToLearn, config: PretrainConfig) -> None:
+    """Measure `audit.sequences` sequences, write audit.json and audit.png into the output folder, print the table.
+
+    Raises:
+        UserError: a breach that audit.allow does not name.
+    """
+    measures = measure(sampler, config.audit.sequences)
+    checks = check(measures, sampler, text, config)
+    folder = Path(config.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    described = {"checks": [asdict(found) for found in checks], "measures": in_numbers(measures, sampler, text)}
+    (folder / FILES[0]).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    picture.draw(measures, checks, folder / FILES[1])
+    print(in_words(measures, checks, sampler, text))
+    allowed = set(config.audit.allow)
+    refuse_if(
+        [
+            f"audit: {found.name}: asked for {found.asked}, found {found.found}. See {folder / FILES[0]}; to run all "
+            f"the same: --audit.allow '[{found.name}]'."
+            for found in checks
+            if found.breach and found.name not in allowed
+        ]
+    )
+
+
+def in_words(measures: Measures, checks: list[Check], sampler: Sampler, text: TextToLearn) -> str:
+    """The table of checks, and what else was found."""
+    numbers = in_numbers(measures, sampler, text)
+    width, asked = (max(len(getattr(check, name)) for check in checks) for name in ("name", "asked"))
+    lines = [f"audit of {numbers['sequences']:,} sequences, {numbers['tokens']:,} tokens"]
+    lines += [
+        f"  {'BREACH' if check.breach else 'ok':<6}  {check.name:<{width}}  asked {check.asked:<{asked}}  {check.found}"
+        for check in checks
+    ]
+    lines.append(
+        f"  {numbers['tokens_per_sequence']:.0f} tokens a sequence; {numbers['truncated_share']:.2%} of the tokens cut "
+        f"off; {numbers['unknown_share']:.2%} [UNK]; {numbers['duplicate_documents']:,} duplicate documents"
+    )
+    return "\n".join(lines)
+
+
+def in_numbers(measures: Measures, sampler: Sampler, text: TextToLearn) -> dict:
+    """What was measured, for audit.json."""
+    counts = measures.counts
+    if not counts["sequences"]:
+        raise UserError("audit: the training text gives no sequence at all.")
+    hashes = np.asarray(text.source.document_hashes)[np.asarray(text.train)]
+    return {
+        "sequences": counts["sequences"],
+        "tokens": counts["tokens"],
+        "tokens_per_sequence": counts["tokens"] / counts["sequences"],
+        "masked_share": counts["masked"] / max(1, counts["maskable"]),
+        "truncated_share": counts["tokens_truncated"] / (counts["tokens"] + counts["tokens_truncated"]),
+        "unknown_share": counts["unknown"] / counts["tokens"],
+        "duplicate_documents": len(hashes) - len(np.unique(hashes)),
+        "length_buckets": measures.lengths.tolist(),
+        "labels_by_length_bucket": measures.labels_by_length.tolist(),
+        "words_in_a_unit": {length: count for length, count in sorted(measures.span_lengths.items()) if count},
+        "counts": dict(counts),
+    }

@@ -1,0 +1,132 @@
+"""What must hold of the measures. A breach is what chance would bring once in a million audits, or never."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pretrain.audit.measures import BUCKETS, Measures, Spread
+from pretrain.config import CHECKS, PretrainConfig
+from pretrain.data import Sampler
+from pretrain.masking import LONGEST
+from pretrain.text import TextToLearn
+
+FAMILY_WISE = 1e-6
+"""The chance that a healthy audit has any breach at all."""
+
+_LEAST = 300
+"""Pairs of one length from which on their balance is looked at."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was asked for.
+
+    Attributes:
+        name: of CHECKS, for audit.allow.
+        asked, found: in words.
+        breach: whether it does not hold.
+    """
+
+    name: str
+    asked: str
+    found: str
+    breach: bool
+
+
+def check(measures: Measures, sampler: Sampler, text: TextToLearn, config: PretrainConfig) -> list[Check]:
+    """Every check that applies to this run."""
+    checks = [
+        *_masks(measures, sampler),
+        *_units(measures, sampler),
+        *(_pairs(measures, sampler) if measures.counts["pairs"] else ()),
+        _none("validation_in_training", _leaked(text), "validation documents are in the training text"),
+    ]
+    assert {check.name for check in checks} <= set(CHECKS)
+    return checks
+
+
+def _masks(measures: Measures, sampler: Sampler) -> Iterator[Check]:
+    masking, counts = sampler.recipe.masking, measures.counts
+    rate = masking.rate if masking.rate_end is None else sampler.rate(0, 0)
+    # A single short sequence is rounded; over many, two parts in a hundred would be a fault of ours.
+    spread = measures.spread("mask_rate")
+    asked = f"{rate:.1%}" + ("" if masking.rate_end is None else f" at first, {masking.rate_end:.1%} at last")
+    found = f"{counts['masked'] / max(1, counts['maskable']):.2%} of the tokens"
+    yield Check("mask_rate", asked, found, _significant(spread, 0.02 * rate))
+    for name, share in (("mask_share", masking.mask_share), ("random_share", masking.random_share)):
+        for of, what in (("tokens", "tokens"), ("units", "units")):
+            spread = measures.spread(f"{name}_of_{of}")
+            yield Check(name, f"{share:.1%}", f"{share + spread.mean:.2%} of the {what}", _significant(spread, 0.01))
+    yield _none("masked_special", counts["masked_special"], "special tokens are to be predicted")
+    yield _none("replaced_by_special", counts["replaced_by_special"], "random replacements are special tokens")
+
+
+def _units(measures: Measures, sampler: Sampler) -> Iterator[Check]:
+    strategy, counts = sampler.recipe.masking.strategy, measures.counts
+    yield _none("units_of_two_fates", counts["units_of_two_fates"], "units are partly [MASK], partly not")
+    if strategy == "token":
+        return
+    broken = counts["words_in_parts"] + counts["units_apart"]
+    yield _none("words_in_parts", broken, "units begin or end inside a word, or have gaps")
+    longest = max((length for length, count in measures.span_lengths.items() if count), default=0)
+    words = sum(length * count for length, count in measures.span_lengths.items()) / max(1, counts["units"])
+    found = f"{words:.2f} words on average, {longest} at most"
+    yield Check("span_lengths", f"{LONGEST[strategy]} words at most", found, longest > LONGEST[strategy])
+
+
+def _pairs(measures: Measures, sampler: Sampler) -> Iterator[Check]:
+    asked, counts, spread = sampler.recipe.sentence, measures.counts, measures.spread("label_share")
+    share = f"{asked.random_share:.1%}"
+    yield Check(
+        "label_share", share, f"{asked.random_share + spread.mean:.2%} of the pairs", _significant(spread, 0.02)
+    )
+    # In one document there is hardly ever a text of exactly B's length, so these lengths do tell a little.
+    if asked.negatives != "same_document":
+        worst, breach = _worst_bucket(measures, asked.random_share)
+        yield Check("label_by_length", f"{share} at every length", worst, breach)
+    yield _none("labels_wrong", counts["labels_wrong"], "labels do not say what stands there")
+    yield _none("texts_differ", counts["texts_differ"], "texts are not those of the corpus")
+    if sampler.sentence.replaces_b:
+        yield _none("negatives_true", counts["negatives_true"], "random Bs are what truly follows")
+        same = counts["negatives_same_document"]
+        if asked.negatives == "other_document":
+            yield _none("negatives_document", same, "random Bs are from A's own document")
+        elif asked.negatives == "same_document":
+            elsewhere = counts["negatives"] - same
+            yield _none("negatives_document", elsewhere, "random Bs are from another document than A")
+
+
+def _worst_bucket(measures: Measures, share: float) -> tuple[str, bool]:
+    """The length at which the labels are least balanced."""
+    worst, said, breach = -1.0, "too few pairs of any length to tell", False
+    for bucket, (zeros, ones) in enumerate(measures.labels_by_length.tolist()):
+        if zeros + ones < _LEAST:
+            continue
+        found = ones / (zeros + ones)
+        error = (share * (1 - share) / (zeros + ones)) ** 0.5
+        if abs(found - share) > worst:
+            worst, said = abs(found - share), f"{found:.2%} in length bucket {bucket + 1} of {BUCKETS}"
+        breach |= abs(found - share) > 0.05 and abs(found - share) > _critical() * error
+    return said, breach
+
+
+def _significant(spread: Spread, tolerance: float) -> bool:
+    """Whether a deviation is beyond chance, and large enough to matter."""
+    return abs(spread.mean) > tolerance and abs(spread.z) > _critical()
+
+
+def _critical() -> float:
+    """Standard errors that chance exceeds in no check of a million audits, about."""
+    from scipy import stats
+
+    return float(stats.norm.isf(FAMILY_WISE / 2 / (len(CHECKS) + BUCKETS)))
+
+
+def _none(name: str, found: int, what: str) -> Check:
+    return Check(name, "0", f"{found:,}" if found == 0 else f"{found:,} {what}", found > 0)
+
+
+def _leaked(text: TextToLearn) -> int:
+    trained = np.unique(np.asarray(text.source.document_hashes)[np.asarray(text.train)])
+    return int(np.isin(np.asarray(text.validation.document_hashes)[np.asarray(text.valid)], trained).sum())

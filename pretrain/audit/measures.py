@@ -1,0 +1,203 @@
+"""What is measured of a sampler's blocks. Sums alone, so that a million sequences need no more memory than one block.
+
+Letters: N sequences, T tokens, M masked tokens, U units, E pairs.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pretrain.data import Block, Sampler
+
+BUCKETS = 8
+"""Of sequence lengths, equally wide."""
+
+ROOMY = 30
+"""Maskable tokens from which on a sequence's whole words are compared with the rate: shorter ones, which get one word
+at least, often get more than their share."""
+
+READ_BACK = 200
+"""Pairs of each block whose text is compared with the corpus, token by token."""
+
+
+@dataclass
+class Spread:
+    """A sum of deviations from what is expected, one for each sequence, and how far chance would take it.
+
+    Sequences are independent of each other, so the sum's variance is about the sum of squares, whatever goes on inside
+    a sequence.
+    """
+
+    deviation: float = 0.0
+    squares: float = 0.0
+    size: float = 0.0
+
+    def add(self, deviations: np.ndarray, sizes: np.ndarray) -> None:
+        """Deviations of more sequences, (N,), and how much each could have had, (N,)."""
+        self.deviation += float(deviations.sum())
+        self.squares += float(np.square(deviations).sum())
+        self.size += float(sizes.sum())
+
+    @property
+    def mean(self) -> float:
+        """The deviation as a share of what there was."""
+        return self.deviation / self.size if self.size else 0.0
+
+    @property
+    def z(self) -> float:
+        """The deviation in standard errors."""
+        return self.deviation / self.squares**0.5 if self.squares else 0.0
+
+
+@dataclass
+class Measures:
+    """All that is known of the audited sequences."""
+
+    counts: Counter = field(default_factory=Counter)
+    spreads: dict[str, Spread] = field(default_factory=dict)
+    span_lengths: Counter = field(default_factory=Counter)
+    lengths: np.ndarray = field(default_factory=lambda: np.zeros(BUCKETS, np.int64))
+    labels_by_length: np.ndarray = field(default_factory=lambda: np.zeros((BUCKETS, 2), np.int64))
+
+    def spread(self, name: str) -> Spread:
+        """The spread of that name."""
+        return self.spreads.setdefault(name, Spread())
+
+
+def measure(sampler: Sampler, sequences: int) -> Measures:
+    """Measure blocks of the first epochs, in order, until there are so many sequences."""
+    found, epoch, empty = Measures(), 0, True
+    while True:
+        for number in range(sampler.num_blocks):
+            block = sampler.block(epoch, number)
+            if len(block):
+                empty = False
+                add_block(found, sampler, block, sampler.rate(epoch, number))
+            if found.counts["sequences"] >= sequences:
+                return found
+        epoch += 1
+        if empty:
+            return found
+
+
+def add_block(found: Measures, sampler: Sampler, block: Block, rate: float) -> None:
+    """Take in a block whose masks were drawn at that rate."""
+    found.counts.update(block.tally)
+    _add_lengths(found, sampler, block)
+    _add_masks(found, sampler, block, rate)
+    _add_units(found, sampler, block)
+    if block.labelled:
+        _add_pairs(found, sampler, block)
+
+
+def _add_lengths(found: Measures, sampler: Sampler, block: Block) -> None:
+    bucket = _buckets(block)
+    found.lengths += np.bincount(bucket, minlength=BUCKETS)
+    found.counts["unknown"] += int((_original(block) == sampler.unk_id).sum())
+
+
+def _add_masks(found: Measures, sampler: Sampler, block: Block, rate: float) -> None:
+    """How many tokens of each sequence are predicted, and what became of them."""
+    sequences, masking = block.sequences, sampler.recipe.masking
+    available = np.add.reduceat(sequences.maskable, sequences.cu_seqlens[:-1], dtype=np.int64)  # (N,)
+    of_sequence = np.searchsorted(sequences.cu_seqlens, block.masked, side="right") - 1  # (M,)
+    chosen = np.bincount(of_sequence, minlength=len(available))
+    wanted = np.maximum(1, np.rint(rate * available)) if masking.count == "fixed" else rate * available
+    roomy = available >= (ROOMY if masking.strategy == "whole_word" and masking.count == "fixed" else 1)
+    found.spread("mask_rate").add((chosen - wanted)[roomy], available[roomy])
+    found.counts["maskable"] += int(available.sum())
+    found.counts["masked"] += int(chosen.sum())
+    seen = sequences.ids[block.masked]
+    is_mask, is_same = seen == sampler.mask_id, seen == block.masked_labels
+    replaced = ~is_mask & ~is_same
+    found.counts["masked_special"] += int((~sequences.maskable[block.masked]).sum())
+    found.counts["replaced_by_special"] += int(sampler.special[seen[replaced]].sum())
+    for name, fates, share in _fates(sampler, is_mask, replaced):
+        of_sequences = np.bincount(of_sequence, weights=fates, minlength=len(available))
+        found.spread(f"{name}_of_tokens").add(of_sequences - share * chosen, chosen)
+    first = np.flatnonzero(np.r_[True, np.diff(block.units) > 0]) if len(block.units) else block.units
+    units = np.bincount(of_sequence[first], minlength=len(available))
+    for name, fates, share in _fates(sampler, is_mask[first], replaced[first]):
+        of_sequences = np.bincount(of_sequence[first], weights=fates, minlength=len(available))
+        found.spread(f"{name}_of_units").add(of_sequences - share * units, units)
+
+
+def _fates(sampler: Sampler, is_mask: np.ndarray, replaced: np.ndarray):
+    """Each fate with the share asked for; a random token that happens to be the old one looks as if it had stayed."""
+    masking = sampler.recipe.masking
+    yield "mask_share", is_mask, masking.mask_share
+    yield "random_share", replaced, masking.random_share * (1 - 1 / len(sampler.ordinary_ids))
+
+
+def _add_units(found: Measures, sampler: Sampler, block: Block) -> None:
+    """How long units are, whether each is whole words, and whether its tokens share one fate."""
+    if len(block.units) == 0:
+        return
+    sequences = block.sequences
+    first = np.flatnonzero(np.r_[True, np.diff(block.units) > 0])
+    sizes = np.diff(np.append(first, len(block.units)))
+    begin, end = block.masked[first], block.masked[first] + sizes  # in tokens, (U,) each
+    is_mask = sequences.ids[block.masked] == sampler.mask_id
+    of_unit = np.add.reduceat(is_mask, first, dtype=np.int64)
+    found.counts["units"] += len(first)
+    found.counts["units_of_two_fates"] += int(((of_unit > 0) & (of_unit < sizes)).sum())
+    apart = block.masked[first + sizes - 1] != end - 1
+    found.counts["units_apart"] += int(apart.sum())
+    word_begins = sequences.word_starts | ~sequences.maskable
+    word_begins[1:] |= ~sequences.maskable[:-1]
+    word_begins = np.append(word_begins, True)
+    found.counts["words_in_parts"] += int((~word_begins[begin] | ~word_begins[end]).sum())
+    starts = np.append(0, np.cumsum(word_begins))
+    words = starts[end] - starts[begin] + ~word_begins[begin]
+    found.span_lengths.update(dict(enumerate(np.bincount(words).tolist())))
+
+
+def _add_pairs(found: Measures, sampler: Sampler, block: Block) -> None:
+    """Labels against lengths, and what stands in A's and B's place against what the label says."""
+    examples, asked = block.sequences.examples, sampler.recipe.sentence
+    labels = examples.labels
+    found.spread("label_share").add(labels - asked.random_share, np.ones(len(labels)))
+    np.add.at(found.labels_by_length, (_buckets(block), labels), 1)
+    found.counts["pairs"] += len(labels)
+    one = labels == 1
+    if sampler.sentence.replaces_b:
+        found.counts["negatives"] += int(one.sum())
+        found.counts["negatives_true"] += int((one & (examples.b_sentence == examples.next_sentence)).sum())
+        hashes, documents = sampler.source.document_hashes, sampler.source.document_of(examples.b_sentence)
+        same = hashes[documents] == hashes[examples.document]
+        found.counts["negatives_same_document"] += int((one & same).sum())
+        found.counts["labels_wrong"] += int((~one & (examples.b_sentence != examples.next_sentence)).sum())
+    else:
+        swapped = examples.a_sentence == examples.next_sentence
+        found.counts["labels_wrong"] += int((one != swapped).sum())
+    _read_back(found, sampler, block)
+
+
+def _read_back(found: Measures, sampler: Sampler, block: Block) -> None:
+    """Whether A and B say what the corpus says at the sentences they are said to be from."""
+    original, sequences = _original(block), block.sequences
+    examples, offsets = sequences.examples, sampler.source.sentence_offsets
+    for number in range(min(READ_BACK, len(examples))):
+        start, end = sequences.cu_seqlens[number : number + 2]
+        second = start + 1 + int(np.argmax(sequences.segments[start:end] == 1)) - 1
+        texts = (original[start + 1 : second - 1], original[second : end - 1])
+        for text, sentence in zip(texts, (examples.a_sentence[number], examples.b_sentence[number]), strict=True):
+            document = sampler.source.document_of(np.array([sentence]))[0]
+            last = min(offsets[document + 1], sentence + 1 + len(text))
+            said, _ = sampler.source.read(np.array([sentence]), np.array([last]))
+            found.counts["texts_read_back"] += 1
+            found.counts["texts_differ"] += text.tobytes() not in np.ascontiguousarray(said).tobytes()
+
+
+def _original(block: Block) -> np.ndarray:
+    """The tokens before any was masked, (T,)."""
+    ids = block.sequences.ids.copy()
+    ids[block.masked] = block.masked_labels
+    return ids
+
+
+def _buckets(block: Block) -> np.ndarray:
+    """The bucket of each sequence's length, (N,)."""
+    lengths = np.diff(block.sequences.cu_seqlens)
+    return np.minimum(BUCKETS - 1, (lengths - 1) * BUCKETS // block.max_seqlen)

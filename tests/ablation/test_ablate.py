@@ -1,0 +1,219 @@
+"""Grids that are planned, refused, run, stopped, shared and taken up again. The models are as small as can be."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bert.cli import read_options
+from bert.errors import UserError
+from pretrain.ablation.ablate import ablate
+from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, refuse_wrong
+from pretrain.ablation.results import grid_as_yaml, read_results
+from pretrain.ablation.run import ROOT, _taken, cell_folder, run_cells
+from tests.ablation.conftest import AXES, BASELINE
+from tests.pretrain.conftest import made_up_text, write_text
+
+SMALL = {
+    "model": {"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32},
+    "tokenizer": {"vocab_size": 300},
+    "sentence": {"input": "sentence_pair"},
+    "training": {
+        "batch_size": 16,
+        "eval_every": 4,
+        "eval_sequences": 32,
+        "threads": 1,
+        "save_every": 2,
+        "log_every": 1,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> dict:
+    """The options that all cells share, with a corpus of their own."""
+    folder = tmp_path_factory.mktemp("corpus")
+    text = folder / "corpus.txt"
+    write_text(text, made_up_text(60))
+    return SMALL | {"data": {"train": str(text), "cache": str(folder / "cache"), "max_length": 32}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"effects": ["masking.strategi"]}, r"effects: 'masking.strategi' is no axis; .*did you mean masking.strategy"),
+        ({"baseline": {"sentence.objective": "nsp"}}, "baseline: no value for masking.strategy"),
+        ({"baseline": {"sentence.objective": "sop", "masking.strategy": "token"}}, "'sop' is not among its values"),
+        ({"seeds": [1, 1]}, r"seeds: \[1, 1\], but each may stand there once"),
+        ({"seeds": []}, "seeds: none given"),
+        ({"tokens": 0}, "tokens: 0, but it must be above 0"),
+        ({"metrics": ["nre/f1"]}, "metrics: 'nre/f1' begins with none of valid"),
+        ({"base": {"training": {"epochs": 3}}}, "base: training.epochs is the grid's affair"),
+        ({"base": {"masking": {"rat": 0.3}}}, r"no option masking.rat \(did you mean masking.rate\?\)"),
+        (
+            {"base": {"sentence": {"input": "doc_sentences"}}},
+            "sentence.objective=nsp, .*'doc_sentences' has one segment",
+        ),
+    ],
+)
+def test_a_grid_that_cannot_run_is_refused_before_it_starts(make_grid, changes, said):
+    with pytest.raises(UserError, match=said):
+        refuse_wrong(make_grid(**changes))
+
+
+def test_a_task_that_cannot_run_is_refused_before_it_starts(make_grid, base):
+    options = {"task": {"name": "ner", "head": "crv"}}
+    with pytest.raises(UserError, match=r"finetune.ner: .*task.head: no 'crv'; one of linear, crf \(did you mean crf"):
+        ablate(make_grid(base=base, finetune={"ner": FinetuneTask(options)}))
+    missing = {"data": {"train": "x.tsv", "eval": "y.tsv"}}
+    with pytest.raises(UserError, match=r"finetune.topic: data.train: no such file: 'x.tsv'"):
+        ablate(make_grid(base=base, finetune={"topic": FinetuneTask(missing)}))
+
+
+def test_a_dry_run_says_the_plan_and_runs_nothing(make_grid, base, capsys):
+    config = make_grid(base=base, dry_run=True)
+    ablate(config)
+    said = capsys.readouterr().out
+    assert "4 combinations x 2 seeds = 8 runs of 3,000 tokens" in said and "24,000 tokens" in said
+    assert not (Path(config.output) / "cells").exists()
+
+
+def test_each_cell_has_a_command_of_its_own(make_grid, base, capsys):
+    config = make_grid(base=base, print_cells=True)
+    ablate(config)
+    commands = [line for line in capsys.readouterr().out.splitlines() if " --only " in line]
+    assert [line.rpartition(" ")[2] for line in commands] == [cell.name for cell in cells(config)]
+
+
+@pytest.fixture(scope="module")
+def finished_grid(tmp_path_factory, base):
+    """A grid run to its end, fine-tuned too; the report as it was written."""
+    folder = tmp_path_factory.mktemp("grid")
+    table = folder / "topic.tsv"
+    table.write_text("text\tlabel\n" + "".join(f"w{n % 7} w{n % 3}\t{n % 2}\n" for n in range(16)))
+    options = {"data": {"train": str(table), "eval": str(table), "max_length": 16}, "training": {"steps": 2}}
+    config = AblateConfig(
+        axes={"masking.strategy": AXES["masking.strategy"]},
+        baseline={"masking.strategy": BASELINE["masking.strategy"]},
+        effects=["masking.strategy"],
+        seeds=[0, 1],
+        tokens=1500,
+        base=base,
+        metrics=["valid/masked_lm_loss", "topic/macro_f1"],
+        finetune={"topic": FinetuneTask(options, checkpoints=True)},
+        output=str(folder / "out"),
+        tracking=replace(
+            AblateConfig.__dataclass_fields__["tracking"].default_factory(), uri=f"sqlite:///{folder}/m.db"
+        ),
+    )
+    file = folder / "grid.yaml"
+    file.write_text(grid_as_yaml(config))
+    arguments = ["--config", str(file), "--output", config.output, "--tracking.uri", config.tracking.uri]
+    command = [sys.executable, str(ROOT / "run.py"), "ablate", *arguments]
+    subprocess.run(command, check=True, capture_output=True, cwd=folder)
+    return config, command, folder
+
+
+def test_every_cell_is_run_and_scored_and_reported(finished_grid):
+    config, _, _ = finished_grid
+    results = read_results(config)
+    assert set(results) == set(cells(config))
+    assert all("topic/macro_f1" in result.metrics and result.by_tokens["topic/macro_f1"] for result in results.values())
+    report = json.loads((Path(config.output) / "report.json").read_text())
+    assert len(report["cells"]) == 4 and [effect["value"] for effect in report["effects"]] == ["span", "span"]
+
+
+def test_mlflow_has_the_grid_its_cells_and_their_tasks_under_each_other(finished_grid):
+    import mlflow
+
+    config, _, _ = finished_grid
+    client = mlflow.MlflowClient(config.tracking.uri)
+    runs = client.search_runs([client.get_experiment_by_name("bert").experiment_id])
+    by_id = {run.info.run_id: run for run in runs}
+    parents = {run.info.run_name: by_id.get(run.data.tags.get("mlflow.parentRunId")) for run in runs}
+    assert parents["out"] is None
+    assert parents["token/seed-0"].info.run_name == "out"
+    assert parents["token/seed-0 topic-0"].info.run_name == "token/seed-0"
+    cell = next(run for run in runs if run.info.run_name == "span/seed-1")
+    assert (cell.data.tags["masking.strategy"], cell.data.tags["seed"]) == ("span", "1")
+    grid = next(run for run in runs if run.info.run_name == "out")
+    assert {"report.md", "report.json", "curves.png"} <= {file.path for file in client.list_artifacts(grid.info.run_id)}
+
+
+def without_times(folder: Path) -> str:
+    """A report but for what no two runs share: how long they took, and which commit they were of."""
+    report = json.loads((folder / "report.json").read_text())
+    for cell in report["cells"]:
+        del cell["seconds"], cell["tokens_per_second"]
+    return json.dumps(report)
+
+
+def test_a_grid_killed_at_any_moment_and_called_again_gives_the_same_report(finished_grid, tmp_path):
+    config, command, folder = finished_grid
+    other = [argument.replace(config.output, str(tmp_path / "out")) for argument in command]
+    for seconds in (6, 14):
+        process = subprocess.Popen(other, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+    subprocess.run(other, check=True, capture_output=True, cwd=folder)
+    assert without_times(tmp_path / "out") == without_times(Path(config.output))
+
+
+def test_a_grid_that_is_asked_to_stop_says_so_and_goes_on(finished_grid, tmp_path):
+    config, command, folder = finished_grid
+    other = [argument.replace(config.output, str(tmp_path / "out")) for argument in command]
+    process = subprocess.Popen(other, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=folder, text=True)
+    while not (tmp_path / "out" / "cells").exists():
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 75 and "the same command goes on from there" in said
+
+
+def test_two_processes_share_a_grid_without_doing_a_cell_twice(finished_grid, tmp_path):
+    config, command, folder = finished_grid
+    other = [argument.replace(config.output, str(tmp_path / "out")) for argument in command]
+    two = [
+        subprocess.Popen(other, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder, text=True) for _ in "ab"
+    ]
+    said = [process.communicate(timeout=300)[0] for process in two]
+    assert [process.returncode for process in two] == [0, 0]
+    assert sum(text.count(" of 4 cells: ") for text in said) == 4
+    assert without_times(tmp_path / "out") == without_times(Path(config.output))
+
+
+def test_a_cell_that_fails_is_named_with_its_reason_and_the_others_run(finished_grid, tmp_path, capsys):
+    config, _, _ = finished_grid
+    copy = replace(config, output=str(tmp_path / "out"))
+    shutil.copytree(config.output, copy.output)
+    broken = cell_folder(copy, cells(copy)[1])
+    (broken / "pretrain" / "metrics.json").unlink()
+    (broken / "pretrain" / "run.yaml").write_text("nonsense: [")
+    failed = run_cells(copy, cells(copy), None, lambda: False)
+    assert list(failed) == [cells(copy)[1]]
+    assert "exit code 2: output:" in failed[cells(copy)[1]]
+
+
+def test_a_lock_of_a_dead_process_is_free(make_grid):
+    config = make_grid()
+    folder = cell_folder(config, cells(config)[0])
+    folder.mkdir(parents=True)
+    lock = f"fcntl.flock(os.open({str(folder / '.lock')!r}, os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX)"
+    subprocess.run([sys.executable, "-c", f"import fcntl, os; {lock}; os._exit(9)"], check=False)
+    with _taken(folder) as lock:
+        assert lock is not None
+        with _taken(folder) as second:
+            assert second is None
+
+
+def test_the_grids_that_come_with_the_project_are_whole():
+    for file in (ROOT / "configs" / "ablations").glob("*.yaml"):
+        refuse_wrong(read_options("run.py ablate", AblateConfig, yaml.safe_load(file.read_text())))

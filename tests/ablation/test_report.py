@@ -1,0 +1,122 @@
+"""From finished cells, written by hand, to effects and sentences."""
+
+import json
+
+import pytest
+
+from pretrain.ablation.grid import cells
+from pretrain.ablation.report import sentence, write_report
+from pretrain.ablation.results import effects, read_results, summaries
+from tests.ablation.conftest import write_cells
+
+NOISE = {0: 0.1, 1: -0.1, 2: 0.02, 3: 0.0, 4: -0.03}
+
+
+def loss(cell) -> float:
+    """Spans cost 0.2, no sentence loss gains 0.01 or so; a seed moves all cells alike."""
+    span, none = cell.values["masking.strategy"] == "span", cell.values["sentence.objective"] == "none"
+    wobble = {0: 0.01, 1: -0.01, 2: 0.0, 3: 0.02, 4: -0.02}[cell.seed]
+    return 5.0 + NOISE[cell.seed] + 0.2 * span + (0.001 + wobble) * none + 0.01 * span * none
+
+
+@pytest.fixture
+def grid(make_grid):
+    config = make_grid(seeds=[0, 1, 2, 3, 4])
+    write_cells(config, loss)
+    return config
+
+
+def by_value(config, results, metric="valid/masked_lm_loss"):
+    return {effect.value: effect for effect in effects(config, results, metric)}
+
+
+def test_an_effect_is_averaged_over_the_other_axis_and_paired_by_seed(grid):
+    found = by_value(grid, read_results(grid))
+    span = found["span"].comparison
+    # Per seed: (0.2 + 0.21) / 2; what a seed does to all cells cancels.
+    assert (span.difference.n, found["span"].over) == (5, (2, 2))
+    assert span.difference.mean == pytest.approx(0.205) and span.difference.deviation == pytest.approx(0, abs=1e-9)
+    none = found["none"].comparison
+    # Per seed: 0.001 + 0.005 + wobble, whose deviation is sqrt(0.001 / 4).
+    assert none.difference.mean == pytest.approx(0.006)
+    assert none.difference.deviation == pytest.approx(0.00025**0.5)
+
+
+def test_each_effect_becomes_a_plain_sentence(grid):
+    found = by_value(grid, read_results(grid))
+    assert sentence(found["span"]).startswith(
+        "masking.strategy: span falls behind token on valid/masked_lm_loss by 0.205 nats, 95% CI 0.205 to 0.205 (p = "
+    )
+    assert sentence(found["none"]).startswith(
+        "sentence.objective: none: no difference from nsp detected on valid/masked_lm_loss (+0.006 nats, 95% CI -0.014 "
+        "to 0.026); 0.0"
+    )
+
+
+def test_scores_are_in_points_and_better_is_more(make_grid, with_task):
+    config = make_grid(finetune=with_task, metrics=["topic/macro_f1"])
+
+    def score(cell) -> float:
+        return 5 + cell.seed / 1000 + (cell.values["masking.strategy"] == "span") * (1 + cell.seed / 50)
+
+    write_cells(config, score)
+    found = by_value(config, read_results(config), "topic/macro_f1")["span"]
+    # Each score is the mean over two seeds of fine-tuning; the difference is 10.0 and 10.2 points.
+    assert found.comparison.difference.mean == pytest.approx(0.101)
+    said = "masking.strategy: span beats token on topic/macro_f1 by 10.1 points, 95% CI 8.8 to 11.4 (p = "
+    assert sentence(found).startswith(said)
+
+
+def test_a_combination_of_which_a_seed_has_not_learned_is_shown_and_not_compared(make_grid):
+    config = make_grid()
+    write_cells(config, lambda cell: 5.0 + cell.seed / 10, leave_out=["none-span/seed-1"])
+    write_cells_that_failed_to_learn(config, "none-span/seed-1")
+    results = read_results(config)
+    assert len(results) == 8
+    found = by_value(config, results)
+    assert found["span"].over == (1, 2)  # with nsp alone
+    assert "Not compared" in write_report(config, results, {}, report_folder(config))
+    assert "(not learned)" in (report_folder(config) / "report.md").read_text()
+
+
+def write_cells_that_failed_to_learn(config, name) -> None:
+    others = [cell.name for cell in cells(config) if cell.name != name]
+    write_cells(config, lambda cell: 9.0, below=0.49, leave_out=others)
+
+
+def report_folder(config):
+    from pathlib import Path
+
+    return Path(config.output)
+
+
+def test_a_seed_that_is_missing_is_missing_on_both_sides(make_grid):
+    config = make_grid(seeds=[0, 1, 2, 3, 4])
+    write_cells(config, loss, leave_out=["nsp-span/seed-0"])
+    found = by_value(config, read_results(config))
+    assert found["span"].comparison.difference.n == 4
+    assert found["none"].comparison.difference.n == 4  # averaged over both maskings, so it needs all four cells
+
+
+def test_the_table_of_cells_has_mean_deviation_and_interval(grid):
+    found = summaries(read_results(grid), "valid/masked_lm_loss")["nsp-token"]
+    assert (found.n, found.mean) == (5, pytest.approx(5 + sum(NOISE.values()) / 5))
+
+
+def test_the_report_is_written_as_text_json_and_pictures(grid):
+    results, folder = read_results(grid), report_folder(grid)
+    text = write_report(grid, results, {}, folder)
+    assert "4 combinations, 5 seeds each, 3,000 tokens a run" in text
+    report = json.loads((folder / "report.json").read_text())
+    assert [effect["value"] for effect in report["effects"]] == ["none", "span"]
+    assert len(report["cells"]) == 20 and report["cells"][0]["curve"] == [[2000.0, 5.1]]
+    for name in ("curves.png", "effects.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_cells_that_are_not_there_are_counted(make_grid):
+    config = make_grid()
+    write_cells(config, lambda cell: 5.0, leave_out=["nsp-token/seed-0"])
+    failed = {cells(config)[0]: "pretrain: exit code 1"}
+    text = write_report(config, read_results(config), failed, report_folder(config))
+    assert "1 of 8 cells are not finished" in text and "failed: nsp-token/seed-0: pretrain: exit code 1" in text
