@@ -36,12 +36,11 @@ class Verb:
 
 
 class Parser(jsonargparse.ArgumentParser):
-    """A parser whose errors are one line with the closest name, and whose exit code is 2."""
+    """A parser whose errors are one line with the closest name."""
 
     def error(self, message: str, error: Exception | None = None) -> NoReturn:
-        """Say what was wrong and stop."""
-        sys.stderr.write(f"{self.prog}: {_readable(message, self._names())}\n")
-        raise SystemExit(2)
+        """Say what was wrong."""
+        raise UserError(f"{self.prog}: {_readable(message, self._names())}")
 
     def _names(self) -> list[str]:
         return [name for action in self._actions for name in action.option_strings or [action.dest]]
@@ -91,22 +90,17 @@ def read_options(program: str, config: type, options: dict[str, Any]) -> Any:
     Raises:
         UserError: an unknown option or a wrong value; one line, as on the command line.
     """
-
-    class Raising(Parser):
-        def error(self, message: str, error: Exception | None = None) -> NoReturn:
-            raise UserError(_readable(message, self._names()))
-
-    parser = _parser(program, config, Raising)
+    parser = _parser(program, config)
     return _instance(parser, config, parser.parse_object(options))
 
 
 def _parse(program: str, config: type, arguments: list[str]) -> Any:
-    parser = _parser(program, config, Parser)
+    parser = _parser(program, config)
     return _instance(parser, config, parser.parse_args(arguments))
 
 
-def _parser(program: str, config: type, kind: type[Parser]) -> Parser:
-    parser = kind(prog=program, description=config.__doc__, usage="%(prog)s [--config FILE] [--OPTION VALUE ...]")
+def _parser(program: str, config: type) -> Parser:
+    parser = Parser(prog=program, description=config.__doc__, usage="%(prog)s [--config FILE] [--OPTION VALUE ...]")
     parser.add_argument("--config", action="config", help="A YAML file with any of the options below.")
     parser.add_class_arguments(config, as_group=False)
     return parser

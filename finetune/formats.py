@@ -158,6 +158,9 @@ def _table(path: Path, needed: tuple[str, ...], split) -> Iterator[Row | Refused
 
 
 def _refuse_unknown(where: str, names: list[str], needed: tuple[str, ...]) -> None:
+    twice = [name for name in needed if names.count(name) > 1]
+    if twice:
+        raise UserError(*(f"{where}: the column {name!r} is there {names.count(name)} times." for name in twice))
     unknown = [name for name in needed if name not in names]
     if unknown:
         raise UserError(

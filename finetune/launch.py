@@ -122,6 +122,8 @@ def _run(
     output, training = Path(config.output), config.training
     task = _start(config, labels_of(train_set.used), resume).to(device)
     features = task.features(train_set.used)
+    if not features:
+        raise UserError(f"data.train: the tokenizer of '{config.init}' leaves nothing of any text in it.")
     print(_in_words(task, train_set, features))
     size = training_config.micro_batch_size(training)
     batches = Batches(features, lambda some: task.pack(some, train_set.used), size, training.seed)
@@ -159,6 +161,8 @@ def _in_words(task: Task, examples: Examples, features: list[Feature]) -> str:
         said += f"; {cut:,} texts are cut to data.max_length={task.max_length}"
     if more := len(features) - len({feature.example for feature in features}):
         said += f"; {more:,} of them go on with a text longer than data.max_length={task.max_length}"
+    if empty := len(examples.used) - len({feature.example for feature in features if len(feature.token_ids) > 2}):
+        said += f"; {empty:,} texts have no token at all"
     if task.task.name == "ner":
         ceiling = task.ceiling(examples.used, features)
         said += f"; tagging every {task.task.unit} right would reach entity_micro_f1 {ceiling:.3f}"

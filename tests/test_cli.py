@@ -85,13 +85,13 @@ def test_help_lists_the_verbs_and_the_default(call):
     code, said, _ = call("--help")
     assert code == 0
     for name, verb in run.VERBS.items():
-        assert f"  {name:<12}{verb.config.__doc__.splitlines()[0]}" in said
+        assert f"  {name:<12}{verb.about or verb.config.__doc__.splitlines()[0]}" in said
     assert "Pretrain a BERT. (the default)" in said
 
 
 def test_an_unknown_verb_is_refused_with_the_closest(refused):
     said = refused("fil-mask", "--text", "x")
-    assert said.startswith("run.py: no verb 'fil-mask'; one of pretrain, fill-mask, ")
+    assert said.startswith("run.py: no verb 'fil-mask'; one of pretrain, audit, ablate, fill-mask, ")
     assert said.endswith(" (did you mean fill-mask?).")
 
 

@@ -99,7 +99,7 @@ def _flops(config: AblateConfig, runs: int) -> str:
     """Six times the encoder's matrix parameters for each token; attention and heads come on top."""
     total = 0.0
     for cell in cells(config)[: len(combinations(config))]:
-        options = read_options("run.py ablate", PretrainConfig, pretrain_options(config, cell, Path(config.output)))
+        options = read_options("run.py pretrain", PretrainConfig, pretrain_options(config, cell, Path(config.output)))
         model = resolve(options.model, options.tokenizer.vocab_size)
         matrices = 4 * model.hidden_size**2 + 2 * model.hidden_size * model.intermediate_size
         total += 6.0 * model.num_hidden_layers * matrices * config.tokens

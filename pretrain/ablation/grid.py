@@ -150,7 +150,7 @@ def refuse_wrong(config: AblateConfig) -> None:
             named = ", ".join(f"{name}={value}" for name, value in values.items())
             try:
                 options = pretrain_options(config, Cell(values, config.seeds[0]), Path(config.output))
-                run = with_defaults(read_options("run.py ablate", PretrainConfig, options))
+                run = with_defaults(read_options("run.py pretrain", PretrainConfig, options))
             except UserError as error:
                 raise UserError(f"axes: {named}: {error}") from error
             faults += [f"axes: {named}: {fault}" for fault in check(run) + training_config.check(run.training)]

@@ -115,3 +115,8 @@ def test_texts_that_are_in_both_files_are_counted(file):
     train = read_rows(file("text\tlabel\na\t1\nb\t0\n", "train.tsv"))
     held_out = read_rows(file("text\tlabel\nb\t1\nb\t0\nc\t0\n", "eval.tsv"))
     assert train.shared_with(held_out) == 2
+
+
+def test_a_column_that_is_there_twice_is_refused(file):
+    with pytest.raises(UserError, match=r"data\.tsv:1: the column 'label' is there 2 times"):
+        read_rows(file("text\tlabel\tlabel\na\t1\t0\n"))

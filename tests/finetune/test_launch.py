@@ -229,3 +229,10 @@ def test_a_sequence_longer_than_the_model_reads_is_refused(make_config):
     config = make_config()
     with pytest.raises(UserError, match=r"data.max_length: 64, but the model of '.*' reads 32 tokens at most"):
         train(replace(config, data=replace(config.data, max_length=64)))
+
+
+def test_texts_of_which_the_tokenizer_leaves_nothing_are_counted(make_config, write, capsys):
+    config = make_config()
+    write(reviews(8) + "\x01\x02\t1\n", "train.tsv")
+    train(config)
+    assert "1 texts have no token at all" in capsys.readouterr().out

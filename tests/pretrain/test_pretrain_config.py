@@ -10,12 +10,13 @@ from bert.errors import UserError
 from bert.tokenizer import TokenizerConfig
 from bert.training.config import TrainingConfig
 from bert.training.tracking import TrackingConfig
-from pretrain.config import DataConfig, MaskingConfig, PretrainConfig, SentenceConfig, check
+from pretrain.config import AuditConfig, DataConfig, MaskingConfig, PretrainConfig, SentenceConfig, check
 from pretrain.inputs import INPUTS
 from pretrain.launch import pretrain
 from pretrain.sentence import SENTENCE
 
 CONFIGS = [
+    AuditConfig,
     DataConfig,
     SentenceConfig,
     MaskingConfig,
@@ -201,7 +202,7 @@ def test_every_option_is_explained_by_a_docstring_after_it(config):
         and isinstance(text.value, ast.Constant)
         and len(str(text.value.value)) > 10
     }
-    sections = {"data", "tokenizer", "model", "sentence", "masking", "training", "tracking"}
+    sections = {"data", "tokenizer", "model", "sentence", "masking", "audit", "training", "tracking"}
     assert {option.name for option in fields(config)} - explained == (sections if config is PretrainConfig else set())
 
 

@@ -1,0 +1,116 @@
+"""Each objective on twelve words, by hand.
+
+document 0:  a b c | d | e f | g        (ids 5 6 7 | 8 | 9 10 | 11)
+document 1:  h i | j k l                (ids 12 13 | 14 15 16)
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pretrain.examples import Cutting, Examples, Text, cut, lay_out
+from pretrain.inputs import INPUTS
+from pretrain.sentence import SENTENCE
+from pretrain.sentence.objective import Training
+from tests.pretrain.conftest import CLS, SEP, make_sampler, numbered, unmasked
+
+LENGTHS = [[3, 1, 2, 1], [2, 3]]
+SPECIAL = np.arange(17) < 5
+
+
+def arranged(objective: str, labels: list[int], negatives: str = "other_document") -> list[tuple[list[int], list[int]]]:
+    """(ids, segments) of each sentence pair of the twelve words, with these labels."""
+    source = numbered(LENGTHS)
+    cutting = Cutting(INPUTS["sentence_pair"], 20, 0.0, 0.0, SENTENCE[objective].replaces_b, False)
+    rng = np.random.default_rng(0)
+    pairs, _ = cut(np.array([3, 1, 2, 1, 2, 3]), np.arange(6), np.array([4, 2]), np.arange(2), cutting, rng)
+    pairs = replace(pairs, labels=np.array(labels))
+    training = Training(source, np.arange(2), negatives, cutting)
+    found, text, _ = SENTENCE[objective].arrange(pairs, Text(source.ids, source.word_starts), training, rng)
+    laid = lay_out(found, text, 2, CLS, SEP, SPECIAL)
+    cuts = laid.cu_seqlens[1:-1]
+    return [
+        (i.tolist(), s.tolist()) for i, s in zip(np.split(laid.ids, cuts), np.split(laid.segments, cuts), strict=True)
+    ]
+
+
+IN_ORDER = [
+    ([CLS, 5, 6, 7, SEP, 8, SEP], [0, 0, 0, 0, 0, 1, 1]),
+    ([CLS, 9, 10, SEP, 11, SEP], [0, 0, 0, 0, 1, 1]),
+    ([CLS, 12, 13, SEP, 14, 15, 16, SEP], [0, 0, 0, 0, 1, 1, 1, 1]),
+]
+
+
+@pytest.mark.parametrize("objective", SENTENCE)
+def test_with_label_0_b_truly_follows_a_whatever_the_objective(objective):
+    assert arranged(objective, [0, 0, 0]) == IN_ORDER
+
+
+def test_sop_with_label_1_has_a_and_b_swapped():
+    assert arranged("sop", [1, 0, 1]) == [
+        ([CLS, 8, SEP, 5, 6, 7, SEP], [0, 0, 0, 1, 1, 1, 1]),
+        IN_ORDER[1],
+        ([CLS, 14, 15, 16, SEP, 12, 13, SEP], [0, 0, 0, 0, 0, 1, 1, 1]),
+    ]
+
+
+def test_nsp_with_label_1_has_the_only_b_of_the_other_document():
+    # Document 1 has one true B, j k l; document 0 has d and g.
+    first, _, last = arranged("nsp", [1, 0, 1])
+    assert first == ([CLS, 5, 6, 7, SEP, 14, 15, 16, SEP], [0] * 5 + [1] * 4)
+    assert last[0] in ([CLS, 12, 13, SEP, 8, SEP], [CLS, 12, 13, SEP, 11, SEP])
+
+
+def test_nsp_in_one_document_has_what_is_left_of_it():
+    # Beside the first sentence, A and the true B: for (a b c, d) e f or g or both, for (e f, g) d. Document 1 has none.
+    first, second = arranged("nsp", [1, 1, 1], "same_document")
+    assert first[0] in ([CLS, 5, 6, 7, SEP, 9, 10, SEP], [CLS, 5, 6, 7, SEP, 11, SEP])
+    assert second == ([CLS, 9, 10, SEP, 8, SEP], [0, 0, 0, 0, 1, 1])
+
+
+def sequences(name: str) -> list[list[int]]:
+    """What a sampler lays out of the twelve words with room for eight tokens of text, unmasked, in any order."""
+    sampler = make_sampler(numbered(LENGTHS), sentence__objective="none", sentence__input=name, data__max_length=10)
+    block = sampler.block(0, 0)
+    return sorted(part.tolist() for part in np.split(unmasked(block), block.sequences.cu_seqlens[1:-1]))
+
+
+def test_doc_sentences_never_cross_a_document():
+    assert sequences("doc_sentences") == [
+        [CLS, 5, 6, 7, 8, 9, 10, 11, SEP],
+        [CLS, 12, 13, 14, 15, 16, SEP],
+    ]
+
+
+def test_full_sentences_begin_anew_where_nothing_more_fits():
+    # Seven words and a [SEP], five and one: together they are fourteen, and there is room for eight.
+    assert sequences("full_sentences") == [
+        [CLS, 5, 6, 7, 8, 9, 10, 11, SEP],
+        [CLS, 12, 13, 14, 15, 16, SEP],
+    ]
+
+
+def test_full_sentences_fill_up_with_the_next_document():
+    source = numbered([[2], [2], [2], [2]])
+    sampler = make_sampler(source, sentence__objective="none", sentence__input="full_sentences", data__max_length=10)
+    block = sampler.block(0, 0)
+    found = [part.tolist() for part in np.split(unmasked(block), block.sequences.cu_seqlens[1:-1])]
+    # Eight tokens of room: two documents and the [SEP] of each make six, a third would make nine.
+    shapes = sorted([number if number < 5 else "text" for number in part] for part in found)
+    assert shapes == [[CLS, "text", "text", SEP, "text", "text", SEP]] * 2
+
+
+def test_the_rate_goes_evenly_from_one_end_to_the_other():
+    sampler = make_sampler(numbered([[2, 2]] * 40), masking__rate=0.3, masking__rate_end=0.1)
+    sampler.recipe, sampler.num_blocks = replace(sampler.recipe, epochs=2.0), 4
+    rates = [sampler.rate(epoch, block) for epoch in range(2) for block in range(4)]
+    assert rates == pytest.approx([0.2875, 0.2625, 0.2375, 0.2125, 0.1875, 0.1625, 0.1375, 0.1125])
+    assert sampler.rate(5, 0) == pytest.approx(0.1)
+
+
+def test_examples_know_what_truly_follows():
+    cutting = Cutting(INPUTS["sentence_pair"], 20, 0.0, 0.0, False, False)
+    found, _ = cut(np.array([3, 1, 2, 1]), np.arange(4), np.array([4]), np.arange(1), cutting, np.random.default_rng(0))
+    assert isinstance(found, Examples)
+    assert (found.a_sentence.tolist(), found.next_sentence.tolist()) == ([0, 2], [1, 3])
