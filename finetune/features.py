@@ -14,6 +14,8 @@ from finetune.examples import Labelled, Tagged
 from finetune.metrics import Span
 from finetune.units import UNITS, Unit
 
+_AT_ONCE = 1024  # texts
+
 
 @dataclass(frozen=True)
 class Feature:
@@ -102,5 +104,9 @@ def character_tags(length: int, entities: set[Span]) -> list[str]:
 
 
 def _ids(texts: list[str], tokenizer: Tokenizer) -> list[list[int]]:
-    encoded = tokenizer.encode_lines(texts)
-    return [part.tolist() for part in np.split(encoded.ids, np.cumsum(encoded.lengths)[:-1])]
+    """The ids of each text, some texts at a time: the library's own objects take kilobytes each."""
+    ids = []
+    for start in range(0, len(texts), _AT_ONCE):
+        encoded = tokenizer.encode_lines(texts[start : start + _AT_ONCE])
+        ids += [part.tolist() for part in np.split(encoded.ids, np.cumsum(encoded.lengths)[:-1])]
+    return ids

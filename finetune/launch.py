@@ -14,12 +14,12 @@ from bert.training import config as training_config
 from bert.training.device import choose_device
 from bert.training.loop import Goal, fit
 from bert.training.tracking import Tracker, track
-from finetune import builtin_labels, pictures
+from finetune import builtin_labels
 from finetune.config import DataConfig, FinetuneConfig, TaskConfig
 from finetune.data import Batches
 from finetune.examples import Examples, labels_of, read
 from finetune.features import Feature
-from finetune.judge import evaluator, predict
+from finetune.judge import CLASSES, CONFUSION, evaluator, predict, write_classes
 from finetune.model import build, load
 from finetune.tasks import TASKS
 from finetune.tasks.task import Task
@@ -169,17 +169,13 @@ def _in_words(task: Task, examples: Examples, features: list[Feature]) -> str:
     return said
 
 
-_CLASSES = "classes.json"
-_TABLE_TAG = {"mlflow.loggedArtifacts": json.dumps([{"path": _CLASSES, "type": "table"}])}
+_TABLE_TAG = {"mlflow.loggedArtifacts": json.dumps([{"path": CLASSES, "type": "table"}])}
 """By this tag the MLflow UI shows the file as a table."""
 
 
 def _leave_artifacts(output: Path, task: Task, tracker: Tracker) -> None:
-    rows = [[name, c.precision, c.recall, c.f1, c.support] for name, c in task.table.items()]
-    table = {"columns": ["class", "precision", "recall", "f1", "support"], "data": rows}
-    (output / _CLASSES).write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    pictures.confusion(*task.confusion, output / "confusion_matrix.png")
-    for name in ("run.yaml", "metrics.json", _CLASSES, "confusion_matrix.png"):
+    write_classes(task, output)
+    for name in ("run.yaml", "metrics.json", CLASSES, CONFUSION):
         tracker.artifact(output / name)
     for name in (*hub.FILES, "heads.safetensors"):
         if (output / name).is_file():
@@ -197,5 +193,5 @@ def _print_report(
         said = task.in_words(prediction)
         print(f"  {said[:200]}{'...' if len(said) > 200 else ''}")
     print(f"\nmodel and figures:  {config.output}")
-    print(f"confusion matrix:   {config.output}/confusion_matrix.png")
+    print(f"confusion matrix:   {config.output}/{CONFUSION}")
     print(f"use it:             python run_finetune.py predict --checkpoint {config.output} --input FILE --output FILE")

@@ -10,13 +10,13 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from bert.errors import UserError
+from bert.errors import UserError, refuse_if
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
 from finetune.config import DataConfig, TaskConfig
 from finetune.examples import Labelled, Tagged, read, stream
 from finetune.formats import FORMATS, Refused, numbered_lines
-from finetune.judge import evaluator, predict
+from finetune.judge import evaluator, predict, write_classes
 from finetune.model import load
 
 _AT_ONCE = 512  # examples
@@ -31,6 +31,9 @@ class EvaluateConfig:
 
     checkpoint: str = "runs/finetune"
     """A folder that fine-tuning left."""
+
+    output: str | None = None
+    """A folder for metrics.json, classes.json and the confusion matrix; by default they are only printed."""
 
     batch_size: int = 64
     """Sequences at once."""
@@ -72,6 +75,13 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
     """Print a model's classes and scores on data.eval."""
     if config.data.eval is None:
         raise UserError("data.eval: the file to judge the model by is needed.")
+    refuse_if(
+        [
+            f"data.{name}: {getattr(config.data, name)!r} was given, but it belongs to training."
+            for name in ("train", "max_length")
+            if getattr(config.data, name) != getattr(DataConfig, name)
+        ]
+    )
     training = TrainingConfig(device=config.device)
     device = choose_device(training)
     task = load(_checkpoint(config.checkpoint))
@@ -79,6 +89,11 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
     print(examples.in_words("data.eval"))
     found = evaluator(task.to(device), examples, config.batch_size, device, training)()
     print("\n" + "\n".join(f"  {name.removeprefix('valid/'):<20}  {value:.4f}" for name, value in found.items()))
+    if config.output is not None:
+        folder = Path(config.output)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        write_classes(task, folder)
     return found
 
 

@@ -45,25 +45,37 @@ def ablate(config: AblateConfig) -> None:
     _refuse_wrong_tasks(config)
     wanted = _only(config)
     print(_plan(config, wanted))
-    if config.print_cells:
-        print("\n".join(_cell_command(config, cell) for cell in wanted))
-    if config.dry_run or config.print_cells:
+    if config.dry_run:
         return
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     (output / _GRID).write_text(grid_as_yaml(config), encoding="utf-8")
+    if config.print_cells:
+        with _grid_run(config) as tracker:  # so that the cells, wherever they run, find their parent in MLflow
+            _parent(output, tracker)
+        print("\n".join(_cell_command(config, cell) for cell in wanted))
+        return
     with stop_requests() as stop_asked, _grid_run(config) as tracker:
         failed = run_cells(config, wanted, _parent(output, tracker), stop_asked)
         if stop_asked():
             raise Stopped("stopped; the same command goes on from there.")
-        if config.only is None and tracker is not None:
-            print("\n" + write_report(config, read_results(config), failed, output))
-            for name in (*FILES, _GRID):
-                tracker.artifact(output / name)
-        elif config.only is None:
-            print(f"another process works on '{output}', and will write the report.")
+        if tracker is not None:
+            _report(config, failed, tracker)
+    if tracker is None and config.only is None:
+        with _grid_run(config) as late:  # the process that had the grid may be gone by now
+            if late is None:
+                print(f"another process works on '{output}', and will write the report.")
+            else:
+                _report(config, failed, late)
     if failed:
         raise UserError(*(f"{cell.name}: {fault}" for cell, fault in failed.items()))
+
+
+def _report(config: AblateConfig, failed: dict[Cell, str], tracker: Tracker) -> None:
+    output = Path(config.output)
+    print("\n" + write_report(config, read_results(config), failed, output))
+    for name in (*FILES, _GRID):
+        tracker.artifact(output / name)
 
 
 def _only(config: AblateConfig) -> list[Cell]:

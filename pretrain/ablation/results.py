@@ -11,7 +11,7 @@ import yaml
 
 from bert.training.metrics_file import METRICS
 from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, variant_name
-from pretrain.ablation.run import cell_folder, finished
+from pretrain.ablation.run import cell_folder, finished, metrics_of
 from pretrain.ablation.statistics import Comparison, Summary, compare, holm, summarise
 
 LEARNED = 0.5
@@ -155,14 +155,14 @@ def _cell(results: dict[Cell, Result], values: dict[str, Any], seed: int) -> Cel
 
 def _read(config: AblateConfig, folder: Path) -> Result:
     pretrained = folder / "pretrain"
-    metrics = _metrics(pretrained)
+    metrics = metrics_of(pretrained)
     lines = [json.loads(line) for line in (pretrained / METRICS).read_text(encoding="utf-8").splitlines()]
     steps, tokens = _column(lines, "train/tokens")
     at, losses = _column(lines, "valid/masked_lm_loss")
     _, speeds = _column(lines, "speed/tokens_per_second")
     by_tokens: dict[str, list[tuple[float, float]]] = {}
     for name, task in config.finetune.items():
-        of_seeds = [_scores(_metrics(folder / f"{name}-{seed}")) for seed in task.seeds]
+        of_seeds = [_scores(metrics_of(folder / f"{name}-{seed}")) for seed in task.seeds]
         for metric in of_seeds[0]:
             metrics[f"{name}/{metric}"] = float(np.mean([scores[metric] for scores in of_seeds]))
         for step, of_step in _checkpoints(folder, name, task.seeds).items():
@@ -176,10 +176,6 @@ def _read(config: AblateConfig, folder: Path) -> Result:
         seconds=lines[-1]["time"] - lines[0]["time"],
         tokens_per_second=float(np.median(speeds)),
     )
-
-
-def _metrics(folder: Path) -> dict[str, float]:
-    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 
 def _scores(metrics: dict[str, float]) -> dict[str, float]:
@@ -198,7 +194,7 @@ def _checkpoints(folder: Path, task: str, seeds: list[int]) -> dict[int, dict[st
     for seed in seeds:
         for run in sorted(folder.glob(f"{task}-{seed}-step-*")):
             if finished(run):
-                found.setdefault(int(run.name.rpartition("-")[2]), []).append(_scores(_metrics(run)))
+                found.setdefault(int(run.name.rpartition("-")[2]), []).append(_scores(metrics_of(run)))
     return {step: {m: float(np.mean([s[m] for s in scores])) for m in scores[0]} for step, scores in found.items()}
 
 

@@ -22,6 +22,8 @@ from typing import Any
 
 import yaml
 
+from bert.errors import UserError
+from bert.registry import did_you_mean
 from bert.training.ledger import LEDGER, hold
 from bert.training.stopping import EXIT_CODE
 from pretrain.ablation.grid import AblateConfig, Cell, pretrain_options, put
@@ -76,6 +78,8 @@ def run_cells(
         workers = [pool.submit(_work, config, cells, parent, progress, stop_asked) for _ in range(config.jobs)]
     for worker in workers:
         worker.result()
+    if progress.wrong_metrics:
+        raise UserError(*progress.wrong_metrics)
     return progress.failed
 
 
@@ -86,6 +90,7 @@ class _Progress:
         self.lock = threading.Lock()
         self.failed: dict[Cell, str] = {}
         self.settled: set[Cell] = set()
+        self.wrong_metrics: list[str] = []
         self.total, self.jobs, self.seconds = len(cells), config.jobs, []
 
     def note(self, cell: Cell, fault: str | None, seconds: float | None) -> None:
@@ -106,9 +111,13 @@ class _Progress:
 
 def _work(config: AblateConfig, cells: list[Cell], parent, progress: _Progress, stop_asked) -> None:
     """Take cell after cell until all are settled; one that another process holds is looked at again."""
-    while not stop_asked() and (open_ := [cell for cell in cells if cell not in progress.settled]):
+
+    def ended() -> bool:
+        return stop_asked() or bool(progress.wrong_metrics)
+
+    while not ended() and (open_ := [cell for cell in cells if cell not in progress.settled]):
         for cell in open_:
-            if stop_asked():
+            if ended():
                 return
             with _taken(cell_folder(config, cell)) as lock:
                 if lock is not None and cell not in progress.settled:
@@ -116,6 +125,7 @@ def _work(config: AblateConfig, cells: list[Cell], parent, progress: _Progress, 
                     fault = None if before else _run_cell(config, cell, parent, lock, stop_asked)
                     if not stop_asked():
                         progress.note(cell, fault, None if before else time.monotonic() - began)
+                        progress.wrong_metrics += [] if fault else wrong_metrics(config, cell)
         time.sleep(_POLL / 10 if progress.jobs == 1 else _POLL)
 
 
@@ -159,6 +169,24 @@ def _tracked(
     tags = tags | ({"mlflow.parentRunId": parent} if parent else {})
     place = {"uri": config.tracking.uri, "experiment": config.tracking.experiment, "run_name": run_name, "tags": tags}
     return options | {"tracking": place}
+
+
+def wrong_metrics(config: AblateConfig, cell: Cell) -> list[str]:
+    """Metrics that a finished cell does not give: said after the first one, not after the last."""
+    folder, known = cell_folder(config, cell), set(metrics_of(cell_folder(config, cell) / "pretrain"))
+    for name, task in config.finetune.items():
+        scores = metrics_of(folder / f"{name}-{task.seeds[0]}")
+        known |= {f"{name}/{metric.removeprefix('valid/')}" for metric in scores if metric.startswith("valid/")}
+    return [
+        f"metrics: no {metric!r}; one of {', '.join(sorted(known))}{did_you_mean(metric, known)}."
+        for metric in config.metrics
+        if metric not in known
+    ]
+
+
+def metrics_of(folder: Path) -> dict[str, float]:
+    """What a finished run reached."""
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 
 def _done(config: AblateConfig, cell: Cell) -> bool:

@@ -205,6 +205,12 @@ def test_two_processes_share_a_grid_without_doing_a_cell_twice(finished_grid, tm
     assert without_times(tmp_path / "out") == without_times(Path(config.output))
 
 
+def test_a_metric_that_no_cell_gives_is_named_with_those_there_are(finished_grid):
+    config, _, _ = finished_grid
+    with pytest.raises(UserError, match=r"no 'valid/masked_lm_los'; one of .*mean valid/masked_lm_loss"):
+        run_cells(replace(config, metrics=["valid/masked_lm_los"]), cells(config), None, lambda: False)
+
+
 def test_a_cell_that_fails_is_named_with_its_reason_and_the_others_run(finished_grid, tmp_path, capsys):
     config, _, _ = finished_grid
     copy = replace(config, output=str(tmp_path / "out"))

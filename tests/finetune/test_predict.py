@@ -128,6 +128,21 @@ def test_evaluation_prints_classes_and_scores(classifier, write, capsys):
     assert "2 rows, 2 used, 0 refused" in said and f"accuracy              {found['valid/accuracy']:.4f}" in said
 
 
+def test_evaluation_leaves_its_figures_where_they_are_wanted(tagger, write, tmp_path):
+    path = write("the\tO\ncat\tB-A\n", "in.conll")
+    config = EvaluateConfig(DataConfig(eval=str(path)), tagger, output=str(tmp_path / "judged"), device="cpu")
+    found = evaluate_file(config)
+    assert json.loads((tmp_path / "judged" / "metrics.json").read_text()) == found
+    table = json.loads((tmp_path / "judged" / "classes.json").read_text())
+    assert [(row[0], row[4]) for row in table["data"]] == [("A", 1)]
+
+
+def test_evaluation_refuses_what_belongs_to_training(classifier, write):
+    data = DataConfig(eval=str(write("text\tlabel\na\tgood\n")), max_length=64)
+    with pytest.raises(UserError, match="data.max_length: 64 was given, but it belongs to training"):
+        evaluate_file(EvaluateConfig(data=data, checkpoint=classifier))
+
+
 def test_evaluation_refuses_a_label_the_model_does_not_know(classifier, write):
     path = write("text\tlabel\na good film\tgodo\n")
     with pytest.raises(UserError, match=r"data\.tsv:2: the label 'godo' .* \(bad, good\) \(did you mean good"):
