@@ -23,9 +23,17 @@ from bert.training.ledger import LEDGER, hold
 from bert.training.provenance import tags
 from bert.training.stopping import Stopped, stop_requests
 from bert.training.tracking import Tracker, track
-from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, pretrain_options, refuse_wrong
+from pretrain.ablation.grid import (
+    AblateConfig,
+    Cell,
+    cells,
+    combinations,
+    grid_as_yaml,
+    pretrain_options,
+    refuse_wrong,
+)
 from pretrain.ablation.report import FILES, write_report
-from pretrain.ablation.results import grid_as_yaml, read_results
+from pretrain.ablation.results import read_results
 from pretrain.ablation.run import ROOT, cell_folder, finished, run_cells
 from pretrain.config import PretrainConfig
 

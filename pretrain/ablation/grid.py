@@ -3,9 +3,11 @@
 import itertools
 import re
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from bert.cli import read_options
 from bert.errors import UserError
@@ -118,6 +120,13 @@ def cells(config: AblateConfig) -> list[Cell]:
     return [Cell(values, seed) for seed in config.seeds for values in combinations(config)]
 
 
+def grid_as_yaml(config: AblateConfig) -> str:
+    """The grid, for --config."""
+    left_out = ("output", "jobs", "only", "dry_run", "print_cells", "tracking")
+    shown = {name: value for name, value in asdict(config).items() if name not in left_out}
+    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
+
+
 def pretrain_options(config: AblateConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """The options of a cell's pretraining run, nested as in its YAML."""
     options = deepcopy(config.base)
@@ -167,7 +176,9 @@ def _grid_faults(config: AblateConfig) -> list[str]:
     faults += [f"jobs: {config.jobs}, but it must be at least 1."] * (config.jobs < 1)
     for name in config.effects:
         if name not in config.axes:
-            faults.append(f"effects: {name!r} is no axis; one of {', '.join(config.axes)}{_hint(name, config.axes)}.")
+            faults.append(
+                f"effects: {name!r} is no axis; one of {', '.join(config.axes)}{did_you_mean(name, config.axes)}."
+            )
     for name, values in config.axes.items():
         if name not in config.baseline:
             faults.append(f"baseline: no value for {name}; one of {values}.")
@@ -180,14 +191,10 @@ def _grid_faults(config: AblateConfig) -> list[str]:
         task = metric.partition("/")[0]
         if task != "valid" and task not in config.finetune:
             known = ["valid", *config.finetune]
-            faults.append(f"metrics: {metric!r} begins with none of {', '.join(known)}{_hint(task, known)}.")
+            faults.append(f"metrics: {metric!r} begins with none of {', '.join(known)}{did_you_mean(task, known)}.")
     faults += [
         f"base: {name} is the grid's affair (axes, seeds, tokens, output, tracking)."
         for name in flatten(config.base)
         if name in ("output", "training.seed", *training_config.BUDGET_OPTIONS) or name.startswith("tracking.")
     ]
     return faults
-
-
-def _hint(name: str, known) -> str:
-    return did_you_mean(name, known)

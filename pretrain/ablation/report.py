@@ -7,14 +7,13 @@ from pathlib import Path
 
 from bert.training.provenance import git_commit
 from pretrain.ablation import charts
-from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, variant_name
+from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, grid_as_yaml, variant_name
 from pretrain.ablation.results import (
     LEARNED,
     Effect,
     Result,
     against_baseline,
     effects,
-    grid_as_yaml,
     higher_is_better,
     summaries,
 )

@@ -2,12 +2,11 @@
 
 import itertools
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from bert.training.metrics_file import METRICS
 from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, variant_name
@@ -196,10 +195,3 @@ def _checkpoints(folder: Path, task: str, seeds: list[int]) -> dict[int, dict[st
             if finished(run):
                 found.setdefault(int(run.name.rpartition("-")[2]), []).append(_scores(metrics_of(run)))
     return {step: {m: float(np.mean([s[m] for s in scores])) for m in scores[0]} for step, scores in found.items()}
-
-
-def grid_as_yaml(config: AblateConfig) -> str:
-    """The grid, for --config."""
-    left_out = ("output", "jobs", "only", "dry_run", "print_cells", "tracking")
-    shown = {name: value for name, value in asdict(config).items() if name not in left_out}
-    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)

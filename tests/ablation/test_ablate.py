@@ -16,8 +16,8 @@ from bert.cli import read_options
 from bert.errors import UserError
 from bert.training.tracking import TrackingConfig
 from pretrain.ablation.ablate import ablate
-from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, refuse_wrong
-from pretrain.ablation.results import grid_as_yaml, read_results
+from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, grid_as_yaml, refuse_wrong
+from pretrain.ablation.results import read_results
 from pretrain.ablation.run import ROOT, _taken, cell_folder, run_cells
 from tests.ablation.conftest import AXES, BASELINE
 from tests.pretrain.conftest import made_up_text, write_text

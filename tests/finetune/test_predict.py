@@ -139,7 +139,7 @@ def test_evaluation_leaves_its_figures_where_they_are_wanted(tagger, write, tmp_
 
 def test_evaluation_refuses_what_belongs_to_training(classifier, write):
     data = DataConfig(eval=str(write("text\tlabel\na\tgood\n")), max_length=64)
-    with pytest.raises(UserError, match="data.max_length: 64 was given, but it belongs to training"):
+    with pytest.raises(UserError, match=r"data.max_length: 64 was given, but it belongs to training"):
         evaluate_file(EvaluateConfig(data=data, checkpoint=classifier))
 
 
