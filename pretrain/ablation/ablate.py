@@ -81,7 +81,8 @@ def ablate(config: AblateConfig) -> None:
 
 def _report(config: AblateConfig, failed: dict[Cell, str], tracker: Tracker) -> None:
     output = Path(config.output)
-    print("\n" + write_report(config, read_results(config), failed, output))
+    text = write_report(config, read_results(config), failed, output)
+    print(f"\n{text.partition('## Effects')[0]}all of it:  {output / FILES[0]}")
     for name in (*FILES, _GRID):
         tracker.artifact(output / name)
 

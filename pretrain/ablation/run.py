@@ -203,7 +203,7 @@ def _run_cell(config: AblateConfig, cell: Cell, parent: str | None, lock: int, s
         file = folder / f"{step.name}.yaml"
         file.write_text(yaml.safe_dump(step.options, sort_keys=False, allow_unicode=True), encoding="utf-8")
         log = folder / f"{step.name}.log"
-        code = _command(command(step, file), log, lock, stop_asked)
+        code = _command(command(step, file), log, lock, config.jobs, stop_asked)
         if code == EXIT_CODE or stop_asked():
             return None
         if code != 0:
@@ -218,14 +218,16 @@ def command(step: Step, file: Path) -> list[str]:
     return [sys.executable, str(ROOT / program), verb, "--config", str(file)]
 
 
-def _command(arguments: list[str], log: Path, lock: int, stop_asked: Callable[[], bool]) -> int:
+def _command(arguments: list[str], log: Path, lock: int, jobs: int, stop_asked: Callable[[], bool]) -> int:
     """Run a command, its output in a file; it inherits the lock, and is asked to stop where we are."""
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))  # training.threads, where it is given, has the last word
     with log.open("ab") as file:
         process = subprocess.Popen(
             arguments,
             stdout=file,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
+            env={"OMP_NUM_THREADS": threads} | os.environ,
             pass_fds=(lock,),
             start_new_session=True,
         )
