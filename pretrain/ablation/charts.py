@@ -30,9 +30,14 @@ def curves(config: AblateConfig, results: dict[Cell, Result], path: Path) -> Non
 
 def effects(found: dict[str, list[Effect]], path: Path) -> None:
     """Every declared effect with its 95% interval, a panel for each metric; better lies to the right."""
-    rows = max((len(of_metric) for of_metric in found.values()), default=1)
-    figure, panels = _figure(4.2 * len(found) + 1, 0.5 * rows + 1.6, len(found))
-    for axes, (metric, of_metric) in zip(np.atleast_1d(panels), found.items(), strict=True):
+    most = max((len(of_metric) for of_metric in found.values()), default=1)
+    columns = min(3, max(1, len(found)))
+    rows = -(-max(1, len(found)) // columns)
+    figure, panels = _figure(4.2 * columns + 1, rows * (0.5 * most + 1.4), rows, columns)
+    panels = np.ravel(panels)
+    for axes in panels[len(found) :]:
+        axes.set_axis_off()
+    for axes, (metric, of_metric) in zip(panels, found.items(), strict=False):
         names = [f"{effect.value} - {effect.baseline}" for effect in of_metric]
         for place, effect in enumerate(of_metric):
             if effect.comparison is not None:
@@ -43,16 +48,18 @@ def effects(found: dict[str, list[Effect]], path: Path) -> None:
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_title(metric, fontsize=9)
-        axes.set_xlabel("difference" + ("" if higher_is_better(metric) else " (axis turned round)"), fontsize=8)
+        axes.set_xlabel(
+            "difference" + ("" if higher_is_better(metric) else " (turned round: right is better)"), fontsize=8
+        )
         if not higher_is_better(metric):
             axes.invert_xaxis()
     figure.savefig(path, dpi=120)
 
 
-def _figure(width: float, height: float, panels: int = 1):
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, panels)
+    return figure, figure.subplots(rows, columns)

@@ -76,6 +76,11 @@ def sentence(effect: Effect) -> str:
             f"(p = {effect.p:.2g} after Holm)."
         )
     interval = f"95% CI {_number(difference.low, metric)} to {_number(difference.high, metric)}"
+    if effect.comparison.p < 0.05:
+        return (
+            f"{named}: {_signed(difference.mean, metric)} against {effect.baseline} on {metric}, {interval}: not "
+            f"enough for as many effects as were tested (p = {effect.comparison.p:.2g}, {effect.p:.2g} after Holm)."
+        )
     return (
         f"{named}: no difference from {effect.baseline} detected on {metric} "
         f"({_signed(difference.mean, metric)}, {interval}); "

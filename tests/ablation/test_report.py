@@ -1,6 +1,7 @@
 """From finished cells, written by hand, to effects and sentences."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -50,6 +51,18 @@ def test_each_effect_becomes_a_plain_sentence(grid):
     assert sentence(found["none"]).startswith(
         "sentence.objective: none: no difference from nsp detected on valid/masked_lm_loss (+0.006 nats, 95% CI -0.014 "
         "to 0.026); 0.0"
+    )
+
+
+def test_what_does_not_hold_up_against_the_number_of_effects_is_called_so(grid):
+    found = by_value(grid, read_results(grid))["none"]
+    comparison = replace(
+        found.comparison, p=0.03, difference=replace(found.comparison.difference, low=0.001, high=0.011)
+    )
+    said = sentence(replace(found, comparison=comparison, p=0.06))
+    assert said == (
+        "sentence.objective: none: +0.006 nats against nsp on valid/masked_lm_loss, 95% CI 0.001 to 0.011: not enough "
+        "for as many effects as were tested (p = 0.03, 0.06 after Holm)."
     )
 
 
