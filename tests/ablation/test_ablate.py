@@ -95,7 +95,7 @@ def test_each_cell_has_a_command_of_its_own(make_grid, base, capsys):
 
 def started(config: AblateConfig, folder: Path) -> list[str]:
     """The command that runs a grid, its YAML written into a folder."""
-    file = folder / f"{Path(config.output).name}.yaml"
+    file = folder / "grid.yaml"
     file.write_text(grid_as_yaml(config))
     arguments = ["--config", str(file), "--output", config.output, "--tracking.uri", config.tracking.uri]
     return [sys.executable, str(ROOT / "run.py"), "ablate", *arguments, "--jobs", "2"]
@@ -185,7 +185,7 @@ def test_a_grid_that_is_asked_to_stop_says_so_and_goes_on(finished_grid, tmp_pat
     config, command, folder = finished_grid
     other = [argument.replace(config.output, str(tmp_path / "out")) for argument in command]
     process = subprocess.Popen(other, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=folder, text=True)
-    while not (tmp_path / "out" / "cells").exists():
+    while process.poll() is None and not (tmp_path / "out" / "cells").exists():
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
