@@ -193,7 +193,9 @@ def test_id_0_is_text_where_the_tokenizer_has_its_special_tokens_elsewhere():
     rng = np.random.default_rng(0)
     source = ListSource([[rng.integers(0, 3, 9).tolist() for _ in range(6)] for _ in range(30)])
     ids = SimpleNamespace(
-        cls_id=7, sep_id=5, mask_id=9, special_ids=np.array([5, 6, 7, 8, 9]), ordinary_ids=np.arange(5), vocab_size=10
+        **{"unk_id": 6, "cls_id": 7, "sep_id": 5, "mask_id": 9, "vocab_size": 10},
+        special_ids=np.array([5, 6, 7, 8, 9]),
+        ordinary_ids=np.arange(5),
     )
     batch = make_sampler(source, ids, block_documents=30, micro_batch_size=10**6).block(0, 0).micro_batch(0)
     labels = batch.targets["masked_labels"]
