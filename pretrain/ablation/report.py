@@ -95,7 +95,7 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: dict[Cell
     lines = [
         f"{axes}: {len(combinations(config))} combinations, {len(config.seeds)} seeds each, "
         f"{config.tokens:,} tokens a run. Baseline: {variant_name(config.baseline)}. "
-        f"Commit {git_commit()}.",
+        f"Reported by commit {git_commit()}.",
         "",
         f"Main effects declared beforehand: {', '.join(f'`{name}`' for name in config.effects)}. Each is averaged over "
         f"the other axes and paired by seed; a paired t-test gives the interval, and p values are corrected for the "
