@@ -67,7 +67,8 @@ def _read(output: Path) -> dict[str, Any]:
         config = yaml.safe_load((output / _CONFIG).read_text(encoding="utf-8"))
         return flatten(config) | json.loads((output / _FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
-        raise UserError(f"output: '{output}' does not say whose it is ({error}). Use another folder.") from error
+        why = " ".join(str(error).split())
+        raise UserError(f"output: '{output}' does not say whose it is ({why}). Use another folder.") from error
 
 
 def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -220,7 +220,7 @@ def test_a_cell_that_fails_is_named_with_its_reason_and_the_others_run(finished_
     (broken / "pretrain" / "run.yaml").write_text("nonsense: [")
     failed = run_cells(copy, cells(copy), None, lambda: False)
     assert list(failed) == [cells(copy)[1]]
-    assert "exit code 2: output:" in failed[cells(copy)[1]]
+    assert "pretrain: exit code 2: output:" in failed[cells(copy)[1]]
 
 
 def test_a_lock_of_a_dead_process_is_free(make_grid):
