@@ -173,7 +173,8 @@ def _tracked(
 
 def wrong_metrics(config: AblateConfig, cell: Cell) -> list[str]:
     """Metrics that a finished cell does not give: said after the first one, not after the last."""
-    folder, known = cell_folder(config, cell), set(metrics_of(cell_folder(config, cell) / "pretrain"))
+    folder = cell_folder(config, cell)
+    known = set(metrics_of(folder / "pretrain"))
     for name, task in config.finetune.items():
         scores = metrics_of(folder / f"{name}-{task.seeds[0]}")
         known |= {f"{name}/{metric.removeprefix('valid/')}" for metric in scores if metric.startswith("valid/")}

@@ -65,7 +65,7 @@ def _masks(measures: Measures, sampler: Sampler) -> Iterator[Check]:
 def _units(measures: Measures, sampler: Sampler) -> Iterator[Check]:
     strategy, counts = sampler.recipe.masking.strategy, measures.counts
     yield _none("units_of_two_fates", counts["units_of_two_fates"], "units are partly [MASK], partly not")
-    if strategy == "token":
+    if strategy not in LONGEST:  # it does not mask by the word
         return
     broken = counts["words_in_parts"] + counts["units_apart"]
     yield _none("words_in_parts", broken, "units begin or end inside a word, or have gaps")
