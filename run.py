@@ -3,12 +3,14 @@
 import sys
 
 from bert.cli import Verb, main
+from bert.inspection.attention import AttentionConfig, show_attention
+from bert.inspection.embed import EmbedConfig, embed
+from bert.inspection.fill_mask import FillMaskConfig, print_filled
 from bert.training.config import BUDGET_OPTIONS
 from bert.training.tracking import SyncConfig, print_synced
 from pretrain.ablation.ablate import ablate
 from pretrain.ablation.grid import AblateConfig
 from pretrain.config import PretrainConfig
-from pretrain.fill_mask import FillMaskConfig, print_filled
 from pretrain.launch import audit_only, pretrain
 
 VERBS = {
@@ -16,6 +18,8 @@ VERBS = {
     "audit": Verb(PretrainConfig, audit_only, alternatives=BUDGET_OPTIONS, about="See what the sampler really does."),
     "ablate": Verb(AblateConfig, ablate),
     "fill-mask": Verb(FillMaskConfig, print_filled, positional="text"),
+    "embed": Verb(EmbedConfig, embed),
+    "attention": Verb(AttentionConfig, show_attention, positional="text"),
     "sync": Verb(SyncConfig, print_synced),
 }
 

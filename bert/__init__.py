@@ -1,1 +1,5 @@
-"""What pretraining and fine-tuning share: the encoder, its batches, its files and the training loop."""
+"""The model, and what pretraining and fine-tuning share. `Bert` is the door for use from Python."""
+
+from bert.pretrained import Bert
+
+__all__ = ["Bert"]

@@ -44,6 +44,10 @@ PRESETS = {
 }
 
 
+DROPOUT = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.0}
+"""Of a model that is made here."""
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """The encoder's size: a preset, and what should differ from it."""
@@ -67,12 +71,12 @@ class ModelOptions:
     max_position_embeddings: int = 512
     """Rows of the position table: the longest sequence the model can ever read."""
 
-    hidden_dropout_prob: float = 0.1
-    """Dropout on embeddings and on each block's output."""
+    hidden_dropout_prob: float | None = None
+    """Dropout on embeddings and on each block's output. By default 0.1, or that of the model in init."""
 
-    attention_probs_dropout_prob: float = 0.0
-    """Dropout on attention probabilities. The paper has 0.1; without it attention is one fused kernel, and training on
-    a CPU about twice as fast."""
+    attention_probs_dropout_prob: float | None = None
+    """Dropout on attention probabilities. By default 0, or that of the model in init. The paper has 0.1; without it
+    attention is one fused kernel, and training on a CPU about twice as fast."""
 
     initializer_range: float = 0.02
     """Standard deviation of the initial weights."""
@@ -133,7 +137,7 @@ _SIZES = (
 
 def resolve(options: ModelOptions, vocab_size: int, pad_token_id: int = 0) -> ModelConfig:
     """The model that was asked for, over a vocabulary of vocab_size tokens."""
-    sizes = dict(lookup(PRESETS, options.preset, "model.preset"))
+    sizes = lookup(PRESETS, options.preset, "model.preset") | DROPOUT
     given = {field.name: getattr(options, field.name) for field in fields(options) if field.name != "preset"}
     sizes |= {name: value for name, value in given.items() if value is not None}
     return ModelConfig(vocab_size=vocab_size, pad_token_id=pad_token_id, **sizes)

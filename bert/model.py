@@ -1,4 +1,4 @@
-"""Bert: embeddings, encoder and pooler.
+"""BertModel: embeddings, encoder and pooler.
 
 Letters: T tokens in the batch, N sequences, H width.
 """
@@ -34,7 +34,7 @@ class BertOutput:
         return self.hidden_states[-1]
 
 
-class Bert(nn.Module):
+class BertModel(nn.Module):
     """The encoder of Devlin et al. 2019, section 3.
 
     Args:

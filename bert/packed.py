@@ -60,6 +60,27 @@ class PackedBatch:
         )
 
     @staticmethod
+    def from_sequences(
+        token_ids: list[list[int]], segment_ids: list[list[int]], max_seqlen: int | None = None, **targets: Tensor
+    ) -> "PackedBatch":
+        """Lay sequences end to end.
+
+        Args:
+            token_ids, segment_ids: of each sequence, equally long.
+            max_seqlen: an upper bound of their lengths; the longest where not given.
+            targets: what the objective needs, by name.
+        """
+        lengths = [len(sequence) for sequence in token_ids]
+        return PackedBatch(
+            token_ids=torch.tensor([number for sequence in token_ids for number in sequence]),
+            segment_ids=torch.tensor([number for sequence in segment_ids for number in sequence]),
+            position_ids=torch.cat([torch.arange(length) for length in lengths]),
+            cu_seqlens=starts_of(torch.tensor(lengths)),
+            max_seqlen=max_seqlen or max(lengths),
+            targets=targets,
+        )
+
+    @staticmethod
     def from_padded(
         input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> "PackedBatch":

@@ -19,6 +19,8 @@ from tokenizers import Tokenizer as Backend
 from bert.errors import UserError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+"""What each of them is for, as transformers calls it; another vocabulary may have other tokens for it."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class TokenizerConfig:
     strip_accents: bool = False
     """Remove accents. Off: they are kept. Hangul stays composed either way."""
 
+    add: str | None = None
+    """With init: a file of words, one per line, to add to the vocabulary of the model that the run goes on from. Each
+    begins as the mean of the pieces it was. For words of a field that fall into many pieces."""
+
 
 @dataclass(frozen=True)
 class EncodedLines:
@@ -61,20 +67,37 @@ class EncodedLines:
 
 
 class Tokenizer:
-    """A `tokenizers` tokenizer with BERT's five special tokens.
+    """A `tokenizers` tokenizer with five special tokens in BERT's roles.
+
+    Args:
+        backend: the library's tokenizer; it is set up to neither pad nor cut, and to write [CLS] A [SEP] B [SEP].
+        special_tokens: the tokens in the order of ROLES.
+        argument: what to call it in errors.
 
     Raises:
         UserError: one of the special tokens is missing.
     """
 
-    def __init__(self, backend: Backend) -> None:
-        missing = [token for token in SPECIAL_TOKENS if backend.token_to_id(token) is None]
+    def __init__(
+        self, backend: Backend, special_tokens: Sequence[str] = SPECIAL_TOKENS, argument: str = "tokenizer.path"
+    ) -> None:
+        missing = [token for token in special_tokens if backend.token_to_id(token) is None]
         if missing:
-            raise UserError(f"tokenizer.path: the vocabulary has no {', '.join(missing)}.")
+            raise UserError(f"{argument}: the vocabulary has no {', '.join(missing)}.")
         backend.no_padding()
         backend.no_truncation()
-        self.backend = backend
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = map(backend.token_to_id, SPECIAL_TOKENS)
+        self.backend, self.special_tokens = backend, tuple(special_tokens)
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = map(backend.token_to_id, special_tokens)
+        self.mask_token = special_tokens[-1]
+        backend.post_processor = self._pair_template()
+
+    def _pair_template(self) -> processors.PostProcessor:
+        _, _, cls, sep, _ = self.special_tokens
+        template = processors.BertProcessing((sep, self.sep_id), (cls, self.cls_id))
+        if "ByteLevel" not in repr(self.backend.pre_tokenizer):
+            return template
+        # A byte-level piece holds the space before it; its offsets should not.
+        return processors.Sequence([processors.ByteLevel(trim_offsets=True), template])
 
     @property
     def vocab_size(self) -> int:
@@ -117,15 +140,18 @@ class Tokenizer:
         word_starts[firsts[lengths > 0]] = True
         return EncodedLines(ids, word_starts, lengths)
 
-    def encode_text(self, text: str) -> Encoding:
-        """One text, with the offsets of its pieces; '[MASK]' and the like in it are text."""
-        self.backend.encode_special_tokens = True
+    def encode_text(self, text: str, special_tokens: bool = False) -> Encoding:
+        """One text, with the offsets of its pieces; '[MASK]' and the like in it are text, or special if so said."""
+        self.backend.encode_special_tokens = not special_tokens
         return self.backend.encode(text, add_special_tokens=False)
 
     def encode(self, text: str) -> list[int]:
-        """[CLS] text [SEP]; '[MASK]' in the text is the mask token."""
-        self.backend.encode_special_tokens = False
-        return [self.cls_id, *self.backend.encode(text, add_special_tokens=False).ids, self.sep_id]
+        """[CLS] text [SEP]; `mask_token` in the text is the mask."""
+        return [self.cls_id, *self.encode_text(text, special_tokens=True).ids, self.sep_id]
+
+    def normalised(self, text: str) -> str:
+        """The text as the vocabulary sees it: cleaned, composed, lower-cased where that is so."""
+        return text if self.backend.normalizer is None else self.backend.normalizer.normalize_str(text)
 
     def token(self, number: int) -> str:
         """The piece of that id."""
@@ -142,13 +168,12 @@ class Tokenizer:
         """
         self.backend.encode_special_tokens = False
         (folder / "tokenizer.json").write_text(self.backend.to_str(pretty=True), encoding="utf-8")
-        names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
         described = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
             "model_max_length": max_length,
             "clean_up_tokenization_spaces": False,
-            **dict(zip(names, SPECIAL_TOKENS, strict=True)),
+            **dict(zip(ROLES, self.special_tokens, strict=True)),
         }
         (folder / "tokenizer_config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
@@ -206,21 +231,4 @@ def _with_five_specials(trained: Backend) -> Backend:
     backend.normalizer, backend.pre_tokenizer = trained.normalizer, trained.pre_tokenizer
     backend.decoder = decoders.WordPiece(cleanup=False)
     backend.add_special_tokens(list(SPECIAL_TOKENS))
-    backend.post_processor = processors.BertProcessing(("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"]))
     return backend
-
-
-def load(path: Path, argument: str = "tokenizer.path") -> Tokenizer:
-    """Read a tokenizer.json, or the one in a folder.
-
-    Raises:
-        UserError: there is none, or it cannot be read.
-    """
-    file = path / "tokenizer.json" if path.is_dir() else path
-    if not file.is_file():
-        raise UserError(f"{argument}: no such file: {str(file)!r}.")
-    try:
-        backend = Backend.from_str(file.read_text(encoding="utf-8"))
-    except Exception as error:  # the library raises plain Exception for every fault of the file
-        raise UserError(f"{argument}: {str(file)!r} is no tokenizer: {error}.") from error
-    return Tokenizer(backend)

@@ -4,6 +4,7 @@ Letters: N sequences, K units that carry a tag.
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -67,22 +68,14 @@ def of_tagged(examples: list[Tagged], tokenizer: Tokenizer, max_length: int, uni
 
 def pack(features: list[Feature], max_length: int) -> PackedBatch:
     """Sequences end to end; targets: `example` (N,), and for units `tag_index` (K,) and `cu_units` (N + 1,)."""
-    lengths = torch.tensor([len(feature.token_ids) for feature in features])
-    starts = starts_of(lengths)
     targets = {"example": torch.tensor([feature.example for feature in features])}
     if any(feature.units for feature in features):
         counts = torch.tensor([len(feature.units) for feature in features])
-        begins = zip(features, starts.tolist(), strict=False)
+        begins = zip(features, accumulate((len(f.token_ids) for f in features), initial=0), strict=False)
         places = [begin + place for feature, begin in begins for place, _, _ in feature.units]
         targets |= {"tag_index": torch.tensor(places), "cu_units": starts_of(counts)}
-    return PackedBatch(
-        token_ids=torch.tensor([i for feature in features for i in feature.token_ids]),
-        segment_ids=torch.tensor([s for feature in features for s in feature.segment_ids]),
-        position_ids=torch.cat([torch.arange(n) for n in lengths.tolist()]),
-        cu_seqlens=starts,
-        max_seqlen=max_length,
-        targets=targets,
-    )
+    token_ids, segment_ids = zip(*((feature.token_ids, feature.segment_ids) for feature in features), strict=True)
+    return PackedBatch.from_sequences(token_ids, segment_ids, max_length, **targets)
 
 
 def tags_of_units(characters: list[str], units: list[Unit]) -> list[str]:

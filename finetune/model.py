@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bert import hub, tokenizer
+from bert import hub
 from bert.errors import UserError
 from bert.training.device import seed_torch
 from finetune.config import FinetuneConfig, TaskConfig
@@ -17,25 +17,24 @@ def build(config: FinetuneConfig, labels: list[str]) -> tuple[Task, str]:
         UserError: the folder is none, holds no BERT, or one that reads less than data.max_length.
     """
     argument = "like" if config.init == "none" else "init"
-    folder = _folder(getattr(config, argument), argument)
-    model, _ = hub.load_config(folder)
-    if config.data.max_length > model.max_position_embeddings:
+    folder = _open(getattr(config, argument), argument)
+    if config.data.max_length > folder.config.max_position_embeddings:
         raise UserError(
-            f"data.max_length: {config.data.max_length}, but the model of '{folder}' reads "
-            f"{model.max_position_embeddings} tokens at most."
+            f"data.max_length: {config.data.max_length}, but the model of '{folder.path}' reads "
+            f"{folder.config.max_position_embeddings} tokens at most."
         )
     seed_torch(config.training.seed)
     task = TASKS[config.task.name](
-        model,
-        tokenizer.load(folder, argument),
+        folder.config,
+        folder.tokenizer,
         labels,
         config.task,
         config.data.max_length,
         config.training.attention,
     )
     if config.init == "none":
-        return task, f"random weights, with the sizes and the tokenizer of {folder}"
-    return task, task.start_from(folder)
+        return task, f"random weights, with the sizes and the tokenizer of {folder.path}"
+    return task, f"{folder.path}: {task.start_from(folder.path)}"
 
 
 def load(folder: Path, attention: str = "sdpa") -> Task:
@@ -44,20 +43,20 @@ def load(folder: Path, attention: str = "sdpa") -> Task:
     Raises:
         UserError: the folder holds none of this project's.
     """
-    model, described = hub.load_config(folder)
+    opened = hub.open_folder(str(folder), "checkpoint")
+    described = opened.described
     if "bert_research" not in described:
         raise UserError(f"'{folder}' holds a model, but none that was fine-tuned by this project.")
     task_config = TaskConfig(**described["bert_research"]["task"])
     names = described["id2label"]
     labels = [names[str(number)] for number in range(len(names))]
     max_length = described["bert_research"]["max_length"]
-    task = TASKS[task_config.name](model, tokenizer.load(folder), labels, task_config, max_length, attention)
+    task = TASKS[task_config.name](opened.config, opened.tokenizer, labels, task_config, max_length, attention)
     task.restore(folder)
     return task.eval()
 
 
-def _folder(path: str, argument: str) -> Path:
-    if not Path(path).is_dir():
-        hint = " `python run.py` leaves one there." if path == FinetuneConfig.init else ""
-        raise UserError(f"{argument}: no such folder: '{path}'.{hint}")
-    return Path(path)
+def _open(name: str, argument: str) -> hub.ModelFolder:
+    if name == FinetuneConfig.init and not Path(name).is_dir():
+        raise UserError(f"{argument}: no such folder: '{name}'. `python run.py` leaves one there.")
+    return hub.open_folder(name, argument)

@@ -2,21 +2,13 @@
 
 from pathlib import Path
 
-_FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo", "UnDotum")
-"""Fonts with Hangul, by preference; where none is installed, labels in Hangul are drawn as boxes."""
+from bert.picture import blank, save
 
 
 def confusion(counts: list[list[int]], labels: list[str], path: Path) -> None:
     """Draw a confusion matrix: gold labels down, predicted ones across, shares of each row as shades."""
-    from matplotlib import font_manager, rcParams
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    installed = set(font_manager.get_font_names())
-    rcParams["font.family"] = ["DejaVu Sans", *(font for font in _FONTS if font in installed)]
     side = max(4.0, 1.8 + 0.55 * len(labels))
-    figure = Figure(figsize=(side, side), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(side, side)
     axes = figure.add_subplot()
     shares = [[count / max(1, sum(row)) for count in row] for row in counts]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -28,4 +20,4 @@ def confusion(counts: list[list[int]], labels: list[str], path: Path) -> None:
     axes.set_yticks(range(len(labels)), labels)
     axes.set_xlabel("predicted")
     axes.set_ylabel("gold")
-    figure.savefig(path, dpi=120)
+    save(figure, path, 120)

@@ -1,6 +1,6 @@
 """Everything a pretraining run is told."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from bert.config import ModelOptions, resolve
@@ -159,8 +159,13 @@ class PretrainConfig:
     sentence: SentenceConfig = field(default_factory=SentenceConfig)
     masking: MaskingConfig = field(default_factory=MaskingConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
-    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(batch_size=32, lr=1e-3))
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(batch_size=32, lr=None))
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    init: str | None = None
+    """Go on from a pretrained model on one's own text (domain adaptation), with its tokenizer and sizes: any BERT or
+    RoBERTa folder of this project or of transformers, or an id on the Hugging Face hub. Without it, from random
+    weights."""
 
     objective: Literal[*OBJECTIVES] = "masked_lm"
     """masked_lm: masked language modelling, with the sentence loss of sentence.objective."""
@@ -197,7 +202,9 @@ def check(config: PretrainConfig) -> list[str]:
         faults.append(f"audit.sequences: {config.audit.sequences}, but it must be at least 0.")
     if data.copies < 0:
         faults.append(f"data.copies: {data.copies}, but it must be at least 0.")
-    if not 8 <= data.max_length <= config.model.max_position_embeddings:
+    # How much a given model reads is not known yet.
+    longest = data.max_length if config.init else config.model.max_position_embeddings
+    if not 8 <= data.max_length <= longest:
         most = f"model.max_position_embeddings={config.model.max_position_embeddings}"
         faults.append(f"data.max_length: {data.max_length}, but it must be at least 8 and at most {most}.")
     if data.valid is None and data.valid_share in (0, 1):
@@ -219,6 +226,20 @@ def _not_shares(values: dict[str, float]) -> list[str]:
     ]
 
 
+_TRAINED = ("vocab_size", "min_frequency", "max_characters", "lowercase", "strip_accents")
+_DROPOUT = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+
+
+def _owned_by_random_weights(config: PretrainConfig) -> list[tuple]:
+    owner = "random weights, and init was given, which brings its own"
+    options = [(config.tokenizer, "tokenizer", name) for name in ("path", *_TRAINED)]
+    options += [(config.model, "model", f.name) for f in fields(ModelOptions) if f.name not in _DROPOUT]
+    return [
+        (f"{group}.{name}", owner, config.init is None, getattr(given, name), getattr(type(given), name))
+        for given, group, name in options
+    ]
+
+
 def _foreign_options(config: PretrainConfig) -> list[str]:
     """Options that were given but belong to a choice that was not made."""
     sentence = config.sentence
@@ -234,12 +255,14 @@ def _foreign_options(config: PretrainConfig) -> list[str]:
             (
                 f"tokenizer.{name}",
                 "a tokenizer trained here, and tokenizer.path was given",
-                config.tokenizer.path is None,
+                config.tokenizer.path is None or config.init is not None,
                 getattr(config.tokenizer, name),
                 getattr(TokenizerConfig, name),
             )
-            for name in ("vocab_size", "min_frequency", "max_characters", "lowercase", "strip_accents")
+            for name in _TRAINED
         ),
+        *_owned_by_random_weights(config),
+        ("tokenizer.add", "init", config.init is not None, config.tokenizer.add, None),
         ("data.text", "data.format=jsonl", config.data.format == "jsonl", config.data.text, DataConfig.text),
         *(
             (

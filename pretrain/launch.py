@@ -7,13 +7,12 @@ from pathlib import Path
 import torch
 
 from bert import hub
-from bert.config import resolve
 from bert.errors import UserError, refuse_if
 from bert.packed import PackedBatch
 from bert.training import config as training_config
 from bert.training import identity, provenance
 from bert.training.config import TrainingConfig
-from bert.training.device import autocast, choose_device, default_workers, describe, seed_torch
+from bert.training.device import autocast, choose_device, default_workers
 from bert.training.evaluation import evaluate
 from bert.training.loop import Goal, fit
 from bert.training.tracking import track
@@ -21,15 +20,17 @@ from pretrain.audit.audit import FILES as AUDIT_FILES
 from pretrain.audit.audit import audit
 from pretrain.config import PretrainConfig, check
 from pretrain.data import Recipe, Sampler, Stream
-from pretrain.objectives import OBJECTIVES
 from pretrain.objectives.masked_lm import MaskedLM
 from pretrain.report import print_report, sampling_in_words
-from pretrain.sentence import SENTENCE
+from pretrain.start import Start, build_objective, open_start
 from pretrain.text import TextToLearn, open_text
 from pretrain.validation import VALIDATION_MASKINGS, Validation, build_validation
 
 DEFAULT_STEPS, DEFAULT_EVAL_EVERY = 1500, 500
 """The budget of a run that was given none, and the steps between its evaluations."""
+
+DEFAULT_LR, DEFAULT_LR_OF_INIT = 1e-3, 5e-5
+"""Peak learning rates: for the small models one begins with, and for a model that is trained already."""
 
 # Options that change nothing in the result, so that a run may be resumed with others; of a corpus, its text counts.
 FREE = (
@@ -59,7 +60,8 @@ def pretrain(config: PretrainConfig) -> dict[str, float] | None:
     refuse_if(check(config) + training_config.check(config.training))
     output = Path(config.output)
     device = choose_device(config.training)
-    text = open_text(config)
+    start = open_start(config)
+    text = open_text(config, start and start.tokenizer)
     facts = {
         "corpus": text.fingerprint,
         "tokenizer": text.tokenizer.fingerprint,
@@ -69,14 +71,15 @@ def pretrain(config: PretrainConfig) -> dict[str, float] | None:
     if state == "finished":
         print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
         return None
-    return _run(config, text, facts, device, resume=state == "unfinished")
+    return _run(config, start, text, facts, device, resume=state == "unfinished")
 
 
 def audit_only(config: PretrainConfig) -> None:
     """Audit what a run of this configuration would be given, and train nothing."""
     config = with_defaults(config)
     refuse_if(check(config) + training_config.check(config.training))
-    text = open_text(config)
+    start = open_start(config)
+    text = open_text(config, start and start.tokenizer)
     sampler = training_sampler(config, text)
     print(sampling_in_words(_first_tally(sampler), sampler))
     audit(sampler, text, config)
@@ -84,8 +87,10 @@ def audit_only(config: PretrainConfig) -> None:
 
 
 def with_defaults(config: PretrainConfig) -> PretrainConfig:
-    """The configuration with DEFAULT_STEPS where no budget was given, and DEFAULT_EVAL_EVERY likewise."""
+    """The configuration with DEFAULT_STEPS where no budget was given, and the other defaults likewise."""
     training = config.training
+    if training.lr is None:
+        training = replace(training, lr=DEFAULT_LR if config.init is None else DEFAULT_LR_OF_INIT)
     if training.eval_every is None:
         training = replace(training, eval_every=DEFAULT_EVAL_EVERY)
     if all(getattr(training, name) is None for name in training_config.BUDGETS):
@@ -115,7 +120,12 @@ def _epochs(training: TrainingConfig, sampler: Sampler) -> float:
 
 
 def _run(
-    config: PretrainConfig, text: TextToLearn, facts: dict[str, str], device: torch.device, resume: bool
+    config: PretrainConfig,
+    start: Start | None,
+    text: TextToLearn,
+    facts: dict[str, str],
+    device: torch.device,
+    resume: bool,
 ) -> dict[str, float]:
     output, sampler = Path(config.output), training_sampler(config, text)
     tally = _first_tally(sampler)
@@ -125,9 +135,10 @@ def _run(
     validation = build_validation(config, text)
     print(validation.in_words())
     stream = Stream(sampler, default_workers(config.training, device))
-    objective = _objective(config, text, device)
+    objective = build_objective(config, text.tokenizer, start, device)
     identity.claim(output, asdict(config), facts)
     tags = provenance.tags(device) | {name: value[:16] for name, value in facts.items()}
+    tags |= {} if config.init is None else provenance.parent(Path(config.init))
     with track(output, config.tracking, asdict(config) | {"data_sample": tally}, tags, resume) as tracker:
         evaluate_now = _evaluator(config, objective, validation, device)
         goal = Goal("valid/masked_lm_loss", higher_is_better=False, root="last")
@@ -152,18 +163,6 @@ def _first_tally(sampler: Sampler) -> dict[str, int]:
         f"data.train: no example in it: sentence.input={sampler.recipe.sentence.input} needs documents of at least "
         f"{sampler.input.segments} sentence(s)."
     )
-
-
-def _objective(config: PretrainConfig, text: TextToLearn, device: torch.device) -> MaskedLM:
-    model = resolve(config.model, text.tokenizer.vocab_size, text.tokenizer.pad_id)
-    seed_torch(config.training.seed)
-    build = OBJECTIVES[config.objective]
-    labels = SENTENCE[config.sentence.objective].labels
-    objective = build(model, text.tokenizer, labels, config.training.attention).to(device)
-    size = sum(parameter.numel() for parameter in objective.parameters())
-    shape = f"{model.num_hidden_layers} layers, width {model.hidden_size}, {size / 1e6:.1f} M parameters"
-    print(f"model: {shape}, {describe(device)}")
-    return objective
 
 
 def _evaluator(config: PretrainConfig, objective: MaskedLM, validation: Validation, device: torch.device) -> Callable:

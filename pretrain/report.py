@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from bert.pretrained import fill_mask
 from pretrain.config import PretrainConfig
 from pretrain.data import Sampler
-from pretrain.fill_mask import fill_mask
 from pretrain.objectives.masked_lm import MaskedLM
 from pretrain.text import TextToLearn
 

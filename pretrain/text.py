@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bert import builtin_corpus
+from bert import builtin_corpus, tokenizer_files
 from bert import tokenizer as tokenizers
 from bert.errors import UserError
 from bert.tokenizer import Tokenizer
@@ -49,14 +49,19 @@ class TextToLearn:
     fingerprint: str
 
 
-def open_text(config: PretrainConfig) -> TextToLearn:
-    """Read or make all that depends on corpus and tokenizer alone; most of it comes from data.cache."""
+def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> TextToLearn:
+    """Read or make all that depends on corpus and tokenizer alone; most of it comes from data.cache.
+
+    Args:
+        config: what the run is told.
+        tokenizer: that of the model it goes on from; without one it is read or trained as tokenizer.* says.
+    """
     data, cache = config.data, Path(config.data.cache)
     corpus = _corpus(config, _train_file(config), "data.train")
     apart = None if data.valid is None else _corpus(config, Path(data.valid), "data.valid")
     split = open_split(corpus.document_hashes, 0 if apart else data.valid_share, cache, corpus.fingerprint)
     _refuse_too_few(config, len(split.train), corpus)
-    tokenizer = _tokenizer(config, corpus, split)
+    tokenizer = tokenizer or _tokenizer(config, corpus, split)
     source = _source(config, corpus, tokenizer)
     validation = _source(config, apart, tokenizer) if apart else source
     valid = np.arange(apart.num_documents) if apart else split.valid
@@ -111,7 +116,7 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, split: Split) -> Tokenize
     """The tokenizer that was given, or one trained on the training documents and kept in the cache."""
     options = config.tokenizer
     if options.path is not None:
-        return tokenizers.load(Path(options.path))
+        return tokenizer_files.load(Path(options.path))
     key = json.dumps([corpus.fingerprint, len(split.valid), asdict(options)], sort_keys=True)
     file = Path(config.data.cache) / f"tokenizer-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if not file.is_file():
@@ -120,7 +125,7 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, split: Split) -> Tokenize
         unfinished = file.with_suffix(f".{np.random.SeedSequence().entropy:x}"[:12])
         unfinished.write_text(trained.backend.to_str(), encoding="utf-8")
         unfinished.replace(file)
-    return tokenizers.load(file)
+    return tokenizer_files.load(file)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from bert.errors import UserError
 from bert.tokenizer import Tokenizer
-from bert.tokenizer import load as load_tokenizer
+from bert.tokenizer_files import load as load_tokenizer
 from pretrain import ragged
 from pretrain.corpus import Corpus
 from pretrain.token_source import TokenSource

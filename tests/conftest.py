@@ -1,6 +1,7 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: these tensors are too small to share out
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the network
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # where a test does: no spinning on a busy machine
 
 import hypothesis

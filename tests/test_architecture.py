@@ -61,7 +61,7 @@ def within(module: str, packages: tuple[str, ...]) -> bool:
 def test_the_reader_of_imports_sees_every_form_of_them():
     text = "import a.b\nfrom c import d as e\ndef f():\n    from g.h import i\n    import j as k\n"
     assert imports(ast.parse(text)) == {"a.b", "c.d", "g.h.i", "j"}
-    assert within("bert.model", ("bert.model",)) and within("bert.model.Bert", ("bert.model",))
+    assert within("bert.model", ("bert.model",)) and within("bert.model.BertModel", ("bert.model",))
     assert not within("bert.models", ("bert.model",))
 
 

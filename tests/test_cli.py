@@ -349,8 +349,8 @@ def test_fill_mask_shows_candidates_for_each_mask_of_a_run_just_trained(call):
 
 def test_fill_mask_needs_a_folder_with_a_model(refused):
     Path("empty").mkdir()
-    said = refused("fill-mask", "--checkpoint", "nowhere", "--text", "[MASK]")
-    assert said == "checkpoint: no such folder: 'nowhere'."
+    said = refused("fill-mask", "--checkpoint", "./nowhere", "--text", "[MASK]")
+    assert said == "checkpoint: no such folder: './nowhere'."
     said = refused("fill-mask", "--checkpoint", "empty", "--text", "[MASK]")
     assert said == "'empty' is no model's folder: it has no config.json."
 
@@ -360,5 +360,5 @@ def test_fill_mask_without_a_text_says_what_is_missing(refused):
 
 
 def test_the_text_may_stand_by_itself(refused):
-    said = refused("fill-mask", "--checkpoint", "nowhere", "text with a [MASK]")
-    assert said == "checkpoint: no such folder: 'nowhere'."
+    said = refused("fill-mask", "--checkpoint", "./nowhere", "text with a [MASK]")
+    assert said == "checkpoint: no such folder: './nowhere'."

@@ -50,7 +50,7 @@ def test_what_is_given_replaces_the_preset_and_nothing_else():
     model = resolve(options, vocab_size=100, pad_token_id=7)
     assert (model.num_hidden_layers, model.hidden_size, model.num_attention_heads) == (3, 768, 12)
     assert (model.hidden_dropout_prob, model.pad_token_id) == (0.25, 7)
-    assert model.attention_probs_dropout_prob == options.attention_probs_dropout_prob
+    assert (options.attention_probs_dropout_prob, model.attention_probs_dropout_prob) == (None, 0.0)
     assert PRESETS["base"]["num_hidden_layers"] == 12
 
 

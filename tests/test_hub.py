@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from bert import hub
 from bert.config import ModelConfig
 from bert.errors import UserError
+from bert.hub import names
 from bert.packed import PackedBatch
 from pretrain.objectives.masked_lm import MaskedLM
 
@@ -106,7 +107,7 @@ def test_what_transformers_saves_is_taken_up_bit_by_bit(objective, transformers_
     ours = objective(2)
     transformers_twin(ours).save_pretrained(tmp_path)
     again = objective(2, seed=1)
-    assert hub.load_weights(tmp_path, again) == []
+    assert hub.load_weights(tmp_path, again).unused == []
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in ours.state_dict().items())
     config, described = hub.load_config(tmp_path)
     assert (config, described["architectures"]) == (ours.bert.config, ["BertForPreTraining"])
@@ -129,15 +130,15 @@ def test_the_fused_matrix_is_query_key_and_value_in_this_order():
         f"{prefix}.key.weight": [[4, 5], [6, 7]],
         f"{prefix}.value.weight": [[8, 9], [10, 11]],
     }
-    assert hub.from_transformers(theirs).keys() == ours.keys()
-    assert torch.equal(*hub.from_transformers(theirs).values(), *ours.values())
+    assert [names.ours(name) for name in theirs] == list(ours) * 3
+    assert names.parts_of(*ours) == list(theirs)
 
 
 def test_layers_keep_their_numbers_beyond_the_ninth():
     ours = {f"bert.encoder.layers.{layer}.attention_norm.bias": torch.tensor([layer]) for layer in (1, 10, 11)}
     theirs = hub.to_transformers(ours)
     assert set(theirs) == {f"bert.encoder.layer.{layer}.attention.output.LayerNorm.bias" for layer in (1, 10, 11)}
-    assert hub.from_transformers(theirs) == ours
+    assert [names.ours(name) for name in theirs] == list(ours)
 
 
 def test_the_config_holds_the_sizes_and_is_read_back(exported, objective):
@@ -159,32 +160,34 @@ def test_a_half_precision_file_fills_a_full_precision_model(exported, objective)
 
 def test_names_without_a_place_are_told(exported, objective):
     rewrite(exported, lambda tensors: tensors.update({"cls.extra.weight": torch.zeros(1)}))
-    assert hub.load_weights(exported, objective(2)) == ["cls.extra.weight"]
+    assert hub.load_weights(exported, objective(2)).unused == ["cls.extra.weight"]
 
 
 def test_what_may_be_absent_keeps_its_values(exported, objective):
     rewrite(exported, lambda tensors: [tensors.pop(name) for name in list(tensors) if name.startswith("cls.seq")])
     after = objective(2, seed=1)
     kept = after.sentence_head.classifier.weight.clone()
-    assert hub.load_weights(exported, after, absent_allowed=("sentence_head.",)) == []
+    assert hub.load_weights(exported, after, may_be_new=("sentence_head.",)) == hub.Taken(["sentence_head."], [])
     assert torch.equal(after.sentence_head.classifier.weight, kept)
     assert torch.equal(after.bert.pooler.weight, objective(2).bert.pooler.weight)
 
 
 def test_a_missing_parameter_is_named(exported, objective):
     rewrite(exported, lambda tensors: tensors.pop("bert.pooler.dense.bias"))
-    assert fault_of(lambda: objective(2).restore(exported)) == f"{exported}/model.safetensors: no 'bert.pooler.bias'."
+    assert fault_of(lambda: objective(2).restore(exported)) == (
+        f"{exported}: no 'bert.pooler.dense.bias' among its weights."
+    )
 
 
 def test_wrong_shapes_are_named_all_of_them(exported, objective):
     with pytest.raises(UserError) as raised:
         objective(2, max_position_embeddings=30, intermediate_size=21, num_hidden_layers=1).restore(exported)
-    layer = "bert.encoder.layers.0.feed_forward"
+    layer = "bert.encoder.layer.0"
     assert [message.split(": ", 1)[1] for message in raised.value.messages] == [
-        "'bert.embeddings.position.weight' is (24, 16), but the model's is (30, 16).",
-        f"'{layer}.intermediate.weight' is (20, 16), but the model's is (21, 16).",
-        f"'{layer}.intermediate.bias' is (20,), but the model's is (21,).",
-        f"'{layer}.output.weight' is (16, 20), but the model's is (16, 21).",
+        "'bert.embeddings.position_embeddings.weight' is (24, 16), but the model's is (30, 16).",
+        f"'{layer}.intermediate.dense.weight' is (20, 16), but the model's is (21, 16).",
+        f"'{layer}.intermediate.dense.bias' is (20,), but the model's is (21,).",
+        f"'{layer}.output.dense.weight' is (16, 20), but the model's is (16, 21).",
     ]
 
 
@@ -225,8 +228,8 @@ def test_a_folder_without_weights_or_config_says_which_is_missing(exported, obje
     ("text", "said"),
     [
         ("{", "not JSON"),
-        ("[]", "model_type is not 'bert'"),
-        ('{"model_type": "roberta"}', "model_type is not 'bert'"),
+        ("[]", "model_type is None, and neither 'bert' nor roberta"),
+        ('{"model_type": "electra"}', "model_type is 'electra', and neither 'bert' nor roberta"),
         ('{"model_type": "bert", "hidden_size": 8}', "no vocab_size, num_hidden_layers, num_attention_heads"),
     ],
 )

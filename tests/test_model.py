@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert.config import ModelConfig
-from bert.model import Bert
+from bert.model import BertModel
 from bert.packed import PackedBatch, starts_of
 from pretrain.objectives.masked_lm import MaskedLM
 
@@ -89,7 +89,7 @@ def test_hidden_states_and_attentions_of_every_layer_are_those_of_transformers(
 @settings(max_examples=20)
 def test_a_sequence_is_encoded_the_same_whatever_else_is_in_the_batch(attention, unsettled, seed, others):
     torch.manual_seed(seed)
-    model = unsettled(Bert(small_config(), attention=attention).double().eval(), seed)
+    model = unsettled(BertModel(small_config(), attention=attention).double().eval(), seed)
     sequence = [2, 7, 7, 3, 9]
     with torch.no_grad():
         alone = model(batch_of(sequence))
@@ -104,7 +104,7 @@ def test_both_backends_give_the_same_outputs_and_gradients(unsettled):
     batch, found = batch_of([1, 5, 9, 4], [2], [8, 3]), {}
     for attention in ("eager", "sdpa"):
         torch.manual_seed(0)
-        model = unsettled(Bert(small_config(), attention=attention))
+        model = unsettled(BertModel(small_config(), attention=attention))
         output = model(batch)
         (output.last_hidden_state.pow(3).sum() + output.pooled.pow(3).sum()).backward()
         found[attention] = [output.last_hidden_state, output.pooled, *(p.grad for p in model.parameters())]
@@ -112,7 +112,7 @@ def test_both_backends_give_the_same_outputs_and_gradients(unsettled):
 
 
 def test_token_segment_and_position_each_matter():
-    model = Bert(small_config()).eval()
+    model = BertModel(small_config()).eval()
     base = batch_of([1, 5, 9, 4])
     with torch.no_grad():
         plain = model(base).last_hidden_state
@@ -125,14 +125,14 @@ def test_token_segment_and_position_each_matter():
 
 def test_the_pooled_vector_is_a_dense_layer_and_tanh_of_the_first_token():
     torch.manual_seed(0)
-    model = Bert(small_config()).eval()
+    model = BertModel(small_config()).eval()
     output = model(batch_of([1, 5, 9], [2, 4]))
     first_tokens = output.last_hidden_state[[0, 3]]
     torch.testing.assert_close(output.pooled, torch.tanh(first_tokens @ model.pooler.weight.T + model.pooler.bias))
 
 
 def test_a_model_without_a_pooler_has_no_pooler_parameters_and_pools_nothing():
-    model = Bert(small_config(), pooler=False)
+    model = BertModel(small_config(), pooler=False)
     assert [name for name, _ in model.named_parameters() if "pooler" in name] == []
     assert model(batch_of([1, 2])).pooled is None
 
@@ -141,7 +141,7 @@ def test_a_model_without_a_pooler_has_no_pooler_parameters_and_pools_nothing():
 def test_dropout_changes_training_outputs_and_never_evaluation(attention):
     torch.manual_seed(0)
     dropping = {"hidden_dropout_prob": 0.5, "attention_probs_dropout_prob": 0.5}
-    model = Bert(small_config(**dropping), attention=attention)
+    model = BertModel(small_config(**dropping), attention=attention)
     batch = batch_of([1, 5, 9, 4])
     first, second = model(batch).last_hidden_state, model(batch).last_hidden_state
     assert not torch.equal(first, second)
@@ -153,7 +153,7 @@ def test_dropout_changes_training_outputs_and_never_evaluation(attention):
 @pytest.mark.parametrize("name", ["hidden_dropout_prob", "attention_probs_dropout_prob"])
 def test_each_dropout_is_applied_by_itself(attention, name):
     torch.manual_seed(0)
-    model = Bert(small_config(**{name: 0.5}), attention=attention)
+    model = BertModel(small_config(**{name: 0.5}), attention=attention)
     batch = batch_of([1, 5, 9, 4])
     assert not torch.equal(model(batch).last_hidden_state, model(batch).last_hidden_state)
 
@@ -176,7 +176,7 @@ def test_initial_weights_are_normal_of_the_asked_width_with_zero_biases_and_unit
 def test_a_seed_decides_the_initial_weights():
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
-        return torch.cat([p.flatten() for p in Bert(small_config()).parameters()])
+        return torch.cat([p.flatten() for p in BertModel(small_config()).parameters()])
 
     assert torch.equal(weights(1), weights(1))
     assert not torch.equal(weights(1), weights(2))
@@ -185,5 +185,5 @@ def test_a_seed_decides_the_initial_weights():
 def test_the_number_of_parameters_of_bert_base_is_the_published_one():
     # Devlin et al. 2019 round to 110 M; google-bert/bert-base-uncased has 109,482,240 with its pooler.
     with torch.device("meta"):
-        model = Bert(ModelConfig(30522, 768, 12, 12, 3072))
+        model = BertModel(ModelConfig(30522, 768, 12, 12, 3072))
     assert sum(parameter.numel() for parameter in model.parameters()) == 109_482_240

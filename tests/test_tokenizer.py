@@ -8,7 +8,8 @@ from tokenizers import AddedToken, models, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from bert.errors import UserError
-from bert.tokenizer import SPECIAL_TOKENS, Tokenizer, TokenizerConfig, check, load, train
+from bert.tokenizer import SPECIAL_TOKENS, Tokenizer, TokenizerConfig, check, train
+from bert.tokenizer_files import load
 
 KOREAN = [
     "모델은 문장을 읽고 다음 문장을 예측한다.",

@@ -34,8 +34,9 @@ class TrainingConfig:
     """Sequences on the device at once; gradients are added up over a step's micro-batches. Lower it when memory runs
     out; by default the whole batch. Masks are drawn by the micro-batch, so it decides which ones."""
 
-    lr: float = 5e-4
-    """Peak learning rate."""
+    lr: float | None = 5e-4
+    """Peak learning rate. By default 1e-3 in pretraining, 5e-5 where it goes on from a model (init), and 1e-4 in
+    fine-tuning."""
 
     warmup: float = 0.1
     """Share of the budget over which the learning rate rises to its peak."""

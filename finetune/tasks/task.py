@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from bert import hub
 from bert.config import ModelConfig
 from bert.errors import UserError
-from bert.model import Bert
+from bert.model import BertModel
 from bert.packed import PackedBatch
 from bert.tokenizer import Tokenizer
 from bert.training.objective import Objective, Row
@@ -48,7 +48,7 @@ class Task(Objective):
         attention: str = "sdpa",
     ) -> None:
         super().__init__()
-        self.bert = Bert(config, pooler=self.pooler, attention=attention)
+        self.bert = BertModel(config, pooler=self.pooler, attention=attention)
         self.tokenizer, self.labels, self.task, self.max_length = tokenizer, labels, task, max_length
         self.label_ids = {label: number for number, label in enumerate(labels)}
         self.weights = {"loss": 1.0}
@@ -87,7 +87,7 @@ class Task(Objective):
     def restore(self, folder: Path) -> None:
         """Take up the weights that `export` wrote there."""
         beside = tuple(name for name in self.state_dict() if _is_extra(name))
-        hub.load_weights(folder, self, absent_allowed=beside)
+        hub.load_weights(folder, self, not_taken=beside)
         if beside:
             if not (folder / _EXTRA).is_file():
                 raise UserError(f"'{folder}' has no {_EXTRA}, where the CRF's transitions lie.")
@@ -95,10 +95,7 @@ class Task(Objective):
 
     def start_from(self, folder: Path) -> str:
         """Take up a pretrained encoder; says what is new and what was not needed."""
-        head = tuple(name for name in self.state_dict() if name.startswith(("head.", "bert.pooler.")))
-        unused = hub.load_weights(folder, self, absent_allowed=head)
-        left = sorted({name.rpartition(".")[0] if name.startswith("bert.") else name.split(".")[0] for name in unused})
-        return f"{folder}: encoder taken; new: the head; not needed: {', '.join(left) or 'nothing'}"
+        return hub.load_weights(folder, self, ("bert.pooler.",), ("head.",)).in_words()
 
 
 def _is_extra(name: str) -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bert.picture import blank, save
 from pretrain.ablation.grid import AblateConfig, Cell, combinations, variant_name
 from pretrain.ablation.results import Effect, Result, higher_is_better
 
@@ -25,7 +26,7 @@ def curves(config: AblateConfig, results: dict[Cell, Result], path: Path) -> Non
     axes.set_ylabel("valid/masked_lm_loss (nats)")
     if axes.lines:
         axes.legend(fontsize=8, ncols=2)
-    figure.savefig(path, dpi=120)
+    save(figure, path, 120)
 
 
 def effects(found: dict[str, list[Effect]], path: Path) -> None:
@@ -53,13 +54,9 @@ def effects(found: dict[str, list[Effect]], path: Path) -> None:
         )
         if not higher_is_better(metric):
             axes.invert_xaxis()
-    figure.savefig(path, dpi=120)
+    save(figure, path, 120)
 
 
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(width, height)
     return figure, figure.subplots(rows, columns)

@@ -4,17 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
+from bert.picture import blank, save
 from pretrain.audit.checks import Check
 from pretrain.audit.measures import BUCKETS, Measures
 
 
 def draw(measures: Measures, checks: list[Check], path: Path) -> None:
     """Sequence lengths with the share of label 1 in each, and how many words are masked as one."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(9, 3.6)
     lengths, units = figure.subplots(1, 2)
     buckets = np.arange(1, BUCKETS + 1)
     lengths.bar(buckets, measures.lengths, color="lightgrey")
@@ -32,4 +29,4 @@ def draw(measures: Measures, checks: list[Check], path: Path) -> None:
     units.set_ylabel("units")
     breaches = [check.name for check in checks if check.breach]
     figure.suptitle(f"breach: {', '.join(breaches)}" if breaches else "no breach")
-    figure.savefig(path, dpi=110)
+    save(figure, path)

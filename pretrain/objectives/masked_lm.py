@@ -11,7 +11,7 @@ from torch import Tensor
 from bert import hub
 from bert.config import ModelConfig
 from bert.heads import MaskedLMHead, SentenceHead
-from bert.model import Bert
+from bert.model import BertModel
 from bert.packed import PackedBatch
 from bert.tokenizer import Tokenizer
 from bert.training.objective import Objective
@@ -28,7 +28,7 @@ class MaskedLM(Objective):
         self, config: ModelConfig, tokenizer: Tokenizer, sentence_labels: int, attention: str = "sdpa"
     ) -> None:
         super().__init__()
-        self.bert = Bert(config, pooler=sentence_labels > 0, attention=attention)
+        self.bert = BertModel(config, pooler=sentence_labels > 0, attention=attention)
         self.masked_lm_head = MaskedLMHead(config)
         self.sentence_head = SentenceHead(config) if sentence_labels else None
         self.tokenizer = tokenizer
@@ -70,6 +70,10 @@ class MaskedLM(Objective):
     def restore(self, folder: Path) -> None:
         """Take up the weights that `export` wrote there."""
         hub.load_weights(folder, self)
+
+    def start_from(self, folder: Path) -> str:
+        """Take up a model that was trained elsewhere; says which heads are new and what was not needed."""
+        return hub.load_weights(folder, self, ("bert.pooler.", "masked_lm_head.", "sentence_head.")).in_words()
 
 
 def _sums(name: str, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -194,7 +194,7 @@ def test_mlflow_gets_curves_classes_pictures_and_the_parent(make_config, tmp_pat
         ({"best": "f1"}, r"best: no metric 'f1'; one of loss, accuracy, micro_f1, macro_f1"),
         ({"init": "none"}, "like: needed with init=none"),
         ({"like": "x"}, "like: 'x' was given, but it belongs to init=none"),
-        ({"init": "nowhere"}, "init: no such folder: 'nowhere'"),
+        ({"init": "./nowhere"}, "init: no such folder: './nowhere'"),
         ({"task": TaskConfig(head="crf")}, "task.head: 'crf' was given, but it belongs to task.name=ner"),
         ({"data": DataConfig()}, "init"),
         ({"data": DataConfig(text="x")}, "data.text: 'x' was given, but it belongs to a data.train of your own"),

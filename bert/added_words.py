@@ -1,0 +1,73 @@
+"""Words added to a WordPiece vocabulary, and the rows they get in a model that was trained without them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer as Backend
+from torch import nn
+
+from bert.errors import UserError, refuse_if
+from bert.tokenizer import Tokenizer
+
+
+def add_words(tokenizer: Tokenizer, file: Path, argument: str) -> tuple[Tokenizer, list[list[int]]]:
+    """The tokenizer with a file's words as whole tokens, behind all others; the old ids stay.
+
+    Args:
+        tokenizer: with a WordPiece vocabulary; of a BPE one, which merges pairs, words would not be found.
+        file: one word per line; blank lines are skipped, and words that are one token already are counted.
+        argument: what to call the file in errors.
+
+    Returns:
+        The new tokenizer, and for each new token, in the order of the ids, the pieces it was before.
+
+    Raises:
+        UserError: no such file, no WordPiece, or a line that is no single word.
+    """
+    described = json.loads(tokenizer.backend.to_str())
+    if described["model"]["type"] != "WordPiece":
+        kind = described["model"]["type"]
+        raise UserError(f"{argument}: the vocabulary is {kind}'s, and words can be added to WordPiece's alone.")
+    if not file.is_file():
+        raise UserError(f"{argument}: no such file: '{file}'.")
+    vocabulary, pieces, known, faults = described["model"]["vocab"], [], 0, []
+    size = tokenizer.vocab_size
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
+        if not line.strip():
+            continue
+        words = tokenizer.backend.pre_tokenizer.pre_tokenize_str(tokenizer.normalised(line))
+        if len(words) != 1:
+            faults.append(f"{argument}: {file}:{number}: {line!r} is {len(words)} words to the tokenizer, not 1.")
+        elif words[0][0] in vocabulary:
+            known += 1
+        else:
+            pieces.append(tokenizer.encode_text(line).ids)
+            vocabulary[words[0][0]] = size + len(pieces) - 1
+    refuse_if(faults[:20])
+    print(f"{argument}: {file}: {len(pieces):,} words added, {known:,} were in the vocabulary")
+    return Tokenizer(Backend.from_str(json.dumps(described)), tokenizer.special_tokens, argument), pieces
+
+
+@torch.no_grad()
+def grow(model: nn.Module, first: int, pieces: list[list[int]]) -> None:
+    """Give each new token the mean of its old pieces, in the token table and in the masked-LM head's bias.
+
+    Args:
+        model: with `bert` and `masked_lm_head`; its table grows where it has no spare rows.
+        first: the id of the first new token.
+        pieces: the old ids that each new token was.
+    """
+    embeddings, head = model.bert.embeddings, model.masked_lm_head
+    rows = max(first + len(pieces), embeddings.token.num_embeddings)
+    table = embeddings.token.weight.new_empty(rows, embeddings.token.embedding_dim)
+    bias = head.bias.new_zeros(rows)
+    table[: embeddings.token.num_embeddings] = embeddings.token.weight
+    bias[: len(head.bias)] = head.bias
+    for number, old in enumerate(pieces, first):
+        table[number] = embeddings.token.weight[old].mean(0)
+        bias[number] = head.bias[old].mean()
+    embeddings.token = nn.Embedding.from_pretrained(table, freeze=False)
+    head.bias = nn.Parameter(bias)
+    model.bert.config = replace(model.bert.config, vocab_size=rows)

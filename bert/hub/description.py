@@ -1,0 +1,77 @@
+"""config.json: a model's sizes and what it is, as transformers has them."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+from bert.config import ModelConfig
+from bert.errors import UserError, refuse_if
+from bert.hub import roberta
+
+_NEEDED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+# What transformers' BertConfig can say and this encoder does not do.
+_ONLY = {
+    "hidden_act": "gelu",
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "tie_word_embeddings": True,
+}
+
+
+def save_config(folder: Path, config: ModelConfig, architecture: str, **extra) -> None:
+    """Write config.json: the model's sizes and the transformers class that holds all of it."""
+    described = {
+        "architectures": [architecture],
+        "model_type": "bert",
+        "hidden_act": "gelu",
+        "position_embedding_type": "absolute",
+        "tie_word_embeddings": True,
+        "dtype": "float32",
+        **vars(config),
+        **extra,
+    }
+    (folder / "config.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def load_config(folder: Path) -> tuple[ModelConfig, dict]:
+    """The model's sizes, and all that config.json says; a RoBERTa's are those of the BERT it is read as.
+
+    Raises:
+        UserError: the folder, or its config.json, is no BERT model's.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise UserError(f"{str(folder)!r} is no model's folder: it has no config.json.")
+    try:
+        described = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: not JSON: {error}.") from error
+    kind = described.get("model_type", "bert") if isinstance(described, dict) else None
+    if kind != "bert" and kind not in roberta.MODEL_TYPES:
+        raise UserError(f"{file}: model_type is {kind!r}, and neither 'bert' nor {', '.join(roberta.MODEL_TYPES)}.")
+    _refuse_other_models(file, described)
+    config = _sizes(file, described)
+    return (config if kind == "bert" else roberta.as_bert(config)), described
+
+
+def _refuse_other_models(file: Path, described: dict) -> None:
+    refuse_if(
+        [
+            f"{file}: {name} is {described[name]!r}, and this encoder has {value!r} alone."
+            for name, value in _ONLY.items()
+            if described.get(name, value) != value
+        ]
+    )
+
+
+def _sizes(file: Path, described: dict) -> ModelConfig:
+    known = {field.name: described[field.name] for field in fields(ModelConfig) if field.name in described}
+    if missing := [name for name in _NEEDED if name not in known]:
+        raise UserError(f"{file}: no {', '.join(missing)}.")
+    whole = {field.name for field in fields(ModelConfig) if field.type is int}
+    faults = []
+    for name, value in known.items():
+        if isinstance(value, bool) or not isinstance(value, int if name in whole else int | float):
+            faults.append(f"{file}: {name} is {value!r}, which is no {'whole ' if name in whole else ''}number.")
+    refuse_if(faults)
+    return ModelConfig(**known)

@@ -1,0 +1,49 @@
+"""Where a model lies: a folder here, or a repository of the Hugging Face hub."""
+
+import re
+from pathlib import Path
+
+from bert.errors import UserError
+
+_DESCRIPTION = ["config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"]
+_WEIGHTS = (["model*.safetensors", "model.safetensors.index.json"], ["pytorch_model*.bin", "pytorch_model.bin.index*"])
+_HUB_ID = r"\w[\w.-]*(/[\w.-]+)?"
+
+
+def fetch(name: str, argument: str) -> Path:
+    """The folder of that path, or of the hub's repository of that id (`klue/bert-base`).
+
+    A repository is fetched once into the hub library's own cache; pickled weights only where it has no safetensors.
+
+    Args:
+        name: a path or an id; a folder that is there goes before a repository of the same name.
+        argument: what to call it in errors.
+
+    Raises:
+        UserError: there is no such folder, and no such repository, or it cannot be reached.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    beside_others = len(folder.parts) > 1 and folder.parent.is_dir()  # a path with a slip of the pen, then
+    if not re.fullmatch(_HUB_ID, name) or folder.exists() or beside_others:
+        raise UserError(f"{argument}: no such folder: '{name}'.")
+    return _from_hub(name, argument)
+
+
+def _from_hub(name: str, argument: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    print(f"{argument}: no folder '{name}' here; looking on the Hugging Face hub")
+    try:
+        for weights in _WEIGHTS:
+            folder = Path(snapshot_download(name, allow_patterns=[*_DESCRIPTION, *weights]))
+            if any(folder.glob(weights[0])):
+                break
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{argument}: no folder '{name}' here, and not to be had from the Hugging Face hub ({why})."
+        ) from error
+    return folder

@@ -1,0 +1,50 @@
+"""A model's folder, opened: its sizes, what it says of itself, and its tokenizer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bert import tokenizer_files
+from bert.config import ModelConfig
+from bert.errors import UserError
+from bert.hub.description import load_config
+from bert.hub.fetch import fetch
+from bert.tokenizer import Tokenizer
+
+_SPARE_ROWS = 1024
+"""A table may be padded to a round size; one with more rows without a token belongs to another tokenizer."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder with a model.
+
+    Attributes:
+        path: where it lies.
+        config: the model's sizes.
+        described: all that config.json says.
+        tokenizer: the model's own.
+    """
+
+    path: Path
+    config: ModelConfig
+    described: dict
+    tokenizer: Tokenizer
+
+
+def open_folder(name: str, argument: str) -> ModelFolder:
+    """Open the folder of that path, or the hub's repository of that id; no weight is read yet.
+
+    Args:
+        name: a path or an id.
+        argument: what to call it in errors.
+
+    Raises:
+        UserError: there is none, it is no BERT's, or tokenizer and model do not belong together.
+    """
+    path = fetch(name, argument)
+    config, described = load_config(path)
+    tokenizer = tokenizer_files.load(path, argument)
+    if not tokenizer.vocab_size <= config.vocab_size < tokenizer.vocab_size + _SPARE_ROWS:
+        sizes = f"a tokenizer of {tokenizer.vocab_size} tokens and a model of {config.vocab_size}"
+        raise UserError(f"{argument}: '{name}' holds {sizes}; they do not belong together.")
+    return ModelFolder(path, config, described, tokenizer)

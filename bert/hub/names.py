@@ -1,0 +1,70 @@
+"""What transformers calls our parameters.
+
+Ours -> transformers', as prefixes of a parameter's name; `#` is a layer's number.
+"""
+
+import re
+
+from torch import Tensor
+
+_NAMES = {
+    "bert.embeddings.token.": "bert.embeddings.word_embeddings.",
+    "bert.embeddings.position.": "bert.embeddings.position_embeddings.",
+    "bert.embeddings.segment.": "bert.embeddings.token_type_embeddings.",
+    "bert.embeddings.norm.": "bert.embeddings.LayerNorm.",
+    "bert.encoder.layers.#.attention.query_key_value.": "bert.encoder.layer.#.attention.self.query_key_value.",
+    "bert.encoder.layers.#.attention.output.": "bert.encoder.layer.#.attention.output.dense.",
+    "bert.encoder.layers.#.attention_norm.": "bert.encoder.layer.#.attention.output.LayerNorm.",
+    "bert.encoder.layers.#.feed_forward.intermediate.": "bert.encoder.layer.#.intermediate.dense.",
+    "bert.encoder.layers.#.feed_forward.output.": "bert.encoder.layer.#.output.dense.",
+    "bert.encoder.layers.#.feed_forward_norm.": "bert.encoder.layer.#.output.LayerNorm.",
+    "bert.pooler.": "bert.pooler.dense.",
+    "masked_lm_head.transform.": "cls.predictions.transform.dense.",
+    "masked_lm_head.norm.": "cls.predictions.transform.LayerNorm.",
+    "masked_lm_head.bias": "cls.predictions.bias",
+    "sentence_head.classifier.": "cls.seq_relationship.",
+    "head.classifier.": "classifier.",
+}
+_BACKWARDS = {theirs: ours for ours, theirs in _NAMES.items()}
+_FUSED = "query_key_value"
+_PARTS = ("query", "key", "value")
+
+
+def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Our parameters under transformers' names, query, key and value apart."""
+    theirs = {}
+    for name, tensor in state.items():
+        name = _rename(name, _NAMES)
+        if _FUSED not in name:
+            theirs[name] = tensor.contiguous()
+            continue
+        for part, piece in zip(_PARTS, tensor.chunk(3), strict=True):
+            theirs[name.replace(_FUSED, part)] = piece.contiguous()
+    return theirs
+
+
+def parts_of(name: str) -> list[str]:
+    """Under which names transformers keeps a parameter of ours: three for the fused matrix, in order, else one."""
+    theirs = _rename(name, _NAMES)
+    return [theirs.replace(_FUSED, part) for part in _PARTS] if _FUSED in theirs else [theirs]
+
+
+def ours(name: str) -> str:
+    """What we call a parameter of transformers'; the name itself where we have none of the kind."""
+    return _rename(re.sub(r"\.self\.(query|key|value)\.", f".self.{_FUSED}.", name), _BACKWARDS)
+
+
+def today(name: str) -> str:
+    """A name as transformers writes it today: older files have gamma and beta, a bare BertModel's no `bert.`."""
+    name = re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name))
+    return f"bert.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
+
+
+def _rename(name: str, names: dict[str, str]) -> str:
+    number = re.search(r"\.(\d+)\.", name)
+    general = re.sub(r"\.\d+\.", ".#.", name, count=1)
+    for before, after in names.items():
+        if general.startswith(before):
+            changed = after + general[len(before) :]
+            return changed.replace("#", number[1]) if number else changed
+    return name

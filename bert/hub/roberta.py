@@ -1,0 +1,50 @@
+"""RoBERTa read as the BERT that computes the same (Liu et al. 2019, section 4; fairseq's numbering of positions).
+
+It differs in three ways from BERT: its positions begin behind the padding token's id, it has one segment, and its
+special tokens are others. The first two become tables here: the rows before the first position are left out, and the
+one segment stands twice, so that pairs can be learned. The special tokens stay, under BERT's roles.
+"""
+
+from dataclasses import replace
+
+from bert.config import ModelConfig
+from bert.hub.files import StoredTensor
+
+MODEL_TYPES = ("roberta", "xlm-roberta", "camembert")
+"""What config.json calls a model of this make."""
+
+_NAMES = {
+    "roberta.": "bert.",
+    "lm_head.dense.": "cls.predictions.transform.dense.",
+    "lm_head.layer_norm.": "cls.predictions.transform.LayerNorm.",
+    "lm_head.bias": "cls.predictions.bias",
+    "lm_head.decoder.": "cls.predictions.decoder.",
+}
+
+
+def as_bert(config: ModelConfig) -> ModelConfig:
+    """The sizes of the BERT that a RoBERTa becomes."""
+    rows = config.max_position_embeddings - _first_position(config)
+    return replace(config, max_position_embeddings=rows, type_vocab_size=2)
+
+
+def tensors_as_bert(tensors: dict[str, StoredTensor], pad_token_id: int) -> dict[str, StoredTensor]:
+    """The same tensors under BERT's names, with BERT's positions and segments."""
+    renamed = {_rename(name): tensor for name, tensor in tensors.items()}
+    for name, tensor in renamed.items():
+        if name.endswith("embeddings.position_embeddings.weight"):
+            renamed[name] = tensor.without_rows(pad_token_id + 1)
+        if name.endswith("embeddings.token_type_embeddings.weight") and tensor.shape[0] == 1:
+            renamed[name] = tensor.row_twice()
+    return renamed
+
+
+def _first_position(config: ModelConfig) -> int:
+    return config.pad_token_id + 1
+
+
+def _rename(name: str) -> str:
+    for before, after in _NAMES.items():
+        if name.startswith(before):
+            return after + name[len(before) :]
+    return name

@@ -1,0 +1,1 @@
+"""Looking inside a model: what it would write, the vectors it makes, where it looks."""

@@ -1,0 +1,231 @@
+"""Vectors of sentences and words, from the layers one chooses (Devlin et al. 2019, section 5.3 and table 7).
+
+Letters: S tokens of a text, H width, L layers, C layers that are combined.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from bert.errors import UserError, refuse_if
+from bert.pretrained import Bert, Encoded, refuse_too_long
+
+COMBINE = ("sum", "weighted_sum", "concat")
+POOLING = ("mean", "max", "cls")
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    """Turn each line of a file into vectors.
+
+    The paper's feature table: the last layer [-1]; the second to last [-2]; the last four [-4,-3,-2,-1], concatenated
+    or summed; all layers summed.
+    """
+
+    input: str
+    """A text file, one text per line."""
+
+    output: str
+    """vectors.npy: a (texts, width) array of sentence vectors, in the order of the lines. vectors.jsonl: a line for
+    each text, with its tokens or words, and their vectors."""
+
+    checkpoint: str = "runs/pretrain"
+    """A model's folder, or its id on the Hugging Face hub."""
+
+    unit: Literal["sentence", "word", "token"] = "sentence"
+    """What gets a vector: the text; each word, the mean of its pieces; each piece, special tokens too. The last two
+    need a .jsonl."""
+
+    layers: list[int] = field(default_factory=lambda: [-1])
+    """Which hidden states: 0 are the embeddings, 1 the first layer's, -1 the last one's."""
+
+    combine: Literal[*COMBINE] = "sum"
+    """How several layers become one vector."""
+
+    weights: list[float] | None = None
+    """combine=weighted_sum: a weight for each of `layers`."""
+
+    pooling: Literal[*POOLING] = "mean"
+    """unit=sentence: the mean or the maximum over the text's tokens, special ones left out, or the vector of [CLS]."""
+
+    max_length: int | None = None
+    """Cut longer texts to so many tokens, special ones included. Without it a text that the model cannot read whole is
+    an error."""
+
+    batch_size: int = 32
+    """Texts encoded at once."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes the GPU where there is one."""
+
+
+def embed(config: EmbedConfig) -> None:
+    """Write the vectors of a file's lines, some lines at a time."""
+    refuse_if(check(config))
+    source, target = Path(config.input), Path(config.output)
+    if not source.is_file():
+        raise UserError(f"input: no such file: '{source}'.")
+    bert = Bert.from_pretrained(config.checkpoint, argument="checkpoint")
+    _refuse_layers(config.layers, bert.bert.config.num_hidden_layers)
+    bert.to("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
+    total = sum(1 for _ in _lines(source))
+    if total == 0:
+        raise UserError(f"input: '{source}' has no line.")
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    cut = _Cut(config, bert)
+    encoded = _encoded(bert, source, config, cut, total)
+    write = _write_array if target.suffix == ".npy" else _write_lines
+    try:
+        width = write(unfinished, encoded, config, total)
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    said = f"; {cut.texts:,} were cut to {config.max_length} tokens" if cut.texts else ""
+    print(f"{total:,} texts, vectors of {width} numbers: {target}{said}")
+
+
+def check(config: EmbedConfig) -> list[str]:
+    """All that is wrong with the values, a line each."""
+    faults, ending = [], Path(config.output).suffix
+    if ending not in (".npy", ".jsonl"):
+        faults.append(f"output: '{config.output}', but its name must end in .npy or .jsonl.")
+    if ending == ".npy" and config.unit != "sentence":
+        faults.append(f"output: '{config.output}' holds one vector a text; unit={config.unit} needs a .jsonl.")
+    if config.unit != "sentence" and config.pooling != EmbedConfig.pooling:
+        faults.append(f"pooling: '{config.pooling}' was given, but it belongs to unit=sentence.")
+    if not config.layers:
+        faults.append("layers: none given.")
+    if (config.weights is not None) != (config.combine == "weighted_sum"):
+        faults.append(f"weights: {config.weights}, with combine={config.combine}; they belong to weighted_sum.")
+    elif config.weights is not None and len(config.weights) != len(config.layers):
+        faults.append(f"weights: {len(config.weights)} of them, for {len(config.layers)} layers.")
+    if config.batch_size < 1:
+        faults.append(f"batch_size: {config.batch_size}, but it must be at least 1.")
+    if config.max_length is not None and config.max_length < 3:
+        faults.append(f"max_length: {config.max_length}, but it must be at least 3.")
+    if config.device == "cuda" and not torch.cuda.is_available():
+        faults.append("device: 'cuda', but PyTorch sees no GPU on this machine.")
+    return faults
+
+
+def combined(hidden_states: Tensor, config: EmbedConfig) -> Tensor:
+    """(L + 1, S, H) -> (S, H), or (S, C * H) for concat."""
+    chosen = hidden_states[config.layers]  # (C, S, H)
+    if config.combine == "concat":
+        return chosen.transpose(0, 1).flatten(1)
+    weights = torch.tensor(config.weights or [1.0] * len(config.layers))
+    return torch.einsum("c,csh->sh", weights, chosen)
+
+
+def pooled(vectors: Tensor, inside: Tensor, pooling: str) -> Tensor:
+    """(S, H) -> (H,): over the tokens that are `inside`, (S,); over all where a text has none."""
+    if pooling == "cls":
+        return vectors[0]
+    kept = vectors[inside] if bool(inside.any()) else vectors
+    return kept.amax(0) if pooling == "max" else kept.mean(0)
+
+
+def pieces_of_words(words: list[int | None]) -> list[tuple[int, int]]:
+    """The places [first, end) of each word's pieces, from the word that each token belongs to."""
+    ranges = []
+    for word, places in groupby(range(len(words)), words.__getitem__):
+        some = list(places)
+        if word is not None:
+            ranges.append((some[0], some[-1] + 1))
+    return ranges
+
+
+def word_vectors(vectors: Tensor, words: list[int | None]) -> Tensor:
+    """(S, H) -> (words, H): the mean of each word's pieces, in the order of the text."""
+    means = [vectors[first:end].mean(0) for first, end in pieces_of_words(words)]
+    return torch.stack(means) if means else vectors[:0]
+
+
+def _refuse_layers(layers: list[int], count: int) -> None:
+    refuse_if(
+        [
+            f"layers: {layer}, but the model has {count}: 0 to {count}, or -1 to {-count - 1}."
+            for layer in layers
+            if not -count - 1 <= layer <= count
+        ]
+    )
+
+
+def _lines(file: Path) -> Iterator[str]:
+    with file.open(encoding="utf-8", newline="\n") as opened:
+        try:
+            for line in opened:
+                yield line.rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise UserError(f"input: '{file}' is not UTF-8: {error}.") from error
+
+
+class _Cut:
+    """Cuts texts to max_length, and counts them."""
+
+    def __init__(self, config: EmbedConfig, bert: Bert) -> None:
+        self.most, self.bert, self.texts, self.path = config.max_length, bert, 0, config.input
+
+    def __call__(self, number: int, text: str) -> str:
+        encoding = self.bert.tokenizer.encode_text(text, special_tokens=True)
+        length = len(encoding.ids) + 2
+        if self.most is None or length <= self.most:
+            refuse_too_long(length, self.bert.bert.config, f"{self.path}:{number}")
+            return text
+        self.texts += 1
+        return text[: encoding.offsets[self.most - 3][1]]
+
+
+def _encoded(bert: Bert, source: Path, config: EmbedConfig, cut: _Cut, total: int) -> Iterator[tuple[str, Encoded]]:
+    lines = enumerate(_lines(source), 1)
+    with tqdm(total=total, unit=" texts", disable=None) as bar:
+        while some := list(islice(lines, config.batch_size)):
+            texts = [cut(number, text) for number, text in some]
+            yield from zip(texts, bert.encode(texts, argument="input"), strict=True)
+            bar.update(len(texts))
+
+
+def _sentence(encoded: Encoded, config: EmbedConfig) -> Tensor:
+    inside = torch.tensor([offsets is not None for offsets in encoded.offsets])
+    return pooled(combined(encoded.hidden_states, config), inside, config.pooling)
+
+
+def _write_array(file: Path, encoded: Iterator[tuple[str, Encoded]], config: EmbedConfig, total: int) -> int:
+    array = None
+    for place, (_, one) in enumerate(encoded):
+        vector = _sentence(one, config).numpy()
+        if array is None:
+            array = np.lib.format.open_memmap(file, "w+", np.float32, (total, len(vector)))
+        array[place] = vector
+    array.flush()
+    return array.shape[1]
+
+
+def _write_lines(file: Path, encoded: Iterator[tuple[str, Encoded]], config: EmbedConfig, total: int) -> int:
+    width = 0
+    with file.open("w", encoding="utf-8") as lines:
+        for text, one in encoded:
+            row, width = _row(text, one, config)
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return width
+
+
+def _row(text: str, one: Encoded, config: EmbedConfig) -> tuple[dict, int]:
+    if config.unit == "sentence":
+        vector = _sentence(one, config).tolist()
+        return {"text": text, "tokens": one.tokens, "vector": vector}, len(vector)
+    vectors = combined(one.hidden_states, config)
+    if config.unit == "token":
+        return {"text": text, "tokens": one.tokens, "vectors": vectors.tolist()}, vectors.shape[1]
+    ranges = [(one.offsets[first][0], one.offsets[end - 1][1]) for first, end in pieces_of_words(one.words)]
+    words = [text[start:end] for start, end in ranges]
+    return {"text": text, "words": words, "vectors": word_vectors(vectors, one.words).tolist()}, vectors.shape[1]

@@ -1,0 +1,219 @@
+"""A pretrained model with its tokenizer, for use from Python.
+
+    from bert import Bert
+
+    bert = Bert.from_pretrained("runs/pretrain")
+    bert.fill_mask("the [MASK] of the model")[0][0].token
+    bert.encode("a sentence")[0].hidden_states          # (L + 1, S, H)
+
+Letters: N texts, S tokens of a text, H width, L layers, A heads, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bert import hub
+from bert.config import ModelConfig
+from bert.errors import UserError
+from bert.heads import MaskedLMHead, SentenceHead
+from bert.model import BertModel, BertOutput
+from bert.packed import PackedBatch
+from bert.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A token that may stand in place of a [MASK], and its probability."""
+
+    token: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the encoder made of a text, or of a pair of texts.
+
+    Attributes:
+        ids: with special tokens, S of them.
+        tokens: the piece of each id.
+        segments: 0 for the first text, 1 for the second.
+        offsets: where in its text each piece stands, [start, end); None for special tokens.
+        words: the number of the word in its text that each piece belongs to; None for special tokens.
+        hidden_states: after the embeddings and after each layer, (L + 1, S, H).
+        attentions: (L, A, S, S) with attention="eager", else None.
+        pooled: (H,), or None for a model without a pooler.
+    """
+
+    ids: list[int]
+    tokens: list[str]
+    segments: list[int]
+    offsets: list[tuple[int, int] | None]
+    words: list[int | None]
+    hidden_states: Tensor
+    attentions: Tensor | None
+    pooled: Tensor | None
+
+
+class Bert(nn.Module):
+    """An encoder, its tokenizer, and the pretraining heads that came with it.
+
+    Args:
+        config: the encoder's sizes.
+        tokenizer: the vocabulary's.
+        pooler, masked_lm, sentence: which parts there are besides the encoder.
+        attention: a name from bert.attention.BACKENDS; `eager` keeps attention probabilities.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+        pooler: bool = True,
+        masked_lm: bool = True,
+        sentence: bool = True,
+        attention: str = "sdpa",
+    ) -> None:
+        super().__init__()
+        self.bert = BertModel(config, pooler, attention)
+        self.masked_lm_head = MaskedLMHead(config) if masked_lm else None
+        self.sentence_head = SentenceHead(config) if sentence else None
+        self.tokenizer = tokenizer
+
+    @staticmethod
+    def from_pretrained(name: str | Path, attention: str = "sdpa", argument: str = "from_pretrained") -> "Bert":
+        """The model of a folder, or of a repository of the Hugging Face hub, ready to be asked.
+
+        Args:
+            name: a run's output, its best/, one of its checkpoints/, any BERT or RoBERTa folder of transformers', or
+                the id of one on the hub.
+            attention: a name from bert.attention.BACKENDS.
+            argument: what to call `name` in errors.
+
+        Raises:
+            UserError: there is no such folder, or no BERT in it.
+        """
+        folder = hub.open_folder(str(name), argument)
+        there = hub.parameter_names(folder.path)
+        parts = ("bert.pooler.", "masked_lm_head.", "sentence_head.")
+        found = [any(parameter.startswith(part) for parameter in there) for part in parts]
+        model = Bert(folder.config, folder.tokenizer, *found, attention)
+        hub.load_weights(folder.path, model)
+        return model.eval()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that opens here and in transformers, by the class named in its config.json.
+
+        That is BertForPreTraining for a model with both heads, BertForMaskedLM for one with a masked-LM head (which has
+        no place for a pooler), and else BertModel.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        architecture, left_out = "BertModel", ()
+        if self.masked_lm_head is not None:
+            architecture = "BertForMaskedLM" if self.sentence_head is None else "BertForPreTraining"
+        if architecture == "BertForMaskedLM":
+            left_out = tuple(name for name in self.state_dict() if name.startswith("bert.pooler."))
+        hub.save_config(folder, self.bert.config, architecture)
+        hub.save_weights(folder, self, left_out)
+        self.tokenizer.save(folder, self.bert.config.max_position_embeddings)
+
+    def forward(self, batch: PackedBatch) -> BertOutput:
+        """Hidden states, attention probabilities and pooled outputs of a batch."""
+        return self.bert(batch)
+
+    @torch.no_grad()
+    def encode(
+        self, texts: str | list[str], text_pairs: str | list[str] | None = None, argument: str = "texts"
+    ) -> list[Encoded]:
+        """What every layer makes of each text, or of each pair; the mask token in a text is the mask.
+
+        All of them are one batch; for many texts call it with some at a time.
+
+        Raises:
+            UserError: a text is longer than the model's position table.
+        """
+        texts = [texts] if isinstance(texts, str) else texts
+        pairs = [text_pairs] if isinstance(text_pairs, str) else text_pairs or [None] * len(texts)
+        if len(pairs) != len(texts):
+            raise UserError(f"text_pairs: {len(pairs)} of them, for {len(texts)} texts.")
+        if not texts:
+            return []
+        inputs = [_input(self.tokenizer, text, pair) for text, pair in zip(texts, pairs, strict=True)]
+        for number, one in enumerate(inputs, 1):
+            place = argument if len(inputs) == 1 else f"{argument}: {number}"
+            refuse_too_long(len(one["ids"]), self.bert.config, place)
+        batch = PackedBatch.from_sequences([one["ids"] for one in inputs], [one["segments"] for one in inputs])
+        output = self(batch.to(next(self.parameters()).device))
+        starts = batch.cu_seqlens.tolist()
+        states = torch.stack(output.hidden_states).cpu()  # (L + 1, T, H)
+        attentions = None if output.attentions[0] is None else torch.stack(output.attentions).cpu()  # (L, N, A, S, S)
+        return [
+            Encoded(
+                **one,
+                hidden_states=states[:, start:end],
+                attentions=None if attentions is None else attentions[:, place, :, : end - start, : end - start],
+                pooled=None if output.pooled is None else output.pooled[place].cpu(),
+            )
+            for place, (one, start, end) in enumerate(zip(inputs, starts, starts[1:], strict=False))
+        ]
+
+    def fill_mask(self, text: str, top: int = 5) -> list[list[Candidate]]:
+        """For each mask of the text, from left to right, its most probable tokens, best first.
+
+        Raises:
+            UserError: the model has no masked-LM head, there is no mask, or the text is too long.
+        """
+        if self.masked_lm_head is None:
+            raise UserError("fill_mask: this model has no masked-LM head.")
+        return fill_mask(self, text, top)
+
+
+@torch.no_grad()
+def fill_mask(model: nn.Module, text: str, top: int) -> list[list[Candidate]]:
+    """For each mask of the text, from left to right, its most probable tokens, best first.
+
+    Args:
+        model: with `bert`, `masked_lm_head` and `tokenizer`: a Bert, or a pretraining objective.
+        text: with one or more mask tokens.
+        top: candidates for each; all of the vocabulary at most.
+
+    Raises:
+        UserError: there is no mask, or the text is longer than the model's position table.
+    """
+    tokenizer = model.tokenizer
+    ids = tokenizer.encode(text)
+    masked = [place for place, number in enumerate(ids) if number == tokenizer.mask_id]
+    if not masked:
+        raise UserError(f"text: no {tokenizer.mask_token} in {text!r}.")
+    refuse_too_long(len(ids), model.bert.config, "text")
+    table = model.bert.embeddings.token.weight
+    batch = PackedBatch.from_sequences([ids], [[0] * len(ids)]).to(table.device)
+    hidden = model.bert(batch).last_hidden_state[masked]
+    named = model.masked_lm_head(hidden, table).float().softmax(-1)[:, : tokenizer.vocab_size]  # a table may be padded
+    probabilities, numbers = named.topk(min(top, named.shape[-1]))
+    return [
+        [Candidate(tokenizer.token(n), p) for n, p in zip(row_n.tolist(), row_p.tolist(), strict=True)]
+        for row_n, row_p in zip(numbers, probabilities, strict=True)
+    ]
+
+
+def refuse_too_long(tokens: int, config: ModelConfig, argument: str) -> None:
+    """Refuse a sequence that the position table has no row for."""
+    if tokens > config.max_position_embeddings:
+        raise UserError(f"{argument}: {tokens} tokens, but the model reads {config.max_position_embeddings} at most.")
+
+
+def _input(tokenizer: Tokenizer, text: str, pair: str | None) -> dict[str, list]:
+    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP]: ids, tokens, segments, offsets and words."""
+    ids, offsets, words, segments = [tokenizer.cls_id], [None], [None], [0]
+    for segment, part in enumerate([text] if pair is None else [text, pair]):
+        encoding = tokenizer.encode_text(part, special_tokens=True)
+        ids += [*encoding.ids, tokenizer.sep_id]
+        offsets += [*encoding.offsets, None]
+        words += [*encoding.word_ids, None]
+        segments += [segment] * (len(encoding.ids) + 1)
+    tokens = [tokenizer.token(number) for number in ids]
+    return {"ids": ids, "tokens": tokens, "segments": segments, "offsets": offsets, "words": words}

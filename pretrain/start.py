@@ -1,0 +1,85 @@
+"""What a run begins with: random weights, or a model with its own tokenizer, and words added to it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from bert import hub
+from bert.added_words import add_words, grow
+from bert.config import ModelConfig, resolve
+from bert.errors import refuse_if
+from bert.tokenizer import Tokenizer
+from bert.training import checkpoint
+from bert.training.device import describe, seed_torch
+from pretrain.config import PretrainConfig
+from pretrain.inputs import INPUTS
+from pretrain.objectives import OBJECTIVES
+from pretrain.objectives.masked_lm import MaskedLM
+from pretrain.sentence import SENTENCE
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model to go on from.
+
+    Attributes:
+        folder: where it lies: what `init` names, or the run's own newest checkpoint once there is one.
+        tokenizer: the model's own, with the words of tokenizer.add.
+        added: for each added token the pieces it was before; none where the folder has them already.
+        own: whether it is the run's own checkpoint, whose weights the loop takes up.
+    """
+
+    folder: hub.ModelFolder
+    tokenizer: Tokenizer
+    added: list[list[int]]
+    own: bool
+
+
+def open_start(config: PretrainConfig) -> Start | None:
+    """What the run goes on from; None where it starts from random weights.
+
+    Raises:
+        UserError: there is no such model, or it cannot be trained on what is asked for.
+    """
+    if config.init is None:
+        return None
+    newest = checkpoint.newest(Path(config.output))
+    folder = hub.open_folder(str(newest or config.init), "init")
+    tokenizer, added = folder.tokenizer, []
+    if config.tokenizer.add is not None and newest is None:
+        tokenizer, added = add_words(tokenizer, Path(config.tokenizer.add), "tokenizer.add")
+    sizes, segments, faults = folder.config, INPUTS[config.sentence.input].segments, []
+    if config.data.max_length > sizes.max_position_embeddings:
+        reads = f"the model of '{config.init}' reads {sizes.max_position_embeddings} tokens"
+        faults.append(f"data.max_length: {config.data.max_length}, but {reads} at most.")
+    if segments > sizes.type_vocab_size:
+        has = f"the model of '{config.init}' knows {sizes.type_vocab_size} segment"
+        faults.append(f"sentence.input: '{config.sentence.input}' has {segments} segments, but {has}.")
+    refuse_if(faults)
+    return Start(folder, tokenizer, added, newest is not None)
+
+
+def build_objective(
+    config: PretrainConfig, tokenizer: Tokenizer, start: Start | None, device: torch.device
+) -> MaskedLM:
+    """The model as the run begins, said in a line or two."""
+    model = resolve(config.model, tokenizer.vocab_size, tokenizer.pad_id) if start is None else _sizes(config, start)
+    seed_torch(config.training.seed)
+    build = OBJECTIVES[config.objective]
+    objective = build(model, tokenizer, SENTENCE[config.sentence.objective].labels, config.training.attention)
+    if start is not None and not start.own:
+        print(f"init: {config.init}: {objective.start_from(start.folder.path)}")
+        if start.added:
+            grow(objective, start.folder.tokenizer.vocab_size, start.added)
+    size = sum(parameter.numel() for parameter in objective.parameters())
+    shape = f"{model.num_hidden_layers} layers, width {model.hidden_size}, {size / 1e6:.1f} M parameters"
+    print(f"model: {shape}, {describe(device)}")
+    return objective.to(device)
+
+
+def _sizes(config: PretrainConfig, start: Start) -> ModelConfig:
+    """The folder's, but for the dropout that was asked for."""
+    names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    given = {name: getattr(config.model, name) for name in names if getattr(config.model, name) is not None}
+    return replace(start.folder.config, **given)
