@@ -122,7 +122,10 @@ def test_a_pickle_that_runs_code_runs_none(folder, tmp_path):
             return os.system, (f"touch {canary}",)
 
     (folder / "model.safetensors").unlink()
-    for save in (lambda file: file.write_bytes(pickle.dumps({"weight": Trap()})), lambda file: torch.save(Trap(), file)):
+    for save in (
+        lambda file: file.write_bytes(pickle.dumps({"weight": Trap()})),
+        lambda file: torch.save(Trap(), file),
+    ):
         save(folder / "pytorch_model.bin")
         assert "not readable as weights" in fault_of(lambda: Bert.from_pretrained(folder))
         assert not canary.exists()

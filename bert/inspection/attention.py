@@ -70,7 +70,7 @@ def draw(encoded: Encoded, layers: list[int], heads: list[int], path: Path) -> N
     for row, layer in enumerate(layers):
         for column, head in enumerate(heads):
             axes = figure.add_subplot(len(layers), len(heads), row * len(heads) + column + 1)
-            axes.imshow(encoded.attentions[layer, head], cmap="Blues", vmin=0, vmax=1)
+            axes.imshow(encoded.attentions[layer, head].numpy(), cmap="Blues", vmin=0, vmax=1)
             axes.set_title(f"layer {layer}, head {head}", fontsize=8)
             axes.set_xticks(range(len(tokens)) if single else [], tokens if single else [], rotation=90)
             axes.set_yticks(range(len(tokens)) if single else [], tokens if single else [])

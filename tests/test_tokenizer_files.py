@@ -1,0 +1,155 @@
+"""Tokenizers others wrote, and files that are none."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bert.errors import UserError
+from bert.tokenizer import Tokenizer
+from bert.tokenizer_files import load
+
+PIECES = ["the", "cat", "sat", "##s", "Seoul", "서울", "##은", "漢", "é", ",", "."]
+CHARACTERS = sorted(set("".join(PIECES).replace("#", "")))
+VOCABULARY = ["[PAD]", *(f"[unused{n}]" for n in range(3)), "[UNK]", "[CLS]", "[SEP]", "[MASK]", *PIECES]
+VOCABULARY += [c for c in CHARACTERS if c not in PIECES] + [f"##{c}" for c in CHARACTERS if f"##{c}" not in PIECES]
+LINES = ["the cat, sats.", "Seoul seoul 서울은", "漢é x", "the [MASK] sat [SEP]", ""]
+
+
+def vocab_txt(folder: Path, tokens: list[str] = VOCABULARY, **described) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+    if described:
+        (folder / "tokenizer_config.json").write_text(json.dumps(described))
+    return folder
+
+
+def changed(folder: Path, small_tokenizer: Tokenizer, change) -> Path:
+    """A tokenizer.json with something done to it."""
+    described = json.loads(small_tokenizer.backend.to_str())
+    change(described)
+    (folder / "tokenizer.json").write_text(json.dumps(described))
+    return folder
+
+
+def fault_of(path: Path, capfd) -> str:
+    with pytest.raises(UserError) as raised:
+        load(path)
+    said = capfd.readouterr()
+    assert "\n" not in str(raised.value) and (said.out, said.err) == ("", "")
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "described",
+    [{"do_lower_case": False}, {"do_lower_case": True}, {"do_lower_case": False, "tokenize_chinese_chars": False}],
+    ids=str,
+)
+def test_a_vocab_txt_is_read_as_transformers_reads_it(described, tmp_path):
+    from transformers import BertTokenizer
+
+    ours = load(vocab_txt(tmp_path / "v", **described))
+    theirs = BertTokenizer.from_pretrained(tmp_path / "v")
+    for line in LINES:
+        assert ours.encode(line) == theirs(line)["input_ids"], line
+        pair = theirs(line, "the cat")
+        saved = ours.backend.encode(line, "the cat")
+        assert (saved.ids, saved.type_ids) == (pair["input_ids"], pair["token_type_ids"])
+
+
+@settings(max_examples=100)
+@given(line=st.text(st.sampled_from("theca ts.,Seoul서울은漢é[]MASK\t\n가"), max_size=30))
+def test_any_line_has_the_ids_that_transformers_gives_it(line, tmp_path_factory):
+    from transformers import BertTokenizer
+
+    folder = tmp_path_factory.getbasetemp() / "any_line"
+    if not folder.is_dir():
+        vocab_txt(folder, do_lower_case=False)
+        _READ.update(ours=load(folder), theirs=BertTokenizer.from_pretrained(folder))
+    assert _READ["ours"].encode(line) == _READ["theirs"](line)["input_ids"]
+
+
+_READ: dict = {}
+
+
+def test_ids_of_a_vocab_txt_are_its_lines_and_unused_ones_replace_nothing(tmp_path):
+    tokenizer = load(vocab_txt(tmp_path / "v"))
+    assert (tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.vocab_size) == (0, 4, 5, len(VOCABULARY))
+    assert tokenizer.ordinary_ids.tolist() == list(range(8, len(VOCABULARY)))
+
+
+def test_a_vocabulary_without_capitals_lower_cases_where_nothing_says_so(tmp_path):
+    cased = load(vocab_txt(tmp_path / "cased"))
+    uncased = load(vocab_txt(tmp_path / "uncased", [t for t in VOCABULARY if "S" not in t or t[0] == "["]))
+    assert cased.encode("The") != cased.encode("the")
+    assert uncased.encode("The") == uncased.encode("the")
+
+
+def test_a_vocab_txt_stands_behind_a_tokenizer_json(small_tokenizer, tmp_path):
+    changed(vocab_txt(tmp_path / "v"), small_tokenizer, lambda described: None)
+    assert load(tmp_path / "v").fingerprint == small_tokenizer.fingerprint
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+@pytest.mark.parametrize("form", [str, lambda token: {"content": token, "lstrip": False}])
+def test_special_tokens_may_have_other_names(file, form, tmp_path):
+    renamed = [{"[CLS]": "<cls>", "[MASK]": "<mask>"}.get(token, token) for token in VOCABULARY]
+    folder = vocab_txt(tmp_path / "v", renamed)
+    (folder / file).write_text(json.dumps({"cls_token": form("<cls>"), "mask_token": form("<mask>")}))
+    tokenizer = load(folder)
+    assert (tokenizer.cls_id, tokenizer.mask_token) == (5, "<mask>")
+    assert tokenizer.encode("the <mask>") == [5, 8, 7, 6]
+    tokenizer.save(tmp_path, 16)
+    assert load(tmp_path).special_tokens == tokenizer.special_tokens
+
+
+def test_a_role_that_no_token_has_is_named(tmp_path):
+    folder = vocab_txt(tmp_path / "v", ["[PAD]", "[UNK]", "[CLS]", "a"])
+    with pytest.raises(UserError, match=r"^init: the vocabulary has no \[SEP\], \[MASK\]\.$"):
+        load(folder, "init")
+
+
+def test_two_tokens_with_one_id_are_named(small_tokenizer, tmp_path, capfd):
+    changed(tmp_path, small_tokenizer, lambda d: d["model"]["vocab"].update(zebra=7))
+    said = fault_of(tmp_path, capfd)
+    assert "gives one id to several tokens: 7 to " in said and "'zebra'" in said
+
+
+@pytest.mark.parametrize("number", [2**31, 2**32 - 1])
+def test_an_id_far_beyond_the_vocabulary_is_named(number, small_tokenizer, tmp_path, capfd):
+    changed(tmp_path, small_tokenizer, lambda d: d["model"]["vocab"].update(zebra=number))
+    assert f"gives 'zebra' the id {number}, in a vocabulary of" in fault_of(tmp_path, capfd)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "BAAAAP////8="}},
+        {"pre_tokenizer": {"type": "FixedLength", "length": 0}},
+        {"model": {"type": "Unigram", "unk_id": None, "vocab": [["a", -1.0], ["b", -2.0]]}},
+    ],
+    ids=["parsing", "normalising", "splitting", "unknown"],
+)
+def test_a_tokenizer_that_panics_the_library_is_one_line(change, small_tokenizer, tmp_path, capfd):
+    changed(tmp_path, small_tokenizer, lambda described: described.update(change))
+    assert "is no tokenizer: " in fault_of(tmp_path, capfd)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"model": 1}', '{"model": {"vocab": {"a": "b"}}}'])
+def test_a_file_that_is_no_tokenizer_is_one_line(content, tmp_path, capfd):
+    (tmp_path / "tokenizer.json").write_text(content)
+    assert "is no tokenizer: " in fault_of(tmp_path, capfd)
+
+
+def test_a_file_that_is_not_utf8_is_one_line(tmp_path, capfd):
+    (tmp_path / "vocab.txt").write_bytes(b"[PAD]\n\xff\xfe")
+    assert "is no tokenizer: not UTF-8" in fault_of(tmp_path, capfd)
+
+
+def test_a_tokenizer_config_that_is_no_json_is_one_line(tmp_path, capfd):
+    folder = vocab_txt(tmp_path / "v")
+    (folder / "tokenizer_config.json").write_text("{")
+    assert "tokenizer_config.json: not JSON" in fault_of(folder, capfd)
