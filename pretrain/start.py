@@ -10,7 +10,7 @@ from bert.added_words import add_words, grow
 from bert.config import ModelConfig, resolve
 from bert.errors import refuse_if
 from bert.tokenizer import Tokenizer
-from bert.training import checkpoint
+from bert.training import checkpoint, identity
 from bert.training.device import describe, seed_torch
 from pretrain.config import PretrainConfig
 from pretrain.inputs import INPUTS
@@ -44,7 +44,8 @@ def open_start(config: PretrainConfig) -> Start | None:
     """
     if config.init is None:
         return None
-    newest = checkpoint.newest(Path(config.output))
+    output = Path(config.output)
+    newest = checkpoint.newest(output) if identity.started_with(output, "init") == config.init else None
     folder = hub.open_folder(str(newest or config.init), "init")
     tokenizer, added = folder.tokenizer, []
     if config.tokenizer.add is not None and newest is None:

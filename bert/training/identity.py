@@ -48,6 +48,11 @@ def state_of(
     return "finished" if (output / _RESULT).is_file() else "unfinished"
 
 
+def started_with(output: Path, option: str) -> Any:
+    """What the run in the folder was given for an option; None where there is no run."""
+    return _read(output).get(option) if (output / _CONFIG).is_file() else None
+
+
 def claim(output: Path, config: dict[str, Any], facts: dict[str, str]) -> None:
     """Write down whose folder this is: run.yaml, which `--config` takes, and the facts."""
     output.mkdir(parents=True, exist_ok=True)

@@ -164,3 +164,11 @@ def test_a_text_longer_than_the_model_reads_and_a_segment_too_many_are_refused(c
 def test_a_model_that_is_not_there_is_refused(config):
     with pytest.raises(UserError, match=r"^init: no such folder: '\./nowhere'\.$"):
         pretrain(replace(config, init="./nowhere"))
+
+
+def test_an_output_of_another_run_is_refused_and_its_checkpoint_not_taken(config, given, capsys):
+    pretrain(replace(config, init=None, model=ModelOptions(max_position_embeddings=32)))
+    capsys.readouterr()
+    with pytest.raises(UserError, match=f"was started with init=None, and is now asked for with {given}"):
+        pretrain(config)
+    assert "0.00% of them [UNK]" in capsys.readouterr().out
