@@ -26,15 +26,18 @@ def add_words(tokenizer: Tokenizer, file: Path, argument: str) -> tuple[Tokenize
     Raises:
         UserError: no such file, no WordPiece, or a line that is no single word.
     """
-    described = json.loads(tokenizer.backend.to_str())
-    if described["model"]["type"] != "WordPiece":
-        kind = described["model"]["type"]
-        raise UserError(f"{argument}: the vocabulary is {kind}'s, and words can be added to WordPiece's alone.")
+    if not tokenizer.is_wordpiece:
+        raise UserError(f"{argument}: words can be added to a WordPiece vocabulary alone, and the model's is none.")
     if not file.is_file():
         raise UserError(f"{argument}: no such file: '{file}'.")
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{argument}: '{file}' is not UTF-8: {error}.") from error
+    described = json.loads(tokenizer.backend.to_str())
     vocabulary, pieces, known, faults = described["model"]["vocab"], [], 0, []
     size = tokenizer.vocab_size
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         words = tokenizer.backend.pre_tokenizer.pre_tokenize_str(tokenizer.normalised(line))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bert.attention import BACKENDS
 from bert.config import ModelConfig
+from bert.dropout import Dropout
 from bert.packed import PackedBatch
 from bert.registry import lookup
 
@@ -52,7 +53,7 @@ class Layer(nn.Module):
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.feed_forward = FeedForward(config)
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden: Tensor, attend) -> tuple[Tensor, Tensor | None]:
         """(T, H) -> (T, H), and the attention probabilities where the backend keeps them."""

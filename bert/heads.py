@@ -1,4 +1,4 @@
-"""What stands on the encoder; logits only, the losses are the objectives'.
+"""What stands on the encoder: logits, and for the vocabulary, whose logits are the largest of all, their loss.
 
 Letters: M masked tokens, N sequences, H width, V vocabulary.
 """
@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bert.config import ModelConfig
+from bert.cross_entropy import vocabulary_cross_entropy
 from bert.encoder import initialise
 
 
@@ -27,7 +28,14 @@ class MaskedLMHead(nn.Module):
 
     def forward(self, hidden: Tensor, token_table: Tensor) -> Tensor:
         """(M, H) -> (M, V)."""
-        return F.linear(self.norm(F.gelu(self.transform(hidden))), token_table, self.bias)
+        return F.linear(self._transformed(hidden), token_table, self.bias)
+
+    def loss(self, hidden: Tensor, token_table: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Summed cross-entropy in nats, and how many labels have the highest logit: (M, H), (V, H), (M,) -> (), ()."""
+        return vocabulary_cross_entropy(self._transformed(hidden), token_table, self.bias, labels)
+
+    def _transformed(self, hidden: Tensor) -> Tensor:
+        return self.norm(F.gelu(self.transform(hidden)))
 
 
 class SentenceHead(nn.Module):

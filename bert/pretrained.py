@@ -11,6 +11,7 @@ Letters: N texts, S tokens of a text, H width, L layers, A heads, V vocabulary.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,7 @@ class Encoded:
         segments: 0 for the first text, 1 for the second.
         offsets: where in its text each piece stands, [start, end); None for special tokens.
         words: the number of the word in its text that each piece belongs to; None for special tokens.
+        cut: tokens that max_length left out.
         hidden_states: after the embeddings and after each layer, (L + 1, S, H).
         attentions: (L, A, S, S) with attention="eager", else None.
         pooled: (H,), or None for a model without a pooler.
@@ -52,6 +54,7 @@ class Encoded:
     segments: list[int]
     offsets: list[tuple[int, int] | None]
     words: list[int | None]
+    cut: int
     hidden_states: Tensor
     attentions: Tensor | None
     pooled: Tensor | None
@@ -107,13 +110,15 @@ class Bert(nn.Module):
         """Write a folder that opens here and in transformers, by the class named in its config.json.
 
         That is BertForPreTraining for a model with both heads, BertForMaskedLM for one with a masked-LM head (which has
-        no place for a pooler), and else BertModel.
+        no place for a pooler), BertForNextSentencePrediction for one with a sentence head, and else BertModel.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         architecture, left_out = "BertModel", ()
         if self.masked_lm_head is not None:
             architecture = "BertForMaskedLM" if self.sentence_head is None else "BertForPreTraining"
+        elif self.sentence_head is not None:
+            architecture = "BertForNextSentencePrediction"
         if architecture == "BertForMaskedLM":
             left_out = tuple(name for name in self.state_dict() if name.startswith("bert.pooler."))
         hub.save_config(folder, self.bert.config, architecture)
@@ -126,24 +131,35 @@ class Bert(nn.Module):
 
     @torch.no_grad()
     def encode(
-        self, texts: str | list[str], text_pairs: str | list[str] | None = None, argument: str = "texts"
+        self,
+        texts: str | list[str],
+        text_pairs: str | list[str] | None = None,
+        max_length: int | None = None,
+        places: list[str] | None = None,
     ) -> list[Encoded]:
         """What every layer makes of each text, or of each pair; the mask token in a text is the mask.
 
         All of them are one batch; for many texts call it with some at a time.
 
+        Args:
+            texts, text_pairs: what is read.
+            max_length: cut texts to so many tokens, special ones included; not for pairs.
+            places: what to call each text in errors.
+
         Raises:
             UserError: a text is longer than the model's position table.
         """
         texts = [texts] if isinstance(texts, str) else texts
-        pairs = [text_pairs] if isinstance(text_pairs, str) else text_pairs or [None] * len(texts)
-        if len(pairs) != len(texts):
+        pairs = [text_pairs] if isinstance(text_pairs, str) else text_pairs
+        if pairs is not None and len(pairs) != len(texts):
             raise UserError(f"text_pairs: {len(pairs)} of them, for {len(texts)} texts.")
+        if pairs is not None and (max_length is not None or self.bert.config.type_vocab_size < 2):
+            raise UserError("text_pairs: pairs are not cut, and the model has to know two segments.")
         if not texts:
             return []
-        inputs = [_input(self.tokenizer, text, pair) for text, pair in zip(texts, pairs, strict=True)]
-        for number, one in enumerate(inputs, 1):
-            place = argument if len(inputs) == 1 else f"{argument}: {number}"
+        both = zip(texts, pairs or [None] * len(texts), strict=True)
+        inputs = [_input(self.tokenizer, text, pair, max_length) for text, pair in both]
+        for place, one in zip(places or [f"texts: {n + 1}" for n in range(len(texts))], inputs, strict=True):
             refuse_too_long(len(one["ids"]), self.bert.config, place)
         batch = PackedBatch.from_sequences([one["ids"] for one in inputs], [one["segments"] for one in inputs])
         output = self(batch.to(next(self.parameters()).device))
@@ -178,11 +194,13 @@ def fill_mask(model: nn.Module, text: str, top: int) -> list[list[Candidate]]:
     Args:
         model: with `bert`, `masked_lm_head` and `tokenizer`: a Bert, or a pretraining objective.
         text: with one or more mask tokens.
-        top: candidates for each; all of the vocabulary at most.
+        top: candidates for each, at least 1; all of the vocabulary at most.
 
     Raises:
-        UserError: there is no mask, or the text is longer than the model's position table.
+        UserError: top is below 1, there is no mask, or the text is longer than the model's position table.
     """
+    if top < 1:
+        raise UserError(f"top: {top}, but it must be at least 1.")
     tokenizer = model.tokenizer
     ids = tokenizer.encode(text)
     masked = [place for place, number in enumerate(ids) if number == tokenizer.mask_id]
@@ -206,14 +224,16 @@ def refuse_too_long(tokens: int, config: ModelConfig, argument: str) -> None:
         raise UserError(f"{argument}: {tokens} tokens, but the model reads {config.max_position_embeddings} at most.")
 
 
-def _input(tokenizer: Tokenizer, text: str, pair: str | None) -> dict[str, list]:
-    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP]: ids, tokens, segments, offsets and words."""
-    ids, offsets, words, segments = [tokenizer.cls_id], [None], [None], [0]
+def _input(tokenizer: Tokenizer, text: str, pair: str | None, max_length: int | None) -> dict[str, Any]:
+    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP]: the first fields of Encoded."""
+    ids, offsets, words, segments, cut = [tokenizer.cls_id], [None], [None], [0], 0
     for segment, part in enumerate([text] if pair is None else [text, pair]):
         encoding = tokenizer.encode_text(part, special_tokens=True)
-        ids += [*encoding.ids, tokenizer.sep_id]
-        offsets += [*encoding.offsets, None]
-        words += [*encoding.word_ids, None]
-        segments += [segment] * (len(encoding.ids) + 1)
+        kept = len(encoding.ids) if max_length is None else min(len(encoding.ids), max_length - 2)
+        ids += [*encoding.ids[:kept], tokenizer.sep_id]
+        offsets += [*encoding.offsets[:kept], None]
+        words += [*encoding.word_ids[:kept], None]
+        segments += [segment] * (kept + 1)
+        cut += len(encoding.ids) - kept
     tokens = [tokenizer.token(number) for number in ids]
-    return {"ids": ids, "tokens": tokens, "segments": segments, "offsets": offsets, "words": words}
+    return {"ids": ids, "tokens": tokens, "segments": segments, "offsets": offsets, "words": words, "cut": cut}

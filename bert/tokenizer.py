@@ -122,6 +122,11 @@ class Tokenizer:
         """SHA-256 of all that decides how text becomes ids."""
         return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
 
+    @property
+    def is_wordpiece(self) -> bool:
+        """Whether pieces are found by the longest match, ## marking those inside words."""
+        return isinstance(self.backend.model, models.WordPiece)
+
     def encode_lines(self, lines: Sequence[str]) -> EncodedLines:
         """Text as ids without special tokens; '[MASK]' and the like in the text are text.
 

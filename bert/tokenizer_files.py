@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
-from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from bert.errors import UserError
 from bert.tokenizer import ROLES, SPECIAL_TOKENS, Tokenizer
 
+_BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast")
 _ROBERTA = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")
 _PROBE = ("A line, of text: 3.5!", "한글 한 줄과 é", "漢字 😀\t\u200b", "x" * 200, "")
 """What a tokenizer has to read without failing before it is trusted."""
@@ -42,26 +43,30 @@ def load(path: Path, argument: str = "tokenizer.path") -> Tokenizer:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{argument}: {str(file)!r} is no tokenizer: not UTF-8: {error}.") from error
-    backend = _of_vocabulary(file, text) if file.suffix == ".txt" else _of_json(file, text, argument)
-    special_tokens = _special_tokens(file.parent, backend)
-    if file.suffix == ".txt":
-        backend.add_special_tokens([token for token in special_tokens if backend.token_to_id(token) is not None])
+    described = _json_beside(file.parent / "special_tokens_map.json")
+    described |= _json_beside(file.parent / "tokenizer_config.json")
+    with _one_line(file, argument):
+        backend = (_of_vocabulary if file.suffix == ".txt" else _of_json)(file, text, described, argument)
+        backend.no_truncation()
+        backend.encode_batch(list(_PROBE))
     _refuse_stray_ids(file, backend, argument)
-    return Tokenizer(backend, special_tokens, argument)
+    return Tokenizer(backend, _special_tokens(described, backend), argument)
 
 
-def _of_json(file: Path, text: str, argument: str) -> Backend:
+def _of_json(file: Path, text: str, described: dict, argument: str) -> Backend:
     try:
-        twice = _ids_given_twice(json.loads(text))
+        content = json.loads(text)
+        twice = _ids_given_twice(content)
     except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise UserError(f"{argument}: {str(file)!r} is no tokenizer: {type(error).__name__}: {error}.") from error
     if twice:
         raise UserError(f"{argument}: {str(file)!r} gives one id to several tokens: {'; '.join(twice[:3])}.")
-    with _one_line(file, argument):
-        backend = Backend.from_str(text)
-        backend.no_truncation()
-        backend.encode_batch(list(_PROBE))
-    return backend
+    normalizer = content.get("normalizer") or {}
+    if described.get("tokenizer_class") in _BERT_CLASSES and normalizer.get("type") == "BertNormalizer":
+        # As in transformers, whose BertTokenizer goes by its own settings where the two files differ.
+        renamed = {"do_lower_case": "lowercase", "strip_accents": "strip_accents"}
+        normalizer |= {ours: described[theirs] for theirs, ours in renamed.items() if theirs in described}
+    return Backend.from_str(json.dumps(content))
 
 
 @contextlib.contextmanager
@@ -72,7 +77,7 @@ def _one_line(file: Path, argument: str) -> Iterator[None]:
     os.dup2(silence, 2)
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, UserError):
         raise
     except BaseException as error:
         why = " ".join(str(error).split())
@@ -106,16 +111,18 @@ def _refuse_stray_ids(file: Path, backend: Backend, argument: str) -> None:
         )
 
 
-def _of_vocabulary(file: Path, text: str) -> Backend:
+def _of_vocabulary(file: Path, text: str, described: dict, argument: str) -> Backend:
     """BERT's WordPiece over a vocab.txt, set up as transformers' BertTokenizer does.
 
     Where nothing says whether text is lower-cased, it is if the vocabulary has no capital letter.
     """
     lines = text.removesuffix("\n").split("\n")
     vocabulary = {token.removesuffix("\r"): number for number, token in enumerate(lines)}
-    described = _json_beside(file.parent / "tokenizer_config.json")
     cased = any(token != token.lower() for token in vocabulary if token not in SPECIAL_TOKENS and token[:1] != "[")
-    backend = Backend(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
+    if "do_lower_case" not in described:
+        print(f"{argument}: {file}: nothing says whether text is lower-cased; {'it is not' if cased else 'it is'}")
+    unknown = _content(described.get("unk_token") or "[UNK]")
+    backend = Backend(models.WordPiece(vocabulary, unk_token=unknown, max_input_chars_per_word=100))
     backend.normalizer = normalizers.BertNormalizer(
         lowercase=described.get("do_lower_case", not cased),
         strip_accents=described.get("strip_accents"),
@@ -123,18 +130,35 @@ def _of_vocabulary(file: Path, text: str) -> Backend:
     )
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(cleanup=False)
+    special = [token for token in _special_tokens(described, backend) if token in vocabulary]
+    backend.add_special_tokens(special)
+    _add_tokens(file, described, backend, argument)
     return backend
 
 
-def _special_tokens(folder: Path, backend: Backend) -> tuple[str, ...]:
+def _add_tokens(file: Path, described: dict, backend: Backend, argument: str) -> None:
+    """Tokens that were added to a vocab.txt: added_tokens.json, or tokenizer_config.json's added_tokens_decoder."""
+    added = {number: AddedToken(token) for token, number in _json_beside(file.parent / "added_tokens.json").items()}
+    flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    for number, token in described.get("added_tokens_decoder", {}).items():
+        added[int(number)] = AddedToken(token["content"], **{flag: token[flag] for flag in flags if flag in token})
+    for number, token in sorted(added.items()):
+        backend.add_tokens([token])
+        if backend.token_to_id(token.content) != number:
+            raise UserError(
+                f"{argument}: {str(file.parent)!r} adds {token.content!r} with the id {number}, which is not the next."
+            )
+
+
+def _special_tokens(described: dict, backend: Backend) -> tuple[str, ...]:
     """The tokens in the order of ROLES, as the files beside the vocabulary have them."""
-    named = _json_beside(folder / "special_tokens_map.json") | _json_beside(folder / "tokenizer_config.json")
     known = next((tokens for tokens in (SPECIAL_TOKENS, _ROBERTA) if backend.token_to_id(tokens[2]) is not None), None)
-    found = []
-    for role, usual in zip(ROLES, known or SPECIAL_TOKENS, strict=True):
-        token = named.get(role) or usual
-        found.append(token["content"] if isinstance(token, dict) else str(token))
-    return tuple(found)
+    usual = dict(zip(ROLES, known or SPECIAL_TOKENS, strict=True))
+    return tuple(_content(described.get(role) or usual[role]) for role in ROLES)
+
+
+def _content(token: str | dict) -> str:
+    return token["content"] if isinstance(token, dict) else str(token)
 
 
 def _json_beside(file: Path) -> dict:

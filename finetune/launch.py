@@ -24,8 +24,8 @@ from finetune.model import build, load
 from finetune.tasks import TASKS
 from finetune.tasks.task import Task
 
-DEFAULT_EPOCHS = 3
-"""The budget of a run that was given none."""
+DEFAULT_EPOCHS, DEFAULT_LR = 3, 1e-4
+"""The budget of a run that was given none, and its peak learning rate."""
 
 # Options that change nothing in the result, so that a run may be resumed with others.
 FREE = ("tracking.", "output", "training.workers", "training.keep_checkpoints")
@@ -61,8 +61,10 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
 
 
 def with_defaults(config: FinetuneConfig) -> FinetuneConfig:
-    """The configuration with DEFAULT_EPOCHS where no budget was given, and its best metric by name."""
+    """The configuration with the defaults where nothing was given, and its best metric by name."""
     training = config.training
+    if training.lr is None:
+        training = replace(training, lr=DEFAULT_LR)
     if all(getattr(training, name) is None for name in training_config.BUDGETS):
         training = replace(training, epochs=DEFAULT_EPOCHS)
     return replace(config, training=training, best=config.best or TASKS[config.task.name].best)
@@ -148,7 +150,7 @@ def _start(config: FinetuneConfig, labels: list[str], resume: bool) -> Task:
     """A run's model as it begins; that of its newest checkpoint where it goes on, for `init` may be gone by then."""
     newest = checkpoint.newest(Path(config.output)) if resume else None
     if newest is not None:
-        return load(newest, config.training.attention)
+        return load(str(newest), config.training.attention)
     task, said = build(config, labels)
     print(said)
     return task

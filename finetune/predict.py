@@ -84,7 +84,7 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
     )
     training = TrainingConfig(device=config.device)
     device = choose_device(training)
-    task = load(_checkpoint(config.checkpoint))
+    task = load(config.checkpoint)
     examples = read(Path(config.data.eval), task.task, config.data, "data.eval", task.labels)
     print(examples.in_words("data.eval"))
     found = evaluator(task.to(device), examples, config.batch_size, device, training)()
@@ -100,7 +100,7 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
 def predict_file(config: PredictConfig) -> None:
     """Write predictions, a line for each text; a row that cannot be read is an error with file and line."""
     device = choose_device(TrainingConfig(device=config.device))
-    task = load(_checkpoint(config.checkpoint)).to(device)
+    task = load(config.checkpoint).to(device)
     target, total = Path(config.output), 0
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.unfinished")
@@ -113,12 +113,6 @@ def predict_file(config: PredictConfig) -> None:
             progress.update(len(some))
     unfinished.replace(target)
     print(f"{total:,} predictions in {target}", file=sys.stderr)
-
-
-def _checkpoint(path: str) -> Path:
-    if not Path(path).is_dir():
-        raise UserError(f"checkpoint: no such folder: '{path}'.")
-    return Path(path)
 
 
 def _texts(config: PredictConfig, task: TaskConfig) -> Iterator[Labelled | Tagged]:

@@ -14,14 +14,21 @@ Unit = tuple[int, int, int]
 
 
 def pieces(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[Unit]]:
-    """The tokenizer's pieces, each by its own token."""
+    """The tokenizer's pieces, each by its own token.
+
+    Several pieces may stand for one character (bytes, jamo), or a piece for a space: each character belongs to the
+    first of its pieces, and a piece that is left with none carries no tag.
+    """
     encoding = tokenizer.encode_text(text)
-    units, until = [], len(text)
-    for place in reversed(range(len(encoding.ids))):
-        start, end = encoding.offsets[place]
-        units.append((place, start, _whole(text, end, until)))
-        until = start
-    return encoding.ids, units[::-1]
+    units, until = [], 0
+    for place, (start, end) in enumerate(encoding.offsets):
+        inside = text[max(start, until) : end]
+        start, end = end - len(inside.lstrip()), end - len(inside) + len(inside.rstrip())
+        if start < end:
+            units.append((place, start, end))
+            until = end
+    nexts = [start for _, start, _ in units] + [len(text)]
+    return encoding.ids, [(p, start, _whole(text, end, n)) for (p, start, end), n in zip(units, nexts[1:], strict=True)]
 
 
 def characters(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[Unit]]:

@@ -66,6 +66,7 @@ def pretrain(config: PretrainConfig) -> dict[str, float] | None:
         "corpus": text.fingerprint,
         "tokenizer": text.tokenizer.fingerprint,
         "blocks": str(training_sampler(config, text).num_blocks),
+        **({} if start is None else start.facts),
     }
     state = identity.state_of(output, asdict(config), facts, FREE)
     if state == "finished":

@@ -35,7 +35,8 @@ def print_report(config: PretrainConfig, result: dict[str, float], objective: Ma
     print(f"\n  {below:.2f} nats below what word frequencies alone would give")
     _show_filled(objective.cpu().eval(), text)
     print(f"\nmodel and figures:  {config.output}")
-    print(f'try it:             python run.py fill-mask --checkpoint {config.output} --text "... [MASK] ..."')
+    text_with_mask = f'"... {objective.tokenizer.mask_token} ..."'
+    print(f"try it:             python run.py fill-mask --checkpoint {config.output} --text {text_with_mask}")
     if config.tracking.uri != "none":
         print(f"see the run:        mlflow ui --backend-store-uri {config.tracking.uri}")
 

@@ -1,5 +1,6 @@
 """What a run begins with: random weights, or a model with its own tokenizer, and words added to it."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,16 +25,18 @@ class Start:
     """A model to go on from.
 
     Attributes:
-        folder: where it lies: what `init` names, or the run's own newest checkpoint once there is one.
+        folder: where it lies: what `init` names, or the run's own newest weights once there are some.
         tokenizer: the model's own, with the words of tokenizer.add.
         added: for each added token the pieces it was before; none where the folder has them already.
         own: whether it is the run's own checkpoint, whose weights the loop takes up.
+        facts: what the run depends on besides: the words that were added.
     """
 
     folder: hub.ModelFolder
     tokenizer: Tokenizer
     added: list[list[int]]
     own: bool
+    facts: dict[str, str]
 
 
 def open_start(config: PretrainConfig) -> Start | None:
@@ -45,7 +48,9 @@ def open_start(config: PretrainConfig) -> Start | None:
     if config.init is None:
         return None
     output = Path(config.output)
-    newest = checkpoint.newest(output) if identity.started_with(output, "init") == config.init else None
+    newest = None
+    if identity.started_with(output, "init") == config.init:
+        newest = checkpoint.newest(output) or (output if (output / "model.safetensors").is_file() else None)
     folder = hub.open_folder(str(newest or config.init), "init")
     tokenizer, added = folder.tokenizer, []
     if config.tokenizer.add is not None and newest is None:
@@ -58,7 +63,15 @@ def open_start(config: PretrainConfig) -> Start | None:
         has = f"the model of '{config.init}' knows {sizes.type_vocab_size} segment"
         faults.append(f"sentence.input: '{config.sentence.input}' has {segments} segments, but {has}.")
     refuse_if(faults)
-    return Start(folder, tokenizer, added, newest is not None)
+    return Start(folder, tokenizer, added, newest is not None, _facts(config))
+
+
+def _facts(config: PretrainConfig) -> dict[str, str]:
+    """The fingerprint of the words that are added; where their file is gone, the one the run began with."""
+    if config.tokenizer.add is None:
+        return {}
+    file, began = Path(config.tokenizer.add), identity.started_with(Path(config.output), "added_words")
+    return {"added_words": hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else began}
 
 
 def build_objective(

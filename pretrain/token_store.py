@@ -107,7 +107,7 @@ class _Shard:
 
 def _build(corpus: Corpus, tokenizer: Tokenizer, folder: Path, processes: int, fingerprint: str) -> None:
     dtype = "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
-    (folder / "tokenizer.json").write_text(tokenizer.backend.to_str(), encoding="utf-8")
+    tokenizer.save(folder, corpus.num_bytes)
     shards = [_Shard(first, last, folder, dtype) for first, last in _shards(corpus)]
     lengths = np.lib.format.open_memmap(folder / "token_offsets.npy", "w+", np.int64, (corpus.num_sentences + 1,))
     counts = np.zeros(tokenizer.vocab_size, np.int64)

@@ -11,7 +11,7 @@ ROOFS = ("run", "run_finetune")
 
 # Each layer may import itself and those before it.
 LAYERS = (
-    ("bert.config", "bert.registry", "bert.errors", "bert.packed"),
+    ("bert.config", "bert.registry", "bert.errors", "bert.packed", "bert.dropout", "bert.cross_entropy"),
     ("bert.embeddings", "bert.attention"),
     ("bert.encoder",),
     ("bert.model",),

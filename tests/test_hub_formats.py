@@ -294,3 +294,14 @@ def test_all_weights_of_a_folder_have_a_name_of_ours(folder):
 def _sizes(folder: Path) -> tuple:
     opened = open_folder(str(folder), "init")
     return opened.config, opened.tokenizer, 2
+
+
+def test_a_roberta_that_does_not_say_which_token_pads_has_roberta_s(roberta):
+    folder, theirs, tokenizer = roberta
+    described = json.loads((folder / "config.json").read_text())
+    del described["pad_token_id"]
+    (folder / "config.json").write_text(json.dumps(described))
+    with torch.no_grad():
+        expected = theirs.roberta(**tokenizer("the cat", return_tensors="pt")).last_hidden_state[0]
+    (one,) = Bert.from_pretrained(folder).encode("the cat")
+    torch.testing.assert_close(one.hidden_states[-1], expected, atol=1e-5, rtol=1e-5)

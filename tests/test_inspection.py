@@ -143,7 +143,7 @@ def test_a_layer_that_is_not_there_and_an_empty_file_are_refused(embedded, folde
 def test_attention_is_drawn_and_written_down(chosen, shape, folder, capsys):
     picture = folder / "pictures" / "a.png"
     show_attention(AttentionConfig("the cat", "rain", str(folder / "model"), output=str(picture), **chosen))
-    numbers = json.loads(picture.with_suffix(".json").read_text())
+    numbers = json.loads((picture.parent / "a.attention.json").read_text())
     found = np.array(numbers["attentions"])
     assert numbers["tokens"] == ["[CLS]", "the", "cat", "[SEP]", "rain", "[SEP]"]
     assert found.shape == (*shape, 6, 6)

@@ -153,7 +153,19 @@ def test_a_text_too_long_for_the_model_is_named(objective, tmp_path):
         bert.encode(["a", "a " * 12])
     with pytest.raises(UserError, match=r"^text_pairs: 1 of them, for 2 texts\.$"):
         bert.encode(["a", "a"], ["a"])
+    with pytest.raises(UserError, match=r"^text_pairs: 0 of them, for 1 texts\.$"):
+        bert.encode(["a"], [])
+    with pytest.raises(UserError, match=r"^top: -1, but it must be at least 1\.$"):
+        bert.fill_mask("[MASK]", -1)
     assert bert.encode([]) == []
+
+
+def test_a_text_is_cut_by_its_tokens_and_says_by_how_many(objective, tmp_path):
+    objective.export(tmp_path)
+    bert = Bert.from_pretrained(tmp_path)
+    cut, whole = bert.encode(["a cat sat on a mat", "a cat"], max_length=4)
+    assert (cut.tokens, cut.cut, whole.cut) == (["[CLS]", "a", "cat", "[SEP]"], 4, 0)
+    torch.testing.assert_close(cut.hidden_states, whole.hidden_states)
 
 
 def test_an_encoder_alone_can_be_asked_for_vectors_and_not_for_words(small_tokenizer, tmp_path):

@@ -153,3 +153,47 @@ def test_a_tokenizer_config_that_is_no_json_is_one_line(tmp_path, capfd):
     folder = vocab_txt(tmp_path / "v")
     (folder / "tokenizer_config.json").write_text("{")
     assert "tokenizer_config.json: not JSON" in fault_of(folder, capfd)
+
+
+@pytest.mark.parametrize("where", ["added_tokens.json", "tokenizer_config.json"])
+def test_tokens_added_to_a_vocab_txt_are_read(where, tmp_path):
+    from transformers import BertTokenizer
+
+    folder, size = vocab_txt(tmp_path / "v", do_lower_case=False), len(VOCABULARY)
+    if where == "added_tokens.json":
+        (folder / where).write_text(json.dumps({"[E1]": size + 1, "covid": size}))
+    else:
+        flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
+        decoder = {str(size): {"content": "covid"} | flags, str(size + 1): {"content": "[E1]"} | flags}
+        (folder / where).write_text(json.dumps({"do_lower_case": False, "added_tokens_decoder": decoder}))
+    ours = load(folder)
+    assert ours.vocab_size == size + 2
+    assert ours.encode("the covid [E1] cat") == [5, 8, size, size + 1, 9, 6]
+    if where == "added_tokens.json":
+        assert BertTokenizer.from_pretrained(folder)("the covid [E1] cat")["input_ids"] == [5, 8, size, size + 1, 9, 6]
+
+
+def test_an_added_token_with_an_id_of_another_is_refused(tmp_path):
+    folder = vocab_txt(tmp_path / "v", do_lower_case=False)
+    (folder / "added_tokens.json").write_text(json.dumps({"covid": 3}))
+    with pytest.raises(UserError, match="adds 'covid' with the id 3, which is not the next"):
+        load(folder)
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_where_the_two_files_differ_about_case_bert_s_settings_win_as_in_transformers(lower, tmp_path):
+    from transformers import AutoTokenizer
+
+    cased = load(vocab_txt(tmp_path / "v", do_lower_case=not lower))
+    cased.save(tmp_path, 32)
+    described = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    described |= {"tokenizer_class": "BertTokenizer", "do_lower_case": lower}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(described))
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    assert load(tmp_path).encode("Seoul The")[1:-1] == theirs("Seoul The", add_special_tokens=False)["input_ids"]
+
+
+def test_a_vocab_txt_may_name_its_unknown_token_and_must_have_it(tmp_path, capfd):
+    renamed = ["<unk>" if token == "[UNK]" else token for token in VOCABULARY]
+    assert load(vocab_txt(tmp_path / "v", renamed, unk_token="<unk>", do_lower_case=False)).encode("zzz")[1] == 4
+    assert "is no tokenizer: " in fault_of(vocab_txt(tmp_path / "w", renamed, do_lower_case=False), capfd)

@@ -49,6 +49,7 @@ def load_config(folder: Path) -> tuple[ModelConfig, dict]:
     kind = described.get("model_type", "bert") if isinstance(described, dict) else None
     if kind != "bert" and kind not in roberta.MODEL_TYPES:
         raise UserError(f"{file}: model_type is {kind!r}, and neither 'bert' nor {', '.join(roberta.MODEL_TYPES)}.")
+    described = described if kind == "bert" else roberta.DEFAULTS | described
     _refuse_other_models(file, described)
     config = _sizes(file, described)
     return (config if kind == "bert" else roberta.as_bert(config)), described

@@ -5,8 +5,12 @@ from pathlib import Path
 
 from bert.errors import UserError
 
-_DESCRIPTION = ["config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"]
+_DESCRIPTION = ["config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
+_DESCRIPTION += ["vocab.txt", "added_tokens.json", "heads.safetensors"]
 _WEIGHTS = (["model*.safetensors", "model.safetensors.index.json"], ["pytorch_model*.bin", "pytorch_model.bin.index*"])
+_OURS = "runs"
+"""Where outputs lie by default: such a path is never an id."""
+
 _HUB_ID = r"\w[\w.-]*(/[\w.-]+)?"
 
 
@@ -25,15 +29,14 @@ def fetch(name: str, argument: str) -> Path:
     folder = Path(name)
     if folder.is_dir():
         return folder
-    beside_others = len(folder.parts) > 1 and folder.parent.is_dir()  # a path with a slip of the pen, then
-    if not re.fullmatch(_HUB_ID, name) or folder.exists() or beside_others:
-        raise UserError(f"{argument}: no such folder: '{name}'.")
+    if not re.fullmatch(_HUB_ID, name) or folder.exists() or folder.parts[0] == _OURS:
+        hint = " `python run.py` leaves one there." if name == f"{_OURS}/pretrain" else ""
+        raise UserError(f"{argument}: no such folder: '{name}'.{hint}")
     return _from_hub(name, argument)
 
 
 def _from_hub(name: str, argument: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     print(f"{argument}: no folder '{name}' here; looking on the Hugging Face hub")
     try:
@@ -41,7 +44,7 @@ def _from_hub(name: str, argument: str) -> Path:
             folder = Path(snapshot_download(name, allow_patterns=[*_DESCRIPTION, *weights]))
             if any(folder.glob(weights[0])):
                 break
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # whatever its layers raise: no network, no such repository, a torn connection
         why = " ".join(str(error).split())[:200]
         raise UserError(
             f"{argument}: no folder '{name}' here, and not to be had from the Hugging Face hub ({why})."

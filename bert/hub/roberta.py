@@ -13,6 +13,9 @@ from bert.hub.files import StoredTensor
 MODEL_TYPES = ("roberta", "xlm-roberta", "camembert")
 """What config.json calls a model of this make."""
 
+DEFAULTS = {"pad_token_id": 1}
+"""What its config.json leaves out, where that is not BERT's."""
+
 _NAMES = {
     "roberta.": "bert.",
     "lm_head.dense.": "cls.predictions.transform.dense.",

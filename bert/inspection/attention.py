@@ -35,7 +35,7 @@ class AttentionConfig:
     """One head, counted from 0; by default all of them, side by side."""
 
     output: str = "attention.png"
-    """The picture; the numbers lie beside it, with the ending .json."""
+    """The picture; the numbers lie beside it, with the ending .attention.json."""
 
 
 def show_attention(config: AttentionConfig) -> None:
@@ -47,10 +47,10 @@ def show_attention(config: AttentionConfig) -> None:
     layers = _chosen("layer", config.layer, bert.bert.config.num_hidden_layers)
     heads = _chosen("head", config.head, bert.bert.config.num_attention_heads)
     pair = None if config.text_pair is None else [config.text_pair]
-    (encoded,) = bert.encode([config.text], pair, argument="text")
+    (encoded,) = bert.encode([config.text], pair, places=["text"])
     picture.parent.mkdir(parents=True, exist_ok=True)
     draw(encoded, layers, heads, picture)
-    numbers = picture.with_suffix(".json")
+    numbers = picture.with_name(f"{picture.stem}.attention.json")
     numbers.write_text(json.dumps(described(encoded, layers, heads), ensure_ascii=False) + "\n", encoding="utf-8")
     print(in_words(encoded.tokens, encoded.attentions[layers][:, heads].mean((0, 1))))
     print(f"\npicture: {picture}\nnumbers: {numbers}")
@@ -58,8 +58,8 @@ def show_attention(config: AttentionConfig) -> None:
 
 def described(encoded: Encoded, layers: list[int], heads: list[int]) -> dict:
     """The numbers: `attentions` by layer, head, token that looks, token looked at; each row adds up to 1."""
-    chosen = encoded.attentions[layers][:, heads]
-    return {"tokens": encoded.tokens, "layers": layers, "heads": heads, "attentions": chosen.tolist()}
+    rounded = encoded.attentions[layers][:, heads].double().numpy().round(6).tolist()
+    return {"tokens": encoded.tokens, "layers": layers, "heads": heads, "attentions": rounded}
 
 
 def draw(encoded: Encoded, layers: list[int], heads: list[int], path: Path) -> None:

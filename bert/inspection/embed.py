@@ -4,7 +4,7 @@ Letters: S tokens of a text, H width, L layers, C layers that are combined.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bert.errors import UserError, refuse_if
-from bert.pretrained import Bert, Encoded, refuse_too_long
+from bert.pretrained import Bert, Encoded
 
 COMBINE = ("sum", "weighted_sum", "concat")
 POOLING = ("mean", "max", "cls")
@@ -81,15 +81,14 @@ def embed(config: EmbedConfig) -> None:
         raise UserError(f"input: '{source}' has no line.")
     unfinished = target.with_name(f".{target.name}.unfinished")
     target.parent.mkdir(parents=True, exist_ok=True)
-    cut = _Cut(config, bert)
-    encoded = _encoded(bert, source, config, cut, total)
+    encoded = _Counted(_encoded(bert, source, config, total))
     write = _write_array if target.suffix == ".npy" else _write_lines
     try:
         width = write(unfinished, encoded, config, total)
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
-    said = f"; {cut.texts:,} were cut to {config.max_length} tokens" if cut.texts else ""
+    said = f"; {encoded.cut:,} were cut to {config.max_length} tokens" if encoded.cut else ""
     print(f"{total:,} texts, vectors of {width} numbers: {target}{said}")
 
 
@@ -102,6 +101,8 @@ def check(config: EmbedConfig) -> list[str]:
         faults.append(f"output: '{config.output}' holds one vector a text; unit={config.unit} needs a .jsonl.")
     if config.unit != "sentence" and config.pooling != EmbedConfig.pooling:
         faults.append(f"pooling: '{config.pooling}' was given, but it belongs to unit=sentence.")
+    if Path(config.input).resolve() == Path(config.output).resolve():
+        faults.append(f"output: '{config.output}' is the input.")
     if not config.layers:
         faults.append("layers: none given.")
     if (config.weights is not None) != (config.combine == "weighted_sum"):
@@ -161,7 +162,7 @@ def _refuse_layers(layers: list[int], count: int) -> None:
 
 
 def _lines(file: Path) -> Iterator[str]:
-    with file.open(encoding="utf-8", newline="\n") as opened:
+    with file.open(encoding="utf-8-sig", newline="\n") as opened:
         try:
             for line in opened:
                 yield line.rstrip("\r\n")
@@ -169,29 +170,25 @@ def _lines(file: Path) -> Iterator[str]:
             raise UserError(f"input: '{file}' is not UTF-8: {error}.") from error
 
 
-class _Cut:
-    """Cuts texts to max_length, and counts them."""
-
-    def __init__(self, config: EmbedConfig, bert: Bert) -> None:
-        self.most, self.bert, self.texts, self.path = config.max_length, bert, 0, config.input
-
-    def __call__(self, number: int, text: str) -> str:
-        encoding = self.bert.tokenizer.encode_text(text, special_tokens=True)
-        length = len(encoding.ids) + 2
-        if self.most is None or length <= self.most:
-            refuse_too_long(length, self.bert.bert.config, f"{self.path}:{number}")
-            return text
-        self.texts += 1
-        return text[: encoding.offsets[self.most - 3][1]]
-
-
-def _encoded(bert: Bert, source: Path, config: EmbedConfig, cut: _Cut, total: int) -> Iterator[tuple[str, Encoded]]:
+def _encoded(bert: Bert, source: Path, config: EmbedConfig, total: int) -> Iterator[tuple[str, Encoded]]:
     lines = enumerate(_lines(source), 1)
     with tqdm(total=total, unit=" texts", disable=None) as bar:
         while some := list(islice(lines, config.batch_size)):
-            texts = [cut(number, text) for number, text in some]
-            yield from zip(texts, bert.encode(texts, argument="input"), strict=True)
+            texts, places = [text for _, text in some], [f"{source}:{number}" for number, _ in some]
+            yield from zip(texts, bert.encode(texts, None, config.max_length, places), strict=True)
             bar.update(len(texts))
+
+
+class _Counted:
+    """Passes texts on, and counts those that were cut."""
+
+    def __init__(self, encoded: Iterator[tuple[str, Encoded]]) -> None:
+        self.encoded, self.cut = encoded, 0
+
+    def __iter__(self) -> Iterator[tuple[str, Encoded]]:
+        for text, one in self.encoded:
+            self.cut += one.cut > 0
+            yield text, one
 
 
 def _sentence(encoded: Encoded, config: EmbedConfig) -> Tensor:
@@ -199,7 +196,7 @@ def _sentence(encoded: Encoded, config: EmbedConfig) -> Tensor:
     return pooled(combined(encoded.hidden_states, config), inside, config.pooling)
 
 
-def _write_array(file: Path, encoded: Iterator[tuple[str, Encoded]], config: EmbedConfig, total: int) -> int:
+def _write_array(file: Path, encoded: Iterable[tuple[str, Encoded]], config: EmbedConfig, total: int) -> int:
     array = None
     for place, (_, one) in enumerate(encoded):
         vector = _sentence(one, config).numpy()
@@ -210,7 +207,7 @@ def _write_array(file: Path, encoded: Iterator[tuple[str, Encoded]], config: Emb
     return array.shape[1]
 
 
-def _write_lines(file: Path, encoded: Iterator[tuple[str, Encoded]], config: EmbedConfig, total: int) -> int:
+def _write_lines(file: Path, encoded: Iterable[tuple[str, Encoded]], config: EmbedConfig, total: int) -> int:
     width = 0
     with file.open("w", encoding="utf-8") as lines:
         for text, one in encoded:

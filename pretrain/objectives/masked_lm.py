@@ -50,15 +50,17 @@ class MaskedLM(Objective):
         if "masked_index" in batch.targets:
             sums |= self._masked_lm(output.last_hidden_state, batch)
         if "sentence_labels" in batch.targets:
-            logits = self.sentence_head(output.pooled)  # (N, 2)
-            sums |= _sums("sentence", logits, batch.targets["sentence_labels"])
+            logits, labels = self.sentence_head(output.pooled).float(), batch.targets["sentence_labels"]  # (N, 2)
+            sums["sentence_loss"] = F.cross_entropy(logits, labels, reduction="sum")
+            sums["sentence_accuracy"] = (logits.detach().argmax(-1) == labels).sum()
         return sums
 
     def _masked_lm(self, hidden: Tensor, batch: PackedBatch) -> dict[str, Tensor]:
         # Only masked tokens meet the vocabulary: (T, H) -> (M, H) -> (M, V).
         masked = hidden.index_select(0, batch.targets["masked_index"])
-        logits = self.masked_lm_head(masked, self.bert.embeddings.token.weight)
-        return _sums("masked_lm", logits, batch.targets["masked_labels"])
+        table, labels = self.bert.embeddings.token.weight, batch.targets["masked_labels"]
+        loss, right = self.masked_lm_head.loss(masked, table, labels)
+        return {"masked_lm_loss": loss, "masked_lm_accuracy": right}
 
     def export(self, folder: Path) -> None:
         """Write weights, config and tokenizer, so that transformers opens them by the class named in config.json."""
@@ -74,10 +76,3 @@ class MaskedLM(Objective):
     def start_from(self, folder: Path) -> str:
         """Take up a model that was trained elsewhere; says which heads are new and what was not needed."""
         return hub.load_weights(folder, self, ("bert.pooler.", "masked_lm_head.", "sentence_head.")).in_words()
-
-
-def _sums(name: str, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    return {
-        f"{name}_loss": F.cross_entropy(logits.float(), labels, reduction="sum"),
-        f"{name}_accuracy": (logits.detach().argmax(-1) == labels).sum(),
-    }

@@ -1,10 +1,16 @@
 """Alignment: labels go by the offsets of the tokenizer. The pieces are cut by hand."""
 
+import unicodedata
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Backend
+from tokenizers import models, normalizers, pre_tokenizers
 
+from bert.tokenizer import SPECIAL_TOKENS, Tokenizer
 from finetune.examples import Labelled, Tagged
 from finetune.features import character_tags, of_labelled, of_tagged, pack, tags_of_units
 from finetune.metrics import spans_of
@@ -143,3 +149,41 @@ def test_a_batch_knows_which_tokens_stand_for_units(pieces):
     assert batch.targets["cu_units"].tolist() == [0, 2, 4]
     marked = batch.token_ids.index_select(0, batch.targets["tag_index"])
     assert torch.equal(marked, torch.tensor([pieces.backend.token_to_id(t) for t in ("서울", "갔", "the", "cat")]))
+
+
+def byte_level() -> Tokenizer:
+    """Every character in its UTF-8 bytes, a piece each; the space before a word is a piece too."""
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    vocabulary = {token: number for number, token in enumerate([*SPECIAL_TOKENS, *sorted(alphabet)])}
+    backend = Backend(models.BPE(vocabulary, [], unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return Tokenizer(backend)
+
+
+def metaspace() -> Tokenizer:
+    """Words with the space before them, and characters."""
+    words = [*SPECIAL_TOKENS, "\u2581서울", "에", "나는", "산다", "\u2581", *"나는서울에산다"]
+    pieces = [(word, 0.0 if len(word) > 1 else -5.0) for word in dict.fromkeys(words)]
+    backend = Backend(models.Unigram(pieces, 1, False))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    return Tokenizer(backend)
+
+
+def jamo() -> Tokenizer:
+    """A vocabulary whose cleaning takes Hangul apart."""
+    letters = sorted(set(unicodedata.normalize("NFD", "나는서울에산다")))
+    tokens = [*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)]
+    backend = Backend(models.WordPiece({token: number for number, token in enumerate(tokens)}, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return Tokenizer(backend)
+
+
+@pytest.mark.parametrize("make", [byte_level, metaspace, jamo], ids=lambda make: make.__name__)
+def test_pieces_smaller_or_larger_than_a_character_tag_each_character_once(make):
+    text, entities = "나는 서울에 산다", {(3, 5, "LOC")}
+    _, units = UNITS["wordpiece"](text, make())
+    assert all(start < end and text[start:end] == text[start:end].strip() for _, start, end in units)
+    assert all(before[2] <= after[1] for before, after in pairwise(units))
+    assert "".join(text[start:end] for _, start, end in units) == text.replace(" ", "")
+    assert entities_of(units, tags_of_units(character_tags(len(text), entities), units)) == entities

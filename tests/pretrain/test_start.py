@@ -172,3 +172,27 @@ def test_an_output_of_another_run_is_refused_and_its_checkpoint_not_taken(config
     with pytest.raises(UserError, match=f"was started with init=None, and is now asked for with {given}"):
         pretrain(config)
     assert "0.00% of them [UNK]" in capsys.readouterr().out
+
+
+def test_other_words_under_a_run_are_refused_and_a_finished_run_needs_none(config, tmp_path, capsys):
+    words = tmp_path / "words.txt"
+    words.write_text("gobbledegook\n")
+    config = replace(config, tokenizer=TokenizerConfig(add=str(words)))
+    pretrain(config)
+    words.write_text("zzzzzz\n")
+    with pytest.raises(UserError, match=r"was started with added_words=.*, and is now asked for with"):
+        pretrain(config)
+    words.unlink()
+    shutil.rmtree(Path(config.output) / "checkpoints")
+    assert pretrain(config) is None
+    assert "is finished: nothing to do" in capsys.readouterr().out
+
+
+def test_special_tokens_of_its_own_are_kept_through_the_token_store(config, given, tokenizer, tmp_path):
+    folder = tmp_path / "own"
+    shutil.copytree(given, folder)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        text = (folder / file).read_text()
+        (folder / file).write_text(text.replace("[CLS]", "[BOS]").replace("[SEP]", "[EOS]"))
+    pretrain(replace(config, init=str(folder), data=replace(config.data, cache=str(tmp_path / "cache"))))
+    assert Bert.from_pretrained(config.output).tokenizer.special_tokens[2:4] == ("[BOS]", "[EOS]")

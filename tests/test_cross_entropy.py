@@ -1,0 +1,61 @@
+"""The vocabulary's loss in one go, against PyTorch's own."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bert import cross_entropy
+from bert.cross_entropy import vocabulary_cross_entropy
+
+
+def reference(hidden, table, bias, labels):
+    logits = F.linear(hidden, table, bias)
+    return F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(-1) == labels).sum()
+
+
+@settings(max_examples=60)
+@given(
+    rows=st.integers(1, 40),
+    width=st.integers(1, 9),
+    vocabulary=st.integers(2, 60),
+    at_once=st.integers(1, 500),
+    size=st.sampled_from([0.1, 1.0, 30.0]),
+    seed=st.integers(0, 1000),
+)
+def test_loss_and_gradients_are_those_of_pytorch(rows, width, vocabulary, at_once, size, seed):
+    torch.manual_seed(seed)
+    inputs = [size * torch.randn(rows, width), torch.randn(vocabulary, width), torch.randn(vocabulary)]
+    labels, scale, found = torch.randint(0, vocabulary, (rows,)), 0.37, []
+    before, cross_entropy._NUMBERS_AT_ONCE = cross_entropy._NUMBERS_AT_ONCE, at_once
+    try:
+        for loss_of in (vocabulary_cross_entropy, reference):
+            leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+            loss, right = loss_of(*leaves, labels)
+            (scale * loss).backward()
+            found.append([loss.detach(), right, *(leaf.grad for leaf in leaves)])
+    finally:
+        cross_entropy._NUMBERS_AT_ONCE = before
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-4 * size, rtol=1e-4)
+
+
+def test_no_target_is_no_loss():
+    hidden = torch.zeros(0, 3, requires_grad=True)
+    loss, right = vocabulary_cross_entropy(hidden, torch.randn(5, 3), torch.zeros(5), torch.zeros(0, dtype=torch.long))
+    loss.backward()
+    assert (loss.item(), right.item(), hidden.grad.shape) == (0.0, 0, (0, 3))
+
+
+@pytest.mark.parametrize("case", ["no gradient", "bf16", "float64"])
+def test_elsewhere_it_is_pytorch_s_own(case, monkeypatch):
+    monkeypatch.setattr(cross_entropy._InPlace, "apply", None)
+    kind = torch.float64 if case == "float64" else torch.float32
+    inputs = (torch.randn(4, 3, dtype=kind), torch.randn(5, 3, dtype=kind), torch.zeros(5, dtype=kind))
+    labels = torch.tensor([0, 1, 2, 3])
+    with torch.set_grad_enabled(case != "no gradient"), torch.autocast("cpu", torch.bfloat16, case == "bf16"):
+        loss, _ = vocabulary_cross_entropy(*inputs, labels)
+    expected, _ = reference(*inputs, labels)
+    torch.testing.assert_close(loss, expected.to(loss.dtype), atol=0.1 if case == "bf16" else 1e-6, rtol=1e-2)
+    assert loss.dtype == torch.float32
