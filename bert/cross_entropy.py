@@ -36,11 +36,11 @@ def vocabulary_cross_entropy(hidden: Tensor, table: Tensor, bias: Tensor, labels
 class _InPlace(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor):
-        logits = F.linear(hidden, table, bias)
+        logits = hidden @ table.T
         loss, right = logits.new_zeros(()), labels.new_zeros(())
         rows = max(1, _NUMBERS_AT_ONCE // logits.shape[1])
         for block, of_block in zip(logits.split(rows), labels.split(rows), strict=True):
-            of_label = block.gather(1, of_block[:, None])  # (rows, 1)
+            of_label = block.add_(bias).gather(1, of_block[:, None])  # (rows, 1)
             highest = block.amax(1, keepdim=True)
             total = block.sub_(highest).exp_().sum(1, keepdim=True)
             loss += (total.log() + highest - of_label).sum()

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -130,20 +131,37 @@ class Tokenizer:
     def encode_lines(self, lines: Sequence[str]) -> EncodedLines:
         """Text as ids without special tokens; '[MASK]' and the like in the text are text.
 
-        Word numbers come from the pre-tokenizer, so a word is what it split off: a run between spaces and punctuation
-        for ours, whatever the pieces look like.
+        A word is what the pre-tokenizer split off: a run between spaces and punctuation for ours. Its word numbers say
+        where one begins, or, where they cannot say anything else, the pieces without ##, which is faster.
         """
         self.backend.encode_special_tokens = True
-        encodings = self.backend.encode_batch(lines, add_special_tokens=False)
+        encode = self.backend.encode_batch if self._begins_word is None else self.backend.encode_batch_fast
+        encodings = encode(lines, add_special_tokens=False)
         lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
         total = int(lengths.sum())
         ids = np.fromiter(itertools.chain.from_iterable(e.ids for e in encodings), np.int64, total)
+        if self._begins_word is not None:
+            return EncodedLines(ids, self._begins_word[ids], lengths)
         words = np.fromiter(itertools.chain.from_iterable(e.word_ids for e in encodings), np.int64, total)
         word_starts = np.ones(total, bool)
         word_starts[1:] = words[1:] != words[:-1]
         firsts = np.cumsum(lengths) - lengths
         word_starts[firsts[lengths > 0]] = True
         return EncodedLines(ids, word_starts, lengths)
+
+    @cached_property
+    def _begins_word(self) -> np.ndarray | None:
+        """Whether each id begins a word, (V,), where that can be told from the piece alone.
+
+        BertPreTokenizer splits off every #, so a WordPiece of its words begins with ## only if it goes on with one.
+        """
+        splits_off_marks = isinstance(self.backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
+        if not (self.is_wordpiece and splits_off_marks and self.backend.model.continuing_subword_prefix == "##"):
+            return None
+        begins = np.ones(self.vocab_size, bool)
+        for token, number in self.backend.get_vocab().items():
+            begins[number] = not token.startswith("##") or token == "##"
+        return begins
 
     def encode_text(self, text: str, special_tokens: bool = False) -> Encoding:
         """One text, with the offsets of its pieces; '[MASK]' and the like in it are text, or special if so said."""

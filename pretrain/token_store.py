@@ -31,6 +31,7 @@ from pretrain.token_source import TokenSource
 
 _VERSION = 1
 _SHARD_SENTENCES = 50_000
+_SENTENCES_AT_ONCE = 1000
 
 
 class TokenStore(TokenSource):
@@ -181,13 +182,26 @@ def _encode(shard: _Shard) -> _Shard:
     corpus, tokenizer = _worker["corpus"], _worker["tokenizer"]
     lengths = []
     with shard.file("ids").open("wb") as ids, shard.file("word_starts").open("wb") as word_starts:
-        for document in range(shard.first, shard.last):
-            encoded = tokenizer.encode_lines(corpus.sentences(document))
+        documents = (corpus.sentences(document) for document in range(shard.first, shard.last))
+        for sentences in _grouped(documents):
+            encoded = tokenizer.encode_lines(sentences)
             encoded.ids.astype(shard.dtype).tofile(ids)
             encoded.word_starts.astype(np.uint8).tofile(word_starts)
             lengths.append(encoded.lengths)
     np.save(shard.file("lengths.npy"), np.concatenate(lengths))
     return shard
+
+
+def _grouped(documents: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Documents put together until there are enough sentences for a call to the tokenizer to be worth it."""
+    some: list[str] = []
+    for sentences in documents:
+        some += sentences
+        if len(some) >= _SENTENCES_AT_ONCE:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
 def _move(file: Path, target) -> None:

@@ -304,3 +304,24 @@ def test_a_vocabulary_without_the_special_tokens_is_refused_by_all_their_names(t
     word_level(["[UNK]", "[CLS]", "text"]).save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(UserError, match=r"tokenizer\.path: the vocabulary has no \[PAD\], \[SEP\], \[MASK\]\."):
         load(tmp_path)
+
+
+@given(line=st.text(st.sampled_from("# 가서a울.#\t-漢é"), max_size=25))
+def test_pieces_tell_where_words_begin_just_as_the_pre_tokenizer_does(tokenizer, line):
+    quick = tokenizer.encode_lines([line, line])
+    assert tokenizer._begins_word is not None
+    encoding = tokenizer.encode_text(line)
+    words = encoding.word_ids
+    starts = [place == 0 or words[place] != words[place - 1] for place in range(len(words))]
+    assert quick.ids.tolist() == encoding.ids * 2
+    assert quick.word_starts.tolist() == starts * 2
+
+
+def test_another_pre_tokenizer_is_asked_for_its_word_numbers():
+    vocabulary = {token: number for number, token in enumerate([*SPECIAL_TOKENS, "a", "##a"])}
+    backend = Backend(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = Tokenizer(backend)
+    encoded = tokenizer.encode_lines(["##a a aa"])
+    assert [tokenizer.token(number) for number in encoded.ids] == ["##a", "a", "a", "##a"]
+    assert encoded.word_starts.tolist() == [True, True, True, False]

@@ -1,0 +1,116 @@
+"""The same text, model and batches for ours and for transformers, so that what is compared is the work alone."""
+
+import argparse
+import json
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bert import hub
+from bert.config import ModelConfig, ModelOptions, resolve
+from bert.packed import PackedBatch
+from bert.tokenizer import TokenizerConfig
+from bert.training.config import TrainingConfig
+from bert.training.device import choose_device
+from pretrain.config import DataConfig, MaskingConfig, PretrainConfig, SentenceConfig
+from pretrain.data import Sampler
+from pretrain.launch import training_sampler, with_defaults
+from pretrain.objectives.masked_lm import MaskedLM
+from pretrain.text import TextToLearn, open_text
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done, by either."""
+
+    config: PretrainConfig
+    model: ModelConfig
+    text: TextToLearn
+    sampler: Sampler
+    device: torch.device
+
+    def ours(self) -> MaskedLM:
+        """Our model, with weights that depend on the seed alone."""
+        torch.manual_seed(0)
+        return MaskedLM(self.model, self.text.tokenizer, 2, self.config.training.attention).to(self.device).train()
+
+    def theirs(self, attention: str) -> torch.nn.Module:
+        """transformers' BertForPreTraining with the same weights."""
+        from transformers import BertConfig, BertForPreTraining
+
+        model = BertForPreTraining(BertConfig(**vars(self.model), attn_implementation=attention))
+        state = hub.to_transformers(self.ours().state_dict())
+        assert model.load_state_dict(state, strict=False).unexpected_keys == []
+        return model.to(self.device).train()
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Options that all benchmarks share; the defaults are a small model on a CPU."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--text", required=True, help="a corpus: one sentence per line, blank lines between documents")
+    options.add_argument("--preset", default="mini", help="the model's size")
+    options.add_argument("--vocab_size", type=int, default=16000)
+    options.add_argument("--max_length", type=int, default=128)
+    options.add_argument("--batch_size", type=int, default=64, help="sequences in a step")
+    options.add_argument("--attention", default="sdpa", help="our attention backend")
+    options.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
+    options.add_argument("--cache", default="runs/cache", help="where tokenizer and token store are kept")
+    options.add_argument("--json", help="a file for the figures")
+    return options
+
+
+def prepare(options: argparse.Namespace) -> Work:
+    """The work as the options say: NSP on segment pairs, token masking, dropout 0.1 but none in the attention."""
+    config = with_defaults(
+        PretrainConfig(
+            data=DataConfig(train=options.text, cache=options.cache, max_length=options.max_length),
+            tokenizer=TokenizerConfig(vocab_size=options.vocab_size),
+            model=ModelOptions(preset=options.preset),
+            sentence=SentenceConfig(short_seq_prob=0.1),
+            masking=MaskingConfig(strategy="token"),
+            training=TrainingConfig(
+                steps=10_000,
+                batch_size=options.batch_size,
+                lr=1e-4,
+                precision=options.precision,
+                attention=options.attention,
+            ),
+        )
+    )
+    device = choose_device(config.training)
+    text = open_text(config)
+    model = resolve(config.model, text.tokenizer.vocab_size, text.tokenizer.pad_id)
+    return Work(config, model, text, training_sampler(config, text), device)
+
+
+def padded(batch: PackedBatch, to_longest: bool = True) -> dict[str, torch.Tensor]:
+    """A batch as transformers takes it: padded to its longest sequence, -100 where nothing is to be predicted."""
+    labels = torch.full((batch.num_tokens,), -100)
+    labels[batch.targets["masked_index"]] = batch.targets["masked_labels"]
+    inside = torch.ones(batch.num_tokens, dtype=torch.long)
+    rows = {
+        "input_ids": batch.to_padded(),
+        "token_type_ids": batch.to_padded(batch.segment_ids),
+        "attention_mask": batch.to_padded(inside),
+        "labels": batch.to_padded(labels, fill=-100),
+    }
+    if not to_longest:
+        missing = batch.max_seqlen - rows["input_ids"].shape[1]
+        fills = {"labels": -100}
+        rows = {n: torch.nn.functional.pad(t, (0, missing), value=fills.get(n, 0)) for n, t in rows.items()}
+    return rows | {"next_sentence_label": batch.targets["sentence_labels"]}
+
+
+def spread(values: list[float]) -> str:
+    """Median, and the lowest and highest."""
+    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+
+def report(figures: dict, path: str | None) -> None:
+    """Print the figures, and write them down if a file is named."""
+    text = json.dumps(figures, indent=2)
+    print(text)
+    if path:
+        Path(path).write_text(text + "\n", encoding="utf-8")

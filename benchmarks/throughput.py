@@ -1,0 +1,155 @@
+"""Training steps, ours and transformers' in turn: tokens per second, and the share of a matrix product's rate.
+
+    python -m benchmarks.throughput --text ko_corpus_small.txt
+    python -m benchmarks.throughput --text corpus.txt --preset base --vocab_size 32000 --batch_size 512 --json base.json
+
+Ours is the loop's own step with the loader; the peer is given its batches ready, padded to the longest of each. Both
+have the same weights, batches, dropout, AdamW (fused) and clipping.
+"""
+
+import itertools
+import statistics
+import time
+
+import torch
+
+from benchmarks.flops import flops_per_token, matrix_rate
+from benchmarks.same_work import Work, padded, parser, prepare, report, spread
+from bert.packed import PackedBatch
+from bert.training.device import autocast
+from bert.training.loop import training_step
+from bert.training.optim import build_optimizer, parameter_groups
+from bert.training.position import Position
+from pretrain.data import Stream
+
+
+class Ours:
+    """The loop's step over the loader's batches."""
+
+    def __init__(self, work: Work) -> None:
+        self.work, self.objective, self.step = work, work.ours(), 0
+        self.optimizer = build_optimizer(self.objective, work.config.training)
+        self.stream = Stream(work.sampler, 2 if work.device.type == "cuda" else 0)(Position())
+
+    def run(self, steps: int) -> list[PackedBatch]:
+        """So many steps; gives back their batches."""
+        taken = []
+        for _ in range(steps):
+            batch, _ = next(self.stream)
+            training_step(
+                self.objective, [batch], self.optimizer, self.work.config.training, self.step, self.work.device
+            )
+            self.step += 1
+            taken.append(batch)
+        return taken
+
+
+class Theirs:
+    """transformers' model in a plain training step."""
+
+    def __init__(self, work: Work, attention: str, compiled: bool) -> None:
+        self.work, self.model = work, work.theirs(attention)
+        self.forward = torch.compile(self.model) if compiled else self.model
+        self.fixed_shapes = compiled
+        groups = parameter_groups(self.model, 0.01)
+        self.optimizer = torch.optim.AdamW(groups, lr=1e-4, fused=True)
+        self.stream = Stream(work.sampler, 0)(Position())
+
+    def batches(self, steps: int) -> tuple[list[PackedBatch], list[dict[str, torch.Tensor]]]:
+        """The next batches, packed and padded; not timed."""
+        taken = [next(self.stream)[0] for _ in range(steps)]
+        return taken, [padded(batch, to_longest=not self.fixed_shapes) for batch in taken]
+
+    def run(self, batches: list[dict[str, torch.Tensor]]) -> None:
+        """A step for each batch."""
+        for batch in batches:
+            batch = {name: tensor.to(self.work.device, non_blocking=True) for name, tensor in batch.items()}
+            with autocast(self.work.config.training, self.work.device):
+                loss = self.forward(**batch).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+
+
+def main() -> None:
+    """Measure in turn and report."""
+    options = parser(__doc__)
+    options.add_argument("--steps", type=int, default=8, help="steps in each measurement")
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--peer_attention", default="eager", help="eager or sdpa")
+    options.add_argument("--peer_compile", action="store_true")
+    arguments = options.parse_args()
+    work = prepare(arguments)
+    ours, theirs = Ours(work), Theirs(work, arguments.peer_attention, arguments.peer_compile)
+    ours.run(3)
+    theirs.run(theirs.batches(3)[1])
+    rate = torch.bfloat16 if autocast_is_on(work) else torch.float32
+    size = 8192 if work.device.type == "cuda" else 2048
+    rounds = []
+    for _ in range(arguments.rounds):
+        matrix = matrix_rate(work.device, rate, size)
+        rounds.append(_round(work, ours, theirs, arguments.steps) | {"matrix_rate": matrix})
+        print(f"ours {rounds[-1]['ours']:,.0f} tokens/s, transformers {rounds[-1]['theirs']:,.0f}", flush=True)
+    report(_figures(arguments, work, rounds), arguments.json)
+
+
+def autocast_is_on(work: Work) -> bool:
+    """Whether products are in bf16."""
+    with autocast(work.config.training, work.device):
+        return torch.is_autocast_enabled(work.device.type)
+
+
+def _round(work: Work, ours: Ours, theirs: Theirs, steps: int) -> dict[str, float]:
+    taken, seconds = _timed(work, lambda: ours.run(steps))
+    tokens, flops = _work_in(work, taken)
+    packed, ready = theirs.batches(steps)
+    _, their_seconds = _timed(work, lambda: theirs.run(ready))
+    their_tokens, _ = _work_in(work, packed)
+    return {"ours": tokens / seconds, "theirs": their_tokens / their_seconds, "flops": flops / seconds}
+
+
+def _timed(work: Work, call):
+    wait = torch.cuda.synchronize if work.device.type == "cuda" else lambda: None
+    wait()
+    began = time.perf_counter()
+    result = call()
+    wait()
+    return result, time.perf_counter() - began
+
+
+def _work_in(work: Work, batches: list[PackedBatch]) -> tuple[int, float]:
+    lengths = torch.cat([batch.cu_seqlens.diff().cpu() for batch in batches]).double()
+    tokens = int(lengths.sum())
+    masked = sum(batch.targets["masked_index"].shape[0] for batch in batches)
+    each = flops_per_token(work.model, float((lengths**2).sum()) / tokens, masked / tokens, pooler=True)
+    return tokens, tokens * each
+
+
+def _figures(arguments, work: Work, rounds: list[dict[str, float]]) -> dict:
+    highest = max(of_round["matrix_rate"] for of_round in rounds)
+    ratios = [of_round["ours"] / of_round["theirs"] for of_round in rounds]
+    peer = arguments.peer_attention + (", compiled" if arguments.peer_compile else "")
+    on_gpu = work.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "model": vars(work.model),
+        "batch_size": arguments.batch_size,
+        "max_length": arguments.max_length,
+        "attention": arguments.attention,
+        "precision": "bf16" if autocast_is_on(work) else "fp32",
+        "peer": f"transformers BertForPreTraining, {peer}",
+        "tokens_per_second": spread([of_round["ours"] for of_round in rounds]),
+        "tokens_per_second_peer": spread([of_round["theirs"] for of_round in rounds]),
+        "ratio": spread(ratios),
+        "matrix_tflops": highest / 1e12,
+        "share_of_matrix_rate": spread([of_round["flops"] / highest for of_round in rounds]),
+        "peak_gpu_mb": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None,
+        "median_ratio": statistics.median(ratios),
+        "rounds": list(itertools.chain(rounds)),
+    }
+
+
+if __name__ == "__main__":
+    main()
