@@ -11,7 +11,7 @@ import jsonargparse
 
 from bert.errors import UserError
 from bert.registry import did_you_mean
-from bert.training import stopping
+from bert.training import distributed, stopping
 
 jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -74,13 +74,15 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
         return _fail(str(error))
     except stopping.Stopped as stopped:
         print(stopped, file=sys.stderr)
-        return stopping.EXIT_CODE
+        return 0 if distributed.started_by_torchrun() else stopping.EXIT_CODE
     except OSError as error:  # a path that cannot be used; what a person gave is named in it
         if error.filename is None:
             raise
         return _fail(f"{error.strerror}: '{error.filename}'")
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    finally:
+        distributed.leave()
     return 0
 
 

@@ -9,7 +9,7 @@ import torch
 from bert import hub
 from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
-from bert.training import checkpoint, identity, provenance
+from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
 from bert.training.device import choose_device
 from bert.training.loop import Goal, fit
@@ -43,8 +43,15 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
     """
     config = with_defaults(config)
     refuse_if(check(config))
-    output, device = Path(config.output), choose_device(config.training)
-    data = builtin_labels.files(config.task) if config.data.train == "builtin" else config.data
+    device = choose_device(config.training)
+    with lock.hold(Path(config.output)):
+        return _continue(config, device)
+
+
+def _continue(config: FinetuneConfig, device: torch.device) -> dict[str, float] | None:
+    output = Path(config.output)
+    with distributed.first_alone():
+        data = builtin_labels.files(config.task) if config.data.train == "builtin" else config.data
     train_set = read(Path(data.train), config.task, data, "data.train")
     labels = labels_of(train_set.used)
     _refuse_one_class(labels, train_set)
@@ -53,7 +60,7 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
     if shared := train_set.shared_with(eval_set):
         print(f"data.eval: {shared:,} of its {len(eval_set.used):,} texts are in data.train too")
     facts = {"train": _fingerprint(train_set), "eval": _fingerprint(eval_set)}
-    state = identity.state_of(output, asdict(config), facts, FREE)
+    state = distributed.from_first(lambda: identity.state_of(output, asdict(config), facts, FREE))
     if state == "finished":
         print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
         return None
@@ -131,7 +138,8 @@ def _run(
     batches = Batches(features, lambda some: task.pack(some, train_set.used), size, training.seed)
     if training.eval_every is None:
         training = replace(training, eval_every=-(-batches.per_epoch // training_config.micro_batches(training)))
-    identity.claim(output, asdict(config), facts)
+    if distributed.is_first():
+        identity.claim(output, asdict(config), facts)
     tags = provenance.tags(device) | {name: value[:16] for name, value in facts.items()} | _TABLE_TAG
     tags |= {} if config.init == "none" else provenance.parent(Path(config.init))
     with track(output, config.tracking, asdict(config), tags, resume) as tracker:
@@ -140,9 +148,11 @@ def _run(
         result = fit(task, batches, evaluate_now, training, goal, output, tracker)
         print(f"\nthe best by {config.best}, of step {result['best_step']}:")
         result |= evaluate_now()  # the root holds the best weights: what they reach, not what the last did
-        identity.finish(output, result)
-        _leave_artifacts(output, task, tracker)
-    _print_report(config, result, task, eval_set, device)
+        if distributed.is_first():
+            identity.finish(output, result)
+            _leave_artifacts(output, task, tracker)
+    if distributed.is_first():
+        _print_report(config, result, task, eval_set, device)
     return result
 
 

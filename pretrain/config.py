@@ -57,6 +57,9 @@ class DataConfig:
     copies: int = 0
     """Draw pairs and order only this many times, then repeat them; 0 draws new ones in every epoch."""
 
+    verify: bool = False
+    """Read the whole token store and compare it with what was written, instead of sizes and times alone."""
+
     cache: str = "runs/cache"
     """The folder for what is built once and used again: line indexes, token stores."""
 

@@ -10,7 +10,7 @@ from bert import hub
 from bert.errors import UserError, refuse_if
 from bert.packed import PackedBatch
 from bert.training import config as training_config
-from bert.training import identity, provenance
+from bert.training import distributed, identity, lock, provenance
 from bert.training.config import TrainingConfig
 from bert.training.device import autocast, choose_device, default_workers
 from bert.training.evaluation import evaluate
@@ -38,6 +38,7 @@ FREE = (
     "tracking.",
     "audit.",
     "data.cache",
+    "data.verify",
     "data.reader",
     "data.tokenize",
     "output",
@@ -58,17 +59,23 @@ def pretrain(config: PretrainConfig) -> dict[str, float] | None:
     """
     config = with_defaults(config)
     refuse_if(check(config) + training_config.check(config.training))
-    output = Path(config.output)
     device = choose_device(config.training)
-    start = open_start(config)
-    text = open_text(config, start and start.tokenizer)
+    with lock.hold(Path(config.output)):
+        return _continue(config, device)
+
+
+def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] | None:
+    output = Path(config.output)
+    with distributed.first_alone():
+        start = open_start(config)
+        text = open_text(config, start and start.tokenizer)
     facts = {
         "corpus": text.fingerprint,
         "tokenizer": text.tokenizer.fingerprint,
         "blocks": str(training_sampler(config, text).num_blocks),
         **({} if start is None else start.facts),
     }
-    state = identity.state_of(output, asdict(config), facts, FREE)
+    state = distributed.from_first(lambda: identity.state_of(output, asdict(config), facts, FREE))
     if state == "finished":
         print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
         return None
@@ -131,26 +138,30 @@ def _run(
     output, sampler = Path(config.output), training_sampler(config, text)
     tally = _first_tally(sampler)
     print(sampling_in_words(tally, sampler))
-    if config.audit.sequences and not resume:
+    if config.audit.sequences and not resume and distributed.is_first():
         audit(sampler, text, config)
+    distributed.wait()
     validation = build_validation(config, text)
     print(validation.in_words())
     stream = Stream(sampler, default_workers(config.training, device))
     objective = build_objective(config, text.tokenizer, start, device)
-    identity.claim(output, asdict(config), facts)
+    if distributed.is_first():
+        identity.claim(output, asdict(config), facts)
     tags = provenance.tags(device) | {name: value[:16] for name, value in facts.items()}
     tags |= {} if config.init is None else provenance.parent(Path(config.init))
     with track(output, config.tracking, asdict(config) | {"data_sample": tally}, tags, resume) as tracker:
         evaluate_now = _evaluator(config, objective, validation, device)
         goal = Goal("valid/masked_lm_loss", higher_is_better=False, root="last")
         result = fit(objective, stream, evaluate_now, config.training, goal, output, tracker)
-        identity.finish(output, result)
+        if distributed.is_first():
+            identity.finish(output, result)
         for name in ("run.yaml", "metrics.json", *AUDIT_FILES):
             if (output / name).is_file():
                 tracker.artifact(output / name)
         for name in hub.FILES:
             tracker.artifact(output / name, "model")
-    print_report(config, result, objective, text)
+    if distributed.is_first():
+        print_report(config, result, objective, text)
     return result
 
 

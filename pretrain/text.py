@@ -148,7 +148,7 @@ class _TokenizerLines:
 def _source(config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer) -> TokenSource:
     if config.data.tokenize == "on_the_fly":
         return OnTheFly(corpus, tokenizer)
-    store = open_store(corpus, tokenizer, Path(config.data.cache), torch.get_num_threads())
+    store = open_store(corpus, tokenizer, Path(config.data.cache), torch.get_num_threads(), config.data.verify)
     manifest = store.manifest
     print(f"token store: {manifest['tokens']:,} tokens, {manifest['unknown_share']:.2%} of them [UNK]")
     return store

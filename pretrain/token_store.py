@@ -29,7 +29,7 @@ from pretrain import ragged
 from pretrain.corpus import Corpus
 from pretrain.token_source import TokenSource
 
-_VERSION = 1
+_VERSION = 2
 _SHARD_SENTENCES = 50_000
 _SENTENCES_AT_ONCE = 1000
 
@@ -62,18 +62,23 @@ class TokenStore(TokenSource):
         return self._ids[tokens].astype(np.int64), self._word_starts[tokens].astype(bool)
 
 
-def open_store(corpus: Corpus, tokenizer: Tokenizer, cache: Path, processes: int) -> TokenStore:
-    """The store of this corpus and tokenizer, built if the cache has none.
+def open_store(corpus: Corpus, tokenizer: Tokenizer, cache: Path, processes: int, verify: bool = False) -> TokenStore:
+    """The store of this corpus and tokenizer, built if the cache has none, or a damaged one.
 
     Args:
         corpus: what is tokenised.
         tokenizer: by what.
         cache: the folder that holds stores; each has its own folder in it, named by fingerprint.
         processes: how many build at once; the result is the same for any number.
+        verify: read a store that is there, and compare it with what was written.
     """
     fingerprint = hashlib.sha256(f"{_VERSION} {corpus.fingerprint} {tokenizer.fingerprint}".encode()).hexdigest()
     folder = cache / f"tokens-{fingerprint[:16]}"
-    if not (folder / "manifest.json").is_file():
+    damage = _damage(folder, verify)
+    if damage is not None:
+        print(f"token store: '{folder}' is damaged ({damage}); it is built again")
+        shutil.rmtree(folder, ignore_errors=True)
+    if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-unfinished-", dir=cache))
         try:
@@ -82,6 +87,32 @@ def open_store(corpus: Corpus, tokenizer: Tokenizer, cache: Path, processes: int
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return TokenStore(corpus, folder)
+
+
+def _damage(folder: Path, verify: bool) -> str | None:
+    """What is wrong with a store; None where it is whole, or not there.
+
+    Content is read where it is to be verified, or where a file's time says that somebody wrote to it.
+    """
+    if not folder.is_dir():
+        return None
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        files = manifest["files"]
+        found = {name: (folder / name).stat() for name in files}
+    except (OSError, ValueError, KeyError) as error:
+        return f"{type(error).__name__}: {error}"
+    if wrong := [name for name, known in files.items() if found[name].st_size != known["size"]]:
+        return f"size of {', '.join(wrong)}"
+    touched = [name for name, known in files.items() if verify or found[name].st_mtime_ns != known["time"]]
+    if wrong := [name for name in touched if _sha256(folder / name) != files[name]["sha256"]]:
+        return f"content of {', '.join(wrong)}"
+    return None
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _settle(unfinished: Path, folder: Path) -> None:
@@ -142,6 +173,11 @@ def _build(corpus: Corpus, tokenizer: Tokenizer, folder: Path, processes: int, f
         "sentences": corpus.num_sentences,
         "tokens": int(counts.sum()),
         "unknown_share": float(counts[tokenizer.unk_id] / max(1, counts.sum())),
+    }
+    manifest["files"] = {
+        name: {"size": (folder / name).stat().st_size, "time": (folder / name).stat().st_mtime_ns}
+        | {"sha256": _sha256(folder / name)}
+        for name in ("ids.bin", "word_starts.bin", "token_offsets.npy")
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 

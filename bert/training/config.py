@@ -78,6 +78,9 @@ class TrainingConfig:
     keep_checkpoints: int = 2
     """How many checkpoints stay; older ones are removed."""
 
+    save_error: Literal["stop", "go_on"] = "stop"
+    """Whether a checkpoint that cannot be written (a full disk) ends the run, or is left out with a warning."""
+
     workers: int | None = None
     """Processes that prepare batches; by default 2 for a GPU and 0 on a CPU. Changes no batch."""
 

@@ -2,24 +2,28 @@
 
 import contextlib
 import hashlib
+import os
 import platform
 
 import torch
 
 from bert.errors import UserError
-from bert.training.config import TrainingConfig
+from bert.training import distributed
+from bert.training.config import TrainingConfig, micro_batches
 
 
 def choose_device(config: TrainingConfig) -> torch.device:
-    """The device that was asked for, with threads and determinism set.
+    """The device that was asked for, with threads and determinism set; under torchrun, this rank's.
 
     Raises:
-        UserError: a GPU was asked for and PyTorch sees none.
+        UserError: a GPU was asked for and PyTorch sees none, or the ranks cannot share a step.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "training.device: 'cuda', but PyTorch sees no GPU on this machine; auto or cpu runs without one."
         )
+    distributed.join()
+    _refuse_uneven(config)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(config.deterministic)
@@ -27,7 +31,20 @@ def choose_device(config: TrainingConfig) -> torch.device:
     if on_gpu:
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.deterministic = config.deterministic
-    return torch.device("cuda" if on_gpu else "cpu")
+    if not on_gpu:
+        return torch.device("cpu")
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def _refuse_uneven(config: TrainingConfig) -> None:
+    """Ranks share a step's micro-batches out; where these do not come out even, some ranks would only wait."""
+    pieces, ranks = micro_batches(config), distributed.ranks()
+    if pieces % ranks:
+        raise UserError(
+            f"training.micro_batch_size: a step of {config.batch_size} sequences is cut into {pieces} micro-batches, "
+            f"which {ranks} ranks cannot share evenly; {config.batch_size // ranks} makes {ranks} of them."
+        )
 
 
 def default_workers(config: TrainingConfig, device: torch.device) -> int:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from bert.packed import PackedBatch
+from bert.training import distributed
 from bert.training.objective import Objective
 
 
@@ -17,18 +18,26 @@ def evaluate(
     device: torch.device,
     precision: AbstractContextManager,
 ) -> dict[str, float]:
-    """Every sum of the objective over its count, over all batches, without dropout; and the objective's scores."""
+    """Every sum of the objective over its count, over all batches, without dropout; and the objective's scores.
+
+    Several ranks share the batches out; each ends up with the figures of them all.
+    """
     was_training = objective.training
     objective.eval()
-    sums, counts, rows = Counter(), Counter(), []
-    for batch in batches:
-        counts.update(objective.counts(batch))
+    sums, counts, numbered = Counter(), Counter(), []
+    for number, batch in enumerate(batches):
+        counted = objective.counts(batch)
+        counts.update(counted)
+        sums.update(dict.fromkeys(counted, 0.0))  # the same names on a rank that has no batch
+        if number % distributed.ranks() != distributed.rank():
+            continue
         batch = batch.to(device)
         with precision:
             found = objective(batch)
-            rows += objective.predict(batch)
+            numbered.append((number, objective.predict(batch)))
         for name, value in found.items():
             sums[name] = sums[name] + value.double()
     objective.train(was_training)
-    means = {name: float(value) / max(1, counts[name]) for name, value in sums.items()}
+    means = {name: value / max(1, counts[name]) for name, value in distributed.total(sums).items()}
+    rows = [row for _, some in sorted(distributed.gathered(numbered), key=lambda pair: pair[0]) for row in some]
     return means | objective.score(rows)

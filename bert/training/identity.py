@@ -26,8 +26,6 @@ def state_of(
         UserError: the folder holds something else; the message names the differences. A run that never reached a
             checkpoint is nothing, and gives way.
     """
-    if output.is_file():
-        raise UserError(f"output: '{output}' is a file; a run needs a folder.")
     if not (output / _CONFIG).is_file():
         if (output / "config.json").exists():
             raise UserError(f"output: '{output}' holds a model, but no run of this project. Use another folder.")

@@ -1,6 +1,9 @@
 """The one training loop. It knows steps, sums and files; what is learned is the objective's affair."""
 
+import contextlib
+import json
 import math
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,11 +12,13 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
+from safetensors import SafetensorError
+from torch import nn
 from tqdm import tqdm
 
 from bert.errors import UserError
 from bert.packed import PackedBatch
-from bert.training import checkpoint
+from bert.training import checkpoint, distributed
 from bert.training.budget import Budget, Progress
 from bert.training.config import TrainingConfig, micro_batch_size, micro_batches
 from bert.training.device import autocast, seed_torch
@@ -23,6 +28,12 @@ from bert.training.position import Position
 from bert.training.schedule import SCHEDULES
 from bert.training.stopping import Stopped, stop_requests
 from bert.training.tracking import Tracker
+
+SKIPPED_AT_MOST = 3
+"""Steps in a row without a finite gradient before a run gives up."""
+
+STOPPED = "stopped"
+"""A file in the output that says that the run was asked to stop."""
 
 
 class Data(Protocol):
@@ -81,7 +92,7 @@ def fit(
 
     Raises:
         Stopped: a signal asked to stop; a checkpoint is saved.
-        UserError: damaged checkpoints, or a loss that is no number.
+        UserError: damaged checkpoints, a disk that cannot be written to, or a loss that stays no number.
     """
     run = _Run(objective, data, evaluate, config, goal, output, tracker)
     run.start()
@@ -104,6 +115,7 @@ class _Run:
         self.objective, self.data, self.evaluate = objective, data, evaluate
         self.config, self.goal, self.output, self.tracker = config, goal, output, tracker
         self.device = next(objective.parameters()).device
+        self.forward = distributed.wrap(objective)
         self.optimizer = build_optimizer(objective, config)
         self.micro_batches = micro_batches(config)
         self.progress = Progress(0, 0, 0, 0.0, Position(), Budget.of(config))
@@ -117,6 +129,7 @@ class _Run:
             state = checkpoint.restore(folder, self.objective, self.optimizer)
             self.window = Window.from_json(state.pop("window"))
             self.progress = Progress.from_json(state)
+            (self.output / STOPPED).unlink(missing_ok=True)
             print(f"resuming from {folder}")
         elif self.progress.budget.unit == "minutes":
             self.progress = replace(self.progress, budget=self._minutes_as_tokens())
@@ -130,8 +143,9 @@ class _Run:
                 self._step(stream)
                 bar.update(self.progress.spent - bar.n)
                 self._look_after_step(bar, last=self.progress.share >= 1)
-                if stop_asked() and self.progress.share < 1:
+                if distributed.any_of(stop_asked()) and self.progress.share < 1:
                     self._save()
+                    self._mark_stop()
                     raise Stopped(f"stopped at step {self.progress.step}; the same command goes on from there.")
 
     def _look_after_step(self, bar: tqdm, last: bool) -> None:
@@ -155,11 +169,26 @@ class _Run:
         factor = SCHEDULES[self.config.schedule]((self.progress.share + after.share) / 2, self.config.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * factor
-        sums, counts, norm = training_step(
-            self.objective, batches, self.optimizer, self.config, self.progress.step, self.device
-        )
+        did = training_step(self.forward, batches, self.optimizer, self.config, self.progress.step, self.device)
+        self.window.add(did, tokens, time.perf_counter() - began)
+        if self.device.type == "cpu":
+            self._refuse_many_skipped(self.progress.step + 1, batches)
         self.progress = after
-        self.window.add(sums, counts, norm, tokens, time.perf_counter() - began)
+
+    def _refuse_many_skipped(self, step: int, batches: list[PackedBatch]) -> None:
+        """Stop where no step does anything any more; weights and the last checkpoint are as they were before."""
+        if float(self.window.skipped_in_a_row) < SKIPPED_AT_MOST:
+            return
+        file = self.output / "skipped_batch.json"
+        if distributed.is_first():
+            ids = [batch.to_padded(fill=-1).tolist() for batch in batches]
+            described = {"step": step, "position": asdict(self.progress.position), "token_ids": ids}
+            file.write_text(json.dumps(described) + "\n", encoding="utf-8")
+        raise UserError(
+            f"training.lr: {SKIPPED_AT_MOST} steps in a row had a loss or gradient that is no finite number and were "
+            f"left out, up to step {step}, with training.lr={self.config.lr}; a lower rate or a longer "
+            f"training.warmup keeps it finite. The last step's batch is in '{file}'."
+        )
 
     def _wait_for_device(self) -> None:
         """Let a GPU finish the steps it was given, and count that as their time."""
@@ -172,20 +201,18 @@ class _Run:
         self._wait_for_device()
         if not self.window.steps:
             return
+        if float(self.window.skipped_in_a_row) >= SKIPPED_AT_MOST:  # a GPU is asked no oftener than it is waited for
+            self._refuse_many_skipped(self.progress.step, [])
         metrics = self.window.metrics(self.objective.weights) | {
             "train/learning_rate": self.optimizer.param_groups[0]["lr"],
             "train/epochs": self.progress.epochs,
             "train/tokens": self.progress.tokens,
         }
-        self.window = Window()
+        self.window = Window(self.window.skipped_in_a_row)
         self.tracker.log(self.progress.step, metrics)
         bar.set_postfix_str(f"loss {metrics['train/loss']:.3f}, {metrics['speed/tokens_per_second']:,.0f} tokens/s")
-        if not math.isfinite(metrics["train/loss"] + metrics["train/gradient_norm"]):
-            raise UserError(
-                f"training.lr: loss {metrics['train/loss']}, gradient norm {metrics['train/gradient_norm']} at step "
-                f"{self.progress.step} with "
-                f"training.lr={self.config.lr}; a lower rate or a longer training.warmup keeps it finite."
-            )
+        if skipped := metrics["train/skipped_steps"]:
+            bar.write(f"step {self.progress.step}: {skipped:.0f} steps left out: loss or gradient not finite")
 
     def _evaluate(self, bar: tqdm) -> None:
         self._wait_for_device()
@@ -196,20 +223,40 @@ class _Run:
         value = self.latest[self.goal.metric]
         if self.goal.better(value, self.progress.best):
             self.progress = replace(self.progress, best=value, best_step=self.progress.step)
-            checkpoint.export(self.objective, self.output / "best")
+            self._write(lambda: checkpoint.export(self.objective, self.output / "best"))
 
     def _save(self) -> None:
         state = asdict(self.progress) | {"window": self.window.to_json()}
-        checkpoint.save(self.output, self.objective, self.optimizer, state, self.config.keep_checkpoints)
+        keep = self.config.keep_checkpoints
+        self._write(lambda: checkpoint.save(self.output, self.objective, self.optimizer, state, keep))
+
+    def _write(self, call: Callable[[], object]) -> None:
+        """Rank 0 writes, the others wait; what cannot be written ends the run, or does not, as is set."""
+        if distributed.is_first():
+            try:
+                call()
+            except (OSError, SafetensorError) as error:
+                said = f"output: cannot write to '{self.output}': {error}; the last checkpoint is as it was."
+                if self.config.save_error == "stop":
+                    raise UserError(said) from error
+                tqdm.write(f"{said} Going on, as training.save_error says.", file=sys.stderr)
+        distributed.wait()
+
+    def _mark_stop(self) -> None:
+        """Say in a file that the run ended because it was asked to: under torchrun the exit code cannot."""
+        if distributed.is_first():
+            (self.output / STOPPED).write_text(f"asked to stop at step {self.progress.step}\n", encoding="utf-8")
 
     def finish(self) -> dict[str, float]:
         """Lay the model in the output's root and say what was reached."""
         if not self.latest:  # stopped between the last checkpoint and the end of the run
             self.latest = self.evaluate()
         if self.goal.root == "best":
-            checkpoint.export(self.objective, self.output / "last")
+            self._write(lambda: checkpoint.export(self.objective, self.output / "last"))
             self.objective.restore(self.output / "best")
-        self.objective.export(self.output)
+        if distributed.is_first():
+            self.objective.export(self.output)
+        distributed.wait()
         return self.latest | {
             "steps": self.progress.step,
             "tokens": self.progress.tokens,
@@ -242,10 +289,11 @@ class _Run:
         self.progress = replace(fresh, budget=Budget("steps", 10**9))
         self._step(stream)  # the first one warms up
         self.window = Window()
-        while self.window.steps < 3 or self.window.seconds < min(10, 0.02 * seconds):
+        while distributed.from_first(lambda: self.window.steps < 3 or self.window.seconds < min(10, 0.02 * seconds)):
             self._step(stream)
             self._wait_for_device()
         per_step, tokens = self.window.seconds / self.window.steps, self.window.tokens / self.window.steps
+        per_step, evaluation = distributed.from_first(lambda: (per_step, evaluation))
         self.objective.load_state_dict(weights)
         self.optimizer.state.clear()
         self.progress, self.window = fresh, Window()
@@ -254,79 +302,128 @@ class _Run:
         return Budget("tokens", int(steps * tokens))
 
 
+@dataclass(frozen=True)
+class Did:
+    """What a step did, on this rank; tensors on the device, so that nothing waits for it.
+
+    Attributes:
+        sums: of each loss and metric, over this rank's micro-batches; 0 where the step was left out.
+        counts: what each is summed over, on all ranks; 0 where the step was left out.
+        norm: the gradient's, before clipping, over all ranks; 0 where the step was left out.
+        skipped: 1 where loss or gradient is no finite number and nothing was changed, else 0.
+    """
+
+    sums: dict[str, torch.Tensor]
+    counts: dict[str, torch.Tensor]
+    norm: torch.Tensor
+    skipped: torch.Tensor
+
+
 def training_step(
-    objective: Objective,
+    forward: nn.Module,
     batches: list[PackedBatch],
     optimizer: torch.optim.Optimizer,
     config: TrainingConfig,
     step: int,
     device: torch.device,
-) -> tuple[dict[str, torch.Tensor], Counter, torch.Tensor]:
-    """One step over its micro-batches.
+) -> Did:
+    """One step over its micro-batches, of which a rank computes every n-th.
 
     Each loss is its sum over all of them divided, once, by its count over all of them: so, but for dropout, it does
-    not matter how the step is cut.
+    not matter how the step is cut, nor on how many ranks. A gradient that is not finite on one rank is so on all, since
+    they are added up; then weights and moments stay as they are.
 
-    Returns:
-        The sums, their counts, and the gradient's norm before clipping; tensors on the device.
+    Args:
+        forward: the objective, or what `distributed.wrap` made of it.
+        batches: all of the step, on every rank.
+        optimizer: of the objective's parameters.
+        config: what the loop is told.
+        step: its number, for the seeds.
+        device: where it runs.
     """
+    objective = getattr(forward, "module", forward)
     counts = Counter()
     for batch in batches:
         counts.update(objective.counts(batch))
-    sums: dict[str, torch.Tensor] = {}
-    for number, batch in enumerate(batches):
-        batch = batch.to(device, non_blocking=True)
+    sums = dict.fromkeys(counts, torch.zeros((), device=device))
+    mine = range(distributed.rank(), len(batches), distributed.ranks())
+    for number in mine:
+        batch = batches[number].to(device, non_blocking=True)
         seed_torch(config.seed, step, number)
-        with autocast(config, device):
-            found = objective(batch)
-        parts = [weight * found[n] / max(1, counts[n]) for n, weight in objective.weights.items() if n in found]
-        sum(parts).backward()
+        # DistributedDataParallel adds the ranks' gradients up in the backward pass of the last one.
+        waits = contextlib.nullcontext() if forward is objective or number == mine[-1] else forward.no_sync()
+        with waits:
+            with autocast(config, device):
+                found = forward(batch)
+            parts = [weight * found[n] / max(1, counts[n]) for n, weight in objective.weights.items() if n in found]
+            (sum(parts) * distributed.ranks()).backward()  # it averages over the ranks, and the parts are to be added
         for name, value in found.items():
-            sums[name] = sums.get(name, 0) + value.detach()
+            sums[name] = sums[name] + value.detach()
     norm = torch.nn.utils.clip_grad_norm_(objective.parameters(), config.max_grad_norm or math.inf)
+    skipped = (~torch.isfinite(norm)).float()
+    optimizer.found_inf = skipped  # the fused kernel then leaves weights, moments and their step count alone
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return sums, counts, norm
+    kept = skipped == 0
+    return Did(
+        {name: torch.where(kept, value, 0.0) for name, value in sums.items()},
+        {name: kept * count for name, count in counts.items()},
+        torch.where(kept, norm, 0.0),
+        skipped,
+    )
 
 
 class Window:
-    """Sums since the last line of metrics."""
+    """Sums since the last line of metrics, over the steps that were not left out.
 
-    def __init__(self) -> None:
+    Attributes:
+        skipped_in_a_row: steps left out up to now without one between them; it goes on from line to line.
+    """
+
+    def __init__(self, skipped_in_a_row: torch.Tensor | float = 0.0) -> None:
         self.sums: dict[str, torch.Tensor] = {}
-        self.counts: Counter = Counter()
+        self.counts: dict[str, torch.Tensor] = {}
         self.norm: torch.Tensor | float = 0.0
+        self.skipped: torch.Tensor | float = 0.0
+        self.skipped_in_a_row = skipped_in_a_row
         self.steps = self.tokens = 0
         self.seconds = 0.0
 
-    def add(self, sums: dict[str, torch.Tensor], counts: Counter, norm: torch.Tensor, tokens: int, seconds: float):
+    def add(self, did: Did, tokens: int, seconds: float) -> None:
         """Take in a step; nothing waits for the device."""
-        for name, value in sums.items():
+        for name, value in did.sums.items():
             self.sums[name] = self.sums.get(name, 0) + value
-        self.counts.update(counts)
-        self.norm = self.norm + norm
+            self.counts[name] = self.counts.get(name, 0) + did.counts[name]
+        self.norm = self.norm + did.norm
+        self.skipped = self.skipped + did.skipped
+        self.skipped_in_a_row = (self.skipped_in_a_row + 1) * did.skipped
         self.steps += 1
         self.tokens += tokens
         self.seconds += seconds
 
     def to_json(self) -> dict:
-        """What a resumed run needs to go on with the line it was in."""
-        sums = {name: float(value) for name, value in self.sums.items()}
-        return vars(self) | {"sums": sums, "norm": float(self.norm), "counts": dict(self.counts)}
+        """What a resumed run needs to go on with the line it was in; the sums are those of all ranks."""
+        numbers = {name: float(getattr(self, name)) for name in ("norm", "skipped", "skipped_in_a_row")}
+        counts = {name: float(value) for name, value in self.counts.items()}
+        return vars(self) | {"sums": distributed.total(self.sums), "counts": counts} | numbers
 
     @staticmethod
     def from_json(saved: dict) -> "Window":
-        """Read back what to_json gave."""
+        """Read back what to_json gave; the sums are taken up by rank 0."""
         window = Window()
-        vars(window).update(saved, counts=Counter(saved["counts"]))
+        vars(window).update(saved)
+        if not distributed.is_first():
+            window.sums = dict.fromkeys(window.sums, 0.0)
         return window
 
     def metrics(self, weights: dict[str, float]) -> dict[str, float]:
-        """Means over the window's targets, by their full names."""
-        means = {name: float(value) / max(1, self.counts[name]) for name, value in self.sums.items()}
+        """Means over the window's targets on all ranks, by their full names."""
+        sums = distributed.total(self.sums)
+        means = {name: value / max(1.0, float(self.counts[name])) for name, value in sums.items()}
         return {
             "train/loss": sum(weight * means[name] for name, weight in weights.items() if name in means),
             **{f"train/{name}": value for name, value in means.items()},
-            "train/gradient_norm": float(self.norm) / self.steps,
+            "train/gradient_norm": float(self.norm) / max(1.0, self.steps - float(self.skipped)),
+            "train/skipped_steps": float(self.skipped),
             "speed/tokens_per_second": self.tokens / self.seconds,
         }

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 EXIT_CODE = 75
+"""... and 0 under torchrun, which would start a process that ends with another again."""
 
 
 class Stopped(Exception):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bert.errors import UserError
+from bert.training import distributed
 from bert.training.ledger import LEDGER, Ledger, hold, new_ledger, unsent, warn
 from bert.training.metrics_file import METRICS, note_step, read_back
 from bert.training.mlflow_feed import STORE_MODULES, Sender, reason, resolve
@@ -172,11 +173,26 @@ class Tracker:
                 self._ended.wait(delay)
 
 
+class _Silent:
+    """The tracker of ranks that leave the telling to rank 0."""
+
+    run_id, feeding = None, False
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Nothing."""
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Nothing."""
+
+
 @contextmanager
 def track(
     folder: Path, config: TrackingConfig, params: dict[str, Any], tags: dict[str, str], resume: bool
 ) -> Iterator[Tracker]:
     """A Tracker whose run ends as what it was: FINISHED, KILLED where it was asked to stop, FAILED on an error."""
+    if not distributed.is_first():
+        yield _Silent()
+        return
     tracker = Tracker(folder, config, params=params, tags=tags | config.tags, resume=resume)
     status = "FAILED"
     try:

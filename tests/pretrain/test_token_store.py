@@ -1,4 +1,7 @@
+import json
+import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,12 @@ from tests.pretrain.conftest import make_sampler, pairs_of, write_text
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
+    """Every file of a store; the times in its manifest set aside."""
+    found = {file.name: file.read_bytes() for file in folder.iterdir()}
+    manifest = json.loads(found["manifest.json"])
+    for of_file in manifest["files"].values():
+        of_file["time"] = 0
+    return found | {"manifest.json": json.dumps(manifest).encode()}
 
 
 def only_store(cache: Path) -> Path:
@@ -215,3 +223,47 @@ def test_pairs_skip_lines_without_tokens(opened, letters, tmp_path):
 def test_a_corpus_without_a_single_token_is_refused(opened, letters, tmp_path):
     with pytest.raises(UserError, match="nothing in it is text to the tokenizer"):
         open_store(opened([[BLANK, BLANK], [BLANK]]), letters, tmp_path, 1)
+
+
+def spoil(file: Path, how: str) -> None:
+    content = file.read_bytes()
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    changed = {
+        "truncated": content[:-3],
+        "altered": bytes([content[0] ^ 1]) + content[1:],
+        "altered, its time put back": bytes([content[0] ^ 1]) + content[1:],
+        "touched": content,
+        "gone": None,
+    }[how]
+    if changed is None:
+        file.unlink()
+        return
+    file.write_bytes(changed)
+    if how == "altered, its time put back":
+        os.utime(file, ns=times)
+
+
+@pytest.mark.parametrize("name", ["ids.bin", "word_starts.bin", "token_offsets.npy", "manifest.json"])
+@pytest.mark.parametrize("how", ["truncated", "altered", "altered, its time put back", "touched", "gone"])
+def test_a_damaged_store_is_built_again_and_a_whole_one_is_not(name, how, corpus, tokenizer, tmp_path, capsys):
+    first = open_store(corpus, tokenizer, tmp_path, 1)
+    before = {file.name: file.read_bytes() for file in first._opened[1].iterdir()}
+    folder = first._opened[1]
+    del first
+    spoil(folder / name, how)
+    capsys.readouterr()
+    again = open_store(corpus, tokenizer, tmp_path, 1, verify=how == "altered, its time put back")
+    assert ("is damaged" in capsys.readouterr().out) == (how != "touched")
+    after = {file.name: file.read_bytes() for file in again._opened[1].iterdir()}
+    before.pop("manifest.json")
+    after.pop("manifest.json")
+    assert after == before
+
+
+def test_a_store_half_built_is_nothing_and_four_builders_make_one(corpus, tokenizer, tmp_path):
+    (tmp_path / "tokens-0123456789abcdef-unfinished-x").mkdir()
+    with ThreadPoolExecutor(4) as pool:
+        stores = list(pool.map(lambda _: open_store(corpus, tokenizer, tmp_path, 1), range(4)))
+    assert len({store._opened[1] for store in stores}) == 1
+    folders = [folder.name for folder in tmp_path.iterdir() if "unfinished" not in folder.name]
+    assert len(folders) == 1

@@ -72,12 +72,6 @@ def test_a_model_that_is_no_run_s_is_left_alone(tmp_path):
         state_of(tmp_path)
 
 
-def test_a_file_is_no_folder(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"^output: '.*/file' is a file; a run needs a folder\.$"):
-        state_of(tmp_path / "file")
-
-
 @pytest.mark.parametrize("content", ["{", "- a\n- b", "", "text"])
 def test_a_folder_whose_owner_cannot_be_read_is_refused_in_a_line(content, claimed):
     (claimed / "run.yaml").write_text(content)

@@ -1,0 +1,127 @@
+"""Several processes on one run, started by `torchrun`: who one is among them, and what they tell each other.
+
+Every process (rank) knows the whole step: it builds all micro-batches and computes those whose turn is its own. So the
+counts that a loss is divided by need no message, and the sums are the same whatever the number of ranks. Without
+torchrun all of this is one rank, and nothing is sent.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+_IN_A_STEP = timedelta(seconds=60)
+"""How long a rank waits for the others in the middle of a step."""
+
+_WHILE_ONE_WORKS = timedelta(days=2)
+"""... and while rank 0 prepares text, audits or saves."""
+
+_patient: list[dist.ProcessGroup] = []
+
+
+def started_by_torchrun() -> bool:
+    """Whether this process is a rank of a torchrun."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and "RANK" in os.environ
+
+
+def join() -> None:
+    """Take one's place among the ranks; those beside rank 0 print nothing from then on."""
+    if not started_by_torchrun() or dist.is_initialized():
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    store, number, count = next(dist.rendezvous("env://", timeout=_IN_A_STEP))
+    # torchrun keeps its store over a restart, with the addresses of the ranks that are gone.
+    store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=_IN_A_STEP)
+    _patient.append(dist.new_group(backend="gloo", timeout=_WHILE_ONE_WORKS))
+    if not is_first():
+        os.environ["TQDM_DISABLE"] = "1"
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+
+
+def leave() -> None:
+    """Give one's place up."""
+    if dist.is_initialized():
+        _patient.clear()
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def ranks() -> int:
+    """How many there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Whether this is rank 0, which alone writes files and talks to MLflow."""
+    return rank() == 0
+
+
+def wait() -> None:
+    """Until all ranks are here, however long rank 0 takes."""
+    if dist.is_initialized():
+        dist.barrier(_patient[0])
+
+
+@contextlib.contextmanager
+def first_alone() -> Iterator[None]:
+    """Rank 0 does what is inside, then the others: what it leaves on disk is there for them."""
+    if not is_first():
+        wait()
+    yield
+    if is_first():
+        wait()
+
+
+def from_first(make: Callable[[], Any]) -> Any:
+    """What rank 0 makes, for all; the others do not call it."""
+    if not dist.is_initialized():
+        return make()
+    box = [make() if is_first() else None]
+    dist.broadcast_object_list(box, src=0, group=_patient[0])
+    return box[0]
+
+
+def any_of(said: bool) -> bool:
+    """Whether any rank says so."""
+    if not dist.is_initialized():
+        return said
+    flag = torch.tensor(float(said))
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag)
+
+
+def total(values: dict[str, Tensor | float]) -> dict[str, float]:
+    """Each value added up over the ranks; all have the same names."""
+    if not dist.is_initialized() or not values:
+        return {name: float(value) for name, value in values.items()}
+    summed = torch.tensor([float(value) for value in values.values()], dtype=torch.float64)
+    dist.all_reduce(summed)
+    return dict(zip(values, summed.tolist(), strict=True))
+
+
+def gathered(mine: list[Any]) -> list[Any]:
+    """The lists of all ranks, one after the other."""
+    if not dist.is_initialized():
+        return mine
+    of_each: list[Any] = [None] * ranks()
+    dist.all_gather_object(of_each, mine, group=_patient[0])
+    return [item for some in of_each for item in some]
+
+
+def wrap(objective: nn.Module) -> nn.Module:
+    """The objective as it is called in training: by DistributedDataParallel where there are several ranks."""
+    if ranks() == 1:
+        return objective
+    device = next(objective.parameters()).device
+    return nn.parallel.DistributedDataParallel(objective, device_ids=[device] if device.type == "cuda" else None)

@@ -1,0 +1,51 @@
+"""One run at a time in an output folder."""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bert.errors import UserError
+from bert.training import distributed
+
+_LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def hold(output: Path) -> Iterator[None]:
+    """Make the folder and hold it while inside; the system lets go of it when the process ends, however it does.
+
+    Raises:
+        UserError: another process holds it, or it cannot be written to.
+    """
+    if not distributed.is_first():
+        yield
+        return
+    try:
+        if output.is_file():
+            raise UserError(f"output: '{output}' is a file; a run needs a folder.")
+        output.mkdir(parents=True, exist_ok=True)
+        file = (output / _LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"output: cannot write to '{output}': {error.strerror}.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"output: '{output}' belongs to {_holder(output)}, which is at work on it.") from None
+        file.truncate(0)
+        file.write(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}))
+        file.flush()
+        yield
+
+
+def _holder(output: Path) -> str:
+    try:
+        said = json.loads((output / _LOCK).read_text(encoding="utf-8"))
+        return f"process {said['process']} on {said['host']} (since {said['since']})"
+    except (OSError, ValueError, KeyError):
+        return "another process"

@@ -1,0 +1,217 @@
+"""Several ranks, as torchrun starts them: the same run, and an end for all when one of them ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from bert.errors import UserError
+from bert.training import device, distributed
+from bert.training.config import TrainingConfig
+from tests.pretrain.conftest import made_up_text, write_text
+
+ROOT = Path(__file__).parent.parent.parent
+SPEC = {
+    "data": {"max_length": 32},
+    "tokenizer": {"vocab_size": 300},
+    "model": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},
+    "audit": {"sequences": 0},
+    "tracking": {"uri": "none"},
+}
+TRAINING = {"steps": 12, "batch_size": 16, "micro_batch_size": 4, "lr": 0.01, "save_every": 4, "log_every": 1}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with a corpus in it."""
+    folder = tmp_path_factory.mktemp("ranks")
+    write_text(folder / "corpus.txt", made_up_text())
+    return folder
+
+
+def configured(place: Path, name: str, model: dict | None = None, **training) -> Path:
+    """A configuration file of a run without dropout."""
+    spec = SPEC | {"data": SPEC["data"] | {"train": str(place / "corpus.txt"), "cache": str(place / "cache")}}
+    spec |= {"model": SPEC["model"] | {"hidden_dropout_prob": 0.0} | (model or {}), "output": str(place / name)}
+    spec |= {"training": TRAINING | {"eval_every": 6, "device": "cpu", "threads": 1} | training}
+    (place / f"{name}.yaml").write_text(yaml.safe_dump(spec))
+    return place / f"{name}.yaml"
+
+
+def torchrun(ranks: int, config: Path, *options: str) -> subprocess.Popen:
+    """The ranks of a run, all in a process group of their own."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", *options]
+    command += [str(ROOT / "run.py"), "pretrain", "--config", str(config)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, env=environment, start_new_session=True, cwd=config.parent, **streams)
+
+
+def finish(process: subprocess.Popen, seconds: float = 120) -> str:
+    """What it said, once it has ended."""
+    try:
+        return process.communicate(timeout=seconds)[0]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def losses(output: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["metrics"]["train/loss"] for line in lines if "train/loss" in line["metrics"]}
+
+
+def wait_for_checkpoint(output: Path, process: subprocess.Popen) -> None:
+    """Until one is saved."""
+    while process.poll() is None and not list((output / "checkpoints").glob("step-*")):
+        time.sleep(0.02)
+    assert process.poll() is None, finish(process)
+
+
+def children(process: subprocess.Popen) -> list[int]:
+    """The ranks' process ids."""
+    return [int(n) for n in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+@pytest.fixture(scope="module")
+def one(place) -> Path:
+    """The run on one rank, without torchrun."""
+    config = configured(place, "one")
+    subprocess.run([sys.executable, str(ROOT / "run.py"), "pretrain", "--config", str(config)], check=True, cwd=place)
+    return place / "one"
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_change_neither_losses_nor_figures(ranks, place, one):
+    process = torchrun(ranks, configured(place, f"ranks_{ranks}"))
+    said = finish(process)
+    assert process.returncode == 0, said
+    assert said.count("step 6 (50%)") == said.count("model: ") == 1  # rank 0 alone speaks
+    of_one, of_many = losses(one), losses(place / f"ranks_{ranks}")
+    assert of_many.keys() == of_one.keys()
+    assert max(abs(of_many[step] / of_one[step] - 1) for step in of_one) < 1e-5
+    figures = [json.loads((folder / "metrics.json").read_text()) for folder in (one, place / f"ranks_{ranks}")]
+    assert figures[1] == pytest.approx(figures[0], rel=1e-5)
+    weights = [load_file(folder / "model.safetensors") for folder in (one, place / f"ranks_{ranks}")]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, atol=1e-4, rtol=1e-3)
+
+
+def test_what_two_ranks_left_four_and_one_take_up(place, one):
+    config = configured(place, "moved", save_every=2, keep_checkpoints=9)
+    for ranks, keep in ((2, 4), (4, 8), (None, 12)):
+        if ranks is None:
+            subprocess.run([sys.executable, str(ROOT / "run.py"), "pretrain", "--config", str(config)], check=True)
+        else:
+            process = torchrun(ranks, config)
+            assert process.wait(120) == 0, finish(process)
+            finish(process)
+        output = place / "moved"
+        for folder in (output / "checkpoints").iterdir():  # as if the run had ended there
+            if int(folder.name[-8:]) > keep:
+                for file in folder.iterdir():
+                    file.unlink()
+                folder.rmdir()
+        if keep < 12:
+            (output / "metrics.json").unlink()
+    of_one, of_many = losses(one), losses(place / "moved")
+    assert max(abs(of_many[step] / of_one[step] - 1) for step in of_one) < 1e-5
+
+
+def test_a_killed_rank_ends_them_all_and_a_restart_goes_on_by_itself(place, one):
+    process = torchrun(2, configured(place, "killed", steps=3000, save_every=5, eval_every=3000))
+    wait_for_checkpoint(place / "killed", process)
+    os.kill(children(process)[1], signal.SIGKILL)
+    began = time.monotonic()
+    finish(process, 30)
+    assert process.returncode != 0 and time.monotonic() - began < 10
+    restarted = torchrun(2, configured(place, "restarted", steps=400, save_every=5, eval_every=400), "--max-restarts=1")
+    wait_for_checkpoint(place / "restarted", restarted)
+    os.kill(children(restarted)[1], signal.SIGKILL)
+    said = finish(restarted)
+    assert restarted.returncode == 0, said
+    assert "resuming from" in said and (place / "restarted" / "metrics.json").is_file()
+
+
+def test_a_stop_that_is_asked_for_is_saved_marked_and_not_started_again(place):
+    config = configured(place, "stopped", steps=9000, save_every=9000, eval_every=9000)
+    process = torchrun(2, config, "--max-restarts=1")
+    lines = place / "stopped" / "metrics.jsonl"
+    while process.poll() is None and not (lines.exists() and lines.stat().st_size):
+        time.sleep(0.02)
+    for child in children(process):
+        os.kill(child, signal.SIGTERM)
+    said = finish(process, 60)
+    assert process.returncode == 0, said
+    assert "resuming" not in said
+    assert (place / "stopped" / "stopped").read_text().startswith("asked to stop at step")
+    assert len(list((place / "stopped" / "checkpoints").iterdir())) == 1
+
+
+def test_a_gradient_that_is_no_number_on_one_rank_is_skipped_on_all(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(_ONE_RANK_FAILS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(program)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second == {"skipped": [0.0, 1.0, 0.0], "unchanged": [False, True, False]}
+
+
+_ONE_RANK_FAILS = """
+import json, math
+from pathlib import Path
+import torch
+from bert.training import distributed
+from bert.training.config import TrainingConfig
+from bert.training.loop import training_step
+from bert.training.optim import build_optimizer
+from tests.training.conftest import Toy, batch_of
+
+class Faulty(Toy):
+    def forward(self, batch):
+        found = super().forward(batch)
+        if int(batch.token_ids[0]) == 9:
+            found["token_loss"] = found["token_loss"] * math.nan
+        return found
+
+distributed.join()
+objective, config = Faulty(), TrainingConfig(steps=3, lr=0.1)
+optimizer, forward = build_optimizer(objective, config), distributed.wrap(objective)
+skipped, unchanged = [], []
+for step, first in enumerate([1, 9, 2]):
+    before = objective.table.detach().clone()
+    batches = [batch_of([1, 2]), batch_of([first, 3])]  # the second is rank 1's
+    did = training_step(forward, batches, optimizer, config, step, torch.device("cpu"))
+    skipped.append(float(did.skipped))
+    unchanged.append(torch.equal(before, objective.table))
+Path(f"{distributed.rank()}.json").write_text(json.dumps({"skipped": skipped, "unchanged": unchanged}))
+distributed.leave()
+"""
+
+
+def test_a_step_that_ranks_cannot_share_is_refused_with_what_would_do(monkeypatch):
+    monkeypatch.setattr(distributed, "ranks", lambda: 4)
+    with pytest.raises(UserError, match=r"cut into 2 micro-batches, which 4 ranks cannot share evenly; 16 makes 4"):
+        device.choose_device(TrainingConfig(steps=1, batch_size=64, micro_batch_size=32, device="cpu"))
+
+
+def test_alone_nothing_is_sent():
+    assert (distributed.rank(), distributed.ranks(), distributed.is_first()) == (0, 1, True)
+    assert distributed.total({"a": torch.tensor(2.0), "b": 1}) == {"a": 2.0, "b": 1.0}
+    assert distributed.gathered([1, 2]) == [1, 2] and distributed.any_of(True) and not distributed.any_of(False)
+    assert distributed.from_first(lambda: "made") == "made"
+    with distributed.first_alone():
+        distributed.wait()
+    module = torch.nn.Linear(1, 1)
+    assert distributed.wrap(module) is module
