@@ -1,8 +1,8 @@
-# make demo: pretrain a small BERT on the built-in corpus, and fine-tune it.   make test: all the tests.   make ui: look at the runs.
+# make demo: pretrain a small BERT on the built-in corpus, and fine-tune it.   make test: all the tests.   make faults: every fault a run is to survive.   make ui: look at the runs.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test ui clean
+.PHONY: demo test faults ui clean
 
 demo: .venv/run-ready
 	$(BIN)/python run.py
@@ -13,7 +13,11 @@ test: .venv/test-ready
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 
+faults: .venv/test-ready
+	$(BIN)/python -m tests.faults.battery
+
 ui: .venv/run-ready
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false \
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000
 
 .venv/run-ready: requirements.txt

@@ -87,5 +87,9 @@ class FinetuneConfig:
     training: TrainingConfig = field(default_factory=_training)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
+    accept_changes: list[str] = field(default_factory=list)
+    """Go on with a run although these differ from how it began: options, or corpus, tokenizer and the like, by the
+    names that the refusal gives. What it reaches is then no longer what either configuration says."""
+
     output: str = "runs/finetune"
     """The run's folder: the best model in the Hugging Face format, checkpoints, metrics."""

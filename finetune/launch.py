@@ -28,7 +28,7 @@ DEFAULT_EPOCHS, DEFAULT_LR = 3, 1e-4
 """The budget of a run that was given none, and its peak learning rate."""
 
 # Options that change nothing in the result, so that a run may be resumed with others.
-FREE = ("tracking.", "output", "training.workers", "training.keep_checkpoints")
+FREE = ("tracking.", "output", "accept_changes", "training.workers", "training.keep_checkpoints")
 
 
 def train(config: FinetuneConfig) -> dict[str, float] | None:
@@ -60,7 +60,9 @@ def _continue(config: FinetuneConfig, device: torch.device) -> dict[str, float] 
     if shared := train_set.shared_with(eval_set):
         print(f"data.eval: {shared:,} of its {len(eval_set.used):,} texts are in data.train too")
     facts = {"train": _fingerprint(train_set), "eval": _fingerprint(eval_set)}
-    state = distributed.from_first(lambda: identity.state_of(output, asdict(config), facts, FREE))
+    state = distributed.from_first(
+        lambda: identity.state_of(output, asdict(config), facts, FREE, tuple(config.accept_changes))
+    )
     if state == "finished":
         print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
         return None

@@ -173,6 +173,10 @@ class PretrainConfig:
     objective: Literal[*OBJECTIVES] = "masked_lm"
     """masked_lm: masked language modelling, with the sentence loss of sentence.objective."""
 
+    accept_changes: list[str] = field(default_factory=list)
+    """Go on with a run although these differ from how it began: options, or corpus, tokenizer and the like, by the
+    names that the refusal gives. What it reaches is then no longer what either configuration says."""
+
     output: str = "runs/pretrain"
     """The run's folder: the model in the Hugging Face format, checkpoints, metrics."""
 

@@ -42,6 +42,7 @@ FREE = (
     "data.reader",
     "data.tokenize",
     "output",
+    "accept_changes",
     "training.workers",
     "training.keep_checkpoints",
 )
@@ -75,7 +76,9 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
         "blocks": str(training_sampler(config, text).num_blocks),
         **({} if start is None else start.facts),
     }
-    state = distributed.from_first(lambda: identity.state_of(output, asdict(config), facts, FREE))
+    state = distributed.from_first(
+        lambda: identity.state_of(output, asdict(config), facts, FREE, tuple(config.accept_changes))
+    )
     if state == "finished":
         print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
         return None

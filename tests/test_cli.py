@@ -330,7 +330,10 @@ def test_another_configuration_on_the_same_output_is_refused_by_name(call, refus
     file = corpus()
     assert call(*options(data__train=file, output="run", training__lr=0.5))[0] == 0
     said = refused(*options(data__train=file, output="run", training__lr=1))
-    assert said == "output: 'run' was started with training.lr=0.5, and is now asked for with 1.0. Use another folder."
+    assert said == (
+        "output: 'run' was started with training.lr=0.5, and is now asked for with 1.0. Use another folder, or go on "
+        "all the same: --accept_changes '[training.lr]'."
+    )
 
 
 # fill-mask
@@ -362,3 +365,13 @@ def test_fill_mask_without_a_text_says_what_is_missing(refused):
 def test_the_text_may_stand_by_itself(refused):
     said = refused("fill-mask", "--checkpoint", "./nowhere", "text with a [MASK]")
     assert said == "checkpoint: no such folder: './nowhere'."
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["!!python/object/apply:os.system ['touch canary']", "model: !!python/name:os.system", "&a [*a, !!binary x]"],
+)
+def test_a_crafted_yaml_runs_no_code(text, refused):
+    Path("crafted.yaml").write_text(f"output: {text}\n" if text.startswith("!!") else text)
+    refused("pretrain", "--config", "crafted.yaml")
+    assert not Path("canary").exists()

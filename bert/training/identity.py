@@ -12,7 +12,7 @@ _CONFIG, _FACTS, _RESULT = "run.yaml", "run_facts.json", "metrics.json"
 
 
 def state_of(
-    output: Path, config: dict[str, Any], facts: dict[str, str], free: tuple[str, ...]
+    output: Path, config: dict[str, Any], facts: dict[str, str], free: tuple[str, ...], accepted: tuple[str, ...] = ()
 ) -> Literal["new", "unfinished", "finished"]:
     """What the folder holds of this run.
 
@@ -21,6 +21,7 @@ def state_of(
         config: the run's options, nested.
         facts: what it depends on besides (fingerprints), by name.
         free: prefixes of options that may differ, since they change nothing in the result.
+        accepted: names whose difference the person accepts; it is said.
 
     Raises:
         UserError: the folder holds something else; the message names the differences. A run that never reached a
@@ -34,15 +35,18 @@ def state_of(
     now = flatten(config) | facts
     names = (name for name in sorted(before.keys() | now.keys()) if not name.startswith(free))
     differing = [name for name in names if before.get(name) != now.get(name)]
+    for name in [name for name in differing if name in accepted]:
+        print(f"output: '{output}' goes on with {name}={now.get(name)}, which was {before.get(name)}")
+        differing.remove(name)
     if differing and not (output / _RESULT).is_file() and not any((output / "checkpoints").glob("step-*")):
         return "new"
-    refuse_if(
-        [
-            f"output: '{output}' was started with {name}={before.get(name)}, and is now asked for with "
-            f"{now.get(name)}. Use another folder."
-            for name in differing
-        ]
-    )
+    faults = [
+        f"output: '{output}' was started with {name}={before.get(name)}, and is now asked for with {now.get(name)}."
+        for name in differing
+    ]
+    if faults:
+        faults[-1] += f" Use another folder, or go on all the same: --accept_changes '[{','.join(differing)}]'."
+    refuse_if(faults)
     return "finished" if (output / _RESULT).is_file() else "unfinished"
 
 

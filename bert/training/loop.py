@@ -99,13 +99,27 @@ def fit(
     try:
         with stop_requests() as stop_asked:
             run.train(stop_asked)
-    except torch.OutOfMemoryError as error:
-        size = micro_batch_size(config)
-        raise UserError(
-            f"training.micro_batch_size: {size} sequences at once are more than the memory of {run.device} holds; "
-            f"lower it (training.batch_size stays what it is)."
-        ) from error
+    except (RuntimeError, MemoryError) as error:
+        if advice := _advice(error, config, run.device):
+            raise UserError(advice) from error
+        raise
     return run.finish()
+
+
+def _advice(error: Exception, config: TrainingConfig, device: torch.device) -> str | None:
+    """What a person can do about an error of the machine's, if there is anything."""
+    said = str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in said:
+        return (
+            f"training.micro_batch_size: {micro_batch_size(config)} sequences at once are more than the memory of "
+            f"{device} holds; lower it (training.batch_size stays what it is)."
+        )
+    if "DataLoader worker" in said:
+        return (
+            f"training.workers: a process that prepares batches was killed, perhaps for want of memory "
+            f"({said.splitlines()[0]}). The same command goes on from the last checkpoint; fewer workers need less."
+        )
+    return None
 
 
 class _Run:

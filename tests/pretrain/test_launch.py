@@ -223,11 +223,12 @@ def test_a_finished_output_says_so_and_does_nothing(copy, make_config, capsys):
 def test_a_changed_option_is_refused_by_name_with_both_values(copy, make_config):
     with pytest.raises(UserError) as raised:
         pretrain(make_config(copy, lr=0.02, warmup=0.2))
-    assert list(raised.value.messages) == [
-        f"output: '{copy}' was started with training.{name}={before}, and is now asked for with {now}. "
-        "Use another folder."
+    expected = [
+        f"output: '{copy}' was started with training.{name}={before}, and is now asked for with {now}."
         for name, before, now in (("lr", 0.01, 0.02), ("warmup", 0.1, 0.2))
     ]
+    said = " Use another folder, or go on all the same: --accept_changes '[training.lr,training.warmup]'."
+    assert list(raised.value.messages) == [expected[0], expected[1] + said]
 
 
 def test_another_text_in_the_same_file_is_refused_with_both_fingerprints(make_config, cache, disturb, tmp_path):
@@ -350,3 +351,24 @@ def test_a_model_of_few_positions_is_reported_like_any_other(make_config, cache,
     data = DataConfig(train=str(write_text(tmp_path / "corpus.txt", documents)), cache=str(cache), max_length=16)
     parts = {"data": data, "model": small_model(positions=16), "sentence": NO_SENTENCES}
     assert pretrain(make_config(tmp_path / "run", parts, steps=1))["steps"] == 1
+
+
+def test_a_change_that_is_accepted_by_name_is_said_and_the_run_goes_on(copy, make_config, capsys):
+    (copy / "metrics.json").unlink()
+    config = make_config(copy, lr=0.02)
+    with pytest.raises(UserError, match=r"go on all the same: --accept_changes '\[training\.lr\]'\.$"):
+        pretrain(config)
+    pretrain(replace(config, accept_changes=["training.lr"]))
+    said = capsys.readouterr().out
+    assert f"output: '{copy}' goes on with training.lr=0.02, which was 0.01" in said and "resuming from" in said
+
+
+def test_another_corpus_may_be_accepted_too(copy, make_config, cache, tmp_path):
+    (copy / "metrics.json").unlink()
+    other = write_text(tmp_path / "other.txt", made_up_text(60, seed=8))
+    config = make_config(copy)
+    config = replace(config, data=replace(config.data, train=str(other)))
+    with pytest.raises(UserError, match="was started with corpus="):
+        pretrain(config)
+    pretrain(replace(config, accept_changes=["corpus", "tokenizer"]))
+    assert (copy / "metrics.json").is_file()

@@ -39,10 +39,12 @@ def test_a_folder_goes_from_new_to_unfinished_to_finished(tmp_path):
 def test_every_difference_is_named_and_another_folder_asked_for(claimed):
     with pytest.raises(UserError) as raised:
         state_of(claimed, training(lr=1e-4, seed=1), {"corpus": "xyz"})
-    assert list(raised.value.messages) == [
-        f"output: '{claimed}' was started with {name}={before}, and is now asked for with {now}. Use another folder."
+    expected = [
+        f"output: '{claimed}' was started with {name}={before}, and is now asked for with {now}."
         for name, before, now in (("corpus", "abc", "xyz"), ("training.lr", 5e-5, 0.0001), ("training.seed", 0, 1))
     ]
+    said = " Use another folder, or go on all the same: --accept_changes '[corpus,training.lr,training.seed]'."
+    assert list(raised.value.messages) == [*expected[:2], expected[2] + said]
 
 
 def test_options_that_change_no_result_may_differ(claimed):

@@ -2,6 +2,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -563,3 +564,27 @@ def test_a_resumed_run_keeps_its_tokens_and_flies_no_second_pilot(clock, tmp_pat
 def test_a_minute_too_short_for_anything_still_takes_a_step(clock, tmp_path):
     config = config_of(minutes=0.01)
     assert run(tmp_path, config, data=TimedData(clock), judge=judge_in_two_seconds(clock))["steps"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "training.micro_batch_size: 2 sequences at once are more than the memory of cpu holds"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "training.micro_batch_size: 2 sequences"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "training.workers: a process that"),
+    ],
+)
+def test_what_the_machine_lacks_names_the_setting_that_asks_for_less(error, said, tmp_path):
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(UserError, match=re.escape(said)):
+        run(tmp_path, config_of(), data=DisturbedData(3, fail))
+
+
+def test_an_error_nobody_can_do_anything_about_stays_what_it_is(tmp_path):
+    def fail() -> None:
+        raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        run(tmp_path, config_of(), data=DisturbedData(3, fail))

@@ -1,0 +1,70 @@
+"""A part of the battery: enough to see a promise broken. `make faults` runs all of it."""
+
+import os
+import signal
+
+import pytest
+
+from tests.faults.runs import Place, kill
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Place:
+    return Place(tmp_path_factory.mktemp("faults"), steps=24, save_every=4, eval_every=12)
+
+
+@pytest.fixture(scope="module")
+def end(place) -> str:
+    """That of the undisturbed run."""
+    code, said = place.run("whole")
+    assert code == 0, said
+    return place.end("whole")
+
+
+@pytest.mark.parametrize("fault", ["before_renaming:die:3", "while_pruning:die:1", "while_syncing:die:12"])
+def test_killed_inside_a_save_the_same_command_comes_to_the_same_end(fault, place, end):
+    name = fault.split(":")[0]
+    code, _ = place.run(name, fault)
+    assert code == -signal.SIGKILL
+    code, said = place.run(name)
+    assert code == 0 and "resuming from" in said, said
+    assert place.end(name) == end
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("moments", "forget_moments+after_renaming:die:3", "none:die:1"),
+        ("position", "after_renaming:die:3", "forget_the_position:die:1"),
+    ],
+)
+def test_a_trainer_that_forgets_a_part_of_its_state_comes_to_another_end(name, first, second, place, end):
+    code, _ = place.run(name, first)
+    assert code == -signal.SIGKILL
+    code, said = place.run(name, second)
+    assert code == 0 and "resuming from" in said, said
+    assert place.end(name) != end
+
+
+def test_two_runs_in_one_folder_the_second_is_told_of_the_first(place):
+    first = place.start("shared", steps=3000)
+    place.wait_for_training("shared", first)
+    code, said = place.run("shared", steps=3000)
+    kill(first, signal.SIGTERM)
+    first.communicate(timeout=60)
+    assert code == 2 and f"belongs to process {first.pid} on" in said, said
+    assert first.returncode == 75
+
+
+@pytest.mark.parametrize("setting", ["stop", "go_on"])
+def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(setting, place, end):
+    name = f"full_{setting}"
+    code, said = place.run(name, "before_the_manifest:full:3", save_error=setting)
+    checkpoints = sorted(os.listdir(place.folder / name / "checkpoints"))
+    assert f"output: cannot write to '{place.folder / name}': [Errno 28] No space left on device" in said
+    assert not [file for file in checkpoints if "unfinished" in file]
+    assert code == (2 if setting == "stop" else 0)
+    assert "step-00000008" in checkpoints if setting == "stop" else "step-00000024" in checkpoints
+    if setting == "stop":
+        assert place.run(name, save_error="stop")[0] == 0
+        assert place.end(name) == end
