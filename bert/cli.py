@@ -70,9 +70,11 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
         rest = _name_positional(rest, verbs[name].positional)
         rest += _set_aside(rest, verbs[name].alternatives)
         verbs[name].call(_parse(f"{program} {name}", verbs[name].config, rest))
+        distributed.leave()
     except UserError as error:
         return _fail(str(error))
     except stopping.Stopped as stopped:
+        distributed.leave()
         print(stopped, file=sys.stderr)
         return 0 if distributed.started_by_torchrun() else stopping.EXIT_CODE
     except OSError as error:  # a path that cannot be used; what a person gave is named in it
@@ -81,8 +83,6 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
         return _fail(f"{error.strerror}: '{error.filename}'")
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
-    finally:
-        distributed.leave()
     return 0
 
 

@@ -5,6 +5,9 @@ alone, so any worker may build it and a resume rebuilds one block at most.
 """
 
 import math
+import os
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -280,6 +283,7 @@ class Stream:
             sampler=self._places(position.epoch, position.block),
             num_workers=self.workers,
             collate_fn=_as_it_is,
+            worker_init_fn=_end_with_parent,
             # Not forked: the process has threads by now, and a fork copies the locks they hold.
             multiprocessing_context="spawn" if self.workers else None,
         )
@@ -300,6 +304,18 @@ class Stream:
             for block in range(number, self.sampler.num_blocks):
                 yield epoch, block
             epoch, number = epoch + 1, 0
+
+
+def _end_with_parent(worker: int) -> None:
+    """Watch, in a loader worker, whether the run is still there: a worker with a block to hand over waits for ever."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
 
 
 def _as_it_is(block: Block) -> Block:

@@ -7,7 +7,9 @@ torchrun all of this is one rank, and nothing is sent.
 
 import contextlib
 import os
+import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -22,6 +24,11 @@ _IN_A_STEP = timedelta(seconds=60)
 _WHILE_ONE_WORKS = timedelta(days=2)
 """... and while rank 0 prepares text, audits or saves."""
 
+_GRACE = 3.0
+"""Seconds that a rank has to end by itself once another one is gone."""
+
+_left = threading.Event()
+_store: list[dist.Store] = []
 _patient: list[dist.ProcessGroup] = []
 
 
@@ -40,16 +47,53 @@ def join() -> None:
     store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=_IN_A_STEP)
     _patient.append(dist.new_group(backend="gloo", timeout=_WHILE_ONE_WORKS))
+    _store.append(store)
+    watched = threading.Thread(target=_watch, args=(store, _neighbours()), name="watch-ranks", daemon=True)
+    watched.start()
     if not is_first():
         os.environ["TQDM_DISABLE"] = "1"
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
 
 
 def leave() -> None:
-    """Give one's place up."""
+    """Give one's place up, all being done; after an error there is nothing to give up, and the others shall end."""
     if dist.is_initialized():
+        _left.set()
+        _store[0].set(f"left {rank()}", "")
         _patient.clear()
         dist.destroy_process_group()
+
+
+def _neighbours() -> dict[int, int]:
+    """The processes of the other ranks on this machine, by rank."""
+    mine = (rank(), socket.gethostname(), os.getpid())
+    return {number: process for number, host, process in gathered([mine]) if host == mine[1] and number != mine[0]}
+
+
+def _watch(store: dist.Store, neighbours: dict[int, int]) -> None:
+    """End this process when a neighbour, or torchrun, ended before it was done.
+
+    A rank that waits for one that is gone is told so by gloo and NCCL mostly, but not always; and while it waits, it
+    hears no signal.
+    """
+    parent = os.getppid()
+    while not _left.wait(1.0):
+        gone = [number for number, process in neighbours.items() if not _alive(process)]
+        orphaned = os.getppid() != parent
+        if orphaned or any(not store.check([f"left {number}"]) for number in gone):
+            if not _left.wait(_GRACE):
+                who = "torchrun" if orphaned else f"rank {gone[0]}"
+                print(f"rank {rank()}: {who} has ended; so does this one", file=sys.stderr, flush=True)
+                os._exit(1)
+            return
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def rank() -> int:

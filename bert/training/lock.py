@@ -40,7 +40,12 @@ def hold(output: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}))
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            if [found.name for found in output.iterdir()] == [_LOCK]:  # refused before it began: leave nothing behind
+                (output / _LOCK).unlink()
+                output.rmdir()
 
 
 def _holder(output: Path) -> str:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import time
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +70,16 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(setting
     if setting == "stop":
         assert place.run(name, save_error="stop")[0] == 0
         assert place.end(name) == end
+
+
+def test_loader_workers_end_with_a_run_that_is_killed(place):
+    process = place.start("orphans", steps=3000, save_every=3000, workers=2)
+    place.wait_for_training("orphans", process)
+    workers = [int(n) for n in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    assert len(workers) >= 2
+    kill(process)
+    process.communicate(timeout=15)  # ends when nobody holds its output any more
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(Path(f"/proc/{worker}").exists() for worker in workers):
+        time.sleep(0.1)
+    assert [worker for worker in workers if Path(f"/proc/{worker}").exists()] == []
