@@ -13,10 +13,10 @@ import time
 
 import torch
 
-from benchmarks.flops import flops_per_token, matrix_rate
 from benchmarks.same_work import Work, padded, parser, prepare, report, spread
+from bert.flops import matrix_rate
 from bert.packed import PackedBatch
-from bert.training.device import autocast
+from bert.training.device import autocast, product_type
 from bert.training.loop import training_step
 from bert.training.optim import build_optimizer, parameter_groups
 from bert.training.position import Position
@@ -84,28 +84,21 @@ def main() -> None:
     ours, theirs = Ours(work), Theirs(work, arguments.peer_attention, arguments.peer_compile)
     ours.run(3)
     theirs.run(theirs.batches(3)[1])
-    rate = torch.bfloat16 if autocast_is_on(work) else torch.float32
-    size = 8192 if work.device.type == "cuda" else 2048
+    kind = product_type(work.config.training, work.device)
     rounds = []
     for _ in range(arguments.rounds):
-        matrix = matrix_rate(work.device, rate, size)
+        matrix = matrix_rate(work.device, kind, times=200)
         rounds.append(_round(work, ours, theirs, arguments.steps) | {"matrix_rate": matrix})
         print(f"ours {rounds[-1]['ours']:,.0f} tokens/s, transformers {rounds[-1]['theirs']:,.0f}", flush=True)
     report(_figures(arguments, work, rounds), arguments.json)
 
 
-def autocast_is_on(work: Work) -> bool:
-    """Whether products are in bf16."""
-    with autocast(work.config.training, work.device):
-        return torch.is_autocast_enabled(work.device.type)
-
-
 def _round(work: Work, ours: Ours, theirs: Theirs, steps: int) -> dict[str, float]:
     taken, seconds = _timed(work, lambda: ours.run(steps))
-    tokens, flops = _work_in(work, taken)
+    tokens, flops = _work_in(ours, taken)
     packed, ready = theirs.batches(steps)
     _, their_seconds = _timed(work, lambda: theirs.run(ready))
-    their_tokens, _ = _work_in(work, packed)
+    their_tokens, _ = _work_in(ours, packed)
     return {"ours": tokens / seconds, "theirs": their_tokens / their_seconds, "flops": flops / seconds}
 
 
@@ -118,12 +111,8 @@ def _timed(work: Work, call):
     return result, time.perf_counter() - began
 
 
-def _work_in(work: Work, batches: list[PackedBatch]) -> tuple[int, float]:
-    lengths = torch.cat([batch.cu_seqlens.diff().cpu() for batch in batches]).double()
-    tokens = int(lengths.sum())
-    masked = sum(batch.targets["masked_index"].shape[0] for batch in batches)
-    each = flops_per_token(work.model, float((lengths**2).sum()) / tokens, masked / tokens, pooler=True)
-    return tokens, tokens * each
+def _work_in(ours: Ours, batches: list[PackedBatch]) -> tuple[int, float]:
+    return sum(batch.num_tokens for batch in batches), sum(ours.objective.flops(batch) for batch in batches)
 
 
 def _figures(arguments, work: Work, rounds: list[dict[str, float]]) -> dict:
@@ -138,7 +127,7 @@ def _figures(arguments, work: Work, rounds: list[dict[str, float]]) -> dict:
         "batch_size": arguments.batch_size,
         "max_length": arguments.max_length,
         "attention": arguments.attention,
-        "precision": "bf16" if autocast_is_on(work) else "fp32",
+        "precision": str(product_type(work.config.training, work.device)),
         "peer": f"transformers BertForPreTraining, {peer}",
         "tokens_per_second": spread([of_round["ours"] for of_round in rounds]),
         "tokens_per_second_peer": spread([of_round["theirs"] for of_round in rounds]),

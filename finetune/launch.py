@@ -28,7 +28,7 @@ DEFAULT_EPOCHS, DEFAULT_LR = 3, 1e-4
 """The budget of a run that was given none, and its peak learning rate."""
 
 # Options that change nothing in the result, so that a run may be resumed with others.
-FREE = ("tracking.", "output", "accept_changes", "training.workers", "training.keep_checkpoints")
+FREE = ("tracking.", "output", "accept_changes", "training.workers", "training.keep_checkpoints", "training.profile")
 
 
 def train(config: FinetuneConfig) -> dict[str, float] | None:

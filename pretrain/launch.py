@@ -45,6 +45,7 @@ FREE = (
     "accept_changes",
     "training.workers",
     "training.keep_checkpoints",
+    "training.profile",
 )
 
 

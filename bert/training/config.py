@@ -96,6 +96,9 @@ class TrainingConfig:
     attention: Literal[*BACKENDS] = "sdpa"
     """sdpa: PyTorch's fused attention. eager: plain matrix products, the reference."""
 
+    profile: bool = False
+    """Leave a trace of five steps and the ten dearest operations in the output's folder `profile`."""
+
     deterministic: bool = False
     """On a GPU: only kernels that repeat bit for bit, slower. A CPU always repeats."""
 

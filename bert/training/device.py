@@ -60,6 +60,12 @@ def autocast(config: TrainingConfig, device: torch.device) -> contextlib.Abstrac
     return torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
 
 
+def product_type(config: TrainingConfig, device: torch.device) -> torch.dtype:
+    """The type that matrix products are computed in."""
+    with autocast(config, device):
+        return torch.bfloat16 if torch.is_autocast_enabled(device.type) else torch.float32
+
+
 def seed_torch(*key: int) -> None:
     """Seed PyTorch for one place of a run (seed, step, micro-batch), so that dropout there depends on nothing else."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -17,14 +18,16 @@ from torch import nn
 from tqdm import tqdm
 
 from bert.errors import UserError
+from bert.flops import matrix_rate
 from bert.packed import PackedBatch
 from bert.training import checkpoint, distributed
 from bert.training.budget import Budget, Progress
 from bert.training.config import TrainingConfig, micro_batch_size, micro_batches
-from bert.training.device import autocast, seed_torch
+from bert.training.device import autocast, product_type, seed_torch
 from bert.training.objective import Objective
 from bert.training.optim import build_optimizer
 from bert.training.position import Position
+from bert.training.profile import profiled
 from bert.training.schedule import SCHEDULES
 from bert.training.stopping import Stopped, stop_requests
 from bert.training.tracking import Tracker
@@ -136,6 +139,11 @@ class _Run:
         self.window = Window()
         self.latest: dict[str, float] = {}
 
+    @cached_property
+    def matrix_rate(self) -> float:
+        """FLOP/s of plain matrix products on all ranks; measured once, when the first figures are due."""
+        return matrix_rate(self.device, product_type(self.config, self.device)) * distributed.ranks()
+
     def start(self) -> None:
         """Take up the newest checkpoint, or settle the budget of a fresh run."""
         folder = checkpoint.newest(self.output)
@@ -152,9 +160,13 @@ class _Run:
         """Steps until the budget is spent, with evaluations and checkpoints on the way."""
         self.objective.train()
         stream = self.data(self.progress.position)
-        with self._progress_bar() as bar:
+        with (
+            self._progress_bar() as bar,
+            profiled(self.config.profile, self.output, self.device) as after_step,
+        ):
             while self.progress.share < 1:
                 self._step(stream)
+                after_step()
                 bar.update(self.progress.spent - bar.n)
                 self._look_after_step(bar, last=self.progress.share >= 1)
                 if distributed.any_of(stop_asked()) and self.progress.share < 1:
@@ -184,7 +196,8 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * factor
         did = training_step(self.forward, batches, self.optimizer, self.config, self.progress.step, self.device)
-        self.window.add(did, tokens, time.perf_counter() - began)
+        flops = sum(self.objective.flops(batch) for batch in batches)
+        self.window.add(did, tokens, flops, time.perf_counter() - began)
         if self.device.type == "cpu":
             self._refuse_many_skipped(self.progress.step + 1, batches)
         self.progress = after
@@ -222,6 +235,8 @@ class _Run:
             "train/epochs": self.progress.epochs,
             "train/tokens": self.progress.tokens,
         }
+        if self.window.flops:
+            metrics["speed/mfu"] = self.window.flops / self.window.seconds / self.matrix_rate
         self.window = Window(self.window.skipped_in_a_row)
         self.tracker.log(self.progress.step, metrics)
         bar.set_postfix_str(f"loss {metrics['train/loss']:.3f}, {metrics['speed/tokens_per_second']:,.0f} tokens/s")
@@ -401,9 +416,9 @@ class Window:
         self.skipped: torch.Tensor | float = 0.0
         self.skipped_in_a_row = skipped_in_a_row
         self.steps = self.tokens = 0
-        self.seconds = 0.0
+        self.flops = self.seconds = 0.0
 
-    def add(self, did: Did, tokens: int, seconds: float) -> None:
+    def add(self, did: Did, tokens: int, flops: float, seconds: float) -> None:
         """Take in a step; nothing waits for the device."""
         for name, value in did.sums.items():
             self.sums[name] = self.sums.get(name, 0) + value
@@ -413,6 +428,7 @@ class Window:
         self.skipped_in_a_row = (self.skipped_in_a_row + 1) * did.skipped
         self.steps += 1
         self.tokens += tokens
+        self.flops += flops
         self.seconds += seconds
 
     def to_json(self) -> dict:

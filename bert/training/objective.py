@@ -36,6 +36,10 @@ class Objective(nn.Module, ABC):
     def restore(self, folder: Path) -> None:
         """Take up the weights that `export` wrote there; raises UserError where they do not fit."""
 
+    def flops(self, batch: PackedBatch) -> float:
+        """Operations of training on the batch, which is on the host; 0 where nobody has counted them."""
+        return 0.0
+
     def predict(self, batch: PackedBatch) -> list[Row]:
         """What scoring needs from each example; nothing where sums say it all."""
         return []

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from bert import hub
 from bert.config import ModelConfig
 from bert.errors import UserError
+from bert.flops import training_flops
 from bert.model import BertModel
 from bert.packed import PackedBatch
 from bert.tokenizer import Tokenizer
@@ -71,6 +72,10 @@ class Task(Objective):
     @abstractmethod
     def in_words(self, prediction: dict) -> str:
         """A prediction as a line to read."""
+
+    def flops(self, batch: PackedBatch) -> float:
+        """Operations of the encoder's matrix products; a head is next to nothing beside them."""
+        return training_flops(self.bert.config, batch, pooler=self.pooler)
 
     def export(self, folder: Path) -> None:
         """Write a Hugging Face folder; what its class has no place for lies in heads.safetensors."""

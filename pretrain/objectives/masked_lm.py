@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bert import hub
 from bert.config import ModelConfig
+from bert.flops import training_flops
 from bert.heads import MaskedLMHead, SentenceHead
 from bert.model import BertModel
 from bert.packed import PackedBatch
@@ -42,6 +43,11 @@ class MaskedLM(Objective):
         if "sentence_labels" in batch.targets:
             counts |= dict.fromkeys(("sentence_loss", "sentence_accuracy"), batch.targets["sentence_labels"].shape[0])
         return counts
+
+    def flops(self, batch: PackedBatch) -> float:
+        """Operations of the matrix products of training on the batch."""
+        masked = batch.targets["masked_index"].shape[0] if "masked_index" in batch.targets else 0
+        return training_flops(self.bert.config, batch, masked, pooler=self.sentence_head is not None)
 
     def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
         """Summed cross-entropies in nats, and numbers of right answers."""

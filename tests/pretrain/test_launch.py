@@ -372,3 +372,12 @@ def test_another_corpus_may_be_accepted_too(copy, make_config, cache, tmp_path):
         pretrain(config)
     pretrain(replace(config, accept_changes=["corpus", "tokenizer"]))
     assert (copy / "metrics.json").is_file()
+
+
+def test_a_profile_is_left_when_asked_for_and_the_speed_beside_the_possible_always(make_config, tmp_path, capfd):
+    pretrain(make_config(tmp_path / "run", profile=True))
+    assert "aten::" in (tmp_path / "run" / "profile" / "operations.txt").read_text()
+    trace = json.loads((tmp_path / "run" / "profile" / "trace.json").read_text())
+    assert any(event.get("name", "").startswith("aten::") for event in trace["traceEvents"])
+    lines = [json.loads(line)["metrics"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert all(0 < line["speed/mfu"] < 1 for line in lines if "train/loss" in line)

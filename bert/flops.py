@@ -1,0 +1,43 @@
+"""Work done and work possible: operations of a training step, and the rate of a matrix product beside it."""
+
+import time
+
+import torch
+
+from bert.config import ModelConfig
+from bert.packed import PackedBatch
+
+
+def training_flops(config: ModelConfig, batch: PackedBatch, masked: int = 0, pooler: bool = True) -> float:
+    """Floating-point operations of a batch's matrix products, forward and backward.
+
+    6 for each parameter of the layers' matrices and token, of the pooler and sequence, of the vocabulary head and
+    masked position; 12 x layers x width for each pair of tokens that attention looks at. Looking up embeddings is free;
+    padding, fillers and logits that nobody reads are no work.
+
+    Args:
+        config: the model's sizes.
+        batch: on the host.
+        masked: positions whose logits are computed.
+        pooler: whether first tokens are pooled.
+    """
+    width, layers = config.hidden_size, config.num_hidden_layers
+    lengths = batch.cu_seqlens.diff().double()
+    matrices = layers * (4 * width**2 + 2 * width * config.intermediate_size)
+    head = width**2 + config.vocab_size * width
+    products = batch.num_tokens * matrices + batch.num_sequences * pooler * width**2 + masked * head
+    return 6.0 * products + 12.0 * layers * width * float(lengths.square().sum())
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype, times: int = 5) -> float:
+    """FLOP/s of a large square matrix product, the best of several."""
+    size = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(times):
+        start = time.perf_counter()
+        torch.mm(a, b)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
