@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bert.dropout import Dropout
 from bert.packed import PackedBatch
 from bert.training.objective import Row
 from finetune import metrics
@@ -25,7 +26,7 @@ class Classification(Task):
 
     def __init__(self, config, *rest, **named) -> None:
         super().__init__(config, *rest, **named)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.head = nn.ModuleDict({"classifier": nn.Linear(config.hidden_size, len(self.labels))})
         nn.init.normal_(self.head["classifier"].weight, std=config.initializer_range)
         nn.init.zeros_(self.head["classifier"].bias)

@@ -4,8 +4,9 @@ Letters: N sequences, K units that carry a tag, H width, L tags.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from bert.dropout import Dropout
 from bert.packed import PackedBatch
 from bert.training.objective import Row
 from finetune import metrics
@@ -35,7 +36,7 @@ class Ner(Task):
 
     def __init__(self, config, *rest, **named) -> None:
         super().__init__(config, *rest, **named)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.head = HEADS[self.task.head](config.hidden_size, len(self.labels))
         self.types = sorted({label[2:] for label in self.labels if label != "O"})
 

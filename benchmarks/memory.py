@@ -1,0 +1,60 @@
+"""Memory of training, ours and transformers', each in a process of its own: the highest it gets over a few steps.
+
+    python -m benchmarks.memory --text ko_corpus_small.txt
+
+On a CPU what is resident beyond what was there before the model; on a GPU what PyTorch allocated.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+
+import torch
+
+from benchmarks.same_work import parser, prepare, report, spread
+from benchmarks.throughput import Ours, Theirs
+
+
+def main() -> None:
+    """Measure in turn and report."""
+    options = parser(__doc__)
+    options.add_argument("--steps", type=int, default=4, help="steps in each measurement")
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--peer_attention", default="eager", help="eager or sdpa")
+    options.add_argument("--child", help="used by the benchmark itself")
+    arguments = options.parse_args()
+    if arguments.child:
+        print(json.dumps(_measure(arguments)))
+        return
+    found = {name: [] for name in ("ours", "theirs")}
+    for _ in range(arguments.rounds):
+        for name, values in found.items():
+            command = [sys.executable, "-m", "benchmarks.memory", *sys.argv[1:], "--child", name]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            values.append(json.loads(done.stdout.splitlines()[-1]))
+            print(f"{name}: {values[-1]:,.0f} MB", flush=True)
+    ratios = [a / b for a, b in zip(found["ours"], found["theirs"], strict=True)]
+    report({"mb": spread(found["ours"]), "mb_peer": spread(found["theirs"]), "ratio": spread(ratios)}, arguments.json)
+
+
+def _measure(arguments) -> float:
+    work = prepare(arguments)
+    before = _highest()
+    if arguments.child == "ours":
+        Ours(work).run(arguments.steps)
+    else:
+        theirs = Theirs(work, arguments.peer_attention, compiled=False)
+        theirs.run(theirs.batches(arguments.steps)[1])
+    if work.device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return _highest() - before
+
+
+def _highest() -> float:
+    """Of what was ever resident, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()
