@@ -17,9 +17,9 @@ from benchmarks.same_work import Work, padded, parser, prepare, report, spread
 from bert.flops import matrix_rate
 from bert.packed import PackedBatch
 from bert.training.device import autocast, product_type
-from bert.training.loop import training_step
 from bert.training.optim import build_optimizer, parameter_groups
 from bert.training.position import Position
+from bert.training.step import training_step
 from pretrain.data import Stream
 
 

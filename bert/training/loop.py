@@ -1,11 +1,9 @@
 """The one training loop. It knows steps, sums and files; what is learned is the objective's affair."""
 
-import contextlib
 import json
 import math
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -14,7 +12,6 @@ from typing import Literal, Protocol
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
 from tqdm import tqdm
 
 from bert.errors import UserError
@@ -23,14 +20,16 @@ from bert.packed import PackedBatch
 from bert.training import checkpoint, distributed
 from bert.training.budget import Budget, Progress
 from bert.training.config import TrainingConfig, micro_batch_size, micro_batches
-from bert.training.device import autocast, product_type, seed_torch
+from bert.training.device import product_type
 from bert.training.objective import Objective
 from bert.training.optim import build_optimizer
 from bert.training.position import Position
 from bert.training.profile import profiled
 from bert.training.schedule import SCHEDULES
+from bert.training.step import training_step
 from bert.training.stopping import Stopped, stop_requests
 from bert.training.tracking import Tracker
+from bert.training.window import Window
 
 SKIPPED_AT_MOST = 3
 """Steps in a row without a finite gradient before a run gives up."""
@@ -329,131 +328,3 @@ class _Run:
         steps = max(1.0, (seconds - evaluation) / (per_step + evaluation / self.config.eval_every))
         print(f"{self.config.minutes:g} minutes are {steps * tokens:,.0f} tokens here (about {steps:,.0f} steps)")
         return Budget("tokens", int(steps * tokens))
-
-
-@dataclass(frozen=True)
-class Did:
-    """What a step did, on this rank; tensors on the device, so that nothing waits for it.
-
-    Attributes:
-        sums: of each loss and metric, over this rank's micro-batches; 0 where the step was left out.
-        counts: what each is summed over, on all ranks; 0 where the step was left out.
-        norm: the gradient's, before clipping, over all ranks; 0 where the step was left out.
-        skipped: 1 where loss or gradient is no finite number and nothing was changed, else 0.
-    """
-
-    sums: dict[str, torch.Tensor]
-    counts: dict[str, torch.Tensor]
-    norm: torch.Tensor
-    skipped: torch.Tensor
-
-
-def training_step(
-    forward: nn.Module,
-    batches: list[PackedBatch],
-    optimizer: torch.optim.Optimizer,
-    config: TrainingConfig,
-    step: int,
-    device: torch.device,
-) -> Did:
-    """One step over its micro-batches, of which a rank computes every n-th.
-
-    Each loss is its sum over all of them divided, once, by its count over all of them: so, but for dropout, it does
-    not matter how the step is cut, nor on how many ranks. A gradient that is not finite on one rank is so on all, since
-    they are added up; then weights and moments stay as they are.
-
-    Args:
-        forward: the objective, or what `distributed.wrap` made of it.
-        batches: all of the step, on every rank.
-        optimizer: of the objective's parameters.
-        config: what the loop is told.
-        step: its number, for the seeds.
-        device: where it runs.
-    """
-    objective = getattr(forward, "module", forward)
-    counts = Counter()
-    for batch in batches:
-        counts.update(objective.counts(batch))
-    sums = dict.fromkeys(counts, torch.zeros((), device=device))
-    mine = range(distributed.rank(), len(batches), distributed.ranks())
-    for number in mine:
-        batch = batches[number].to(device, non_blocking=True)
-        seed_torch(config.seed, step, number)
-        # DistributedDataParallel adds the ranks' gradients up in the backward pass of the last one.
-        waits = contextlib.nullcontext() if forward is objective or number == mine[-1] else forward.no_sync()
-        with waits:
-            with autocast(config, device):
-                found = forward(batch)
-            parts = [weight * found[n] / max(1, counts[n]) for n, weight in objective.weights.items() if n in found]
-            (sum(parts) * distributed.ranks()).backward()  # it averages over the ranks, and the parts are to be added
-        for name, value in found.items():
-            sums[name] = sums[name] + value.detach()
-    norm = torch.nn.utils.clip_grad_norm_(objective.parameters(), config.max_grad_norm or math.inf)
-    skipped = (~torch.isfinite(norm)).float()
-    optimizer.found_inf = skipped  # the fused kernel then leaves weights, moments and their step count alone
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    kept = skipped == 0
-    return Did(
-        {name: torch.where(kept, value, 0.0) for name, value in sums.items()},
-        {name: kept * count for name, count in counts.items()},
-        torch.where(kept, norm, 0.0),
-        skipped,
-    )
-
-
-class Window:
-    """Sums since the last line of metrics, over the steps that were not left out.
-
-    Attributes:
-        skipped_in_a_row: steps left out up to now without one between them; it goes on from line to line.
-    """
-
-    def __init__(self, skipped_in_a_row: torch.Tensor | float = 0.0) -> None:
-        self.sums: dict[str, torch.Tensor] = {}
-        self.counts: dict[str, torch.Tensor] = {}
-        self.norm: torch.Tensor | float = 0.0
-        self.skipped: torch.Tensor | float = 0.0
-        self.skipped_in_a_row = skipped_in_a_row
-        self.steps = self.tokens = 0
-        self.flops = self.seconds = 0.0
-
-    def add(self, did: Did, tokens: int, flops: float, seconds: float) -> None:
-        """Take in a step; nothing waits for the device."""
-        for name, value in did.sums.items():
-            self.sums[name] = self.sums.get(name, 0) + value
-            self.counts[name] = self.counts.get(name, 0) + did.counts[name]
-        self.norm = self.norm + did.norm
-        self.skipped = self.skipped + did.skipped
-        self.skipped_in_a_row = (self.skipped_in_a_row + 1) * did.skipped
-        self.steps += 1
-        self.tokens += tokens
-        self.flops += flops
-        self.seconds += seconds
-
-    def to_json(self) -> dict:
-        """What a resumed run needs to go on with the line it was in; the sums are those of all ranks."""
-        numbers = {name: float(getattr(self, name)) for name in ("norm", "skipped", "skipped_in_a_row")}
-        counts = {name: float(value) for name, value in self.counts.items()}
-        return vars(self) | {"sums": distributed.total(self.sums), "counts": counts} | numbers
-
-    @staticmethod
-    def from_json(saved: dict) -> "Window":
-        """Read back what to_json gave; the sums are taken up by rank 0."""
-        window = Window()
-        vars(window).update(saved)
-        if not distributed.is_first():
-            window.sums = dict.fromkeys(window.sums, 0.0)
-        return window
-
-    def metrics(self, weights: dict[str, float]) -> dict[str, float]:
-        """Means over the window's targets on all ranks, by their full names."""
-        sums = distributed.total(self.sums)
-        means = {name: value / max(1.0, float(self.counts[name])) for name, value in sums.items()}
-        return {
-            "train/loss": sum(weight * means[name] for name, weight in weights.items() if name in means),
-            **{f"train/{name}": value for name, value in means.items()},
-            "train/gradient_norm": float(self.norm) / max(1.0, self.steps - float(self.skipped)),
-            "train/skipped_steps": float(self.skipped),
-            "speed/tokens_per_second": self.tokens / self.seconds,
-        }

@@ -174,7 +174,7 @@ from pathlib import Path
 import torch
 from bert.training import distributed
 from bert.training.config import TrainingConfig
-from bert.training.loop import training_step
+from bert.training.step import training_step
 from bert.training.optim import build_optimizer
 from tests.training.conftest import Toy, batch_of
 

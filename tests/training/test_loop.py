@@ -18,9 +18,10 @@ from bert.packed import PackedBatch, starts_of
 from bert.training import checkpoint, loop
 from bert.training.config import TrainingConfig
 from bert.training.evaluation import evaluate
-from bert.training.loop import Goal, fit, training_step
+from bert.training.loop import Goal, fit
 from bert.training.optim import build_optimizer
 from bert.training.position import Position
+from bert.training.step import training_step
 from bert.training.stopping import Stopped
 from pretrain.objectives.masked_lm import MaskedLM
 from tests.training.conftest import Log, Toy, ToyData, batch_of

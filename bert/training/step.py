@@ -1,0 +1,85 @@
+"""One optimizer step over its micro-batches, on however many ranks."""
+
+import contextlib
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from bert.packed import PackedBatch
+from bert.training import distributed
+from bert.training.config import TrainingConfig
+from bert.training.device import autocast, seed_torch
+
+
+@dataclass(frozen=True)
+class Did:
+    """What a step did, on this rank; tensors on the device, so that nothing waits for it.
+
+    Attributes:
+        sums: of each loss and metric, over this rank's micro-batches; 0 where the step was left out.
+        counts: what each is summed over, on all ranks; 0 where the step was left out.
+        norm: the gradient's, before clipping, over all ranks; 0 where the step was left out.
+        skipped: 1 where loss or gradient is no finite number and nothing was changed, else 0.
+    """
+
+    sums: dict[str, torch.Tensor]
+    counts: dict[str, torch.Tensor]
+    norm: torch.Tensor
+    skipped: torch.Tensor
+
+
+def training_step(
+    forward: nn.Module,
+    batches: list[PackedBatch],
+    optimizer: torch.optim.Optimizer,
+    config: TrainingConfig,
+    step: int,
+    device: torch.device,
+) -> Did:
+    """One step over its micro-batches, of which a rank computes every n-th.
+
+    Each loss is its sum over all of them divided, once, by its count over all of them: so, but for dropout, it does
+    not matter how the step is cut, nor on how many ranks. A gradient that is not finite on one rank is so on all, since
+    they are added up; then weights and moments stay as they are.
+
+    Args:
+        forward: the objective, or what `distributed.wrap` made of it.
+        batches: all of the step, on every rank.
+        optimizer: of the objective's parameters.
+        config: what the loop is told.
+        step: its number, for the seeds.
+        device: where it runs.
+    """
+    objective = getattr(forward, "module", forward)
+    counts = Counter()
+    for batch in batches:
+        counts.update(objective.counts(batch))
+    sums = dict.fromkeys(counts, torch.zeros((), device=device))
+    mine = range(distributed.rank(), len(batches), distributed.ranks())
+    for number in mine:
+        batch = batches[number].to(device, non_blocking=True)
+        seed_torch(config.seed, step, number)
+        # DistributedDataParallel adds the ranks' gradients up in the backward pass of the last one.
+        waits = contextlib.nullcontext() if forward is objective or number == mine[-1] else forward.no_sync()
+        with waits:
+            with autocast(config, device):
+                found = forward(batch)
+            parts = [weight * found[n] / max(1, counts[n]) for n, weight in objective.weights.items() if n in found]
+            (sum(parts) * distributed.ranks()).backward()  # it averages over the ranks, and the parts are to be added
+        for name, value in found.items():
+            sums[name] = sums[name] + value.detach()
+    norm = torch.nn.utils.clip_grad_norm_(objective.parameters(), config.max_grad_norm or math.inf)
+    skipped = (~torch.isfinite(norm)).float()
+    optimizer.found_inf = skipped  # the fused kernel then leaves weights, moments and their step count alone
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    kept = skipped == 0
+    return Did(
+        {name: torch.where(kept, value, 0.0) for name, value in sums.items()},
+        {name: kept * count for name, count in counts.items()},
+        torch.where(kept, norm, 0.0),
+        skipped,
+    )
