@@ -166,9 +166,24 @@ def _readable(message: str, names: list[str]) -> str:
     return message
 
 
+_CALLED_ELSEWHERE = {
+    "learning_rate": "lr",
+    "max_steps": "steps",
+    "num_train_epochs": "epochs",
+    "num_epochs": "epochs",
+    "warmup_ratio": "warmup",
+    "lr_scheduler_type": "schedule",
+    "max_seq_length": "max_length",
+    "model_name_or_path": "init",
+    "output_dir": "output",
+}
+"""What transformers calls an option of ours."""
+
+
 def _closest_option(name: str, names: list[str]) -> str:
     """By the last part, in the same group where there are several: a shared 'training.' makes nothing alike."""
     group, _, last = name.rpartition(".")
+    last = _CALLED_ELSEWHERE.get(last.lstrip("-"), last)
     beside = {known.rpartition(".")[2]: known for known in names if known.rpartition(".")[0] == group}
     elsewhere = {known.rpartition(".")[2]: known for known in names}
     for known in (beside, elsewhere):

@@ -90,6 +90,8 @@ def audit_only(config: PretrainConfig) -> None:
     """Audit what a run of this configuration would be given, and train nothing."""
     config = with_defaults(config)
     refuse_if(check(config) + training_config.check(config.training))
+    if (Path(config.output) / "metrics.jsonl").is_file():
+        raise UserError(f"output: '{config.output}' holds a run, which has an audit of its own. Use another folder.")
     start = open_start(config)
     text = open_text(config, start and start.tokenizer)
     sampler = training_sampler(config, text)

@@ -32,7 +32,8 @@ def print_report(config: PretrainConfig, result: dict[str, float], objective: Ma
     width = max(map(len, shown))
     print("\n" + "\n".join(f"  {name:<{width}}  {result[name]:,.4g}" for name in shown))
     below = result["valid/unigram_cross_entropy"] - result["valid/masked_lm_loss"]
-    print(f"\n  {below:.2f} nats below what word frequencies alone would give")
+    where = "below" if below >= 0 else "above"
+    print(f"\n  {abs(below):.2f} nats {where} what word frequencies alone would give")
     _show_filled(objective.cpu().eval(), text)
     print(f"\nmodel and figures:  {config.output}")
     text_with_mask = f'"... {objective.tokenizer.mask_token} ..."'

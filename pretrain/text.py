@@ -90,6 +90,8 @@ def _train_file(config: PretrainConfig) -> Path:
 
 def _corpus(config: PretrainConfig, path: Path, argument: str) -> Corpus:
     data = config.data
+    if data.format == "text" and path.suffix == ".jsonl":
+        raise UserError(f"data.format: '{path}' is JSONL by its name, not text: --data.format jsonl --data.text FIELD.")
     split_sentences = FORMATS[data.format].document_per_line if data.split_sentences is None else data.split_sentences
     held = CorpusFormat(data.format, data.text, split_sentences)
     corpus = open_corpus(path, data.reader, held, Path(data.cache), argument)

@@ -155,7 +155,7 @@ def test_a_wrong_option_is_one_line_with_what_would_be_right(arguments, said, re
 
 
 def test_an_option_far_from_all_others_of_its_group_gets_no_suggestion(refused):
-    assert refused("--training.learning_rate", "1") == "run.py pretrain: no option --training.learning_rate."
+    assert refused("--training.zzqqxx", "1") == "run.py pretrain: no option --training.zzqqxx."
 
 
 def test_several_wrong_values_are_reported_together(call):
@@ -375,3 +375,11 @@ def test_a_crafted_yaml_runs_no_code(text, refused):
     Path("crafted.yaml").write_text(f"output: {text}\n" if text.startswith("!!") else text)
     refused("pretrain", "--config", "crafted.yaml")
     assert not Path("canary").exists()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("training.learning_rate", "training.lr"), ("max_steps", "training.steps"), ("output_dir", "output")],
+)
+def test_an_option_by_its_name_in_transformers_is_told_ours(theirs, ours, refused):
+    assert refused("pretrain", f"--{theirs}", "1").endswith(f"(did you mean --{ours}?).")

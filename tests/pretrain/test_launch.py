@@ -381,3 +381,16 @@ def test_a_profile_is_left_when_asked_for_and_the_speed_beside_the_possible_alwa
     assert any(event.get("name", "").startswith("aten::") for event in trace["traceEvents"])
     lines = [json.loads(line)["metrics"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(0 < line["speed/mfu"] < 1 for line in lines if "train/loss" in line)
+
+
+def test_an_audit_alone_leaves_a_run_s_folder_alone(copy, make_config):
+    with pytest.raises(UserError, match="holds a run, which has an audit of its own"):
+        launch.audit_only(make_config(copy))
+
+
+def test_jsonl_given_as_text_is_told_how_to_say_so(make_config, tmp_path):
+    (tmp_path / "lines.jsonl").write_text('{"text": "a"}\n')
+    config = make_config(tmp_path / "run")
+    config = replace(config, data=replace(config.data, train=str(tmp_path / "lines.jsonl")))
+    with pytest.raises(UserError, match=r"is JSONL by its name, not text: --data.format jsonl --data.text FIELD"):
+        pretrain(config)
