@@ -6,8 +6,8 @@ from bert.cli import Verb, main
 from bert.training.config import BUDGET_OPTIONS
 from finetune.config import FinetuneConfig
 from finetune.demo import DemoConfig, demo
-from finetune.launch import train
 from finetune.predict import EvaluateConfig, PredictConfig, evaluate_file, predict_file
+from finetune.seeds import train
 
 VERBS = {
     "train": Verb(FinetuneConfig, train, alternatives=BUDGET_OPTIONS),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bert.config import ModelConfig
 from bert.embeddings import Embeddings
 from bert.encoder import Encoder, initialise
+from bert.errors import UserError
 from bert.packed import PackedBatch
 
 
@@ -49,12 +50,58 @@ class BertModel(nn.Module):
         self.embeddings = Embeddings(config)
         self.encoder = Encoder(config, attention)
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if pooler else None
+        self.frozen: list[nn.Module] = []
         initialise(self, config.initializer_range)
 
     def forward(self, batch: PackedBatch) -> BertOutput:
         """Encode a batch; a sequence's tokens see their own sequence alone."""
         states, probabilities = self.encoder(self.embeddings(batch), batch)
         return BertOutput(states, probabilities, self._pool(states[-1], batch))
+
+    def freeze(self, what: int | str) -> None:
+        """Keep parts as they are, without gradient or dropout, as features (Devlin et al. 2019, section 5.3).
+
+        Args:
+            what: nothing; embeddings; a number: those and so many of the lowest layers; encoder: all layers.
+
+        Raises:
+            UserError: more layers than there are.
+        """
+        if what == "nothing":
+            return
+        layers = len(self.encoder.layers)
+        lowest = {"embeddings": 0, "encoder": layers}.get(what, what)
+        if not 0 <= lowest <= layers:
+            raise UserError(f"training.freeze: {lowest}, but the model has {layers} layers.")
+        self.frozen = [self.embeddings, *self.encoder.layers[:lowest]]
+        for part in self.frozen:
+            part.requires_grad_(False).eval()
+
+    def reinitialise(self, layers: int) -> None:
+        """Draw the weights of so many of the top layers, and of the pooler, anew (Zhang et al. 2021, section 4).
+
+        Raises:
+            UserError: more layers than there are.
+        """
+        there = len(self.encoder.layers)
+        if not 0 <= layers <= there:
+            raise UserError(f"reinit_layers: {layers}, but the model has {there} layers.")
+        for part in (*self.encoder.layers[there - layers :], *([self.pooler] if self.pooler else [])):
+            initialise(part, self.config.initializer_range)
+
+    def train(self, mode: bool = True) -> "BertModel":
+        """What is frozen knows no training."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
+
+    def depth(self, name: str) -> int:
+        """How many layers a parameter lies below the top one: 0 in it and in the pooler; name without `bert.`."""
+        if name.startswith("embeddings."):
+            return len(self.encoder.layers)
+        parts = name.split(".")
+        return len(self.encoder.layers) - 1 - int(parts[2]) if parts[:2] == ["encoder", "layers"] else 0
 
     def _pool(self, hidden: Tensor, batch: PackedBatch) -> Tensor | None:
         """(T, H) -> (N, H): each sequence's first token, [CLS], through a dense layer and tanh."""

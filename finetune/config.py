@@ -7,29 +7,82 @@ from bert.training.config import TrainingConfig
 from bert.training.tracking import TrackingConfig
 from finetune.formats import FORMATS
 from finetune.heads import HEADS
-from finetune.schemes import SCHEMES
+from finetune.schemes import SCHEMES, TAGGINGS
 from finetune.units import UNITS
 
-TASK_NAMES = ("classification", "ner")
+EXAMPLES = {
+    "classification": "labels",
+    "regression": "numbers",
+    "ner": "tags",
+    "question_answering": "questions",
+}
+"""The tasks, and what their examples carry."""
+
+COMBINE = ("concat", "weighted_sum")
 
 
 @dataclass(frozen=True)
 class TaskConfig:
     """What is learned."""
 
-    name: Literal[*TASK_NAMES] = "classification"
-    """classification: one label for a text or a pair of texts. ner: entities in a text."""
+    name: Literal[*EXAMPLES] = "classification"
+    """classification: one label for a text or a pair of texts. regression: a number for it. ner: entities in a text.
+    question_answering: where in a text the answer stands, or that it does not."""
+
+    class_weights: Literal["equal", "balanced"] = "equal"
+    """classification: balanced weighs each class's mistakes by how rare it is (rows / classes / rows of the class)."""
+
+    label_smoothing: float = 0.0
+    """classification, ner without a CRF: this share of each label's probability goes to all classes alike (Szegedy et
+    al. 2016, section 7)."""
 
     head: Literal[*HEADS] = "linear"
-    """ner: linear tags each unit on its own, crf the whole sequence."""
+    """ner: linear tags each unit on its own, crf the whole sequence; lstm and lstm_crf put a bidirectional LSTM before
+    them."""
+
+    layers: list[int] = field(default_factory=lambda: [-1])
+    """ner: which hidden states the head reads: 0 are the embeddings, 1 the first layer's, -1 the last one's. With
+    training.freeze=encoder they are features, as in the paper's table 7: [-4,-3,-2,-1]."""
+
+    combine: Literal[*COMBINE] = "concat"
+    """ner: how several layers become one vector; the weights of the sum are learned."""
 
     unit: Literal[*UNITS] = "wordpiece"
-    """ner: what carries a tag: the tokenizer's pieces; single characters, each a token of its own; or words between
-    spaces, by their first piece, as CoNLL files have them. Where entities end inside words, as in Korean, pieces and
+    """ner: what carries a tag. wordpiece: each of the tokenizer's pieces, a word's later ones going on with I-.
+    character: single characters, each a token of its own. word: what stands between spaces, by its first piece; the
+    later ones carry none (Devlin et al. 2019, section 5.3). Where entities end inside words, as in Korean, pieces and
     words straddle their ends; the run prints how much that costs at best."""
 
     scheme: Literal[*SCHEMES] = "iob2"
     """ner: how the file's tags are meant."""
+
+    tagging: Literal[*TAGGINGS] = "iob2"
+    """ner: the tags that the model learns, whatever the file's: iobes tells an entity's last unit, and single ones."""
+
+    constrained: bool = False
+    """ner: never predict a tag that cannot follow the one before it (I-LC after O). Otherwise such a tag begins an
+    entity."""
+
+    original_compat: bool = False
+    """ner: add original_micro_f1 and original_macro_f1, the formula of the Korean BERT this grew from: over all tags, O
+    too, of each evaluation batch, then averaged over the batches. To compare with its figures, not to be believed."""
+
+    no_answer_threshold: float = 0.0
+    """question_answering: the text is said to hold no answer where that scores higher than the best answer by more than
+    this. Only where the training data has such questions."""
+
+    max_answer_length: int = 30
+    """question_answering: tokens of an answer at most."""
+
+
+OWNERS = {
+    "class_weights": ("classification",),
+    "label_smoothing": ("classification", "ner"),
+    **dict.fromkeys(("no_answer_threshold", "max_answer_length"), ("question_answering",)),
+    **dict.fromkeys(("head", "layers", "combine", "unit", "scheme", "tagging"), ("ner",)),
+    **dict.fromkeys(("constrained", "original_compat"), ("ner",)),
+}
+"""The tasks that an option belongs to."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +94,9 @@ class DataConfig:
 
     eval: str | None = None
     """What the model is judged by after each epoch. Not needed with builtin."""
+
+    test: dict[str, str] = field(default_factory=dict)
+    """More files to judge the best epoch by, once, at the end: {test: test.tsv} gives test/accuracy and so on."""
 
     format: Literal["auto", *FORMATS] = "auto"
     """What the files hold. auto: by the file's ending; for ner, klue where lines begin with ##, else conll."""
@@ -55,8 +111,12 @@ class DataConfig:
     """Tables: the column with the label."""
 
     max_length: int = 128
-    """Tokens in a sequence at most, special ones included. A longer text is cut (classification) or read in several
-    sequences (ner)."""
+    """Tokens in a sequence at most, special ones included. A longer text is cut (classification, regression) or read in
+    windows (ner, question_answering)."""
+
+    overlap: int | None = None
+    """Tokens that two windows of a long text share; by default half of the room there is. In ner each unit is tagged
+    where it stands most central, so that it sees what lies around it."""
 
     on_bad_row: Literal["error", "skip"] = "error"
     """error: a row that is not what it should be stops the run, before training. skip: it is left out and counted."""
@@ -80,9 +140,17 @@ class FinetuneConfig:
     like: str | None = None
     """With init=none: the folder whose tokenizer and model sizes are used."""
 
+    reinit_layers: int = 0
+    """So many of the top layers, and the pooler, begin at random instead (Zhang et al. 2021, section 4)."""
+
     best: str | None = None
-    """The metric that decides which epoch's weights are kept as the result; by default macro_f1 (classification) or
-    entity_macro_f1 (ner)."""
+    """The metric that decides which epoch's weights are kept as the result; by default macro_f1 (classification),
+    spearman (regression), entity_macro_f1 (ner), f1 (question_answering). The lowest loss or mse, the highest of all
+    others."""
+
+    seeds: list[int] = field(default_factory=list)
+    """Run once with each of these as training.seed, in folders seed-0, seed-1, ... of the output, and give mean and
+    deviation."""
 
     training: TrainingConfig = field(default_factory=_training)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)

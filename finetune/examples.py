@@ -1,5 +1,6 @@
 """Labelled examples, read from files of any format; every row is used or refused, and counted."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,10 +8,13 @@ from pathlib import Path
 
 from bert.errors import UserError
 from bert.registry import did_you_mean
-from finetune.config import DataConfig, TaskConfig
-from finetune.formats import FORMATS, Format, Refused, Row, Sentence
+from finetune.config import EXAMPLES, DataConfig, TaskConfig
+from finetune.formats import FORMATS, Asked, Format, Refused, Row, Sentence
 from finetune.metrics import Span, spans_of
-from finetune.schemes import SCHEMES
+from finetune.schemes import SCHEMES, TAGGINGS
+
+_READ_FROM = {"tags": ("words", "characters"), "questions": ("questions",)}
+"""What a file must hold for examples of that kind; rows for the others."""
 
 MOST_FAULTS = 10
 """Faults that are reported together."""
@@ -56,6 +60,28 @@ class Tagged:
 
 
 @dataclass(frozen=True)
+class Question:
+    """A question about a text.
+
+    Attributes:
+        line: where it stands in its file, from 1.
+        id: its name there.
+        text: the question.
+        text_pair: the text that may hold the answer.
+        answers: where answers stand in it, start and end; none where it holds none; None where nobody has said.
+    """
+
+    line: int
+    id: str
+    text: str
+    text_pair: str
+    answers: tuple[tuple[int, int], ...] | None
+
+
+Example = Labelled | Tagged | Question
+
+
+@dataclass(frozen=True)
 class Examples:
     """What a file holds.
 
@@ -67,7 +93,7 @@ class Examples:
     """
 
     path: Path
-    used: list[Labelled | Tagged]
+    used: list[Example]
     rows: int
     refused: list[str]
 
@@ -125,36 +151,48 @@ def read(path: Path, task: TaskConfig, data: DataConfig, argument: str, labels: 
 
 def stream(
     path: Path, task: TaskConfig, data: DataConfig, argument: str, labelled: bool
-) -> Iterator[Labelled | Tagged | Refused]:
+) -> Iterator[Example | Refused]:
     """Read examples one at a time; without labels where `labelled` is off."""
     if not path.is_file():
         raise UserError(f"{argument}: {'a folder' if path.is_dir() else 'no such file'}: '{path}'.")
     name = _format_name(path, task, data)
     format_ = FORMATS[name]
-    if (task.name == "ner") != (format_.holds != "rows") and labelled:
-        wanted = "conll or klue" if task.name == "ner" else "tsv, csv, jsonl or json"
-        raise UserError(f"data.format: {name} holds {format_.holds}, but task.name={task.name} needs {wanted}.")
+    holds = _READ_FROM.get(EXAMPLES[task.name], ("rows",))
+    if format_.holds not in holds and (labelled or format_.holds != "rows"):
+        wanted = ", ".join(known for known, other in FORMATS.items() if other.holds in holds)
+        raise UserError(f"data.format: {name} holds {format_.holds}, but task.name={task.name} needs one of {wanted}.")
     needed = _needed(task, data, labelled)
     for item in format_.read(path, needed):
         if isinstance(item, Row):
-            yield _from_row(item, data, labelled)
+            yield _from_row(item, task, data, labelled)
         elif isinstance(item, Sentence):
             yield _from_sentence(item, format_, task)
+        elif isinstance(item, Asked):
+            yield _from_asked(item, labelled)
         else:
             yield item
 
 
-def labels_of(examples: list[Labelled | Tagged]) -> list[str]:
-    """The label set of the training data, in a fixed order: sorted; for tags `O` first, then each type's B- and I-."""
-    if isinstance(examples[0], Labelled):
+def labels_of(examples: list[Example], task: TaskConfig) -> list[str]:
+    """The label set of the training data, in a fixed order.
+
+    Classes are sorted; of tags `O` comes first, then each type's; questions have `answer`, and `no answer` where the
+    data has such; numbers have no classes.
+    """
+    kind = EXAMPLES[task.name]
+    if kind == "labels":
         return sorted({example.label for example in examples})
-    types = sorted({tag[2:] for example in examples for tag in example.tags if tag != "O"})
-    return ["O", *(f"{prefix}-{type_}" for type_ in types for prefix in "BI")]
+    if kind == "tags":
+        types = sorted({tag[2:] for example in examples for tag in example.tags if tag != "O"})
+        return ["O", *(f"{prefix}-{type_}" for type_ in types for prefix in TAGGINGS[task.tagging].prefixes)]
+    if kind == "questions":
+        return ["answer", "no answer"] if any(example.answers == () for example in examples) else ["answer"]
+    return []
 
 
-def unseen_label(example: Labelled | Tagged, labels: list[str] | None) -> Refused | None:
+def unseen_label(example: Example, labels: list[str] | None) -> Refused | None:
     """Why an example cannot be scored with these labels; None where it can."""
-    if labels is None:
+    if not labels or isinstance(example, Question):
         return None
     given = [example.label] if isinstance(example, Labelled) else example.tags
     for place, label in enumerate(given):
@@ -165,7 +203,7 @@ def unseen_label(example: Labelled | Tagged, labels: list[str] | None) -> Refuse
     return None
 
 
-def _text_of(example: Labelled | Tagged) -> tuple[str, str | None]:
+def _text_of(example: Example) -> tuple[str, str | None]:
     return example.text, getattr(example, "text_pair", None)
 
 
@@ -173,6 +211,8 @@ def _format_name(path: Path, task: TaskConfig, data: DataConfig) -> str:
     if data.format != "auto":
         return data.format
     ending = path.suffix.lstrip(".").lower()
+    if EXAMPLES[task.name] == "questions" and ending == "json":
+        return "squad"
     if task.name == "ner" and ending not in ("json", "jsonl", "csv"):
         with path.open("rb") as file:
             return "klue" if file.read(3).removeprefix(b"\xef\xbb\xbf").startswith(b"##") else "conll"
@@ -182,13 +222,13 @@ def _format_name(path: Path, task: TaskConfig, data: DataConfig) -> str:
 
 
 def _needed(task: TaskConfig, data: DataConfig, labelled: bool) -> tuple[str, ...]:
-    if task.name == "ner" and labelled:
-        return ("tag",)
+    if EXAMPLES[task.name] in ("tags", "questions") and labelled:
+        return ("tag", "answers")
     columns = (data.text, *([data.text_pair] if data.text_pair else []))
     return (*columns, data.label) if labelled else columns
 
 
-def _from_row(row: Row, data: DataConfig, labelled: bool) -> Labelled | Refused:
+def _from_row(row: Row, task: TaskConfig, data: DataConfig, labelled: bool) -> Labelled | Refused:
     texts = [row.fields[name].strip() for name in (data.text, data.text_pair) if name]
     for name, text in zip((data.text, data.text_pair), texts, strict=False):
         if not text:
@@ -196,7 +236,25 @@ def _from_row(row: Row, data: DataConfig, labelled: bool) -> Labelled | Refused:
     label = row.fields[data.label].strip() if labelled else None
     if label == "":
         return Refused(row.line, f"the column {data.label!r} is empty")
+    if label is not None and EXAMPLES[task.name] == "numbers" and not _is_finite(label):
+        return Refused(row.line, f"the column {data.label!r} holds {label!r}, which is no finite number")
     return Labelled(row.line, texts[0], texts[1] if len(texts) == 2 else None, label)
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _from_asked(asked: Asked, labelled: bool) -> Question:
+    """Answers without spaces at their ends."""
+    places = []
+    for start, said in asked.answers:
+        start += len(said) - len(said.lstrip())
+        places.append((start, start + len(said.strip())))
+    return Question(asked.line, asked.id, asked.question, asked.context, tuple(places) if labelled else None)
 
 
 def _from_sentence(sentence: Sentence, format_: Format, task: TaskConfig) -> Tagged | Refused:

@@ -4,14 +4,14 @@ Letters: N sequences, K units that carry a tag.
 """
 
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
 
 from bert.packed import PackedBatch, starts_of
 from bert.tokenizer import Tokenizer
-from finetune.examples import Labelled, Tagged
+from finetune.examples import Labelled, Question, Tagged
 from finetune.metrics import Span
 from finetune.units import UNITS, Unit
 
@@ -53,17 +53,72 @@ def of_labelled(examples: list[Labelled], tokenizer: Tokenizer, max_length: int)
     return features
 
 
-def of_tagged(examples: list[Tagged], tokenizer: Tokenizer, max_length: int, unit: str) -> list[Feature]:
-    """[CLS] text [SEP]; a long text goes on in a further sequence, so nothing is cut."""
-    most, features = max_length - 2, []
+def of_tagged(
+    examples: list[Tagged], tokenizer: Tokenizer, max_length: int, unit: str, overlap: int | None = None
+) -> list[Feature]:
+    """[CLS] text [SEP]; a long text is read in windows, and each unit carries its tag in one of them alone."""
+    features = []
     for number, example in enumerate(examples):
         ids, units = UNITS[unit](example.text, tokenizer)
-        for start in range(0, len(ids), most):
-            inside = tuple((1 + p - start, *where) for p, *where in units if start <= p < start + most)
-            if inside:  # the middle of a word longer than a sequence carries no tag
-                part = [tokenizer.cls_id, *ids[start : start + most], tokenizer.sep_id]
+        for window in windows(len(ids), max_length - 2, overlap):
+            inside = tuple((1 + p - window.start, *where) for p, *where in units if p in window.central)
+            if inside:  # the middle of a word longer than a window carries no tag
+                part = [tokenizer.cls_id, *ids[window.start : window.end], tokenizer.sep_id]
                 features.append(Feature(number, part, [0] * len(part), 0, inside))
     return features
+
+
+def of_questions(
+    examples: list[Question], tokenizer: Tokenizer, max_length: int, overlap: int | None = None
+) -> list[Feature]:
+    """[CLS] question [SEP] text [SEP]; a long text is read in windows, each behind the whole question.
+
+    The units are the text's pieces. A question is cut where it leaves the text less than half of the sequence.
+    """
+    features, questions = [], _ids([example.text for example in examples], tokenizer)
+    for number, (example, question) in enumerate(zip(examples, questions, strict=True)):
+        cut = max(0, len(question) - (max_length // 2 - 2))
+        question = [tokenizer.cls_id, *question[: len(question) - cut], tokenizer.sep_id]
+        ids, units = UNITS["wordpiece"](example.text_pair, tokenizer)
+        room = max_length - len(question) - 1
+        for window in windows(len(ids), room, overlap):
+            text = [*ids[window.start : window.end], tokenizer.sep_id]
+            places = range(window.start, window.end)
+            shift = len(question) - window.start
+            inside = tuple((shift + p, *where) for p, *where in units if p in places)
+            features.append(Feature(number, question + text, [0] * len(question) + [1] * len(text), cut, inside))
+    return features
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a text's tokens.
+
+    Attributes:
+        start, end: what it reads.
+        central: the tokens that stand further from its edges than from those of any other window.
+    """
+
+    start: int
+    end: int
+    central: range
+
+
+def windows(length: int, room: int, overlap: int | None = None) -> list[Window]:
+    """Windows over a text; the last one ends with it.
+
+    Args:
+        length: tokens of the text.
+        room: tokens that a window holds.
+        overlap: tokens that two neighbours share, fewer than `room`; by default half of it.
+    """
+    if length <= room:
+        return [Window(0, length, range(length))]
+    step = room - min(room // 2 if overlap is None else overlap, room - 1)
+    starts = [*range(0, length - room, step), length - room]
+    # Between two windows, the middle of what they share; the earlier one takes it where it is a token.
+    borders = [0, *((a + b + room + 1) // 2 for a, b in pairwise(starts)), length]
+    return [Window(s, s + room, range(*own)) for s, own in zip(starts, pairwise(borders), strict=True)]
 
 
 def pack(features: list[Feature], max_length: int) -> PackedBatch:

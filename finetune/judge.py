@@ -10,42 +10,52 @@ from tqdm import tqdm
 from bert.training.config import TrainingConfig
 from bert.training.device import autocast
 from bert.training.evaluation import evaluate
-from finetune import pictures
 from finetune.data import in_order
-from finetune.examples import Examples, Labelled, Tagged
+from finetune.examples import Example, Examples
 from finetune.metrics import class_table
 from finetune.tasks.task import Task
 
-CLASSES, CONFUSION = "classes.json", "confusion_matrix.png"
-"""What an evaluation leaves beside its metrics."""
+CLASSES, WORST = "classes.json", "worst_errors.json"
+"""What an evaluation leaves beside its metrics and the task's picture; MLflow shows both as tables."""
+
+_WORST_SHOWN = 50
 
 
 def evaluator(
-    task: Task, examples: Examples, size: int, device: torch.device, training: TrainingConfig
+    task: Task, examples: Examples, size: int, device: torch.device, training: TrainingConfig, name: str = "valid"
 ) -> Callable[[], dict[str, float]]:
-    """Judges the task on examples when called, and prints its classes."""
+    """Judges the task on examples when called, prints its classes, and gives its scores as `name/...`."""
     features = task.features(examples.used)
 
     def run() -> dict[str, float]:
         task.judged = (examples.used, features)
         batches = in_order(features, lambda some: task.pack(some, examples.used), size)
         found = evaluate(task, batches, device, autocast(training, device))
-        tqdm.write(class_table(task.table))
-        return {f"valid/{name}": value for name, value in found.items()}
+        if task.table:
+            tqdm.write(class_table(task.table))
+        return {f"{name}/{metric}": value for metric, value in found.items()}
 
     return run
 
 
-def write_classes(task: Task, folder: Path) -> None:
-    """Write the last evaluation's classes as a table (columns and rows), and its confusion matrix as a picture."""
-    rows = [[name, c.precision, c.recall, c.f1, c.support] for name, c in task.table.items()]
-    table = {"columns": ["class", "precision", "recall", "f1", "support"], "data": rows}
-    (folder / CLASSES).write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    pictures.confusion(*task.confusion, folder / CONFUSION)
+def write_findings(task: Task, folder: Path) -> None:
+    """Write the last evaluation's classes and surest mistakes as tables (columns and rows), and its picture."""
+    if task.table:
+        rows = [[name, c.precision, c.recall, c.f1, c.support] for name, c in task.table.items()]
+        _write_table(folder / CLASSES, ["class", "precision", "recall", "f1", "support"], rows)
+    worst = sorted(task.mistakes, key=lambda mistake: -mistake.confidence)[:_WORST_SHOWN]
+    columns = ["line", "gold", "predicted", "confidence", "text"]
+    _write_table(folder / WORST, columns, [[getattr(mistake, name) for name in columns] for mistake in worst])
+    task.draw(folder / task.picture)
+
+
+def _write_table(file: Path, columns: list[str], rows: list[list]) -> None:
+    described = {"columns": columns, "data": rows}
+    file.write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @torch.no_grad()
-def predict(task: Task, examples: list[Labelled | Tagged], batch_size: int, device: torch.device) -> list[dict]:
+def predict(task: Task, examples: list[Example], batch_size: int, device: torch.device) -> list[dict]:
     """What the model says of each example."""
     features, rows = task.features(examples), []
     for batch in in_order(features, lambda some: task.pack(some, examples), batch_size):

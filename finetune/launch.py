@@ -1,7 +1,7 @@
 """From a FinetuneConfig to a finished run: files, features, loop, report."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import torch
@@ -11,21 +11,24 @@ from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
 from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
+from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
 from bert.training.loop import Goal, fit
 from bert.training.tracking import Tracker, track
 from finetune import builtin_labels
-from finetune.config import DataConfig, FinetuneConfig, TaskConfig
+from finetune.config import EXAMPLES, OWNERS, DataConfig, FinetuneConfig, TaskConfig
 from finetune.data import Batches
 from finetune.examples import Examples, labels_of, read
 from finetune.features import Feature
-from finetune.judge import CLASSES, CONFUSION, evaluator, predict, write_classes
+from finetune.judge import CLASSES, WORST, evaluator, predict, write_findings
 from finetune.model import build, load
 from finetune.tasks import TASKS
 from finetune.tasks.task import Task
 
 DEFAULT_EPOCHS, DEFAULT_LR = 3, 1e-4
 """The budget of a run that was given none, and its peak learning rate."""
+
+LOWER_IS_BETTER = ("loss", "mse")
 
 # Options that change nothing in the result, so that a run may be resumed with others.
 FREE = ("tracking.", "output", "accept_changes", "training.workers", "training.keep_checkpoints", "training.profile")
@@ -53,20 +56,23 @@ def _continue(config: FinetuneConfig, device: torch.device) -> dict[str, float] 
     with distributed.first_alone():
         data = builtin_labels.files(config.task) if config.data.train == "builtin" else config.data
     train_set = read(Path(data.train), config.task, data, "data.train")
-    labels = labels_of(train_set.used)
-    _refuse_one_class(labels, train_set)
-    eval_set = read(Path(data.eval), config.task, data, "data.eval", labels)
-    print(train_set.in_words("data.train"), eval_set.in_words("data.eval"), sep="\n")
-    if shared := train_set.shared_with(eval_set):
-        print(f"data.eval: {shared:,} of its {len(eval_set.used):,} texts are in data.train too")
-    facts = {"train": _fingerprint(train_set), "eval": _fingerprint(eval_set)}
+    labels = labels_of(train_set.used, config.task)
+    _refuse_one_class(config.task, labels, train_set)
+    print(train_set.in_words("data.train"))
+    judges = {"eval": data.eval} | {f"test.{name}": path for name, path in data.test.items()}
+    judges = {name: read(Path(path), config.task, data, f"data.{name}", labels) for name, path in judges.items()}
+    for name, examples in judges.items():
+        print(examples.in_words(f"data.{name}"))
+        if shared := train_set.shared_with(examples):
+            print(f"data.{name}: {shared:,} of its {len(examples.used):,} texts are in data.train too")
+    facts = {"train": _fingerprint(train_set)} | {name: _fingerprint(examples) for name, examples in judges.items()}
     state = distributed.from_first(
         lambda: identity.state_of(output, asdict(config), facts, FREE, tuple(config.accept_changes))
     )
     if state == "finished":
         print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
         return None
-    return _run(config, train_set, eval_set, facts, device, resume=state == "unfinished")
+    return _run(config, train_set, judges, facts, device, resume=state == "unfinished")
 
 
 def with_defaults(config: FinetuneConfig) -> FinetuneConfig:
@@ -81,17 +87,22 @@ def with_defaults(config: FinetuneConfig) -> FinetuneConfig:
 
 def check(config: FinetuneConfig) -> list[str]:
     """All that is wrong with the values, a line each."""
-    faults = training_config.check(config.training)
+    faults = training_config.check(config.training) + _check_task(config)
     if config.data.train != "builtin" and config.data.eval is None:
         faults.append("data.eval: needed beside data.train; the model is judged by it after each epoch.")
     if config.data.train == "builtin":
         faults += [
             f"data.{name}: {getattr(config.data, name)!r} was given, but it belongs to a data.train of your own."
-            for name in ("eval", "format", "text", "text_pair", "label")
-            if getattr(config.data, name) != getattr(DataConfig, name)
+            for name in ("eval", "test", "format", "text", "text_pair", "label")
+            if getattr(config.data, name) != getattr(DataConfig(), name)
         ]
+    if config.data.train == "builtin" and EXAMPLES[config.task.name] not in ("labels", "tags"):
+        faults.append(f"data.train: needed; builtin has nothing for task.name={config.task.name}.")
     if config.data.max_length < 8:
         faults.append(f"data.max_length: {config.data.max_length}, but it must be at least 8.")
+    if config.data.overlap is not None and not 0 <= config.data.overlap < config.data.max_length - 2:
+        most = f"data.max_length={config.data.max_length} less 2"
+        faults.append(f"data.overlap: {config.data.overlap}, but it must be at least 0 and below {most}.")
     known = ("loss", *TASKS[config.task.name].metrics)
     if config.best not in known:
         hint = did_you_mean(config.best, known)
@@ -100,22 +111,41 @@ def check(config: FinetuneConfig) -> list[str]:
         faults.append("like: needed with init=none: the folder whose tokenizer and model sizes are used.")
     if config.init != "none" and config.like is not None:
         faults.append(f"like: {config.like!r} was given, but it belongs to init=none.")
-    if config.task.name != "ner":
-        for name in ("head", "unit", "scheme"):
-            value = getattr(config.task, name)
-            if value != getattr(TaskConfig, name):
-                faults.append(f"task.{name}: {value!r} was given, but it belongs to task.name=ner.")
-    elif config.data.text_pair is not None:
-        given = config.data.text_pair
-        faults.append(f"data.text_pair: {given!r} was given, but it belongs to task.name=classification.")
+    if config.reinit_layers and config.init == "none":
+        faults.append(f"reinit_layers: {config.reinit_layers} was given, but init=none begins at random as a whole.")
     return faults
 
 
-def _refuse_one_class(labels: list[str], examples: Examples) -> None:
-    if len(labels) < 2:
-        raise UserError(
-            f"data.train: every row of '{examples.path}' has the label {labels[0]!r}; nothing can be learned."
-        )
+def _check_task(config: FinetuneConfig) -> list[str]:
+    """What is wrong with the task's options, and which belong to another task."""
+    task, default, faults = config.task, TaskConfig(), []
+    for name in (field.name for field in fields(TaskConfig) if field.name in OWNERS):
+        value, owners = getattr(task, name), OWNERS[name]
+        if value != getattr(default, name) and task.name not in owners:
+            faults.append(f"task.{name}: {value!r} was given, but it belongs to task.name={' or '.join(owners)}.")
+    if config.data.text_pair is not None and EXAMPLES[task.name] in ("tags", "questions"):
+        given = f"data.text_pair: {config.data.text_pair!r} was given"
+        faults.append(f"{given}, but it belongs to task.name=classification or regression.")
+    if config.data.overlap is not None and EXAMPLES[task.name] not in ("tags", "questions"):
+        given = f"data.overlap: {config.data.overlap} was given"
+        faults.append(f"{given}, but it belongs to task.name=ner or question_answering.")
+    if not 0 <= task.label_smoothing < 1:
+        faults.append(f"task.label_smoothing: {task.label_smoothing}, but it must be at least 0 and below 1.")
+    if task.label_smoothing and task.name == "ner" and task.head.endswith("crf"):
+        given = f"task.label_smoothing: {task.label_smoothing} was given"
+        faults.append(f"{given}, but a CRF has none; it belongs to task.head=linear or lstm.")
+    if task.max_answer_length < 1:
+        faults.append(f"task.max_answer_length: {task.max_answer_length}, but it must be at least 1.")
+    return faults
+
+
+def _refuse_one_class(task: TaskConfig, labels: list[str], examples: Examples) -> None:
+    kind = EXAMPLES[task.name]
+    same = labels[0] if kind in ("labels", "tags") and len(labels) == 1 else None
+    if kind == "numbers" and len({example.label for example in examples.used}) == 1:
+        same = examples.used[0].label
+    if same is not None:
+        raise UserError(f"data.train: every row of '{examples.path}' has the label {same!r}; nothing can be learned.")
 
 
 def _fingerprint(examples: Examples) -> str:
@@ -125,13 +155,14 @@ def _fingerprint(examples: Examples) -> str:
 def _run(
     config: FinetuneConfig,
     train_set: Examples,
-    eval_set: Examples,
+    judges: dict[str, Examples],
     facts: dict[str, str],
     device: torch.device,
     resume: bool,
 ) -> dict[str, float]:
     output, training = Path(config.output), config.training
-    task = _start(config, labels_of(train_set.used), resume).to(device)
+    task = _start(config, labels_of(train_set.used, config.task), resume).to(device)
+    task.learn_from(train_set.used)
     features = task.features(train_set.used)
     if not features:
         raise UserError(f"data.train: the tokenizer of '{config.init}' leaves nothing of any text in it.")
@@ -145,26 +176,43 @@ def _run(
     tags = provenance.tags(device) | {name: value[:16] for name, value in facts.items()} | _TABLE_TAG
     tags |= {} if config.init == "none" else provenance.parent(Path(config.init))
     with track(output, config.tracking, asdict(config), tags, resume) as tracker:
-        evaluate_now = evaluator(task, eval_set, size, device, training)
-        goal = Goal(f"valid/{config.best}", higher_is_better=config.best != "loss", root="best")
+        evaluate_now = evaluator(task, judges["eval"], size, device, training)
+        goal = Goal(f"valid/{config.best}", config.best not in LOWER_IS_BETTER, root="best")
         result = fit(task, batches, evaluate_now, training, goal, output, tracker)
         print(f"\nthe best by {config.best}, of step {result['best_step']}:")
         result |= evaluate_now()  # the root holds the best weights: what they reach, not what the last did
         if distributed.is_first():
+            write_findings(task, output)
+        result |= _test(task, judges, size, device, training)
+        if distributed.is_first():
             identity.finish(output, result)
+            tracker.log(int(result["steps"]), {name: result[name] for name in result if name.startswith("test/")})
             _leave_artifacts(output, task, tracker)
     if distributed.is_first():
-        _print_report(config, result, task, eval_set, device)
+        _print_report(config, result, task, judges["eval"], device)
     return result
+
+
+def _test(
+    task: Task, judges: dict[str, Examples], size: int, device: torch.device, training: TrainingConfig
+) -> dict[str, float]:
+    """What the best weights reach on the files of data.test."""
+    found = {}
+    for name in (name for name in judges if name.startswith("test.")):
+        print(f"\ndata.{name}:")
+        found |= evaluator(task, judges[name], size, device, training, name.replace(".", "/", 1))()
+    return found
 
 
 def _start(config: FinetuneConfig, labels: list[str], resume: bool) -> Task:
     """A run's model as it begins; that of its newest checkpoint where it goes on, for `init` may be gone by then."""
     newest = checkpoint.newest(Path(config.output)) if resume else None
     if newest is not None:
-        return load(str(newest), config.training.attention)
-    task, said = build(config, labels)
-    print(said)
+        task = load(str(newest), config.training.attention)
+    else:
+        task, said = build(config, labels)
+        print(said)
+    task.bert.freeze(config.training.freeze)
     return task
 
 
@@ -177,20 +225,19 @@ def _in_words(task: Task, examples: Examples, features: list[Feature]) -> str:
         said += f"; {more:,} of them go on with a text longer than data.max_length={task.max_length}"
     if empty := len(examples.used) - len({feature.example for feature in features if len(feature.token_ids) > 2}):
         said += f"; {empty:,} texts have no token at all"
-    if task.task.name == "ner":
-        ceiling = task.ceiling(examples.used, features)
-        said += f"; tagging every {task.task.unit} right would reach entity_micro_f1 {ceiling:.3f}"
+    if more := task.in_short(examples.used, features):
+        said += f"; {more}"
     return said
 
 
-_TABLE_TAG = {"mlflow.loggedArtifacts": json.dumps([{"path": CLASSES, "type": "table"}])}
-"""By this tag the MLflow UI shows the file as a table."""
+_TABLE_TAG = {"mlflow.loggedArtifacts": json.dumps([{"path": path, "type": "table"} for path in (CLASSES, WORST)])}
+"""By this tag the MLflow UI shows the files as tables."""
 
 
 def _leave_artifacts(output: Path, task: Task, tracker: Tracker) -> None:
-    write_classes(task, output)
-    for name in ("run.yaml", "metrics.json", CLASSES, CONFUSION):
-        tracker.artifact(output / name)
+    for name in ("run.yaml", "metrics.json", CLASSES, WORST, task.picture):
+        if (output / name).is_file():
+            tracker.artifact(output / name)
     for name in (*hub.FILES, "heads.safetensors"):
         if (output / name).is_file():
             tracker.artifact(output / name, "model")
@@ -199,7 +246,7 @@ def _leave_artifacts(output: Path, task: Task, tracker: Tracker) -> None:
 def _print_report(
     config: FinetuneConfig, result: dict[str, float], task: Task, eval_set: Examples, device: torch.device
 ) -> None:
-    shown = [name for name in result if name.startswith("valid/")]
+    shown = [name for name in result if name.startswith(("valid/", "test/"))]
     width = max(map(len, shown))
     print("\n" + "\n".join(f"  {name:<{width}}  {result[name]:.4f}" for name in shown))
     print("\nthe first texts of data.eval:")
@@ -207,5 +254,6 @@ def _print_report(
         said = task.in_words(prediction)
         print(f"  {said[:200]}{'...' if len(said) > 200 else ''}")
     print(f"\nmodel and figures:  {config.output}")
-    print(f"confusion matrix:   {config.output}/{CONFUSION}")
+    print(f"picture:            {config.output}/{task.picture}")
+    print(f"surest mistakes:    {config.output}/{WORST}")
     print(f"use it:             python run_finetune.py predict --checkpoint {config.output} --input FILE --output FILE")

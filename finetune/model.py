@@ -23,8 +23,9 @@ def build(config: FinetuneConfig, labels: list[str]) -> tuple[Task, str]:
         )
     if config.task.name == "ner" and config.task.unit == "character" and not folder.tokenizer.is_wordpiece:
         raise UserError(f"task.unit: 'character' needs a WordPiece vocabulary, and that of '{folder.path}' is none.")
-    if config.data.text_pair is not None and folder.config.type_vocab_size < 2:
-        raise UserError(f"data.text_pair: a pair has 2 segments, but the model of '{folder.path}' knows 1.")
+    pairs = config.data.text_pair is not None or config.task.name == "question_answering"
+    if pairs and folder.config.type_vocab_size < 2:
+        raise UserError(f"init: a pair of texts has 2 segments, but the model of '{folder.path}' knows 1.")
     seed_torch(config.training.seed)
     task = TASKS[config.task.name](
         folder.config,
@@ -33,10 +34,15 @@ def build(config: FinetuneConfig, labels: list[str]) -> tuple[Task, str]:
         config.task,
         config.data.max_length,
         config.training.attention,
+        config.data.overlap,
     )
     if config.init == "none":
         return task, f"random weights, with the sizes and the tokenizer of {folder.path}"
-    return task, f"{folder.path}: {task.start_from(folder.path)}"
+    said = f"{folder.path}: {task.start_from(folder.path)}"
+    if config.reinit_layers:
+        task.bert.reinitialise(config.reinit_layers)
+        said += f"; begun anew: the pooler and the top {config.reinit_layers} layers"
+    return task, said
 
 
 def load(folder: str, attention: str = "sdpa") -> Task:
@@ -49,10 +55,11 @@ def load(folder: str, attention: str = "sdpa") -> Task:
     described = opened.described
     if "bert_research" not in described:
         raise UserError(f"'{folder}' holds a model, but none that was fine-tuned by this project.")
-    task_config = TaskConfig(**described["bert_research"]["task"])
-    names = described["id2label"]
-    labels = [names[str(number)] for number in range(len(names))]
-    max_length = described["bert_research"]["max_length"]
-    task = TASKS[task_config.name](opened.config, opened.tokenizer, labels, task_config, max_length, attention)
+    ours, names = described["bert_research"], described["id2label"]
+    task_config = TaskConfig(**ours["task"])
+    labels = ours.get("labels", [names[str(number)] for number in range(len(names))])
+    build = TASKS[task_config.name]
+    read = (ours["max_length"], attention, ours.get("overlap"))
+    task = build(opened.config, opened.tokenizer, labels, task_config, *read)
     task.restore(opened.path)
     return task.eval()

@@ -21,3 +21,15 @@ def confusion(counts: list[list[int]], labels: list[str], path: Path) -> None:
     axes.set_xlabel("predicted")
     axes.set_ylabel("gold")
     save(figure, path, 120)
+
+
+def scatter(gold: list[float], predicted: list[float], path: Path) -> None:
+    """Draw predicted numbers over gold ones, and the line on which they are equal."""
+    figure = blank(4.5, 4.5)
+    axes = figure.add_subplot()
+    axes.scatter(gold, predicted, s=6, alpha=0.3, linewidths=0)
+    ends = [min(*gold, *predicted), max(*gold, *predicted)]
+    axes.plot(ends, ends, color="grey", linewidth=0.8)
+    axes.set_xlabel("gold")
+    axes.set_ylabel("predicted")
+    save(figure, path, 120)

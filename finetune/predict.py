@@ -13,10 +13,10 @@ from tqdm import tqdm
 from bert.errors import UserError, refuse_if
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
-from finetune.config import DataConfig, TaskConfig
-from finetune.examples import Labelled, Tagged, read, stream
+from finetune.config import EXAMPLES, DataConfig, TaskConfig
+from finetune.examples import Example, Labelled, Question, Tagged, read, stream
 from finetune.formats import FORMATS, Refused, numbered_lines
-from finetune.judge import evaluator, predict, write_classes
+from finetune.judge import evaluator, predict, write_findings
 from finetune.model import load
 
 _AT_ONCE = 512  # examples
@@ -78,8 +78,8 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
     refuse_if(
         [
             f"data.{name}: {getattr(config.data, name)!r} was given, but it belongs to training."
-            for name in ("train", "max_length")
-            if getattr(config.data, name) != getattr(DataConfig, name)
+            for name in ("train", "max_length", "overlap", "test")
+            if getattr(config.data, name) != getattr(DataConfig(), name)
         ]
     )
     training = TrainingConfig(device=config.device)
@@ -93,7 +93,7 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
         folder = Path(config.output)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "metrics.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        write_classes(task, folder)
+        write_findings(task, folder)
     return found
 
 
@@ -115,7 +115,7 @@ def predict_file(config: PredictConfig) -> None:
     print(f"{total:,} predictions in {target}", file=sys.stderr)
 
 
-def _texts(config: PredictConfig, task: TaskConfig) -> Iterator[Labelled | Tagged]:
+def _texts(config: PredictConfig, task: TaskConfig) -> Iterator[Example]:
     path = Path(config.input)
     if not path.is_file():
         raise UserError(f"input: no such file: '{path}'.")
@@ -126,13 +126,24 @@ def _texts(config: PredictConfig, task: TaskConfig) -> Iterator[Labelled | Tagge
     for item in stream(path, task, data, "input", labelled=False):
         if isinstance(item, Refused):
             raise UserError(f"{path}:{item.line}: {item.why}.")
-        if isinstance(item, Labelled) and task.name == "ner":
-            item = Tagged(item.line, item.text, [], None)
-        yield item
+        yield _as_example(item, task)
 
 
-def _lines(path: Path, task: TaskConfig) -> Iterator[Labelled | Tagged]:
+def _lines(path: Path, task: TaskConfig) -> Iterator[Example]:
     for number, text in numbered_lines(path):
         if not text.strip():
             raise UserError(f"{path}:{number}: the line is empty; a text per line is needed.")
-        yield Tagged(number, text, [], None) if task.name == "ner" else Labelled(number, text, None, None)
+        yield _as_example(Labelled(number, text, None, None), task)
+
+
+def _as_example(item: Example, task: TaskConfig) -> Example:
+    """A row as what the task reads."""
+    if not isinstance(item, Labelled):
+        return item
+    if EXAMPLES[task.name] == "tags":
+        return Tagged(item.line, item.text, [], None)
+    if EXAMPLES[task.name] == "questions":
+        if item.text_pair is None:
+            raise UserError("text_pair: needed to answer questions: the column with the text that may hold the answer.")
+        return Question(item.line, str(item.line), item.text, item.text_pair, None)
+    return item

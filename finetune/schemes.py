@@ -1,16 +1,18 @@
-"""Tagging schemes: IOB2 and IOB1 in, IOB2 inside. One line of SCHEMES each.
+"""Tagging schemes: what a file may hold, and what a model may learn; IOB2 in between. One line of a table each.
 
-A tag is `O`, or `B-TYPE` or `I-TYPE`.
+A tag is `O`, or a prefix, `-` and a type. IOB2: B- begins an entity and I- goes on. IOB1: B- only where two entities of
+a type touch. IOBES: E- ends one, S- is one of a single unit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 
 def check_iob2(tags: Sequence[str]) -> tuple[int, str] | None:
     """The first tag that breaks IOB2 (every entity begins with B-), and why; None where all is well."""
     before = "O"
     for place, tag in enumerate(tags):
-        if fault := _malformed(tag):
+        if fault := _malformed(tag, "BI"):
             return place, fault
         if tag.startswith("I-") and before[2:] != tag[2:]:
             return (
@@ -25,10 +27,23 @@ def check_iob1(tags: Sequence[str]) -> tuple[int, str] | None:
     """The first tag that breaks IOB1 (B- only between neighbours of one type), and why; None where all is well."""
     before = "O"
     for place, tag in enumerate(tags):
-        if fault := _malformed(tag):
+        if fault := _malformed(tag, "BI"):
             return place, fault
         if tag.startswith("B-") and before[2:] != tag[2:]:
             return place, f"{tag} after {before}: in IOB1 B- stands between two entities of one type (is it IOB2?)"
+        before = tag
+    return None
+
+
+def check_iobes(tags: Sequence[str]) -> tuple[int, str] | None:
+    """The first tag that breaks IOBES (B- I- ... E-, or S- alone), and why; None where all is well."""
+    before = "O"
+    for place, tag in enumerate([*tags, "O"]):
+        if fault := _malformed(tag, "BIES"):
+            return place, fault
+        if not follows_iobes(before, tag):
+            after = tag if place < len(tags) else "the end"
+            return min(place, len(tags) - 1), f"{after} after {before}: in IOBES an entity is B- I- ... E-, or S-"
         before = tag
     return None
 
@@ -48,10 +63,65 @@ def iob1_to_iob2(tags: Sequence[str]) -> list[str]:
     return changed
 
 
-SCHEMES = {"iob2": (check_iob2, as_they_are), "iob1": (check_iob1, iob1_to_iob2)}
+def iobes_to_iob2(tags: Sequence[str]) -> list[str]:
+    """E- goes on as I-, S- begins as B-; whatever goes on with what has ended, or never begun, begins it."""
+    before, changed = "O", []
+    for tag in tags:
+        goes_on = tag[:2] in ("I-", "E-") and before[:2] in ("B-", "I-") and before[2:] == tag[2:]
+        changed.append("O" if tag == "O" else f"{'I' if goes_on else 'B'}-{tag[2:]}")
+        before = tag
+    return changed
 
 
-def _malformed(tag: str) -> str | None:
-    if tag == "O" or (tag[:2] in ("B-", "I-") and len(tag) > 2):
+def iob2_to_iobes(tags: Sequence[str]) -> list[str]:
+    """The last unit of an entity becomes E-, one that is alone S-."""
+    changed = []
+    for tag, after in zip(tags, [*tags[1:], "O"], strict=False):
+        ends = tag != "O" and after != f"I-{tag[2:]}"
+        changed.append(f"{'S' if tag[0] == 'B' else 'E'}-{tag[2:]}" if ends else tag)
+    return changed
+
+
+def follows_iob2(before: str, tag: str) -> bool:
+    """Whether a tag may stand after another; O stands before the first and after the last."""
+    return not tag.startswith("I-") or before[2:] == tag[2:]
+
+
+def follows_iobes(before: str, tag: str) -> bool:
+    """Whether a tag may stand after another; O stands before the first and after the last."""
+    begun, goes_on = before[:2] in ("B-", "I-"), tag[:2] in ("I-", "E-")
+    return begun == goes_on and (not begun or before[2:] == tag[2:])
+
+
+@dataclass(frozen=True)
+class Tagging:
+    """Tags that a model learns.
+
+    Attributes:
+        prefixes: of each type's tags.
+        from_iob2, to_iob2: there and back; back, every prediction is kept.
+        follows: whether a tag may stand after another.
+    """
+
+    prefixes: str
+    from_iob2: Callable[[Sequence[str]], list[str]]
+    to_iob2: Callable[[Sequence[str]], list[str]]
+    follows: Callable[[str, str], bool]
+
+
+SCHEMES = {
+    "iob2": (check_iob2, as_they_are),
+    "iob1": (check_iob1, iob1_to_iob2),
+    "iobes": (check_iobes, iobes_to_iob2),
+}
+TAGGINGS = {
+    "iob2": Tagging("BI", as_they_are, iob1_to_iob2, follows_iob2),
+    "iobes": Tagging("BIES", iob2_to_iobes, iobes_to_iob2, follows_iobes),
+}
+
+
+def _malformed(tag: str, prefixes: str) -> str | None:
+    if tag == "O" or (tag[:1] in prefixes and tag[1:2] == "-" and len(tag) > 2):
         return None
-    return f"{tag!r} is no tag; O, B-TYPE and I-TYPE are"
+    known = ", ".join(f"{prefix}-TYPE" for prefix in prefixes)
+    return f"{tag!r} is no tag; O, {known} are"

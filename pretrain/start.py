@@ -86,6 +86,7 @@ def build_objective(
         print(f"init: {config.init}: {objective.start_from(start.folder.path)}")
         if start.added:
             grow(objective, start.folder.tokenizer.vocab_size, start.added)
+    objective.bert.freeze(config.training.freeze)
     size = sum(parameter.numel() for parameter in objective.parameters())
     shape = f"{model.num_hidden_layers} layers, width {model.hidden_size}, {size / 1e6:.1f} M parameters"
     print(f"model: {shape}, {describe(device)}")

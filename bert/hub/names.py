@@ -24,6 +24,7 @@ _NAMES = {
     "masked_lm_head.bias": "cls.predictions.bias",
     "sentence_head.classifier.": "cls.seq_relationship.",
     "head.classifier.": "classifier.",
+    "head.qa_outputs.": "qa_outputs.",
 }
 _BACKWARDS = {theirs: ours for ours, theirs in _NAMES.items()}
 _FUSED = "query_key_value"

@@ -6,6 +6,7 @@ from typing import Literal
 from bert.attention import BACKENDS
 from bert.training.schedule import SCHEDULES
 
+FROZEN = ("nothing", "embeddings", "encoder")
 BUDGETS = ("steps", "epochs", "tokens", "minutes")
 BUDGET_OPTIONS = tuple(f"training.{name}" for name in BUDGETS)
 
@@ -56,6 +57,14 @@ class TrainingConfig:
     adam_epsilon: float = 1e-8
     """AdamW's epsilon."""
 
+    layer_decay: float = 1.0
+    """Each layer learns at this share of the rate of the one above it, the embeddings slowest (Sun et al. 2019, section
+    5.3.3: 0.95). 1: all alike."""
+
+    freeze: int | Literal[*FROZEN] = "nothing"
+    """What stays as it is: the embeddings; those and so many of the lowest layers (a number); the whole encoder. It
+    gets no gradient and no dropout. For the features of a pretrained model, or to add to one."""
+
     max_grad_norm: float = 1.0
     """The gradient is scaled down to this norm; 0 leaves it as it is."""
 
@@ -68,6 +77,9 @@ class TrainingConfig:
     eval_every: int | None = None
     """Steps between two evaluations; there is always one at the end. By default 500 in pretraining, and an epoch in
     fine-tuning."""
+
+    patience: int | None = None
+    """Stop early once so many evaluations in a row have brought nothing better; by default the budget decides."""
 
     eval_sequences: int = 2048
     """Sequences of each validation set, at most."""
@@ -121,7 +133,7 @@ def check(config: TrainingConfig) -> list[str]:
         said = ", ".join(f"training.{name}={getattr(config, name)}" for name in given) or "none"
         faults.append(f"training: give one budget, of steps, epochs, tokens and minutes; {said} given.")
     positive = ("batch_size", "lr", "adam_epsilon", "log_every", "eval_every", "eval_sequences", "save_every")
-    positive += ("keep_checkpoints", "micro_batch_size", "threads", *BUDGETS)
+    positive += ("keep_checkpoints", "micro_batch_size", "threads", "patience", "layer_decay", *BUDGETS)
     faults += [
         f"training.{name}: {getattr(config, name)}, but it must be above 0."
         for name in positive
@@ -135,6 +147,8 @@ def check(config: TrainingConfig) -> list[str]:
         for name in ("warmup", "adam_beta1", "adam_beta2")
         if not 0 <= getattr(config, name) < 1
     ]
+    if config.layer_decay > 1:
+        faults.append(f"training.layer_decay: {config.layer_decay}, but it must be at most 1.")
     faults += [
         f"training.{name}: {getattr(config, name)}, but it must be at least 0."
         for name in ("weight_decay", "max_grad_norm", "seed", "workers")

@@ -163,12 +163,12 @@ class _Run:
             self._progress_bar() as bar,
             profiled(self.config.profile, self.output, self.device) as after_step,
         ):
-            while self.progress.share < 1:
+            while not self._done():
                 self._step(stream)
                 after_step()
                 bar.update(self.progress.spent - bar.n)
                 self._look_after_step(bar, last=self.progress.share >= 1)
-                if distributed.any_of(stop_asked()) and self.progress.share < 1:
+                if distributed.any_of(stop_asked()) and not self._done():
                     self._save()
                     self._mark_stop()
                     raise Stopped(f"stopped at step {self.progress.step}; the same command goes on from there.")
@@ -180,8 +180,19 @@ class _Run:
             self._log(bar)
         if last or step % config.eval_every == 0:
             self._evaluate(bar)
+        if not last and self._out_of_patience():
+            bar.write(f"nothing better in {config.patience} evaluations: stopping early")
+            saving = True
         if saving:
             self._save()
+
+    def _done(self) -> bool:
+        return self.progress.share >= 1 or self._out_of_patience()
+
+    def _out_of_patience(self) -> bool:
+        """Whether so many evaluations in a row have brought nothing better; told by the step of the best one."""
+        since_best = self.progress.step - (self.progress.best_step or 0)
+        return self.config.patience is not None and since_best >= self.config.patience * self.config.eval_every
 
     def _step(self, stream: Iterator[tuple[PackedBatch, Position]]) -> None:
         began = time.perf_counter()
@@ -193,7 +204,7 @@ class _Run:
         # The rate of the middle of the step: neither the first step nor the last is taken at 0.
         factor = SCHEDULES[self.config.schedule]((self.progress.share + after.share) / 2, self.config.warmup)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr * factor
+            group["lr"] = self.config.lr * factor * group["share"]
         did = training_step(self.forward, batches, self.optimizer, self.config, self.progress.step, self.device)
         flops = sum(self.objective.flops(batch) for batch in batches)
         self.window.add(did, tokens, flops, time.perf_counter() - began)

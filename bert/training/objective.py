@@ -40,6 +40,10 @@ class Objective(nn.Module, ABC):
         """Operations of training on the batch, which is on the host; 0 where nobody has counted them."""
         return 0.0
 
+    def depth(self, name: str) -> int:
+        """How far below the top a parameter lies: 0 for heads, 1 for the last layer, and so on; for layer_decay."""
+        return 0
+
     def predict(self, batch: PackedBatch) -> list[Row]:
         """What scoring needs from each example; nothing where sums say it all."""
         return []

@@ -1,12 +1,23 @@
 """What turns token vectors into tags. A head is one file with a module, and one line here.
 
     head = HEADS[name](hidden_size, num_tags)
-    head.loss(hidden, labels, cu_units)   # summed over the units, (K, H), (K,), (N + 1,) -> ()
-    head.decode(hidden, cu_units)         # (K, H), (N + 1,) -> (K,)
+    head.loss(hidden, labels, cu_units, smoothing)  # summed over the units, (K, H), (K,), (N + 1,) -> ()
+    head.decode(hidden, cu_units, legal)            # tags and log-probabilities, (K, H), (N + 1,) -> (K,), (N,)
 
 K units (tokens that carry a tag) of N sequences lie end to end; cu_units says where each sequence's begin.
 """
 
-from finetune.heads import crf, linear
+from functools import partial
 
-HEADS = {"linear": linear.LinearHead, "crf": crf.CrfHead}
+from finetune.heads.crf import CrfHead
+from finetune.heads.linear import LinearHead
+from finetune.heads.lstm import LstmHead
+
+HEADS = {
+    "linear": LinearHead,
+    "crf": CrfHead,
+    "lstm": partial(LstmHead, tagger=LinearHead),
+    "lstm_crf": partial(LstmHead, tagger=CrfHead),
+}
+AS_TRANSFORMERS = ("linear", "crf")
+"""Those whose linear layer stands right on the encoder, so that BertForTokenClassification holds it."""

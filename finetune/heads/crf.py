@@ -1,4 +1,4 @@
-"""A linear-chain CRF over each sequence's units (Lafferty et al. 2001), by pytorch-crf.
+"""A linear-chain CRF over each sequence's units (Lafferty et al. 2001); its likelihood by pytorch-crf.
 
 Letters: K units, N sequences, S most units of a sequence, H width, L tags.
 """
@@ -6,6 +6,8 @@ Letters: K units, N sequences, S most units of a sequence, H width, L tags.
 import torch
 from torch import Tensor, nn
 from torchcrf import CRF
+
+from finetune.decoding import Lanes, Scores, viterbi
 
 
 class CrfHead(nn.Module):
@@ -22,33 +24,28 @@ class CrfHead(nn.Module):
         nn.init.zeros_(self.classifier.bias)
         self.crf = CRF(num_tags, batch_first=True)
 
-    def loss(self, hidden: Tensor, labels: Tensor, cu_units: Tensor) -> Tensor:
+    def loss(self, hidden: Tensor, labels: Tensor, cu_units: Tensor, smoothing: float = 0.0) -> Tensor:
         """Minus the summed log-likelihood of the sequences' tags, in nats: (K, H), (K,), (N + 1,) -> ()."""
+        if smoothing:
+            raise ValueError("a CRF has no label smoothing")
         with torch.autocast(hidden.device.type, enabled=False):
-            inside = _inside(cu_units)
-            return -self.crf(self._emissions(hidden, inside), _left(labels, inside), mask=inside, reduction="sum")
+            lanes = Lanes(cu_units)
+            return -self._log_probability(self._emissions(hidden, lanes), lanes.pad(labels), lanes).sum()
 
     @torch.no_grad()
-    def decode(self, hidden: Tensor, cu_units: Tensor) -> Tensor:
-        """Viterbi's best tags: (K, H), (N + 1,) -> (K,)."""
+    def decode(self, hidden: Tensor, cu_units: Tensor, legal: Scores | None = None) -> tuple[Tensor, Tensor]:
+        """The best tags, and their log-probability in each sequence: (K, H), (N + 1,) -> (K,), (N,)."""
+        scores = Scores(self.crf.transitions, self.crf.start_transitions, self.crf.end_transitions)
         with torch.autocast(hidden.device.type, enabled=False):
-            inside = _inside(cu_units)
-            best = self.crf.decode(self._emissions(hidden, inside), mask=inside)
-        return torch.tensor([tag for sequence in best for tag in sequence], device=hidden.device)
+            lanes = Lanes(cu_units)
+            emissions = self._emissions(hidden, lanes)
+            best = viterbi(emissions, lanes.inside, scores if legal is None else scores + legal)  # (N, S)
+            return lanes.unpad(best), self._log_probability(emissions, best, lanes)
 
-    def _emissions(self, hidden: Tensor, inside: Tensor) -> Tensor:
+    def _emissions(self, hidden: Tensor, lanes: Lanes) -> Tensor:
         """(K, H) -> (N, S, L)."""
-        return _left(self.classifier(hidden.float()), inside)
+        return lanes.pad(self.classifier(hidden.float()))
 
-
-def _inside(cu_units: Tensor) -> Tensor:
-    """True where the rectangle holds a unit: a prefix of each row, (N, S)."""
-    lengths = cu_units.diff()
-    return torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None]
-
-
-def _left(values: Tensor, inside: Tensor) -> Tensor:
-    """(K, ...) -> (N, S, ...), zero outside."""
-    cells = inside.flatten().nonzero().flatten()
-    empty = values.new_zeros(inside.numel(), *values.shape[1:])
-    return empty.index_copy(0, cells, values).view(*inside.shape, *values.shape[1:])
+    def _log_probability(self, emissions: Tensor, tags: Tensor, lanes: Lanes) -> Tensor:
+        """(N, S, L), (N, S) -> (N,)."""
+        return self.crf(emissions, tags, mask=lanes.inside, reduction="none")

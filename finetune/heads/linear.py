@@ -1,11 +1,13 @@
 """Each unit's tag on its own (Devlin et al. 2019, section 5.3).
 
-Letters: K units, H width, L tags.
+Letters: K units, N sequences, H width, L tags.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from finetune.decoding import Lanes, Scores, viterbi
 
 
 class LinearHead(nn.Module):
@@ -17,11 +19,17 @@ class LinearHead(nn.Module):
         nn.init.normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
 
-    def loss(self, hidden: Tensor, labels: Tensor, cu_units: Tensor) -> Tensor:
+    def loss(self, hidden: Tensor, labels: Tensor, cu_units: Tensor, smoothing: float = 0.0) -> Tensor:
         """Summed cross-entropy in nats: (K, H), (K,) -> ()."""
-        return F.cross_entropy(self.classifier(hidden).float(), labels, reduction="sum")
+        logits = self.classifier(hidden).float()
+        return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
 
     @torch.no_grad()
-    def decode(self, hidden: Tensor, cu_units: Tensor) -> Tensor:
-        """The best tag of each unit: (K, H) -> (K,)."""
-        return self.classifier(hidden).argmax(-1)
+    def decode(self, hidden: Tensor, cu_units: Tensor, legal: Scores | None = None) -> tuple[Tensor, Tensor]:
+        """The best tags, and their log-probability in each sequence: (K, H), (N + 1,) -> (K,), (N,)."""
+        lanes, logarithms = Lanes(cu_units), self.classifier(hidden).float().log_softmax(-1)
+        if legal is None:
+            tags = logarithms.argmax(-1)
+        else:
+            tags = lanes.unpad(viterbi(lanes.pad(logarithms), lanes.inside, legal))
+        return tags, lanes.total(logarithms.gather(1, tags[:, None]).squeeze(1))

@@ -3,6 +3,8 @@
 Letters: N sequences, H width, C classes.
 """
 
+from collections import Counter
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from bert.training.objective import Row
 from finetune import metrics
 from finetune.examples import Labelled
 from finetune.features import Feature, of_labelled, pack
-from finetune.tasks.task import Task
+from finetune.tasks.task import Mistake, Task
 
 
 class Classification(Task):
@@ -30,6 +32,7 @@ class Classification(Task):
         self.head = nn.ModuleDict({"classifier": nn.Linear(config.hidden_size, len(self.labels))})
         nn.init.normal_(self.head["classifier"].weight, std=config.initializer_range)
         nn.init.zeros_(self.head["classifier"].bias)
+        self.class_weights: Tensor | None = None
 
     def features(self, examples: list[Labelled]) -> list[Feature]:
         """One sequence for each example; a long text is cut."""
@@ -43,15 +46,25 @@ class Classification(Task):
             batch.targets["class_labels"] = torch.tensor([self.label_ids[label] for label in labels])
         return batch
 
+    def learn_from(self, examples: list[Labelled]) -> None:
+        """Take each class's weight: rows / (classes x rows of the class), 1 on average (King and Zeng 2001)."""
+        if self.task.class_weights == "balanced":
+            counts = Counter(example.label for example in examples)
+            rows = [len(examples) / (len(counts) * counts[label]) for label in self.labels]
+            self.class_weights = torch.tensor(rows)
+
     def counts(self, batch: PackedBatch) -> dict[str, float]:
         """N."""
         return {"loss": batch.num_sequences, "accuracy": batch.num_sequences}
 
     def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
-        """Summed cross-entropy in nats, and right answers."""
+        """Summed cross-entropy in nats, while training weighed and smoothed as set, and right answers."""
         logits, gold = self._logits(batch), batch.targets["class_labels"]
         right = (logits.detach().argmax(-1) == gold).sum()
-        return {"loss": F.cross_entropy(logits, gold, reduction="sum"), "accuracy": right}
+        weights = None if self.class_weights is None or not self.training else self.class_weights.to(logits.device)
+        smoothing = self.task.label_smoothing if self.training else 0.0
+        loss = F.cross_entropy(logits, gold, weights, reduction="sum", label_smoothing=smoothing)
+        return {"loss": loss, "accuracy": right}
 
     def predict(self, batch: PackedBatch) -> list[Row]:
         """Each example's probabilities, (C,)."""
@@ -68,6 +81,11 @@ class Classification(Task):
         predicted = [self._best(row) for row in rows]
         self.table = metrics.label_counts(gold, predicted, self.labels)
         self.confusion = (metrics.confusion(gold, predicted, self.labels), self.labels)
+        self.mistakes = [
+            Mistake(e.line, " | ".join(filter(None, (e.text, e.text_pair))), g, p, max(row["probabilities"]))
+            for e, g, p, row in zip((examples[row["example"]] for row in rows), gold, predicted, rows, strict=True)
+            if g != p
+        ]
         return {
             "accuracy": metrics.accuracy(gold, predicted),
             "micro_f1": metrics.micro_f1(self.table),

@@ -3,18 +3,25 @@
 Letters: N sequences, K units that carry a tag, H width, L tags.
 """
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from bert.dropout import Dropout
+from bert.errors import UserError
 from bert.packed import PackedBatch
 from bert.training.objective import Row
 from finetune import metrics
+from finetune.decoding import forbidding
 from finetune.examples import Tagged
 from finetune.features import Feature, character_tags, of_tagged, pack, tags_of_units
-from finetune.heads import HEADS
+from finetune.heads import AS_TRANSFORMERS, HEADS
+from finetune.layer_mix import LayerMix
 from finetune.metrics import Span
-from finetune.tasks.task import Task
+from finetune.schemes import TAGGINGS, Tagging
+from finetune.tasks.task import Mistake, Task
 from finetune.units import Unit
 
 
@@ -25,30 +32,42 @@ class Ner(Task):
         "entity_micro_f1",
         "entity_macro_f1",
         "char_macro_f1",
+        "klue_entity_macro_f1",
         "klue_char_macro_f1",
+        "klue_char_macro_f1_without_o",
         "token_micro_f1",
         "token_macro_f1",
         "token_accuracy",
     )
     best = "entity_macro_f1"
-    architecture = "BertForTokenClassification"
-    pooler = False
 
-    def __init__(self, config, *rest, **named) -> None:
-        super().__init__(config, *rest, **named)
+    def __init__(self, config, tokenizer, labels, task, *rest, **named) -> None:
+        # An LSTM or several layers are more than BertForTokenClassification holds. Such a folder is a BertModel's,
+        # which has a pooler: it is kept as it came.
+        self.as_transformers = task.head in AS_TRANSFORMERS and task.layers == [-1]
+        self.architecture = "BertForTokenClassification" if self.as_transformers else "BertModel"
+        self.pooler = not self.as_transformers
+        _refuse_layers(task.layers, config.num_hidden_layers)
+        super().__init__(config, tokenizer, labels, task, *rest, **named)
+        if self.bert.pooler is not None:
+            self.bert.pooler.requires_grad_(False)
         self.dropout = Dropout(config.hidden_dropout_prob)
-        self.head = HEADS[self.task.head](config.hidden_size, len(self.labels))
-        self.types = sorted({label[2:] for label in self.labels if label != "O"})
+        self.layer_mix = LayerMix(task.layers, task.combine, config.hidden_size)
+        self.head = HEADS[task.head](self.layer_mix.width, len(labels))
+        self.tagging = TAGGINGS[task.tagging]
+        self.legal = forbidding(labels, self.tagging.follows) if task.constrained else None
+        self.types = sorted({label[2:] for label in labels if label != "O"})
+        self.character_labels = ["O", *(f"{prefix}-{kind}" for kind in self.types for prefix in "BI")]
 
     def features(self, examples: list[Tagged]) -> list[Feature]:
-        """One sequence for each example, or several for a long one."""
-        return of_tagged(examples, self.tokenizer, self.max_length, self.task.unit)
+        """One sequence for each example, or several windows of a long one."""
+        return of_tagged(examples, self.tokenizer, self.max_length, self.task.unit, self.overlap)
 
     def pack(self, features: list[Feature], examples: list[Tagged]) -> PackedBatch:
         """Targets: tag_index, tag_labels (K,) and cu_units (N + 1,)."""
         batch = pack(features, self.max_length)
         if all(examples[feature.example].tags is not None for feature in features):
-            tags = [tag for f in features for tag in tags_of_units(_gold(examples[f.example]), f.units)]
+            tags = [tag for feature in features for tag in self._gold(examples[feature.example], feature.units)]
             batch.targets["tag_labels"] = torch.tensor([self.label_ids[tag] for tag in tags])
         return batch
 
@@ -57,46 +76,101 @@ class Ner(Task):
         return {"loss": batch.targets["tag_index"].shape[0]}
 
     def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
-        """Summed loss of the tags, in nats."""
-        targets = batch.targets
-        return {"loss": self.head.loss(self._units(batch), targets["tag_labels"], targets["cu_units"])}
+        """Summed loss of the tags, in nats; while training smoothed as set."""
+        targets, smoothing = batch.targets, self.task.label_smoothing if self.training else 0.0
+        return {"loss": self.head.loss(self._units(batch), targets["tag_labels"], targets["cu_units"], smoothing)}
 
     def predict(self, batch: PackedBatch) -> list[Row]:
-        """The tag ids of each sequence's units."""
-        tags = self.head.decode(self._units(batch), batch.targets["cu_units"]).tolist()
-        cuts, examples = batch.targets["cu_units"].tolist(), batch.targets["example"].tolist()
+        """The tag ids of each sequence's units, and their log-probability; and which row begins a batch."""
+        legal = None if self.legal is None else self.legal.to(batch.token_ids.device)
+        tags, logarithms = self.head.decode(self._units(batch), batch.targets["cu_units"], legal)
+        tags, cuts = tags.tolist(), batch.targets["cu_units"].tolist()
+        found = zip(batch.targets["example"].tolist(), cuts[:-1], cuts[1:], logarithms.tolist(), strict=True)
         return [
-            {"example": example, "tags": tags[start:end]}
-            for example, start, end in zip(examples, cuts[:-1], cuts[1:], strict=True)
+            {"example": example, "tags": tags[start:end], "log_probability": logarithm, "begins_batch": number == 0}
+            for number, (example, start, end, logarithm) in enumerate(found)
         ]
 
     def score(self, rows: list[Row]) -> dict[str, float]:
         """Entities (strict), characters and units, each over the whole split."""
         examples, features = self.judged
-        gold_units, predicted_units, gold_characters, predicted_characters = [], [], [], []
-        gold_spans, predicted_spans = [example.entities for example in examples], []
-        for example, (units, predicted) in zip(examples, self._tagged_units(examples, features, rows), strict=True):
-            spans = entities_of(units, predicted)
-            predicted_spans.append(spans)
-            gold_units += tags_of_units(_gold(example), units)
-            predicted_units += predicted
-            gold_characters += _gold(example)
-            predicted_characters += character_tags(len(example.text), spans)
-        self.table = metrics.span_counts(gold_spans, predicted_spans, self.types)
-        types = ["O", *self.types]
-        of_types = ([tag[2:] or "O" for tag in tags] for tags in (gold_characters, predicted_characters))
-        self.confusion = (metrics.confusion(*of_types, types), types)
-        units = metrics.label_counts(gold_units, predicted_units, self.labels)
-        characters = metrics.label_counts(gold_characters, predicted_characters, self.labels)
-        return {
+        found = self._found(examples, features, rows)
+        gold = [self._gold(example, of.units) for example, of in zip(examples, found, strict=True)]
+        self.table = metrics.span_counts([e.entities for e in examples], [of.entities for of in found], self.types)
+        self.mistakes = self._mistakes(examples, found)
+        scores = {
             "entity_micro_f1": metrics.micro_f1(self.table),
             "entity_macro_f1": metrics.macro_f1(self.table),
-            "char_macro_f1": metrics.macro_f1(_occurring(characters)),
-            "klue_char_macro_f1": metrics.klue_macro_f1(characters),
-            "token_micro_f1": metrics.micro_f1(_occurring(units)),
-            "token_macro_f1": metrics.macro_f1(_occurring(units)),
-            "token_accuracy": metrics.accuracy(gold_units, predicted_units),
+            **self._character_scores(examples, found),
+            **self._klue_scores(examples, found),
+            **self._unit_scores([tag for tags in gold for tag in tags], [tag for of in found for tag in of.tags]),
         }
+        return scores | (self._original_scores(examples, features, rows) if self.task.original_compat else {})
+
+    def _character_scores(self, examples: list[Tagged], found: list["Found"]) -> dict[str, float]:
+        """Over all characters of all texts, spaces too."""
+        gold = [tag for example in examples for tag in _character_tags(example)]
+        predicted = [
+            tag
+            for example, of in zip(examples, found, strict=True)
+            for tag in character_tags(len(example.text), of.entities)
+        ]
+        types = ["O", *self.types]
+        of_types = ([tag[2:] or "O" for tag in tags] for tags in (gold, predicted))
+        self.confusion = (metrics.confusion(*of_types, types), types)
+        table = metrics.label_counts(gold, predicted, self.character_labels)
+        return {"char_macro_f1": metrics.macro_f1(_occurring(table))}
+
+    def _klue_scores(self, examples: list[Tagged], found: list["Found"]) -> dict[str, float]:
+        """KLUE's own (Park et al. 2021, section 3.3, and its code): characters without spaces, tags as predicted."""
+        gold = [_klue_tags(e.text, e.units, e.tags) for e in examples]
+        predicted = [_klue_tags(e.text, of.units, of.raw) for e, of in zip(examples, found, strict=True)]
+        entities = metrics.span_counts(*([metrics.spans_of(t) for t in tags] for tags in (gold, predicted)), self.types)
+        flat = [[tag for tags in side for tag in tags] for side in (gold, predicted)]
+        table = metrics.label_counts(*flat, self.character_labels)
+        without = {label: counts for label, counts in table.items() if label != "O"}
+        return {
+            "klue_entity_macro_f1": metrics.macro_f1(_occurring(entities)),
+            "klue_char_macro_f1": metrics.klue_macro_f1(table),
+            "klue_char_macro_f1_without_o": metrics.klue_macro_f1(without),
+        }
+
+    def _unit_scores(self, gold: list[str], predicted: list[str]) -> dict[str, float]:
+        table = _occurring(metrics.label_counts(gold, predicted, self.labels))
+        return {
+            "token_micro_f1": metrics.micro_f1(table),
+            "token_macro_f1": metrics.macro_f1(table),
+            "token_accuracy": metrics.accuracy(gold, predicted),
+        }
+
+    def _original_scores(self, examples: list[Tagged], features: list[Feature], rows: list[Row]) -> dict[str, float]:
+        batches: list[tuple[list[str], list[str]]] = []
+        for feature, row in zip(features, rows, strict=True):
+            if row["begins_batch"]:
+                batches.append(([], []))
+            batches[-1][0].extend(self._gold(examples[feature.example], feature.units))
+            batches[-1][1].extend(self.labels[number] for number in row["tags"])
+        micro, macro = metrics.batch_averaged_f1(batches)
+        return {"original_micro_f1": micro, "original_macro_f1": macro}
+
+    def _mistakes(self, examples: list[Tagged], found: list["Found"]) -> list[Mistake]:
+        """Texts with a wrong or missed entity; how sure: the probability of a unit's tag, as geometric mean."""
+        return [
+            Mistake(
+                example.line,
+                example.text,
+                marked(example.text, example.entities),
+                marked(example.text, of.entities),
+                math.exp(of.log_probability / max(1, len(of.tags))),
+            )
+            for example, of in zip(examples, found, strict=True)
+            if example.entities != of.entities
+        ]
+
+    def in_short(self, examples: list[Tagged], features: list[Feature]) -> str:
+        """What the units cost at best."""
+        ceiling = self.ceiling(examples, features)
+        return f"tagging every {self.task.unit} right would reach entity_micro_f1 {ceiling:.3f}"
 
     def ceiling(self, examples: list[Tagged], features: list[Feature]) -> float:
         """Entity micro F1 of tagging every unit right: what units that straddle entities' ends cost at best."""
@@ -104,7 +178,7 @@ class Ner(Task):
         for feature in features:
             units[feature.example] += feature.units
         gold = [example.entities for example in examples]
-        reached = [entities_of(u, tags_of_units(_gold(e), u)) for e, u in zip(examples, units, strict=True)]
+        reached = [entities_of(u, self._gold(e, u), self.tagging) for e, u in zip(examples, units, strict=True)]
         return metrics.micro_f1(metrics.span_counts(gold, reached, self.types))
 
     def predictions(self, examples: list[Tagged], features: list[Feature], rows: list[Row]) -> list[dict]:
@@ -114,50 +188,100 @@ class Ner(Task):
                 "text": example.text,
                 "entities": [
                     {"start": start, "end": end, "type": kind, "text": example.text[start:end]}
-                    for start, end, kind in sorted(entities_of(units, tags))
+                    for start, end, kind in sorted(of.entities)
                 ],
             }
-            for example, (units, tags) in zip(examples, self._tagged_units(examples, features, rows), strict=True)
+            for example, of in zip(examples, self._found(examples, features, rows), strict=True)
         ]
 
     def in_words(self, prediction: dict) -> str:
         """The text with each entity in brackets, its type after it."""
-        text, end, said = prediction["text"], 0, ""
-        for entity in prediction["entities"]:
-            said += f"{text[end : entity['start']]}[{entity['text']} {entity['type']}]"
-            end = entity["end"]
-        return said + text[end:]
+        return marked(prediction["text"], {(e["start"], e["end"], e["type"]) for e in prediction["entities"]})
+
+    def is_beside(self, name: str) -> bool:
+        """A CRF's transitions; the whole head where the class cannot express it."""
+        return ".crf." in name if self.as_transformers else not name.startswith("bert.")
 
     def _units(self, batch: PackedBatch) -> Tensor:
         """(K, H)."""
-        hidden = self.bert(batch).last_hidden_state
-        return self.dropout(hidden.index_select(0, batch.targets["tag_index"]))
+        return self.dropout(self.layer_mix(self.bert(batch).hidden_states, batch.targets["tag_index"]))
 
-    def _tagged_units(
-        self, examples: list[Tagged], features: list[Feature], rows: list[Row]
-    ) -> list[tuple[list[Unit], list[str]]]:
-        """Units and predicted tags of each example, the sequences of a long one after another."""
-        found: list[tuple[list[Unit], list[str]]] = [([], []) for _ in examples]
+    def _gold(self, example: Tagged, units: list[Unit] | tuple[Unit, ...]) -> list[str]:
+        """The units' tags, as the model learns them; a unit carries that of its first character."""
+        if not units:
+            return []
+        characters, behind = _character_tags(example), example.text[units[-1][2] :]
+        # A window may end inside an entity: the tag of what comes next tells.
+        after = units[-1][2] + len(behind) - len(behind.lstrip())
+        tags = [*tags_of_units(characters, units), *characters[after : after + 1]]
+        return self.tagging.from_iob2(tags)[: len(units)]
+
+    def _found(self, examples: list[Tagged], features: list[Feature], rows: list[Row]) -> list["Found"]:
+        """What was predicted of each example, the windows of a long one after another."""
+        parts: list[list[tuple[Feature, Row]]] = [[] for _ in examples]
         for feature, row in zip(features, rows, strict=True):
-            units, tags = found[feature.example]
-            units += feature.units
-            tags += [self.labels[number] for number in row["tags"]]
+            parts[feature.example].append((feature, row))
+        found = []
+        for of_example in parts:
+            units = [unit for feature, _ in of_example for unit in feature.units]
+            tags = [self.labels[number] for _, row in of_example for number in row["tags"]]
+            raw = tags if self.task.tagging == "iob2" else self.tagging.to_iob2(tags)
+            logarithm = sum(row["log_probability"] for _, row in of_example)
+            found.append(Found(units, tags, raw, entities_of(units, tags, self.tagging), logarithm))
         return found
 
 
-def entities_of(units: list[Unit], tags: list[str]) -> set[Span]:
-    """Entities of unit tags as ranges of characters; a stray I- begins one, so that no prediction is lost."""
-    begun, before = [], "O"
-    for tag in tags:
-        begun.append(f"B-{tag[2:]}" if tag.startswith("I-") and before[2:] != tag[2:] else tag)
-        before = tag
-    return {(units[a][1], units[b - 1][2], kind) for a, b, kind in metrics.spans_of(begun)}
+@dataclass(frozen=True)
+class Found:
+    """What was predicted of a text.
+
+    Attributes:
+        units: that carry tags.
+        tags: as the model learns them.
+        raw: in IOB2, stray ones as they are.
+        entities: as ranges of characters.
+        log_probability: of all tags.
+    """
+
+    units: list[Unit]
+    tags: list[str]
+    raw: list[str]
+    entities: set[Span]
+    log_probability: float
 
 
-def _gold(example: Tagged) -> list[str]:
+def entities_of(units: list[Unit], tags: list[str], tagging: Tagging = TAGGINGS["iob2"]) -> set[Span]:
+    """Entities of unit tags as ranges of characters; a stray tag begins one, so that no prediction is lost."""
+    return {(units[a][1], units[b - 1][2], kind) for a, b, kind in metrics.spans_of(tagging.to_iob2(tags))}
+
+
+def marked(text: str, entities: set[Span]) -> str:
+    """The text with each entity in brackets, its type after it."""
+    end, said = 0, ""
+    for start, until, kind in sorted(entities):
+        said += f"{text[end:start]}[{text[start:until]} {kind}]"
+        end = until
+    return said + text[end:]
+
+
+def _refuse_layers(layers: list[int], there: int) -> None:
+    wrong = [layer for layer in layers if not -there - 1 <= layer <= there]
+    if wrong or not layers:
+        raise UserError(f"task.layers: {layers}, but the model has the hidden states {-there - 1} to {there}.")
+
+
+def _character_tags(example: Tagged) -> list[str]:
     return character_tags(len(example.text), example.entities)
 
 
+def _klue_tags(text: str, units: list[tuple], tags: list[str]) -> list[str]:
+    """A tag for each character that is no space: a unit's on its first, and I- of it on the rest."""
+    found = ["O"] * len(text)
+    for (*_, start, end), tag in zip(units, tags, strict=True):
+        found[start:end] = [tag] + [f"I-{tag[2:]}" if tag != "O" else "O"] * (end - start - 1)
+    return [tag for tag, character in zip(found, text, strict=True) if not character.isspace()]
+
+
 def _occurring(table: dict[str, metrics.Counts]) -> dict[str, metrics.Counts]:
-    """Without `O`, and without tags that neither occur nor were predicted: not every type has an I-."""
+    """Without `O`, and without what neither occurs nor was predicted: not every type has an I-."""
     return {label: counts for label, counts in table.items() if label != "O" and counts != metrics.Counts()}

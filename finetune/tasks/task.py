@@ -1,6 +1,7 @@
 """What every fine-tuning task shares: an encoder, a label set, and how they are written and read."""
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -13,12 +14,31 @@ from bert.model import BertModel
 from bert.packed import PackedBatch
 from bert.tokenizer import Tokenizer
 from bert.training.objective import Objective, Row
+from finetune import pictures
 from finetune.config import TaskConfig
-from finetune.examples import Labelled, Tagged
+from finetune.examples import Example
 from finetune.features import Feature
 from finetune.metrics import Counts
 
 _EXTRA = "heads.safetensors"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An example that was got wrong.
+
+    Attributes:
+        line: of its file.
+        text: the example.
+        gold, predicted: as a reader would want them.
+        confidence: the higher, the surer the model was; of one task's mistakes with each other.
+    """
+
+    line: int
+    text: str
+    gold: str
+    predicted: str
+    confidence: float
 
 
 class Task(Objective):
@@ -28,16 +48,19 @@ class Task(Objective):
         metrics: the names that `score` gives.
         best: the one that decides which weights are the best, unless another is named.
         architecture: the transformers class that opens the exported folder.
+        picture: the name of the file that `draw` writes.
         labels: the label set of the training data; a label's id is its place.
         judged: examples and features whose rows `score` is given; set before an evaluation.
-        table: each class's counts in the last evaluation.
+        table: each class's counts in the last evaluation, where there are classes.
         confusion: how often what stood in the gold (rows) was predicted as what (columns), and their names.
+        mistakes: of the last evaluation.
     """
 
     metrics: tuple[str, ...]
     best: str
     architecture: str
     pooler: bool
+    picture = "confusion_matrix.png"
 
     def __init__(
         self,
@@ -47,15 +70,23 @@ class Task(Objective):
         task: TaskConfig,
         max_length: int,
         attention: str = "sdpa",
+        overlap: int | None = None,
     ) -> None:
         super().__init__()
         self.bert = BertModel(config, pooler=self.pooler, attention=attention)
-        self.tokenizer, self.labels, self.task, self.max_length = tokenizer, labels, task, max_length
+        self.tokenizer, self.labels, self.task = tokenizer, labels, task
+        self.max_length, self.overlap = max_length, overlap
         self.label_ids = {label: number for number, label in enumerate(labels)}
         self.weights = {"loss": 1.0}
-        self.judged: tuple[list[Labelled | Tagged], list[Feature]] = ([], [])
+        self.judged: tuple[list[Example], list[Feature]] = ([], [])
         self.table: dict[str, Counts] = {}
         self.confusion: tuple[list[list[int]], list[str]] = ([], [])
+        self.mistakes: list[Mistake] = []
+
+    @property
+    def outputs(self) -> list[str]:
+        """What the head's outputs stand for, in their order."""
+        return self.labels
 
     @abstractmethod
     def features(self, examples: list) -> list[Feature]:
@@ -73,35 +104,54 @@ class Task(Objective):
     def in_words(self, prediction: dict) -> str:
         """A prediction as a line to read."""
 
+    def learn_from(self, examples: list) -> None:
+        """Take from the training data what the loss needs to know of it."""
+
+    def in_short(self, examples: list, features: list[Feature]) -> str:
+        """What a person should know before training; nothing for most tasks."""
+        return ""
+
+    def draw(self, path: Path) -> None:
+        """A picture of the last evaluation."""
+        pictures.confusion(*self.confusion, path)
+
+    def depth(self, name: str) -> int:
+        """0 for the head, 1 for the top layer and the pooler, one more for each layer below."""
+        return 1 + self.bert.depth(name.removeprefix("bert.")) if name.startswith("bert.") else 0
+
     def flops(self, batch: PackedBatch) -> float:
-        """Operations of the encoder's matrix products; a head is next to nothing beside them."""
+        """Operations of the encoder's matrix products; a head is next to nothing beside them. Where parts are frozen
+        they are not counted."""
+        if self.bert.frozen:
+            return 0.0
         return training_flops(self.bert.config, batch, pooler=self.pooler)
 
     def export(self, folder: Path) -> None:
         """Write a Hugging Face folder; what its class has no place for lies in heads.safetensors."""
-        names = dict(enumerate(self.labels))
-        extra = {"id2label": names, "label2id": self.label_ids, "bert_research": {"task": vars(self.task)}}
-        extra["bert_research"]["max_length"] = self.max_length
+        ours = {"task": vars(self.task), "labels": self.labels, "max_length": self.max_length, "overlap": self.overlap}
+        extra = {"id2label": dict(enumerate(self.outputs)), "bert_research": ours}
+        extra["label2id"] = {name: number for number, name in enumerate(self.outputs)}
         hub.save_config(folder, self.bert.config, self.architecture, **extra)
-        beside = {name: tensor.contiguous() for name, tensor in self.state_dict().items() if _is_extra(name)}
+        beside = {name: tensor.contiguous() for name, tensor in self.state_dict().items() if self.is_beside(name)}
         hub.save_weights(folder, self, leave_out=tuple(beside))
         if beside:
             save_file({name: tensor.detach().cpu() for name, tensor in beside.items()}, folder / _EXTRA)
         self.tokenizer.save(folder, self.bert.config.max_position_embeddings)
 
+    def is_beside(self, name: str) -> bool:
+        """Whether a parameter lies in heads.safetensors."""
+        return False
+
     def restore(self, folder: Path) -> None:
         """Take up the weights that `export` wrote there."""
-        beside = tuple(name for name in self.state_dict() if _is_extra(name))
+        beside = tuple(name for name in self.state_dict() if self.is_beside(name))
         hub.load_weights(folder, self, not_taken=beside)
         if beside:
             if not (folder / _EXTRA).is_file():
-                raise UserError(f"'{folder}' has no {_EXTRA}, where the CRF's transitions lie.")
+                raise UserError(f"'{folder}' has no {_EXTRA}, where the rest of its head lies.")
             self.load_state_dict(load_file(folder / _EXTRA), strict=False)
 
     def start_from(self, folder: Path) -> str:
         """Take up a pretrained encoder; says what is new and what was not needed."""
-        return hub.load_weights(folder, self, ("bert.pooler.",), ("head.",)).in_words()
-
-
-def _is_extra(name: str) -> bool:
-    return ".crf." in name
+        own = tuple({f"{name.split('.')[0]}." for name in self.state_dict() if not name.startswith("bert.")})
+        return hub.load_weights(folder, self, ("bert.pooler.",), own).in_words()

@@ -45,9 +45,15 @@ class MaskedLM(Objective):
         return counts
 
     def flops(self, batch: PackedBatch) -> float:
-        """Operations of the matrix products of training on the batch."""
+        """Operations of the matrix products of training on the batch; not counted where parts are frozen."""
+        if self.bert.frozen:
+            return 0.0
         masked = batch.targets["masked_index"].shape[0] if "masked_index" in batch.targets else 0
         return training_flops(self.bert.config, batch, masked, pooler=self.sentence_head is not None)
+
+    def depth(self, name: str) -> int:
+        """0 for the heads, 1 for the top layer and the pooler, one more for each layer below."""
+        return 1 + self.bert.depth(name.removeprefix("bert.")) if name.startswith("bert.") else 0
 
     def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
         """Summed cross-entropies in nats, and numbers of right answers."""

@@ -11,10 +11,20 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers
 
 from bert.tokenizer import SPECIAL_TOKENS, Tokenizer
-from finetune.examples import Labelled, Tagged
-from finetune.features import character_tags, of_labelled, of_tagged, pack, tags_of_units
+from finetune.examples import Labelled, Question, Tagged
+from finetune.features import (
+    Window,
+    character_tags,
+    of_labelled,
+    of_questions,
+    of_tagged,
+    pack,
+    tags_of_units,
+    windows,
+)
 from finetune.metrics import spans_of
 from finetune.tasks.ner import entities_of
+from finetune.tasks.question_answering import answer_tokens
 from finetune.units import UNITS
 
 
@@ -109,15 +119,73 @@ def test_a_predicted_stray_inside_tag_begins_an_entity():
     assert entities_of(units, ["O", "I-PS", "I-LC"]) == {(3, 5, "PS"), (6, 8, "LC")}
 
 
-def test_a_long_text_goes_on_in_further_sequences_and_loses_nothing(pieces):
+def test_a_long_text_is_read_in_windows_and_each_unit_tagged_where_it_is_most_central(pieces):
     text = "the cat sat on a mat"
     found = of_tagged([Tagged(1, text, [], None)], pieces, 6, "wordpiece")
     assert [tokens(feature, pieces) for feature in found] == [
         ["[CLS]", "the", "cat", "sat", "on", "[SEP]"],
-        ["[CLS]", "a", "mat", "[SEP]"],
+        ["[CLS]", "sat", "on", "a", "mat", "[SEP]"],
     ]
-    assert [texts(feature.units, text) for feature in found] == [["the", "cat", "sat", "on"], ["a", "mat"]]
-    assert [[place for place, _, _ in feature.units] for feature in found] == [[1, 2, 3, 4], [1, 2]]
+    # sat is the third of four in the first window, and the first in the second; on is the other way round.
+    assert [texts(feature.units, text) for feature in found] == [["the", "cat", "sat"], ["on", "a", "mat"]]
+    assert [[place for place, _, _ in feature.units] for feature in found] == [[1, 2, 3], [2, 3, 4]]
+
+
+def test_windows_without_overlap_lie_side_by_side():
+    assert windows(5, 9) == [Window(0, 5, range(5))]
+    found = windows(10, 4, overlap=0)
+    assert [(w.start, w.end, w.central) for w in found] == [
+        (0, 4, range(0, 4)),
+        (4, 8, range(4, 7)),
+        (6, 10, range(7, 10)),  # the last one ends with the text, and shares 6 and 7
+    ]
+
+
+@given(st.integers(1, 200), st.integers(1, 40), st.integers(0, 40))
+def test_every_token_is_central_in_one_window_and_nowhere_more_so(length, room, overlap):
+    found = windows(length, room, overlap)
+    assert [token for window in found for token in window.central] == list(range(length))
+
+    def to_edge(token: int, window: Window) -> float:
+        """How many tokens it sees on the side where it sees fewer; an end of the text is no edge."""
+        left = token - window.start if window.start else length
+        right = window.end - 1 - token if window.end < length else length
+        return min(left, right) if window.start <= token < window.end else -1
+
+    for window in found:
+        assert window.end - window.start == min(room, length)
+        assert all(to_edge(t, window) >= max(to_edge(t, other) for other in found) for t in window.central)
+
+
+def asked(text: str, question: str = "the cat", *answers: tuple[int, int]) -> Question:
+    return Question(1, "q", question, text, answers)
+
+
+def test_a_question_stands_before_each_window_of_its_text(pieces):
+    found = of_questions([asked("a mat sat on the dog", "cat")], pieces, 8)
+    assert [tokens(feature, pieces) for feature in found] == [
+        ["[CLS]", "cat", "[SEP]", "a", "mat", "sat", "on", "[SEP]"],
+        ["[CLS]", "cat", "[SEP]", "sat", "on", "the", "dog", "[SEP]"],
+    ]
+    assert found[1].segment_ids == [0, 0, 0, 1, 1, 1, 1, 1]
+    assert found[1].units == ((3, 6, 9), (4, 10, 12), (5, 13, 16), (6, 17, 20))
+
+
+def test_a_long_question_is_cut_and_leaves_half_of_the_sequence_to_the_text(pieces):
+    (found,) = of_questions([asked("a mat", "the cat sat on the dog")], pieces, 8)
+    assert tokens(found, pieces) == ["[CLS]", "the", "cat", "[SEP]", "a", "mat", "[SEP]"]
+    assert found.cut == 4
+
+
+def test_an_answer_is_told_by_the_tokens_that_cover_it_where_the_window_holds_it_whole(pieces):
+    text = "a mat sat on the dog"
+    whole, second = of_questions([asked(text, "cat")], pieces, 8)
+    assert answer_tokens(whole, ((2, 9),)) == (4, 5)  # mat sat
+    assert answer_tokens(whole, ((3, 5),)) == (4, 4)  # "at", inside mat
+    assert answer_tokens(whole, ((10, 16),)) == (0, 0)  # on the: the window ends before
+    assert answer_tokens(second, ((10, 16),)) == (4, 5)
+    assert answer_tokens(second, ((2, 9),)) == (0, 0)
+    assert answer_tokens(second, ()) == (0, 0)
 
 
 def test_the_middle_of_a_word_longer_than_a_sequence_makes_none(pieces):

@@ -3,6 +3,7 @@ import warnings
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import f1_score
 
 from finetune import metrics
@@ -48,3 +49,51 @@ def test_a_stray_inside_tag_belongs_to_no_entity():
 
 def test_a_confusion_matrix_has_the_gold_down():
     assert metrics.confusion("aab", "abb", "ab") == [[1, 1], [0, 1]]
+
+
+NUMBERS = st.lists(st.tuples(*[st.integers(-50, 50).map(lambda n: n / 10)] * 2), min_size=2, max_size=30)
+
+
+@given(NUMBERS)
+def test_correlations_are_those_of_scipy(pairs):
+    gold, predicted = zip(*pairs, strict=True)
+    if len(set(gold)) == 1 or len(set(predicted)) == 1:
+        assert metrics.pearson(gold, predicted) == pytest.approx(0.0, abs=1e-9)
+        return
+    assert metrics.pearson(gold, predicted) == pytest.approx(stats.pearsonr(gold, predicted).statistic, abs=1e-9)
+    assert metrics.spearman(gold, predicted) == pytest.approx(stats.spearmanr(gold, predicted).statistic, abs=1e-9)
+
+
+def test_answers_are_compared_without_case_articles_punctuation_and_spaces():
+    assert metrics.normalised_answer(" The  Cat's, an  animal! ") == "cats animal"
+    assert metrics.exact_match("the cat", ["Cat.", "dog"]) == 1.0
+    assert metrics.exact_match("theatre", ["atre"]) == 0.0  # an article is a word
+
+
+def test_an_answers_f1_is_that_of_its_best_gold_answer():
+    # Predicted 3 words, 2 of them in the gold answer of 2: precision 2/3, recall 1, F1 4/5.
+    assert metrics.answer_f1("black cat sleeps", ["dog", "black cat"]) == pytest.approx(4 / 5)
+    assert metrics.answer_f1("cat cat", ["cat"]) == pytest.approx(2 / 3)  # each word counts as often as it is there
+    assert metrics.answer_f1("", []) == 1.0 and metrics.answer_f1("cat", []) == 0.0
+    assert metrics.answer_f1("", ["cat"]) == 0.0
+
+
+def test_korean_answers_overlap_by_characters():
+    # 이순신은 and 이순신: no word in common; 3 of 4 characters are, and 3 of 3.
+    assert metrics.answer_f1("이순신은", ["이순신"]) == 0.0
+    assert metrics.answer_f1("이순신은", ["이순신"], by_character=True) == pytest.approx(2 * 3 / 7)
+
+
+@given(st.lists(st.tuples(st.integers(-5, 5), st.sampled_from([0.0, 0.5, 1.0]), st.booleans()), min_size=1, max_size=9))
+def test_the_best_threshold_is_the_best_of_all(questions):
+    margins, answered, has = (list(column) for column in zip(*questions, strict=True))
+    answered = [score if h else 0.0 for score, h in zip(answered, has, strict=True)]
+    silent = [float(not h) for h in has]
+
+    def reached(threshold: float) -> float:
+        pairs = zip(margins, answered, silent, strict=True)
+        return sum(s if margin > threshold else a for margin, a, s in pairs) / len(margins)
+
+    best, threshold = metrics.best_threshold(margins, answered, silent)
+    assert best == pytest.approx(max(reached(t) for t in [min(margins) - 1, *margins]))
+    assert reached(threshold) == pytest.approx(best)

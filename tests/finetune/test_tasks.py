@@ -1,14 +1,19 @@
 """Losses against transformers' classes, scores against counts made by hand, folders that open elsewhere."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from finetune.config import TaskConfig
-from finetune.examples import Labelled, Tagged
-from finetune.heads import HEADS
+from bert.errors import UserError
+from finetune.config import EXAMPLES, TaskConfig
+from finetune.examples import Labelled, Question, Tagged
+from finetune.heads import AS_TRANSFORMERS, HEADS
 from finetune.model import load
+from finetune.schemes import check_iob2
 from finetune.tasks import TASKS
+from finetune.tasks.task import Mistake
 
 LABELS = ["bad", "fair", "good"]
 TAGS = ["O", "B-LC", "I-LC", "B-PS", "I-PS"]
@@ -61,6 +66,7 @@ def test_classification_is_that_of_transformers(classification, tmp_path):
     assert theirs.config.id2label == dict(enumerate(LABELS))
 
 
+@pytest.mark.parametrize("ner", AS_TRANSFORMERS, indirect=True)
 def test_tagging_scores_are_those_of_transformers(ner, tmp_path):
     from transformers import AutoModelForTokenClassification, AutoTokenizer
 
@@ -68,6 +74,17 @@ def test_tagging_scores_are_those_of_transformers(ner, tmp_path):
     batch = ner.pack(ner.features([KOREAN]), [KOREAN])
     row = AutoTokenizer.from_pretrained(tmp_path)(TEXT, return_tensors="pt")
     torch.testing.assert_close(ner.head.classifier(ner._units(batch)), theirs(**row).logits[0, 1:-1])
+
+
+@pytest.mark.parametrize("ner", sorted({*HEADS} - {*AS_TRANSFORMERS}), indirect=True)
+def test_a_head_that_transformers_cannot_express_leaves_a_plain_encoder_to_it(ner, tmp_path):
+    from transformers import AutoModel, AutoTokenizer
+
+    theirs = opened(ner, tmp_path, AutoModel)
+    assert type(theirs).__name__ == "BertModel"
+    batch = ner.pack(ner.features([KOREAN]), [KOREAN])
+    row = AutoTokenizer.from_pretrained(tmp_path)(TEXT, return_tensors="pt")
+    torch.testing.assert_close(ner.bert(batch).last_hidden_state, theirs(**row).last_hidden_state[0])
 
 
 def test_a_folder_is_read_back_whole(ner, tmp_path):
@@ -81,8 +98,10 @@ def test_a_folder_is_read_back_whole(ner, tmp_path):
 def test_every_parameter_gets_a_gradient(ner, classification):
     for task, examples in ((ner, [KOREAN, tagged("the cat", (4, 7, "PS"))]), (classification, FILMS)):
         sum(task(task.pack(task.features(examples), examples)).values()).backward()
-        dead = [name for name, p in task.named_parameters() if p.grad is None or not p.grad.abs().sum()]
-        assert dead == []
+        learned = [(name, p) for name, p in task.named_parameters() if p.requires_grad]
+        assert [name for name, p in learned if p.grad is None or not p.grad.abs().sum()] == []
+        kept = {name.rpartition(".")[0] for name, p in task.named_parameters() if not p.requires_grad}
+        assert kept == (set() if task is not ner or task.as_transformers else {"bert.pooler"})
         task.zero_grad()
 
 
@@ -97,7 +116,12 @@ def scored(task, examples, tags: list[list[str]]) -> dict[str, float]:
     features = task.features(examples)
     task.judged = (examples, features)
     pairs = zip(features, tags, strict=True)
-    return task.score([{"example": f.example, "tags": [TAGS.index(tag) for tag in of]} for f, of in pairs])
+    return task.score([row_of(task, feature, of) for feature, of in pairs])
+
+
+def row_of(task, feature, tags: list[str], begins_batch: bool = True) -> dict:
+    ids = [task.labels.index(tag) for tag in tags]
+    return {"example": feature.example, "tags": ids, "log_probability": -1.0, "begins_batch": begins_batch}
 
 
 @pytest.fixture
@@ -114,12 +138,114 @@ def test_each_ner_score_counts_what_its_name_says(tagger):
     assert found["entity_macro_f1"] == pytest.approx((1 + 0) / 2)
     # Characters: B-LC 1, I-LC 2 of 2, B-PS 1, I-PS 2 right and 1 wrong: F1 4/5. O: 7 right, 1 missed: 14/15.
     assert found["char_macro_f1"] == pytest.approx((1 + 1 + 1 + 4 / 5) / 4)
-    assert found["klue_char_macro_f1"] == pytest.approx((14 / 15 + 1 + 1 + 1 + 4 / 5) / 5)
+    # KLUE counts no spaces, of which there are three here, all right: O 4 right, 1 missed: 8/9.
+    assert found["klue_char_macro_f1"] == pytest.approx((8 / 9 + 1 + 1 + 1 + 4 / 5) / 5)
+    assert found["klue_char_macro_f1_without_o"] == pytest.approx((1 + 1 + 1 + 4 / 5) / 4)
+    assert found["klue_entity_macro_f1"] == pytest.approx((1 + 0) / 2)
     # Tokens (10): 5 tags right and one O predicted as I-PS: B-LC 1, I-LC 1, B-PS 1, I-PS 2 right and 1 wrong.
     assert found["token_micro_f1"] == pytest.approx(2 * 5 / (2 * 5 + 1))
     assert found["token_macro_f1"] == pytest.approx((1 + 1 + 1 + 4 / 5) / 4)
     assert found["token_accuracy"] == pytest.approx(9 / 10)
     assert (tagger.table["PS"].support, tagger.table["PS"].f1) == (1, 0.0)
+
+
+def test_klue_takes_a_stray_tag_for_no_entity_and_ours_begins_one_there(tagger):
+    gold = tagged(TEXT, (5, 8, "PS"))
+    found = scored(tagger, [gold], [["O", "O", "O", "I-PS", "I-PS", "I-PS", "O", "O", "O", "O"]])
+    assert (found["entity_micro_f1"], found["klue_entity_macro_f1"]) == (1.0, 0.0)
+
+
+def test_klue_counts_a_type_that_occurs_nowhere_in_characters_alone(tagger):
+    found = scored(tagger, [tagged(TEXT, (5, 8, "PS"))], [["O"] * 3 + ["B-PS", "I-PS", "I-PS"] + ["O"] * 4])
+    assert found["klue_entity_macro_f1"] == 1.0  # seqeval knows no LC here
+    assert found["klue_char_macro_f1"] == 1.0  # B-LC and I-LC are 1.0 each
+    assert found["entity_macro_f1"] == 0.5  # LC of the training data is 0 here
+
+
+def test_the_originals_formula_averages_over_batches_and_counts_o(small_config, pieces):
+    task = TASKS["ner"](small_config, pieces, TAGS, TaskConfig(name="ner", original_compat=True), 16)
+    examples = [tagged("the cat sat", (4, 7, "PS")), tagged("dog ran", (0, 3, "PS"))]
+    features = task.features(examples)
+    task.judged = (examples, features)
+    rows = [row_of(task, features[0], ["O", "O", "O"]), row_of(task, features[1], ["B-PS", "O"])]
+    # First batch: 2 of 3 tags right; O 2 right and 1 wrong, F1 4/5, B-PS 0. The second is all right.
+    found = task.score(rows)
+    assert found["original_micro_f1"] == pytest.approx((2 / 3 + 1) / 2)
+    assert found["original_macro_f1"] == pytest.approx(((4 / 5 + 0) / 2 + 1) / 2)
+    together = task.score([rows[0], {**rows[1], "begins_batch": False}])
+    # One batch: 4 of 5 right; O 3 right, 1 wrong: 6/7; B-PS 1 right, 1 missed: 2/3.
+    assert together["original_micro_f1"] == pytest.approx(4 / 5)
+    assert together["original_macro_f1"] == pytest.approx((6 / 7 + 2 / 3) / 2)
+
+
+def test_iobes_tags_say_where_an_entity_ends_also_across_windows(small_config, pieces):
+    labels = ["O", *(f"{prefix}-PS" for prefix in "BIES")]
+    task = TASKS["ner"](small_config, pieces, labels, TaskConfig(name="ner", tagging="iobes"), 6)
+    gold = tagged("the cat sat on a mat", (4, 14, "PS"), (17, 20, "PS"))  # cat sat on; mat
+    features = task.features([gold])
+    tags = [[labels[n] for n in task.pack([f], [gold]).targets["tag_labels"].tolist()] for f in features]
+    assert tags == [["O", "B-PS", "I-PS"], ["E-PS", "O", "S-PS"]]
+    assert task.ceiling([gold], features) == 1.0
+    task.judged = ([gold], features)
+    found = task.score([row_of(task, f, of) for f, of in zip(features, tags, strict=True)])
+    assert {found[name] for name in task.metrics} == {1.0}
+
+
+def test_constrained_tags_are_never_stray_and_others_may_be(small_config, pieces):
+    torch.manual_seed(3)
+    examples = [tagged("the cat sat on a mat"), tagged("dog ran very good")]
+    for head in HEADS:
+        free, bound = (
+            TASKS["ner"](small_config, pieces, TAGS, TaskConfig(name="ner", head=head, constrained=on), 16).eval()
+            for on in (False, True)
+        )
+        with torch.no_grad():
+            for parameter in free.parameters():
+                torch.nn.init.normal_(parameter, std=0.7)
+        bound.load_state_dict(free.state_dict())
+        batch = free.pack(free.features(examples), examples)
+        stray = [
+            sum(check_iob2([TAGS[n] for n in row["tags"]]) is not None for row in task.predict(batch))
+            for task in (free, bound)
+        ]
+        assert stray[1] == 0
+    assert stray[0] > 0
+
+
+def test_several_layers_are_read_side_by_side_or_summed(small_config, pieces, tmp_path):
+    batch_of = {}
+    for combine in ("concat", "weighted_sum"):
+        config = TaskConfig(name="ner", layers=[0, -1], combine=combine)
+        task = TASKS["ner"](small_config, pieces, TAGS, config, 16).eval()
+        batch = task.pack(task.features([KOREAN]), [KOREAN])
+        states = [state.index_select(0, batch.targets["tag_index"]) for state in task.bert(batch).hidden_states]
+        batch_of[combine] = task._units(batch), states
+        task.export(tmp_path)
+        again = load(tmp_path)
+        torch.testing.assert_close(again._units(batch), task._units(batch), rtol=0, atol=0)
+    found, states = batch_of["concat"]
+    torch.testing.assert_close(found, torch.cat([states[0], states[1]], -1))
+    found, states = batch_of["weighted_sum"]  # as it begins, the mean
+    torch.testing.assert_close(found, (states[0] + states[1]) / 2)
+
+
+def test_a_layer_that_is_not_there_is_refused(small_config, pieces):
+    with pytest.raises(UserError, match=r"task.layers: \[-4\], but the model has the hidden states -2 to 1"):
+        TASKS["ner"](small_config, pieces, TAGS, TaskConfig(name="ner", layers=[-4]), 16)
+
+
+def test_the_surest_mistakes_show_what_should_have_been_said(tagger, classification):
+    gold = tagged(TEXT, (0, 3, "LC"), (5, 8, "PS"))
+    scored(tagger, [gold], [["B-LC", "I-LC", "O", "B-PS", "I-PS", "I-PS", "I-PS", "O", "O", "O"]])
+    (mistake,) = tagger.mistakes
+    assert (mistake.gold, mistake.predicted) == (
+        "[서울시 LC]에 [이순신 PS]은 갔다 .",
+        "[서울시 LC]에 [이순신은 PS] 갔다 .",
+    )
+    assert mistake.confidence == pytest.approx(math.exp(-1 / 10))  # the geometric mean over ten units
+    classification.judged = (FILMS, [])
+    classification.score([{"example": 0, "probabilities": [0.7, 0.1, 0.2]}, {"example": 1, "probabilities": [1, 0, 0]}])
+    assert classification.mistakes == [Mistake(1, "a good film", "good", "bad", 0.7)]
 
 
 def test_the_confusion_matrix_counts_characters_by_type(tagger):
@@ -137,13 +263,14 @@ def test_an_entity_that_ends_inside_a_piece_cannot_be_reached_and_the_ceiling_sa
 def test_scores_of_a_long_text_run_over_all_its_sequences(tagger):
     text = " ".join(["cat"] * 20)
     gold = tagged(text, (0, 3, "PS"), (len(text) - 3, len(text), "PS"))
-    found = scored(tagger, [gold], [["B-PS"] + ["O"] * 13, ["O"] * 5 + ["B-PS"]])
+    # 20 pieces in two windows of 14: the first has the tags of 10, the second those of the other 10.
+    found = scored(tagger, [gold], [["B-PS"] + ["O"] * 9, ["O"] * 9 + ["B-PS"]])
     assert found["entity_micro_f1"] == 1.0
 
 
 def test_entities_are_given_as_ranges_of_the_text(tagger):
     features = tagger.features([KOREAN])
-    row = {"example": 0, "tags": [TAGS.index(t) for t in ["B-LC", "I-LC", "O", "B-PS", "I-PS", "I-PS"] + ["O"] * 4]}
+    row = row_of(tagger, features[0], ["B-LC", "I-LC", "O", "B-PS", "I-PS", "I-PS"] + ["O"] * 4)
     found = tagger.predictions([KOREAN], features, [row])[0]
     assert found["entities"] == [
         {"start": 0, "end": 3, "type": "LC", "text": "서울시"},
@@ -166,3 +293,154 @@ def test_scores_are_those_the_table_of_metrics_names(tagger, classification):
     assert set(scored(tagger, [KOREAN], [["O"] * 10])) == set(tagger.metrics)
     classification.judged = (FILMS, [])
     assert set(classification.score([{"example": 0, "probabilities": [1, 0, 0]}])) == set(classification.metrics)
+
+
+def test_every_task_says_what_its_examples_carry():
+    assert list(EXAMPLES) == list(TASKS)
+
+
+def test_rare_classes_weigh_more_while_training_and_no_more_when_judged(small_config, pieces):
+    task = TASKS["classification"](small_config, pieces, LABELS, TaskConfig(class_weights="balanced"), 16).eval()
+    rows = [
+        Labelled(n, "a film", None, label) for n, label in enumerate(["good", "good", "good", "bad", "bad", "fair"])
+    ]
+    task.learn_from(rows)
+    expected = [6 / (3 * 2), 6 / (3 * 1), 6 / (3 * 3)]  # bad, fair, good
+    torch.testing.assert_close(task.class_weights, torch.tensor(expected))
+    batch = task.pack(task.features(rows), rows)
+    logits = task._logits(batch)
+    each = F.cross_entropy(logits, batch.targets["class_labels"], reduction="none")
+    torch.testing.assert_close(task(batch)["loss"], each.sum())
+    task.training = True  # without the dropout of train()
+    weighed = each[:3].sum() * (2 / 3) + each[3:5].sum() * 1.0 + each[5] * 2.0
+    torch.testing.assert_close(task(batch)["loss"], weighed)
+
+
+def test_smoothing_gives_every_class_its_share_while_training(small_config, pieces):
+    task = TASKS["classification"](small_config, pieces, LABELS, TaskConfig(label_smoothing=0.3), 16).eval()
+    batch = task.pack(task.features(FILMS), FILMS)
+    logarithms = task._logits(batch).log_softmax(-1)
+    task.training = True
+    expected = -(0.7 * (logarithms[0, 2] + logarithms[1, 0]) + 0.3 * logarithms.mean(-1).sum())
+    torch.testing.assert_close(task(batch)["loss"], expected)
+
+
+@pytest.fixture
+def regression(small_config, pieces, unsettled):
+    torch.manual_seed(0)
+    return unsettled(TASKS["regression"](small_config, pieces, [], TaskConfig(name="regression"), 16).eval())
+
+
+PAIRS = [Labelled(1, "a good film", "a very good film", "4.5"), Labelled(2, "the cat sat", "dog ran", "0.25")]
+
+
+def test_regression_is_that_of_transformers(regression, tmp_path):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    theirs = opened(regression, tmp_path, AutoModelForSequenceClassification)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    rows = [tokenizer(e.text, e.text_pair, return_tensors="pt") for e in PAIRS]
+    found = [theirs(**row, labels=torch.tensor([float(e.label)])) for row, e in zip(rows, PAIRS, strict=True)]
+    batch = regression.pack(regression.features(PAIRS), PAIRS)
+    torch.testing.assert_close(regression(batch)["loss"], sum(one.loss for one in found))
+    scores = [row["score"] for row in regression.predict(batch)]
+    assert scores == pytest.approx([one.logits.item() for one in found], rel=1e-5)
+    regression.export(tmp_path)
+    assert [row["score"] for row in load(tmp_path).predict(batch)] == scores
+
+
+def test_regression_scores_are_worked_out_by_hand(regression, tmp_path):
+    examples = [Labelled(n, "a", None, label) for n, label in enumerate(["1", "2", "3"])]
+    regression.judged = (examples, [])
+    found = regression.score([{"example": n, "score": score} for n, score in enumerate([1.0, 3.0, 2.0])])
+    # Deviations -1 0 1 and -1 1 0: covariance 1 of 2, and so are the ranks'.
+    assert found == pytest.approx({"pearson": 0.5, "spearman": 0.5, "mse": 2 / 3})
+    assert [m.confidence for m in regression.mistakes] == [0.0, 1.0, 1.0]
+    regression.draw(tmp_path / regression.picture)
+    assert (tmp_path / regression.picture).read_bytes()[:4] == b"\x89PNG"
+
+
+CONTEXT = "the cat sat on a mat"
+ASKED = [
+    Question(1, "q1", "dog ran", CONTEXT, ((4, 7), (8, 11))),
+    Question(2, "q2", "a good film", CONTEXT, ()),
+]
+
+
+@pytest.fixture
+def answering(small_config, pieces, unsettled):
+    torch.manual_seed(0)
+    config = TaskConfig(name="question_answering", max_answer_length=3)
+    return unsettled(TASKS["question_answering"](small_config, pieces, ["answer", "no answer"], config, 16).eval())
+
+
+def test_answering_is_that_of_transformers(answering, tmp_path):
+    from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+    theirs = opened(answering, tmp_path, AutoModelForQuestionAnswering)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    rows = [tokenizer(q.text, q.text_pair, return_tensors="pt") for q in ASKED]
+    places = [(5, 5), (0, 0)]  # [CLS] dog ran [SEP] the cat; and [CLS]
+    found = [
+        theirs(**row, start_positions=torch.tensor([start]), end_positions=torch.tensor([end]))
+        for row, (start, end) in zip(rows, places, strict=True)
+    ]
+    batch = answering.pack(answering.features(ASKED), ASKED)
+    torch.testing.assert_close(answering(batch)["loss"], sum(one.loss for one in found))
+
+
+def test_the_best_answer_is_the_best_of_all_pairs_of_the_texts_pieces(answering):
+    batch = answering.pack(answering.features(ASKED), ASKED)
+    logits = answering._logits(batch)
+    for row, logit, begin in zip(answering.predict(batch), logits, (4, 5), strict=True):
+        pairs = [(s, e) for s in range(begin, begin + 6) for e in range(s, min(s + 3, begin + 6))]
+        best = max(pairs, key=lambda pair: (logit[pair[0], 0] + logit[pair[1], 1]).item())
+        assert (row["start"], row["end"]) == best
+        assert row["score"] == pytest.approx((logit[best[0], 0] + logit[best[1], 1]).item())
+        assert row["none"] == pytest.approx(logit[0].sum().item())
+
+
+def answers(task, *rows: tuple[int, int, float, float]) -> tuple[dict, list]:
+    """Scores of ASKED with these places, scores, and scores of having no answer."""
+    features = task.features(ASKED)
+    task.judged = (ASKED, features)
+    made = [
+        {"example": f.example, "start": s, "end": e, "score": score, "probability": 0.5, "none": none}
+        for f, (s, e, score, none) in zip(features, rows, strict=True)
+    ]
+    return task.score(made), task.predictions(ASKED, features, made)
+
+
+def test_answers_are_scored_as_squad_does(answering):
+    # q1: "cat sat" for "cat" or "sat": not exact; one word of two right and none missed, F1 2/3. q2: answered, wrongly.
+    scores, said = answers(answering, (5, 6, 2.0, 1.0), (6, 6, 2.0, 1.5))
+    assert [row["answer"] for row in said] == ["cat sat", "cat"]
+    assert (scores["exact_match"], scores["f1"]) == (0.0, pytest.approx(1 / 3))
+    assert scores["has_answer_f1"] == pytest.approx(2 / 3)
+    assert scores["no_answer_accuracy"] == 0.0
+    # Silent on q2 alone would be best: margins -1 and -0.5, so the threshold is -1.
+    assert (scores["best_f1"], scores["best_f1_threshold"]) == (pytest.approx((2 / 3 + 1) / 2), -1.0)
+    scores, said = answers(answering, (5, 5, 2.0, 1.0), (5, 5, 2.0, 2.5))
+    assert [row["answer"] for row in said] == ["cat", ""]
+    assert (scores["exact_match"], scores["f1"], scores["no_answer_accuracy"]) == (1.0, 1.0, 1.0)
+    assert said[0]["start"] == 4 and CONTEXT[4:7] == "cat"
+
+
+def test_a_task_without_unanswerable_questions_always_answers(small_config, pieces):
+    config = TaskConfig(name="question_answering")
+    task = TASKS["question_answering"](small_config, pieces, ["answer"], config, 16)
+    _, said = answers(task, (5, 5, 2.0, 9.0), (5, 5, 2.0, 9.0))
+    assert [row["answer"] for row in said] == ["cat", "the"]
+
+
+def test_the_best_window_answers_and_none_is_said_only_if_no_window_has_an_answer(small_config, pieces):
+    config = TaskConfig(name="question_answering")
+    task = TASKS["question_answering"](small_config, pieces, ["answer", "no answer"], config, 9)
+    features = task.features(ASKED[:1])
+    assert len(features) == 2  # [CLS] dog ran [SEP], four pieces of the text, [SEP]
+    rows = [
+        {"example": 0, "start": 4, "end": 4, "score": 1.0, "probability": 0.5, "none": 0.0},
+        {"example": 0, "start": 7, "end": 7, "score": 3.0, "probability": 0.6, "none": 5.0},
+    ]
+    (said,) = task.predictions(ASKED[:1], features, rows)
+    assert (said["answer"], said["no_answer_margin"]) == ("mat", -3.0)

@@ -37,7 +37,7 @@ def test_every_parameter_is_in_exactly_one_group_and_the_tied_matrix_once(object
 def test_frozen_parameters_are_left_out():
     model = torch.nn.Linear(2, 2)
     model.weight.requires_grad_(False)
-    assert [len(group["params"]) for group in parameter_groups(model, 0.1)] == [0, 1]
+    assert [(len(group["params"]), group["weight_decay"]) for group in parameter_groups(model, 0.1)] == [(1, 0.0)]
 
 
 def test_a_step_is_that_of_adamw():
@@ -60,3 +60,17 @@ def test_the_optimizer_is_told_every_option():
     for group, decay in ((first, 0.2), (second, 0.0)):
         assert (group["lr"], group["betas"], group["eps"]) == (0.3, (0.8, 0.95), 1e-6)
         assert group["weight_decay"] == decay
+
+
+def test_each_layer_learns_at_a_share_of_the_rate_of_the_one_above(objective):
+    groups = parameter_groups(objective, 0.01, 0.5, objective.depth)
+    share = {name: group["share"] for group in groups for name in names_of(objective, group["params"])}
+    assert share["masked_lm_head.transform.weight"] == share["sentence_head.classifier.bias"] == 1.0
+    assert share["bert.pooler.weight"] == share["bert.encoder.layers.1.feed_forward.output.weight"] == 0.5
+    assert share["bert.encoder.layers.0.attention_norm.bias"] == 0.25
+    assert share["bert.embeddings.token.weight"] == share["bert.embeddings.norm.weight"] == 0.125
+    assert len(share) == len(list(objective.named_parameters()))
+
+
+def test_the_rate_is_that_of_the_schedule_where_no_layer_differs(objective):
+    assert {group["share"] for group in build_optimizer(objective, TrainingConfig(steps=1)).param_groups} == {1.0}

@@ -1,0 +1,114 @@
+"""One run, or one for each of several seeds with their mean and deviation."""
+
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import fmean, stdev
+
+from bert.errors import UserError, refuse_if
+from bert.training import distributed, identity, lock, provenance
+from bert.training.device import choose_device
+from bert.training.tracking import Tracker, track
+from finetune import launch
+from finetune.config import FinetuneConfig
+
+_WAIT_FOR_STORE = 30.0  # seconds
+
+
+def train(config: FinetuneConfig) -> dict[str, float] | None:
+    """Run, resume or decline; with `seeds`, one run after another in folders of their own, and what they reached.
+
+    Returns:
+        What metrics.json holds; of several runs each score's mean by its name, and its deviation as NAME_std. None
+        where the output was finished before.
+
+    Raises:
+        UserError: anything the person can put right.
+        Stopped: a signal asked to stop; the same command goes on.
+    """
+    if not config.seeds:
+        return launch.train(config)
+    config = launch.with_defaults(config)
+    refuse_if(launch.check(config) + _check(config.seeds))
+    output = Path(config.output)
+    with lock.hold(output):
+        state = distributed.from_first(
+            lambda: identity.state_of(output, asdict(config), {}, launch.FREE, tuple(config.accept_changes))
+        )
+        if state == "finished":
+            print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
+            return None
+        if distributed.is_first():
+            identity.claim(output, asdict(config), {})
+        tags = provenance.tags(choose_device(config.training))
+        with track(output, config.tracking, asdict(config), tags, resume=state == "unfinished") as tracker:
+            parent = _run_id(tracker)
+            runs = [_one(config, seed, output / f"seed-{seed}", parent) for seed in config.seeds]
+            result = summary(runs)
+            tracker.log(0, result)
+            if distributed.is_first():
+                identity.finish(output, result)
+            for name in ("run.yaml", "metrics.json"):
+                tracker.artifact(output / name)
+    print("\n" + in_words(runs))
+    return result
+
+
+def summary(runs: list[dict[str, float]]) -> dict[str, float]:
+    """Each score's mean over the runs, and its standard deviation (of a sample) as NAME_std."""
+    found = {"runs": len(runs)}
+    for name in (name for name in runs[0] if name.startswith(("valid/", "test/"))):
+        values = [run[name] for run in runs]
+        found |= {name: fmean(values), f"{name}_std": stdev(values) if len(values) > 1 else 0.0}
+    return found
+
+
+def in_words(runs: list[dict[str, float]]) -> str:
+    """A line for each score: mean, deviation and the runs."""
+    found = summary(runs)
+    names = [name for name in runs[0] if name in found]
+    width = max(map(len, names))
+    lines = [f"  {'':<{width}}    mean ± deviation   of {len(runs)} seeds"]
+    for name in names:
+        each = "  ".join(f"{run[name]:.4f}" for run in runs)
+        lines.append(f"  {name:<{width}}  {found[name]:.4f} ± {found[f'{name}_std']:.4f}   {each}")
+    return "\n".join(lines)
+
+
+def _check(seeds: list[int]) -> list[str]:
+    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        return [f"seeds: {seeds}, but they must be different whole numbers from 0 on."]
+    return []
+
+
+def _one(config: FinetuneConfig, seed: int, output: Path, parent: str | None) -> dict[str, float]:
+    """A seed's run, or what it reached before."""
+    print(f"\n--- seed {seed} ---")
+    tags = {**config.tracking.tags, "seed": str(seed)} | ({"mlflow.parentRunId": parent} if parent else {})
+    name = f"{config.tracking.run_name or Path(config.output).name} seed {seed}"
+    launch.train(
+        replace(
+            config,
+            seeds=[],
+            training=replace(config.training, seed=seed),
+            tracking=replace(config.tracking, tags=tags, run_name=name),
+            output=str(output),
+        )
+    )
+    return distributed.from_first(lambda: _reached(output / "metrics.json"))
+
+
+def _reached(file: Path) -> dict[str, float]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"output: {file} is damaged: {error}.") from error
+
+
+def _run_id(tracker: Tracker) -> str | None:
+    """MLflow's id of the whole, so that the seeds' runs can be its children; None where there is no store."""
+    began = time.monotonic()
+    while tracker.run_id is None and tracker.feeding and time.monotonic() - began < _WAIT_FOR_STORE:
+        time.sleep(0.05)
+    return tracker.run_id

@@ -1,0 +1,215 @@
+"""Where in a text the answer to a question stands, or that it does not (Devlin et al. 2019, sections 4.2 and 4.3).
+
+Letters: T tokens in the batch, N sequences, S longest sequence.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bert.packed import PackedBatch
+from bert.training.objective import Row
+from finetune import metrics
+from finetune.examples import Question
+from finetune.features import Feature, of_questions, pack
+from finetune.tasks.task import Mistake, Task
+
+_NONE = "no answer"
+
+
+class QuestionAnswering(Task):
+    """Two logits for each token: that the answer begins there, and that it ends there.
+
+    A window of a long text that does not hold the whole answer has [CLS] as its answer, as a question without one has.
+    """
+
+    metrics = ("exact_match", "f1", "character_f1")
+    best = "f1"
+    architecture = "BertForQuestionAnswering"
+    pooler = False
+
+    def __init__(self, config, *rest, **named) -> None:
+        super().__init__(config, *rest, **named)
+        self.head = nn.ModuleDict({"qa_outputs": nn.Linear(config.hidden_size, 2)})
+        nn.init.normal_(self.head["qa_outputs"].weight, std=config.initializer_range)
+        nn.init.zeros_(self.head["qa_outputs"].bias)
+
+    @property
+    def outputs(self) -> list[str]:
+        """The two logits."""
+        return ["start", "end"]
+
+    @property
+    def may_be_silent(self) -> bool:
+        """Whether the training data has questions that its texts do not answer."""
+        return _NONE in self.labels
+
+    def features(self, examples: list[Question]) -> list[Feature]:
+        """One sequence for each example, or several windows of a long text."""
+        return of_questions(examples, self.tokenizer, self.max_length, self.overlap)
+
+    def pack(self, features: list[Feature], examples: list[Question]) -> PackedBatch:
+        """Targets: may_answer (T,), true for the text's pieces; starts and ends (N,), as places in the sequence."""
+        batch = pack([Feature(f.example, f.token_ids, f.segment_ids) for f in features], self.max_length)
+        batch.targets["may_answer"] = torch.cat([_may_answer(feature) for feature in features])
+        if all(examples[feature.example].answers is not None for feature in features):
+            places = [answer_tokens(feature, examples[feature.example].answers) for feature in features]
+            starts, ends = zip(*places, strict=True)
+            batch.targets.update(starts=torch.tensor(starts), ends=torch.tensor(ends))
+        return batch
+
+    def counts(self, batch: PackedBatch) -> dict[str, float]:
+        """N."""
+        return {"loss": batch.num_sequences}
+
+    def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
+        """Summed cross-entropy over each sequence's tokens, in nats: the mean of that of starts and of ends."""
+        logits, targets = self._logits(batch), batch.targets  # (N, S, 2)
+        starts = F.cross_entropy(logits[..., 0], targets["starts"], reduction="sum")
+        ends = F.cross_entropy(logits[..., 1], targets["ends"], reduction="sum")
+        return {"loss": (starts + ends) / 2}
+
+    def predict(self, batch: PackedBatch) -> list[Row]:
+        """Each sequence's best answer, its score and probability, and the score of its holding none.
+
+        A score is the sum of two logits, as those of a text's windows are compared (Devlin et al. 2019, code).
+        """
+        logits = self._logits(batch)  # (N, S, 2)
+        logarithms = logits.log_softmax(1)
+        may_answer = batch.to_padded(batch.targets["may_answer"])  # (N, S)
+        start, end = logits.masked_fill(~may_answer[..., None], -torch.inf).unbind(-1)
+        pairs = start[:, :, None] + end[:, None, :]  # (N, S, S)
+        longest = torch.ones(pairs.shape[1:], dtype=torch.bool, device=pairs.device)
+        fits = longest.triu() & longest.tril(self.task.max_answer_length - 1)
+        score, place = pairs.masked_fill(~fits, -torch.inf).flatten(1).max(1)
+        starts, ends = place // pairs.shape[1], place % pairs.shape[1]
+        rows = torch.arange(len(place), device=place.device)
+        probability = (logarithms[rows, starts, 0] + logarithms[rows, ends, 1]).exp()
+        found = (batch.targets["example"], starts, ends, score, probability, logits[:, 0].sum(-1))
+        names = ("example", "start", "end", "score", "probability", "none")
+        return [dict(zip(names, row, strict=True)) for row in zip(*(part.tolist() for part in found), strict=True)]
+
+    def score(self, rows: list[Row]) -> dict[str, float]:
+        """Exact match and F1 of SQuAD's official script over all questions, and how they split."""
+        examples, features = self.judged
+        found = self._answers(examples, features, rows)
+        said = [self._said(answer) for answer in found]
+        gold = [[example.text_pair[start:end] for start, end in example.answers] for example in examples]
+        names = ["answer", _NONE]
+        which = [[names[not texts] for texts in gold], [names[not text] for text in said]]
+        self.table = metrics.label_counts(*which, names if not all(gold) else names[:1])
+        self.confusion = (metrics.confusion(*which, names), names)
+        exact = [metrics.exact_match(*pair) for pair in zip(said, gold, strict=True)]
+        self.mistakes = [
+            Mistake(e.line, f"{e.text} | {e.text_pair}", " / ".join(sorted(set(g))) or _NONE, s or _NONE, a.probability)
+            for e, g, s, a, right in zip(examples, gold, said, found, exact, strict=True)
+            if not right
+        ]
+        f1 = [metrics.answer_f1(*pair) for pair in zip(said, gold, strict=True)]
+        characters = [metrics.answer_f1(*pair, by_character=True) for pair in zip(said, gold, strict=True)]
+        scores = {"exact_match": _mean(exact), "f1": _mean(f1), "character_f1": _mean(characters)}
+        if all(gold):
+            return scores
+        return scores | self._with_and_without(gold, found, exact, f1)
+
+    def _with_and_without(self, gold, found, exact, f1) -> dict[str, float]:
+        """The questions that have an answer, those that have none, and the best threshold between them."""
+        has = [bool(texts) for texts in gold]
+        answered = [metrics.answer_f1(a.text, g) if g else 0.0 for a, g in zip(found, gold, strict=True)]
+        best, threshold = metrics.best_threshold([a.margin for a in found], answered, [float(not h) for h in has])
+        return {
+            "has_answer_exact_match": _mean([value for value, h in zip(exact, has, strict=True) if h]),
+            "has_answer_f1": _mean([value for value, h in zip(f1, has, strict=True) if h]),
+            "no_answer_accuracy": _mean([value for value, h in zip(exact, has, strict=True) if not h]),
+            "best_f1": best,
+            "best_f1_threshold": threshold,
+        }
+
+    def predictions(self, examples: list[Question], features: list[Feature], rows: list[Row]) -> list[dict]:
+        """The answer and where it stands; an empty one where the text is said to hold none."""
+        found = self._answers(examples, features, rows)
+        return [
+            {
+                "id": example.id,
+                "text": example.text,
+                "text_pair": example.text_pair,
+                "answer": self._said(answer),
+                "start": answer.start if self._said(answer) else None,
+                "probability": answer.probability,
+                **({"no_answer_margin": answer.margin} if self.may_be_silent else {}),
+            }
+            for example, answer in zip(examples, found, strict=True)
+        ]
+
+    def in_words(self, prediction: dict) -> str:
+        """The answer, then the question."""
+        return f"{prediction['answer'] or _NONE} ({prediction['probability']:.2f}): {prediction['text']}"
+
+    def _answers(self, examples: list[Question], features: list[Feature], rows: list[Row]) -> list["Answer"]:
+        """The best of each example's windows; the text has none only if no window has."""
+        found: list[Answer] = [Answer("", 0, -torch.inf, 0.0, torch.inf)] * len(examples)
+        for feature, row in zip(features, rows, strict=True):
+            before, text = found[feature.example], examples[feature.example].text_pair
+            none = min(before.none, row["none"])
+            if row["score"] > before.score:
+                where = {place: (start, end) for place, start, end in feature.units}
+                start, end = where[row["start"]][0], where[row["end"]][1]
+                found[feature.example] = Answer(text[start:end], start, row["score"], row["probability"], none)
+            else:
+                found[feature.example] = replace(before, none=none)
+        return found
+
+    def _said(self, answer: "Answer") -> str:
+        """The text of an answer, or nothing where there being none scores enough higher."""
+        silent = self.may_be_silent and answer.margin > self.task.no_answer_threshold
+        return "" if silent else answer.text
+
+    def _logits(self, batch: PackedBatch) -> Tensor:
+        """(N, S, 2); minus infinity where a sequence has no token."""
+        return batch.to_padded(self.head["qa_outputs"](self.bert(batch).last_hidden_state).float(), -torch.inf)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best answer in a text.
+
+    Attributes:
+        text, start: what stands there, and its first character.
+        score: the sum of its two logits.
+        probability: of both, in its window.
+        none: the lowest score that a window gives to holding none.
+    """
+
+    text: str
+    start: int
+    score: float
+    probability: float
+    none: float
+
+    @property
+    def margin(self) -> float:
+        """How much more there being none scores."""
+        return self.none - self.score
+
+
+def answer_tokens(feature: Feature, answers: tuple[tuple[int, int], ...]) -> tuple[int, int]:
+    """The places of the first and last token of the first answer; [CLS], 0, where the window does not hold it whole."""
+    if not answers or not feature.units:
+        return 0, 0
+    start, end = answers[0]
+    inside = [place for place, begin, until in feature.units if begin < end and until > start]
+    whole = feature.units[0][1] <= start and end <= feature.units[-1][2]
+    return (inside[0], inside[-1]) if inside and whole else (0, 0)
+
+
+def _may_answer(feature: Feature) -> Tensor:
+    """True for the text's pieces, (S,)."""
+    places = torch.zeros(len(feature.token_ids), dtype=torch.bool)
+    places[[place for place, _, _ in feature.units]] = True
+    return places
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / max(1, len(values))

@@ -1,0 +1,104 @@
+"""A number for a text or a pair, such as how alike two sentences are (Devlin et al. 2019, section 4.1: STS-B).
+
+Letters: N sequences, H width.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bert.dropout import Dropout
+from bert.packed import PackedBatch
+from bert.training.objective import Row
+from finetune import metrics, pictures
+from finetune.examples import Labelled
+from finetune.features import Feature, of_labelled, pack
+from finetune.tasks.task import Mistake, Task
+
+
+class Regression(Task):
+    """A linear layer with one output on the pooled first token, and the squared error."""
+
+    metrics = ("pearson", "spearman", "mse")
+    best = "spearman"
+    architecture = "BertForSequenceClassification"
+    pooler = True
+    picture = "predicted_and_gold.png"
+
+    def __init__(self, config, *rest, **named) -> None:
+        super().__init__(config, *rest, **named)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+        self.head = nn.ModuleDict({"classifier": nn.Linear(config.hidden_size, 1)})
+        nn.init.normal_(self.head["classifier"].weight, std=config.initializer_range)
+        nn.init.zeros_(self.head["classifier"].bias)
+        self.pairs: list[tuple[float, float]] = []
+
+    @property
+    def outputs(self) -> list[str]:
+        """One number; one output is what transformers, too, takes for a regression."""
+        return ["score"]
+
+    def features(self, examples: list[Labelled]) -> list[Feature]:
+        """One sequence for each example; a long text is cut."""
+        return of_labelled(examples, self.tokenizer, self.max_length)
+
+    def pack(self, features: list[Feature], examples: list[Labelled]) -> PackedBatch:
+        """Targets: scores (N,)."""
+        batch = pack(features, self.max_length)
+        labels = [examples[feature.example].label for feature in features]
+        if None not in labels:
+            batch.targets["scores"] = torch.tensor([float(label) for label in labels])
+        return batch
+
+    def counts(self, batch: PackedBatch) -> dict[str, float]:
+        """N."""
+        return {"loss": batch.num_sequences}
+
+    def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
+        """Summed squared error, in the square of the labels' unit."""
+        return {"loss": (self._scores(batch) - batch.targets["scores"]).square().sum()}
+
+    def predict(self, batch: PackedBatch) -> list[Row]:
+        """Each example's number."""
+        found = self._scores(batch).tolist()
+        return [{"example": e, "score": s} for e, s in zip(batch.targets["example"].tolist(), found, strict=True)]
+
+    def score(self, rows: list[Row]) -> dict[str, float]:
+        """Correlations with the gold over the whole split, and the mean squared error."""
+        examples = [self.judged[0][row["example"]] for row in rows]
+        self.pairs = [(float(e.label), row["score"]) for e, row in zip(examples, rows, strict=True)]
+        self.mistakes = [
+            Mistake(e.line, " | ".join(filter(None, (e.text, e.text_pair))), f"{g:.3f}", f"{p:.3f}", abs(g - p))
+            for e, (g, p) in zip(examples, self.pairs, strict=True)
+        ]
+        gold, predicted = zip(*self.pairs, strict=True)
+        return {
+            "pearson": metrics.pearson(gold, predicted),
+            "spearman": metrics.spearman(gold, predicted),
+            "mse": metrics.mean_squared_error(gold, predicted),
+        }
+
+    def draw(self, path: Path) -> None:
+        """Predicted numbers over gold ones."""
+        pictures.scatter(*zip(*self.pairs, strict=True), path)
+
+    def predictions(self, examples: list[Labelled], features: list[Feature], rows: list[Row]) -> list[dict]:
+        """The number."""
+        return [
+            {
+                "text": example.text,
+                **({} if example.text_pair is None else {"text_pair": example.text_pair}),
+                "score": row["score"],
+            }
+            for example, row in zip(examples, rows, strict=True)
+        ]
+
+    def in_words(self, prediction: dict) -> str:
+        """The number, then the text."""
+        texts = [prediction["text"], prediction.get("text_pair")]
+        return f"{prediction['score']:.2f}: {' | '.join(text for text in texts if text)}"
+
+    def _scores(self, batch: PackedBatch) -> Tensor:
+        """(N,)."""
+        return self.head["classifier"](self.dropout(self.bert(batch).pooled)).float().squeeze(-1)
