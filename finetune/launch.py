@@ -17,7 +17,7 @@ from bert.training.tracking import Tracker, track
 from finetune import builtin_labels
 from finetune.config import DataConfig, FinetuneConfig, TaskConfig
 from finetune.data import Batches
-from finetune.examples import Examples, labels_of, read
+from finetune.examples import READING, Examples, labels_of, read
 from finetune.features import Feature
 from finetune.judge import CLASSES, CONFUSION, evaluator, predict, write_classes
 from finetune.model import build, load
@@ -87,7 +87,7 @@ def check(config: FinetuneConfig) -> list[str]:
     if config.data.train == "builtin":
         faults += [
             f"data.{name}: {getattr(config.data, name)!r} was given, but it belongs to a data.train of your own."
-            for name in ("eval", "format", "text", "text_pair", "label")
+            for name in ("eval", "format", *READING)
             if getattr(config.data, name) != getattr(DataConfig, name)
         ]
     if config.data.max_length < 8:

@@ -58,8 +58,8 @@ class PredictConfig:
     format: Literal["auto", "txt", *FORMATS] = "auto"
     """What the input holds; auto goes by its ending."""
 
-    text: str = "text"
-    """Tables: the column with the text."""
+    text: str | None = None
+    """Tables: the column with the text, by default `text`. conll: the word's, by number."""
 
     text_pair: str | None = None
     """Tables: the column with the second text."""
