@@ -14,7 +14,7 @@ from bert.training import config as training_config
 from bert.training.device import choose_device
 from bert.training.loop import Goal, fit
 from bert.training.tracking import Tracker, track
-from finetune import builtin_labels
+from finetune import builtin_labels, statistics
 from finetune.config import DataConfig, FinetuneConfig, TaskConfig
 from finetune.data import Batches
 from finetune.examples import READING, Examples, labels_of, read
@@ -169,18 +169,11 @@ def _start(config: FinetuneConfig, labels: list[str], resume: bool) -> Task:
 
 
 def _in_words(task: Task, examples: Examples, features: list[Feature]) -> str:
-    lengths = sorted(len(feature.token_ids) for feature in features)
-    said = f"{len(features):,} sequences of {lengths[len(lengths) // 2]} tokens (median), {lengths[-1]} at most"
-    if cut := sum(feature.cut > 0 for feature in features):
-        said += f"; {cut:,} texts are cut to data.max_length={task.max_length}"
-    if more := len(features) - len({feature.example for feature in features}):
-        said += f"; {more:,} of them go on with a text longer than data.max_length={task.max_length}"
-    if empty := len(examples.used) - len({feature.example for feature in features if len(feature.token_ids) > 2}):
-        said += f"; {empty:,} texts have no token at all"
+    said = [*statistics.in_words(examples, features, task.max_length), f"sequences: {len(features):,}"]
     if task.task.name == "ner":
         ceiling = task.ceiling(examples.used, features)
-        said += f"; tagging every {task.task.unit} right would reach entity_micro_f1 {ceiling:.3f}"
-    return said
+        said[-1] += f"; tagging every {task.task.unit} right would reach entity_micro_f1 {ceiling:.3f}"
+    return "\n".join(said)
 
 
 _TABLE_TAG = {"mlflow.loggedArtifacts": json.dumps([{"path": CLASSES, "type": "table"}])}
