@@ -185,6 +185,8 @@ def as_in_training(data: DataConfig, remembered: dict[str, str | None], task: Ta
         task: the model's.
         path: a file to read; what does not belong to its format is left out.
     """
+    if not path.is_file():
+        return data  # reading it says so
     format_ = FORMATS[_format_name(path, task, data)]
     if _is_tagged(task) != (format_.holds != "rows"):
         return data  # other columns than those of training

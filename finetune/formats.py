@@ -184,7 +184,7 @@ def read_nemo(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refuse
             raise UserError(f"{longer}:{line[0]}: '{shorter}' has no such line; it ends before.")
         line, words, tags = of_text[0], _words(of_text[1]), _words(of_tags[1])
         if "\r" in of_text[1] + of_tags[1]:
-            yield Refused(line, f"{_CARRIAGE_RETURN} (here or in {beside}:{line})")
+            yield Refused(line, f"{CARRIAGE_RETURN} (here or in {beside}:{line})")
         elif len(words) != len(tags):
             yield Refused(line, f"{len(words)} words, but {beside}:{line} has {len(tags)} tags")
         elif words:
@@ -253,7 +253,7 @@ def _table(path: Path, needed: tuple[str, ...], separator: str, quoting: bool) -
             if not by_number:
                 continue
         if not quoting and "\r" in separator.join(columns):
-            yield Refused(line, _CARRIAGE_RETURN)
+            yield Refused(line, CARRIAGE_RETURN)
         elif len(columns) == len(names):
             yield Row(line, dict(zip(names, columns, strict=True)))
         else:
@@ -324,7 +324,7 @@ def _half_of_a_pair(text: str) -> str | None:
     return next((f"\\u{ord(c):04x}" for c in text if "\ud800" <= c <= "\udfff"), None)
 
 
-_CARRIAGE_RETURN = "a carriage return inside the line; lines end in LF or CRLF"
+CARRIAGE_RETURN = "a carriage return inside the line; lines end in LF or CRLF"
 
 
 def _tagged(
@@ -347,7 +347,7 @@ def _tagged(
             begin, units, tags, fault = 0, [], [], None
             continue
         begin = begin or line
-        found = Refused(line, _CARRIAGE_RETURN) if "\r" in text else unit_of(line, text)
+        found = Refused(line, CARRIAGE_RETURN) if "\r" in text else unit_of(line, text)
         if isinstance(found, Refused):
             fault = fault or found
         else:

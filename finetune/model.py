@@ -4,6 +4,7 @@ from bert import hub
 from bert.errors import UserError
 from bert.training.device import seed_torch
 from finetune.config import FinetuneConfig, TaskConfig
+from finetune.examples import reading
 from finetune.tasks import TASKS
 from finetune.tasks.task import Task
 
@@ -34,6 +35,7 @@ def build(config: FinetuneConfig, labels: list[str]) -> tuple[Task, str]:
         config.data.max_length,
         config.training.attention,
     )
+    task.read_as = reading(config.data)
     if config.init == "none":
         return task, f"random weights, with the sizes and the tokenizer of {folder.path}"
     return task, f"{folder.path}: {task.start_from(folder.path)}"
@@ -54,5 +56,6 @@ def load(folder: str, attention: str = "sdpa") -> Task:
     labels = [names[str(number)] for number in range(len(names))]
     max_length = described["bert_research"]["max_length"]
     task = TASKS[task_config.name](opened.config, opened.tokenizer, labels, task_config, max_length, attention)
+    task.read_as = described["bert_research"].get("data", {})
     task.restore(opened.path)
     return task.eval()

@@ -30,6 +30,7 @@ class Task(Objective):
         architecture: the transformers class that opens the exported folder.
         labels: the label set of the training data; a label's id is its place.
         judged: examples and features whose rows `score` is given; set before an evaluation.
+        read_as: how its training data was read (finetune.examples.reading); empty where nothing says.
         table: each class's counts in the last evaluation.
         confusion: how often what stood in the gold (rows) was predicted as what (columns), and their names.
     """
@@ -54,6 +55,7 @@ class Task(Objective):
         self.label_ids = {label: number for number, label in enumerate(labels)}
         self.weights = {"loss": 1.0}
         self.judged: tuple[list[Labelled | Tagged], list[Feature]] = ([], [])
+        self.read_as: dict[str, str | None] = {}
         self.table: dict[str, Counts] = {}
         self.confusion: tuple[list[list[int]], list[str]] = ([], [])
 
@@ -81,7 +83,7 @@ class Task(Objective):
         """Write a Hugging Face folder; what its class has no place for lies in heads.safetensors."""
         names = dict(enumerate(self.labels))
         extra = {"id2label": names, "label2id": self.label_ids, "bert_research": {"task": vars(self.task)}}
-        extra["bert_research"]["max_length"] = self.max_length
+        extra["bert_research"] |= {"max_length": self.max_length, "data": self.read_as}
         hub.save_config(folder, self.bert.config, self.architecture, **extra)
         beside = {name: tensor.contiguous() for name, tensor in self.state_dict().items() if _is_extra(name)}
         hub.save_weights(folder, self, leave_out=tuple(beside))
