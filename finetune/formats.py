@@ -321,7 +321,11 @@ def _object(line: int, value: object, needed: tuple[str, ...]) -> Row | Refused:
 
 def _half_of_a_pair(text: str) -> str | None:
     """JSON can spell what no text in UTF-8 holds."""
-    return next((f"\\u{ord(c):04x}" for c in text if "\ud800" <= c <= "\udfff"), None)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"\\u{ord(text[error.start]):04x}"
+    return None
 
 
 CARRIAGE_RETURN = "a carriage return inside the line; lines end in LF or CRLF"
