@@ -22,11 +22,16 @@ def in_words(examples: Examples, features: list[Feature], max_length: int) -> li
         features: of all of these.
         max_length: tokens in a sequence at most.
     """
-    tagged = isinstance(examples.used[0], Tagged)
-    said = [entities_in_words(examples.used) if tagged else labels_in_words(examples.used)]
-    said.append(f"lengths: {lengths_in_words(lengths_of(len(examples.used), features))}")
-    said += [cut_in_words(features, max_length), windows_in_words(features, max_length)]
-    said += [no_token_in_words(len(examples.used), features), line_ends_in_words(examples.used)]
+    used, kind = examples.used, type(examples.used[0])
+    said = [
+        labels_in_words(used) if kind is Labelled else None,
+        entities_in_words(used) if kind is Tagged else None,
+        f"lengths: {lengths_in_words(lengths_of(len(used), features))}",
+        cut_in_words(features, max_length),
+        windows_in_words(features, max_length),
+        no_token_in_words(len(used), features),
+        line_ends_in_words(used) if kind is Labelled else None,
+    ]
     return [f"data.train: {line}" for line in said if line]
 
 
@@ -107,7 +112,7 @@ def no_token_in_words(count: int, features: list[Feature]) -> str | None:
     return f"{empty:,} texts have no token at all" if empty else None
 
 
-def line_ends_in_words(examples: list[Labelled | Tagged]) -> str | None:
+def line_ends_in_words(examples: list[Labelled]) -> str | None:
     """How many texts go over several lines, as quotation marks left open make them; None where none does."""
     lines = {example.line: example.text.count("\n") + 1 for example in examples if "\n" in example.text}
     if not lines:

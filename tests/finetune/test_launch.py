@@ -208,6 +208,10 @@ def test_mlflow_gets_curves_classes_pictures_and_the_parent(make_config, tmp_pat
         ({"task": TaskConfig(head="crf")}, "task.head: 'crf' was given, but it belongs to task.name=ner"),
         ({"data": DataConfig()}, "init"),
         ({"data": DataConfig(text="x")}, "data.text: 'x' was given, but it belongs to a data.train of your own"),
+        (
+            {"data": DataConfig(quoting="on")},
+            "data.quoting: 'on' was given, but it belongs to a data.train of your own",
+        ),
         ({"data": DataConfig(train="x.tsv")}, "data.eval: needed beside data.train"),
         ({"data": DataConfig(train="x.tsv", eval="y.tsv")}, "data.train: no such file: 'x.tsv'"),
     ],

@@ -95,6 +95,16 @@ def test_tagged_files_may_come_without_tags(tagger, predicted):
     assert [row["text"] for row in predicted(tagger, "the\ncat\n\ndog\n", "in.conll")] == ["the cat", "dog"]
 
 
+def test_a_file_of_nemo_s_needs_no_tags_beside_it(tagger, predicted):
+    found = predicted(tagger, "the  cat\n\ndog\n", "text_new.txt", format="nemo")
+    assert [row["text"] for row in found] == ["the cat", "dog"]
+
+
+def test_a_second_text_is_refused_where_entities_are_looked_for(tagger, predicted):
+    with pytest.raises(UserError, match="text_pair: 'b' was given, but entities are found in one text"):
+        predicted(tagger, "a,b\nthe,cat\n", "in.csv", text="a", text_pair="b")
+
+
 def test_pairs_are_given_back_as_pairs(classifier, predicted):
     row = predicted(classifier, '{"a": "the cat", "b": "a dog"}\n', "in.jsonl", text="a", text_pair="b")[0]
     assert (row["text"], row["text_pair"]) == ("the cat", "a dog")
