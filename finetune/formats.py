@@ -126,22 +126,27 @@ def read_conll(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refus
 
     def unit_of(line: int, text: str) -> tuple[str, str] | Refused:
         nonlocal first
-        columns = text.split("\t") if "\t" in text else [column for column in text.split(" ") if column]
+        columns = text.split("\t") if "\t" in text else _words(text)
         first = first or (line, len(columns))
-        if needed[1:] == (LAST,) and len(columns) < 2:
-            return Refused(line, f"{columns[0]!r} has no tag; each line is a unit, a tab and its tag")
-        if needed[1:] in ((LAST,), ()) and len(columns) != first[1]:
+        found = _word_and_tag(line, columns, needed)
+        if needed[1:] in ((LAST,), ()) and len(columns) != first[1] and not isinstance(found, Refused):
             return Refused(line, f"{len(columns)} columns, but line {first[0]} has {first[1]}")
-        found = []
-        for number in needed:
-            if number != LAST and int(number) > len(columns):
-                return Refused(line, f"no column {number}; the line has {len(columns)}")
-            found.append(columns[-1 if number == LAST else int(number) - 1])
-        if not found[0].strip():
-            return Refused(line, "a tag without a word; characters with spaces are read with data.format=klue")
-        return found[0], found[-1]
+        return found
 
     return _tagged(path, ("-DOCSTART-",), len(needed) > 1, lambda text: not text.strip(), unit_of)
+
+
+def _word_and_tag(line: int, columns: list[str], needed: tuple[str, ...]) -> tuple[str, str] | Refused:
+    if needed[1:] == (LAST,) and len(columns) < 2:
+        return Refused(line, f"{columns[0]!r} has no tag; each line is a unit, a tab and its tag")
+    found = []
+    for number in needed:
+        if number != LAST and int(number) > len(columns):
+            return Refused(line, f"no column {number}; the line has {len(columns)}")
+        found.append(columns[-1 if number == LAST else int(number) - 1])
+    if not found[0].strip():
+        return Refused(line, "a tag without a word; characters with spaces are read with data.format=klue")
+    return found[0], found[-1]
 
 
 def read_klue(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
