@@ -99,16 +99,22 @@ class DataConfig:
     """More files to judge the best epoch by, once, at the end: {test: test.tsv} gives test/accuracy and so on."""
 
     format: Literal["auto", *FORMATS] = "auto"
-    """What the files hold. auto: by the file's ending; for ner, klue where lines begin with ##, else conll."""
+    """What the files hold. auto: by the file's ending; for ner, nemo where the name begins with `text` and a file with
+    `labels` for it lies beside, klue where lines begin with ##, else conll."""
 
-    text: str = "text"
-    """Tables: the column with the text, by name; by number from 1 where the file has no header line."""
+    text: str | None = None
+    """Tables: the column with the text, by name; by number from 1 where the file has no header line. By default `text`.
+    conll: the word's column, by number; by default the first."""
 
     text_pair: str | None = None
     """Tables: the column with the second text, for pairs."""
 
-    label: str = "label"
-    """Tables: the column with the label."""
+    label: str | None = None
+    """Tables: the column with the label, by default `label`. conll: the tag's, by number; by default the last."""
+
+    quoting: Literal["auto", "on", "off"] = "auto"
+    """tsv and csv: whether quotation marks enclose fields (on), or are text like any other (off). auto: on for csv, off
+    for tsv."""
 
     max_length: int = 128
     """Tokens in a sequence at most, special ones included. A longer text is cut (classification, regression) or read in

@@ -2,22 +2,22 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from bert.errors import UserError
+from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
 from finetune.config import EXAMPLES, DataConfig, TaskConfig
-from finetune.formats import FORMATS, Asked, Format, Refused, Row, Sentence
+from finetune.formats import FORMATS, LAST, Asked, Format, Refused, Row, Sentence, labels_beside
 from finetune.metrics import Span, spans_of
 from finetune.schemes import SCHEMES, TAGGINGS
 
-_READ_FROM = {"tags": ("words", "characters"), "questions": ("questions",)}
-"""What a file must hold for examples of that kind; rows for the others."""
-
 MOST_FAULTS = 10
 """Faults that are reported together."""
+
+READING = ("text", "text_pair", "label", "quoting")
+"""The options of data that say how a labelled file is read, and that a fine-tuned folder remembers."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,14 @@ class Tagged:
         text: the units put together: characters as they are, words with a space between.
         units: where each lies in the text, start and end.
         tags: IOB2, one for each unit; None where the file has none.
+        tags_in: the file that holds the tags, where that is another one.
     """
 
     line: int
     text: str
     units: list[tuple[int, int]]
     tags: list[str] | None
+    tags_in: str | None = field(default=None, repr=False)  # a run's fingerprint is of what is learned
 
     @cached_property
     def marked(self) -> list[Span]:
@@ -144,7 +146,7 @@ def read(path: Path, task: TaskConfig, data: DataConfig, argument: str, labels: 
         raise UserError(*refused, f"{argument}: rows like these are left out with data.on_bad_row=skip.")
     if not used:
         raise UserError(
-            f"{argument}: no row in '{path}'" + (f": all {rows} were refused." if rows else "."), *refused[:3]
+            f"{argument}: {path}:1: no row in the file" + (f": all {rows} were refused." if rows else "."), *refused[:3]
         )
     return Examples(path, used, rows, refused)
 
@@ -157,12 +159,12 @@ def stream(
         raise UserError(f"{argument}: {'a folder' if path.is_dir() else 'no such file'}: '{path}'.")
     name = _format_name(path, task, data)
     format_ = FORMATS[name]
-    holds = _READ_FROM.get(EXAMPLES[task.name], ("rows",))
-    if format_.holds not in holds and (labelled or format_.holds != "rows"):
-        wanted = ", ".join(known for known, other in FORMATS.items() if other.holds in holds)
+    if format_.holds not in _read_from(task) and (labelled or format_.holds != "rows"):
+        wanted = ", ".join(known for known, other in FORMATS.items() if other.holds in _read_from(task))
         raise UserError(f"data.format: {name} holds {format_.holds}, but task.name={task.name} needs one of {wanted}.")
-    needed = _needed(task, data, labelled)
-    for item in format_.read(path, needed):
+    refuse_if(_foreign_options(data, name, "data." if argument.startswith("data.") else ""))
+    needed, data = _needed(format_, data, labelled), _named(data)
+    for item in format_.read(path, needed, **_quoting(format_, data)):
         if isinstance(item, Row):
             yield _from_row(item, task, data, labelled)
         elif isinstance(item, Sentence):
@@ -199,8 +201,31 @@ def unseen_label(example: Example, labels: list[str] | None) -> Refused | None:
         if label not in labels:
             seen = ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")
             why = f"the label {label!r} is not in the training data ({seen}){did_you_mean(label, labels)}"
-            return Refused(example.line + (place if isinstance(example, Tagged) else 0), why)
+            return _fault(example, place, why) if isinstance(example, Tagged) else Refused(example.line, why)
     return None
+
+
+def reading(data: DataConfig) -> dict[str, str | None]:
+    """How labelled files are read, whatever their format: what a fine-tuned folder remembers."""
+    return {name: getattr(data, name) for name in READING}
+
+
+def as_in_training(data: DataConfig, remembered: dict[str, str | None], task: TaskConfig, path: Path) -> DataConfig:
+    """The options with those that training was given in the place of those that were not.
+
+    Args:
+        data: what was given now, which stays.
+        remembered: as `reading` gave it; empty where a folder has none.
+        task: the model's.
+        path: a file to read; what does not belong to its format is left out.
+    """
+    if not path.is_file():
+        return data  # reading it says so
+    format_ = FORMATS[_format_name(path, task, data)]
+    if format_.holds not in _read_from(task):
+        return data  # other columns than those of training
+    not_given = (name for name in format_.options if getattr(data, name) == getattr(DataConfig, name))
+    return replace(data, **{name: remembered[name] for name in not_given if name in remembered})
 
 
 def _text_of(example: Example) -> tuple[str, str | None]:
@@ -213,7 +238,9 @@ def _format_name(path: Path, task: TaskConfig, data: DataConfig) -> str:
     ending = path.suffix.lstrip(".").lower()
     if EXAMPLES[task.name] == "questions" and ending == "json":
         return "squad"
-    if task.name == "ner" and ending not in ("json", "jsonl", "csv"):
+    if EXAMPLES[task.name] == "tags" and ending not in ("json", "jsonl", "csv"):
+        if path.name.startswith("text") and labels_beside(path).is_file():
+            return "nemo"
         with path.open("rb") as file:
             return "klue" if file.read(3).removeprefix(b"\xef\xbb\xbf").startswith(b"##") else "conll"
     if ending not in FORMATS:
@@ -221,11 +248,44 @@ def _format_name(path: Path, task: TaskConfig, data: DataConfig) -> str:
     return ending
 
 
-def _needed(task: TaskConfig, data: DataConfig, labelled: bool) -> tuple[str, ...]:
-    if EXAMPLES[task.name] in ("tags", "questions") and labelled:
-        return ("tag", "answers")
+def _read_from(task: TaskConfig) -> tuple[str, ...]:
+    """What a file must hold for the task's examples."""
+    return {"tags": ("words", "characters"), "questions": ("questions",)}.get(EXAMPLES[task.name], ("rows",))
+
+
+def _foreign_options(data: DataConfig, format_name: str, prefix: str) -> list[str]:
+    """The options that were given and say nothing of this format, or what it cannot do, a line each."""
+    faults, format_ = [], FORMATS[format_name]
+    for name in (name for name in READING if getattr(data, name) != getattr(DataConfig, name)):
+        value = getattr(data, name)
+        if name not in format_.options:
+            owners = ", ".join(owner for owner, other in FORMATS.items() if name in other.options)
+            belongs = f"belongs to {prefix}format={owners}; this is {format_name}"
+            faults.append(f"{prefix}{name}: {value!r} was given, but it {belongs}.")
+        elif format_.holds != "rows" and not (value.isdecimal() and int(value)):
+            faults.append(f"{prefix}{name}: {value!r}, but columns of {format_name} have no names; numbers are from 1.")
+    return faults
+
+
+def _quoting(format_: Format, data: DataConfig) -> dict[str, bool]:
+    if format_.quoting is None:
+        return {}
+    return {"quoting": format_.quoting if data.quoting == "auto" else data.quoting == "on"}
+
+
+def _needed(format_: Format, data: DataConfig, labelled: bool) -> tuple[str, ...]:
+    if format_.holds == "questions":
+        return ("answers",) if labelled else ()
+    if format_.holds != "rows":
+        return (data.text or "1", data.label or LAST) if labelled else (data.text or "1",)
+    data = _named(data)
     columns = (data.text, *([data.text_pair] if data.text_pair else []))
     return (*columns, data.label) if labelled else columns
+
+
+def _named(data: DataConfig) -> DataConfig:
+    """With the names that a table's columns have unless others are given."""
+    return replace(data, text=data.text or "text", label=data.label or "label")
 
 
 def _from_row(row: Row, task: TaskConfig, data: DataConfig, labelled: bool) -> Labelled | Refused:
@@ -270,5 +330,12 @@ def _from_sentence(sentence: Sentence, format_: Format, task: TaskConfig) -> Tag
         return Tagged(sentence.line, text, units, None)
     check, to_iob2 = SCHEMES[task.scheme]
     if fault := check(sentence.tags):
-        return Refused(sentence.line + fault[0], fault[1])
-    return Tagged(sentence.line, text, units, to_iob2(sentence.tags))
+        return _fault(sentence, *fault)
+    return Tagged(sentence.line, text, units, to_iob2(sentence.tags), sentence.tags_in)
+
+
+def _fault(sentence: Sentence | Tagged, place: int, why: str) -> Refused:
+    """What is wrong with a unit's tag: units are a line each, or the tags are on one line of another file."""
+    if sentence.tags_in is None:
+        return Refused(sentence.line + place, why)
+    return Refused(sentence.line, f"tag {place + 1} of {sentence.tags_in}:{sentence.line}: {why}")

@@ -28,6 +28,7 @@ class Feature:
         cut: tokens left out because the text is too long.
         units: those that carry a tag: the token that stands for each, and where it lies in the text. Empty for
             classification.
+        repeated: tokens that the window before has too, special ones and a question among them.
     """
 
     example: int
@@ -35,6 +36,7 @@ class Feature:
     segment_ids: list[int]
     cut: int = 0
     units: tuple[Unit, ...] = ()
+    repeated: int = 0
 
 
 def of_labelled(examples: list[Labelled], tokenizer: Tokenizer, max_length: int) -> list[Feature]:
@@ -64,7 +66,7 @@ def of_tagged(
             inside = tuple((1 + p - window.start, *where) for p, *where in units if p in window.central)
             if inside:  # the middle of a word longer than a window carries no tag
                 part = [tokenizer.cls_id, *ids[window.start : window.end], tokenizer.sep_id]
-                features.append(Feature(number, part, [0] * len(part), 0, inside))
+                features.append(Feature(number, part, [0] * len(part), 0, inside, 2 + window.shared))
     return features
 
 
@@ -86,7 +88,9 @@ def of_questions(
             places = range(window.start, window.end)
             shift = len(question) - window.start
             inside = tuple((shift + p, *where) for p, *where in units if p in places)
-            features.append(Feature(number, question + text, [0] * len(question) + [1] * len(text), cut, inside))
+            segments = [0] * len(question) + [1] * len(text)
+            repeated = len(question) + 1 + window.shared
+            features.append(Feature(number, question + text, segments, cut, inside, repeated))
     return features
 
 
@@ -97,11 +101,13 @@ class Window:
     Attributes:
         start, end: what it reads.
         central: the tokens that stand further from its edges than from those of any other window.
+        shared: how many of its tokens the window before has too.
     """
 
     start: int
     end: int
     central: range
+    shared: int = 0
 
 
 def windows(length: int, room: int, overlap: int | None = None) -> list[Window]:
@@ -118,7 +124,11 @@ def windows(length: int, room: int, overlap: int | None = None) -> list[Window]:
     starts = [*range(0, length - room, step), length - room]
     # Between two windows, the middle of what they share; the earlier one takes it where it is a token.
     borders = [0, *((a + b + room + 1) // 2 for a, b in pairwise(starts)), length]
-    return [Window(s, s + room, range(*own)) for s, own in zip(starts, pairwise(borders), strict=True)]
+    shared = [0, *(a + room - b for a, b in pairwise(starts))]
+    return [
+        Window(start, start + room, range(*own), again)
+        for start, own, again in zip(starts, pairwise(borders), shared, strict=True)
+    ]
 
 
 def pack(features: list[Feature], max_length: int) -> PackedBatch:

@@ -15,10 +15,10 @@ from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
 from bert.training.loop import Goal, fit
 from bert.training.tracking import Tracker, track
-from finetune import builtin_labels
+from finetune import builtin_labels, statistics
 from finetune.config import EXAMPLES, OWNERS, DataConfig, FinetuneConfig, TaskConfig
 from finetune.data import Batches
-from finetune.examples import Examples, labels_of, read
+from finetune.examples import READING, Examples, labels_of, read
 from finetune.features import Feature
 from finetune.judge import CLASSES, WORST, evaluator, predict, write_findings
 from finetune.model import build, load
@@ -93,7 +93,7 @@ def check(config: FinetuneConfig) -> list[str]:
     if config.data.train == "builtin":
         faults += [
             f"data.{name}: {getattr(config.data, name)!r} was given, but it belongs to a data.train of your own."
-            for name in ("eval", "test", "format", "text", "text_pair", "label")
+            for name in ("eval", "test", "format", *READING)
             if getattr(config.data, name) != getattr(DataConfig(), name)
         ]
     if config.data.train == "builtin" and EXAMPLES[config.task.name] not in ("labels", "tags"):
@@ -217,17 +217,10 @@ def _start(config: FinetuneConfig, labels: list[str], resume: bool) -> Task:
 
 
 def _in_words(task: Task, examples: Examples, features: list[Feature]) -> str:
-    lengths = sorted(len(feature.token_ids) for feature in features)
-    said = f"{len(features):,} sequences of {lengths[len(lengths) // 2]} tokens (median), {lengths[-1]} at most"
-    if cut := sum(feature.cut > 0 for feature in features):
-        said += f"; {cut:,} texts are cut to data.max_length={task.max_length}"
-    if more := len(features) - len({feature.example for feature in features}):
-        said += f"; {more:,} of them go on with a text longer than data.max_length={task.max_length}"
-    if empty := len(examples.used) - len({feature.example for feature in features if len(feature.token_ids) > 2}):
-        said += f"; {empty:,} texts have no token at all"
+    said = [*statistics.in_words(examples, features, task.max_length), f"sequences: {len(features):,}"]
     if more := task.in_short(examples.used, features):
-        said += f"; {more}"
-    return said
+        said[-1] += f"; {more}"
+    return "\n".join(said)
 
 
 _TABLE_TAG = {"mlflow.loggedArtifacts": json.dumps([{"path": path, "type": "table"} for path in (CLASSES, WORST)])}

@@ -4,6 +4,7 @@ from bert import hub
 from bert.errors import UserError
 from bert.training.device import seed_torch
 from finetune.config import FinetuneConfig, TaskConfig
+from finetune.examples import reading
 from finetune.tasks import TASKS
 from finetune.tasks.task import Task
 
@@ -36,6 +37,7 @@ def build(config: FinetuneConfig, labels: list[str]) -> tuple[Task, str]:
         config.training.attention,
         config.data.overlap,
     )
+    task.read_as = reading(config.data)
     if config.init == "none":
         return task, f"random weights, with the sizes and the tokenizer of {folder.path}"
     said = f"{folder.path}: {task.start_from(folder.path)}"
@@ -61,5 +63,6 @@ def load(folder: str, attention: str = "sdpa") -> Task:
     build = TASKS[task_config.name]
     read = (ours["max_length"], attention, ours.get("overlap"))
     task = build(opened.config, opened.tokenizer, labels, task_config, *read)
+    task.read_as = ours.get("data", {})
     task.restore(opened.path)
     return task.eval()

@@ -2,9 +2,10 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -13,11 +14,13 @@ from tqdm import tqdm
 from bert.errors import UserError, refuse_if
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
+from finetune import standard_streams
 from finetune.config import EXAMPLES, DataConfig, TaskConfig
-from finetune.examples import Example, Labelled, Question, Tagged, read, stream
-from finetune.formats import FORMATS, Refused, numbered_lines
+from finetune.examples import READING, Example, Labelled, Question, Tagged, as_in_training, read, stream
+from finetune.formats import CARRIAGE_RETURN, FORMATS, Refused, numbered_lines, text_of_line
 from finetune.judge import evaluator, predict, write_findings
 from finetune.model import load
+from finetune.tasks.task import Task
 
 _AT_ONCE = 512  # examples
 
@@ -27,7 +30,7 @@ class EvaluateConfig:
     """Judge a fine-tuned model on a labelled file."""
 
     data: DataConfig
-    """As in training; data.eval is the file."""
+    """data.eval is the file. How it is read is by default as in training."""
 
     checkpoint: str = "runs/finetune"
     """A folder that fine-tuning left."""
@@ -47,10 +50,12 @@ class PredictConfig:
     """Write what a fine-tuned model says of each text."""
 
     input: str
-    """Texts: one per line in a .txt file; else a table or tagged file like those of training (labels are not read)."""
+    """Texts: one per line in a .txt file; else a table or tagged file like those of training (labels are not read).
+    `-` is standard input, a text per line; each is answered as it comes."""
 
-    output: str
-    """A JSONL file: labels with probabilities, or entities as ranges of characters; a line for each text, in order."""
+    output: str | None = None
+    """A JSONL file: labels with probabilities, or entities as ranges of characters; a line for each text, in order.
+    `-` is standard output, and the default where the input is standard input."""
 
     checkpoint: str = "runs/finetune"
     """A folder that fine-tuning left."""
@@ -58,11 +63,14 @@ class PredictConfig:
     format: Literal["auto", "txt", *FORMATS] = "auto"
     """What the input holds; auto goes by its ending."""
 
-    text: str = "text"
-    """Tables: the column with the text."""
+    text: str | None = None
+    """Tables: the column with the text. conll: the word's, by number. By default as in training."""
 
     text_pair: str | None = None
-    """Tables: the column with the second text."""
+    """Tables: the column with the second text. By default as in training."""
+
+    quoting: Literal["auto", "on", "off"] = "auto"
+    """tsv and csv: whether quotation marks enclose fields. auto: as in training, or on for csv and off for tsv."""
 
     batch_size: int = 64
     """Sequences at once."""
@@ -85,7 +93,10 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
     training = TrainingConfig(device=config.device)
     device = choose_device(training)
     task = load(config.checkpoint)
-    examples = read(Path(config.data.eval), task.task, config.data, "data.eval", task.labels)
+    data = as_in_training(config.data, task.read_as, task.task, Path(config.data.eval))
+    if said := _taken_from_training(config.data, data):
+        print(f"data.eval: read as in training: {said}")
+    examples = read(Path(config.data.eval), task.task, data, "data.eval", task.labels)
     print(examples.in_words("data.eval"))
     found = evaluator(task.to(device), examples, config.batch_size, device, training)()
     print("\n" + "\n".join(f"  {name.removeprefix('valid/'):<20}  {value:.4f}" for name, value in found.items()))
@@ -99,41 +110,99 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
 
 def predict_file(config: PredictConfig) -> None:
     """Write predictions, a line for each text; a row that cannot be read is an error with file and line."""
-    device = choose_device(TrainingConfig(device=config.device))
-    task = load(config.checkpoint).to(device)
-    target, total = Path(config.output), 0
+    refuse_if(_faults(config))
+    with redirect_stdout(sys.stderr):  # predictions alone may go to standard output
+        device = choose_device(TrainingConfig(device=config.device))
+        task = load(config.checkpoint).to(device)
+    lines = (
+        json.dumps(prediction, ensure_ascii=False)
+        for some in _texts(config, task)
+        for prediction in predict(task, some, config.batch_size, device)
+    )
+    if config.output in (None, standard_streams.NAME):
+        print(f"{standard_streams.write_lines(lines):,} predictions", file=sys.stderr)
+    else:
+        print(f"{_write_file(Path(config.output), lines):,} predictions in {config.output}", file=sys.stderr)
+
+
+def _faults(config: PredictConfig) -> list[str]:
+    faults, streamed = [], config.input == standard_streams.NAME
+    if config.output is None and not streamed:
+        faults.append("output: a JSONL file for the predictions is needed, or - for standard output.")
+    if streamed and config.format not in ("auto", "txt"):
+        faults.append(f"format: {config.format!r} was given, but standard input has a text per line (txt).")
+    if _holds_lines(config):
+        belongs = f"was given, but it belongs to tables; '{config.input}' has a text per line"
+        faults += [
+            f"{name}: {getattr(config, name)!r} {belongs}."
+            for name in ("text", "text_pair", "quoting")
+            if getattr(config, name) != getattr(PredictConfig, name)
+        ]
+    return faults
+
+
+def _write_file(target: Path, lines: Iterator[str]) -> int:
+    """Write lines to a file that is there only when all of them are; says how many."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    texts = _texts(config, task.task)
-    with unfinished.open("w", encoding="utf-8") as file, tqdm(unit=" texts", disable=None) as progress:
-        while some := list(islice(texts, _AT_ONCE)):
-            for prediction in predict(task, some, config.batch_size, device):
-                file.write(json.dumps(prediction, ensure_ascii=False) + "\n")
-            total += len(some)
-            progress.update(len(some))
+    unfinished, written = target.with_name(f".{target.name}.unfinished"), 0
+    with unfinished.open("w", encoding="utf-8") as file:
+        for line in tqdm(lines, unit=" texts", disable=None):
+            file.write(f"{line}\n")
+            written += 1
     unfinished.replace(target)
-    print(f"{total:,} predictions in {target}", file=sys.stderr)
+    return written
 
 
-def _texts(config: PredictConfig, task: TaskConfig) -> Iterator[Example]:
+def _holds_lines(config: PredictConfig) -> bool:
+    """Whether the input has a text per line."""
+    by_name = config.input == standard_streams.NAME or Path(config.input).suffix in (".txt", "")
+    return config.format == "txt" or (config.format == "auto" and by_name)
+
+
+def _texts(config: PredictConfig, task: Task) -> Iterator[list[Example]]:
+    """The input's texts, some at a time."""
+    pair = task.read_as.get("text_pair")
+    if _holds_lines(config) and pair is not None:
+        raise UserError(
+            f"input: '{config.checkpoint}' was trained on pairs of texts (data.text_pair={pair}); give a table."
+        )
+    if config.input == standard_streams.NAME:
+        numbers = count(1)
+        for lines in standard_streams.arriving_lines():
+            numbered = (
+                (number, text_of_line(line, number, "stdin")) for line, number in zip(lines, numbers, strict=False)
+            )
+            yield from _at_once(_of_lines(numbered, "stdin", task.task))
+        return
     path = Path(config.input)
     if not path.is_file():
         raise UserError(f"input: no such file: '{path}'.")
-    if config.format == "txt" or (config.format == "auto" and path.suffix in (".txt", "")):
-        yield from _lines(path, task)
-        return
-    data = DataConfig(format=config.format, text=config.text, text_pair=config.text_pair)
-    for item in stream(path, task, data, "input", labelled=False):
+    if _holds_lines(config):
+        yield from _at_once(_of_lines(numbered_lines(path), str(path), task.task))
+    else:
+        yield from _at_once(_of_rows(path, config, task))
+
+
+def _of_lines(lines: Iterable[tuple[int, str]], name: str, task: TaskConfig) -> Iterator[Example]:
+    for number, text in lines:
+        if not text.strip():
+            raise UserError(f"{name}:{number}: the line is empty; a text per line is needed.")
+        if "\r" in text:
+            raise UserError(f"{name}:{number}: {CARRIAGE_RETURN}.")
+        yield _as_example(Labelled(number, text, None, None), task)
+
+
+def _of_rows(path: Path, config: PredictConfig, task: Task) -> Iterator[Example]:
+    given = DataConfig(format=config.format, text=config.text, text_pair=config.text_pair, quoting=config.quoting)
+    data = as_in_training(given, task.read_as, task.task, path)
+    if said := _taken_from_training(given, data):
+        print(f"input: read as in training: {said}", file=sys.stderr)
+    if task.task.name == "ner" and data.text_pair is not None:
+        raise UserError(f"text_pair: {data.text_pair!r} was given, but entities are found in one text.")
+    for item in stream(path, task.task, data, "input", labelled=False):
         if isinstance(item, Refused):
             raise UserError(f"{path}:{item.line}: {item.why}.")
-        yield _as_example(item, task)
-
-
-def _lines(path: Path, task: TaskConfig) -> Iterator[Example]:
-    for number, text in numbered_lines(path):
-        if not text.strip():
-            raise UserError(f"{path}:{number}: the line is empty; a text per line is needed.")
-        yield _as_example(Labelled(number, text, None, None), task)
+        yield _as_example(item, task.task)
 
 
 def _as_example(item: Example, task: TaskConfig) -> Example:
@@ -147,3 +216,23 @@ def _as_example(item: Example, task: TaskConfig) -> Example:
             raise UserError("text_pair: needed to answer questions: the column with the text that may hold the answer.")
         return Question(item.line, str(item.line), item.text, item.text_pair, None)
     return item
+
+
+def _at_once(texts: Iterator[Example]) -> Iterator[list[Example]]:
+    """Lists of up to _AT_ONCE; those before one that cannot be read come before its error."""
+    some: list[Example] = []
+    try:
+        for text in texts:
+            some.append(text)
+            if len(some) == _AT_ONCE:
+                yield some
+                some = []
+    except UserError:
+        yield some
+        raise
+    yield some
+
+
+def _taken_from_training(given: DataConfig, resolved: DataConfig) -> str:
+    taken = {name: getattr(resolved, name) for name in READING if getattr(given, name) != getattr(resolved, name)}
+    return ", ".join(f"{name}={value}" for name, value in taken.items() if name != "label" or given.eval is not None)

@@ -51,6 +51,7 @@ class Task(Objective):
         picture: the name of the file that `draw` writes.
         labels: the label set of the training data; a label's id is its place.
         judged: examples and features whose rows `score` is given; set before an evaluation.
+        read_as: how its training data was read (finetune.examples.reading); empty where nothing says.
         table: each class's counts in the last evaluation, where there are classes.
         confusion: how often what stood in the gold (rows) was predicted as what (columns), and their names.
         mistakes: of the last evaluation.
@@ -79,6 +80,7 @@ class Task(Objective):
         self.label_ids = {label: number for number, label in enumerate(labels)}
         self.weights = {"loss": 1.0}
         self.judged: tuple[list[Example], list[Feature]] = ([], [])
+        self.read_as: dict[str, str | None] = {}
         self.table: dict[str, Counts] = {}
         self.confusion: tuple[list[list[int]], list[str]] = ([], [])
         self.mistakes: list[Mistake] = []
@@ -129,7 +131,7 @@ class Task(Objective):
     def export(self, folder: Path) -> None:
         """Write a Hugging Face folder; what its class has no place for lies in heads.safetensors."""
         ours = {"task": vars(self.task), "labels": self.labels, "max_length": self.max_length, "overlap": self.overlap}
-        extra = {"id2label": dict(enumerate(self.outputs)), "bert_research": ours}
+        extra = {"id2label": dict(enumerate(self.outputs)), "bert_research": ours | {"data": self.read_as}}
         extra["label2id"] = {name: number for number, name in enumerate(self.outputs)}
         hub.save_config(folder, self.bert.config, self.architecture, **extra)
         beside = {name: tensor.contiguous() for name, tensor in self.state_dict().items() if self.is_beside(name)}

@@ -120,3 +120,145 @@ def test_texts_that_are_in_both_files_are_counted(file):
 def test_a_column_that_is_there_twice_is_refused(file):
     with pytest.raises(UserError, match=r"data\.tsv:1: the column 'label' is there 2 times"):
         read_rows(file("text\tlabel\tlabel\na\t1\t0\n"))
+
+
+@pytest.mark.parametrize(
+    ("name", "quoting", "text"),
+    [
+        ("x.csv", "auto", 'say "yes"'),
+        ("x.csv", "on", 'say "yes"'),
+        ("x.csv", "off", '"say ""yes"""'),
+        ("x.tsv", "auto", '"say ""yes"""'),
+        ("x.tsv", "on", 'say "yes"'),
+        ("x.tsv", "off", '"say ""yes"""'),
+    ],
+)
+def test_quotation_marks_enclose_fields_in_csv_and_are_text_in_tsv_unless_asked_otherwise(file, name, quoting, text):
+    apart = "\t" if name == "x.tsv" else ","
+    found = read_rows(file(f'text{apart}label\n"say ""yes"""{apart}1\n', name), quoting=quoting)
+    assert found.used[0].text == text
+
+
+def test_a_quoted_field_of_a_tsv_may_hold_tabs_and_line_ends(file):
+    found = read_rows(file('text\tlabel\n"a\tb\nc"\t1\nd\t0\n'), quoting="on")
+    assert [(e.line, e.text) for e in found.used] == [(2, "a\tb\nc"), (4, "d")]
+
+
+def test_a_quotation_mark_left_open_is_named_with_the_line_it_opens_in(file):
+    path = file('text,label\na,1\n"b,0\nc,1\n', "x.csv")
+    with pytest.raises(UserError, match=r"x\.csv:3: not CSV: .* \(is a quotation mark open\? data\.quoting=off"):
+        read_rows(path)
+
+
+def test_a_field_may_be_as_long_as_a_book(file):
+    book = "long " * 100_000
+    assert read_rows(file(f"text,label\n{book},1\n", "x.csv")).used[0].text == book.strip()
+
+
+def test_text_and_label_apart_by_a_tab_without_a_header_are_columns_1_and_2(file):
+    found = read_rows(file("a good film\t1\nso bad\t0\n"), text="1", label="2")  # NeMo's text classification
+    assert [(e.line, e.text, e.label) for e in found.used] == [(1, "a good film", "1"), (2, "so bad", "0")]
+
+
+CONLL_2003 = "-DOCSTART- -X- O O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\nBRUSSELS NNP B-NP B-LOC\n"
+
+
+def test_conll_is_the_first_column_and_the_last_unless_their_numbers_are_given(file):
+    path = file(CONLL_2003, "x.conll")
+    assert [e.tags for e in read_rows(path, NER).used] == [["B-ORG", "O"], ["B-LOC"]]
+    found = read_rows(path, NER, text="2", label="3").used
+    assert [(e.line, e.text, e.tags) for e in found] == [(3, "NNP VBZ", ["B-NP", "B-VP"]), (6, "NNP", ["B-NP"])]
+
+
+def test_a_column_that_a_line_lacks_is_named_with_its_line(file):
+    path = file("EU NNP B-ORG\nrejects O\n", "x.conll")
+    with pytest.raises(UserError, match=r"x\.conll:2: no column 3; the line has 2\."):
+        read_rows(path, NER, label="3")
+    with pytest.raises(UserError, match=r"x\.conll:2: 2 columns, but line 1 has 3\."):
+        read_rows(path, NER)
+
+
+def test_a_word_with_a_no_break_space_in_it_is_one_word(file):
+    example = read_rows(file("10\u00a0000 B-QT\nwon O\n", "x.conll"), NER).used[0]
+    assert (example.text, example.entities) == ("10\u00a0000 won", {(0, 6, "QT")})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("x.conll", {"text": "word"}, "data.text: 'word', but columns of conll have no names; numbers are from 1."),
+        ("x.conll", {"label": "0"}, "data.label: '0', but columns of conll have no names; numbers are from 1."),
+        (
+            "x.conll",
+            {"quoting": "off"},
+            "data.quoting: 'off' was given, but it belongs to data.format=tsv, csv; this is conll.",
+        ),
+        (
+            "x.klue",
+            {"format": "klue", "label": "2"},
+            "data.label: '2' was given, but it belongs to data.format=tsv, csv, jsonl, json, conll; this is klue.",
+        ),
+        (
+            "x.jsonl",
+            {"quoting": "on"},
+            "data.quoting: 'on' was given, but it belongs to data.format=tsv, csv; this is jsonl.",
+        ),
+    ],
+)
+def test_an_option_that_does_not_belong_to_the_format_is_refused_by_name(file, name, options, said):
+    with pytest.raises(UserError) as raised:
+        read_rows(file("a\tO\n", name), CLASSIFICATION if name == "x.jsonl" else NER, **options)
+    assert raised.value.messages == (said,)
+
+
+def read_nemo(file, texts: str, labels: str, **options):
+    file(labels, "labels_train.txt")
+    return read_rows(file(texts, "text_train.txt"), NER, **options)
+
+
+def test_words_and_their_tags_may_lie_in_a_file_each(file):
+    found = read_nemo(file, "New York is big\n\nEU won\n", "B-LOC I-LOC O O\n\nB-ORG O\n")
+    assert [(e.line, e.text, e.entities) for e in found.used] == [
+        (1, "New York is big", {(0, 8, "LOC")}),
+        (3, "EU won", {(0, 2, "ORG")}),
+    ]
+
+
+def test_another_number_of_words_than_of_tags_is_a_fault_of_both_files(file, tmp_path):
+    with pytest.raises(UserError) as raised:
+        read_nemo(file, "a b\nc d\n", "O O\nO\n")
+    assert raised.value.messages[0] == (
+        f"{tmp_path}/text_train.txt:2: 2 words, but {tmp_path}/labels_train.txt:2 has 1 tags."
+    )
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "longer", "shorter"), [("a\nb\n", "O\n", "text", "labels"), ("a\n", "O\nO\n", "labels", "text")]
+)
+def test_another_number_of_lines_is_a_fault_of_both_files(file, tmp_path, texts, labels, longer, shorter):
+    with pytest.raises(UserError) as raised:
+        read_nemo(file, texts, labels)
+    assert raised.value.messages == (
+        f"{tmp_path}/{longer}_train.txt:2: '{tmp_path}/{shorter}_train.txt' has no such line; it ends before.",
+    )
+
+
+def test_a_tag_that_breaks_the_scheme_is_named_with_its_place_in_the_other_file(file, tmp_path):
+    with pytest.raises(UserError) as raised:
+        read_nemo(file, "a b\nc d\n", "O O\nO I-PS\n")
+    assert raised.value.messages[0].startswith(
+        f"{tmp_path}/text_train.txt:2: tag 2 of {tmp_path}/labels_train.txt:2: I-PS after O: in IOB2"
+    )
+
+
+def test_texts_whose_tags_are_not_beside_them_are_refused(file, tmp_path):
+    with pytest.raises(UserError, match=r"text_train\.txt:1: its tags are needed beside it, in '.*labels_train\.txt'"):
+        read_rows(file("a b\n", "text_train.txt"), NER, format="nemo")
+    with pytest.raises(UserError, match=r"other\.txt:1: its tags .* a file whose name has `labels` for its `text`"):
+        read_rows(file("a b\n", "other.txt"), NER, format="nemo")
+
+
+def test_where_the_tags_lie_is_no_part_of_what_is_learned(file):
+    one = read_nemo(file, "the cat\n", "O B-A\n").used[0]
+    other = read_rows(file("the O\ncat B-A\n", "x.conll"), NER).used[0]
+    assert repr(one) == repr(other)

@@ -20,6 +20,8 @@ from finetune.launch import train
 from finetune.model import load
 from tests.finetune.conftest import reviews, sentences
 
+PARTS = ("train", "eval")
+
 
 @pytest.fixture
 def make_config(tmp_path, write, pretrained):
@@ -74,6 +76,14 @@ def test_a_rule_that_can_be_learned_is_learned(make_config, task, capsys):
     assert "32 rows, 32 used, 0 refused" in said and "12 rows, 12 used, 0 refused" in said
     unused = "bert.pooler, masked_lm_head" if task == "ner" else "masked_lm_head, sentence_head"
     assert f"not needed: {unused}" in said
+
+
+def test_a_run_remembers_how_its_data_was_read(make_config, write):
+    config = make_config()
+    data = replace(config.data, text="1", label="2", **{p: str(write(reviews(8)[11:], f"{p}.tsv")) for p in PARTS})
+    train(replace(config, data=data))
+    for folder in (config.output, f"{config.output}/last"):
+        assert load(folder).read_as == {"text": "1", "text_pair": None, "label": "2", "quoting": "auto"}
 
 
 def test_each_epoch_ends_with_the_table_of_classes(make_config, capsys):
@@ -198,6 +208,10 @@ def test_mlflow_gets_curves_classes_pictures_and_the_parent(make_config, tmp_pat
         ({"task": TaskConfig(head="crf")}, "task.head: 'crf' was given, but it belongs to task.name=ner"),
         ({"data": DataConfig()}, "init"),
         ({"data": DataConfig(text="x")}, "data.text: 'x' was given, but it belongs to a data.train of your own"),
+        (
+            {"data": DataConfig(quoting="on")},
+            "data.quoting: 'on' was given, but it belongs to a data.train of your own",
+        ),
         ({"data": DataConfig(train="x.tsv")}, "data.eval: needed beside data.train"),
         ({"data": DataConfig(train="x.tsv", eval="y.tsv")}, "data.train: no such file: 'x.tsv'"),
     ],

@@ -1,13 +1,20 @@
-"""Predictions from files to files."""
+"""Predictions from files to files, and from standard input to standard output."""
 
+import io
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+import run_finetune
+from bert import cli
 from bert.errors import UserError
 from finetune import predict
 from finetune.config import DataConfig, TaskConfig
+from finetune.model import load
 from finetune.predict import EvaluateConfig, PredictConfig, evaluate_file, predict_file
 from finetune.tasks import TASKS
 
@@ -88,6 +95,16 @@ def test_tagged_files_may_come_without_tags(tagger, predicted):
     assert [row["text"] for row in predicted(tagger, "the\ncat\n\ndog\n", "in.conll")] == ["the cat", "dog"]
 
 
+def test_a_file_of_nemo_s_needs_no_tags_beside_it(tagger, predicted):
+    found = predicted(tagger, "the  cat\n\ndog\n", "text_new.txt", format="nemo")
+    assert [row["text"] for row in found] == ["the cat", "dog"]
+
+
+def test_a_second_text_is_refused_where_entities_are_looked_for(tagger, predicted):
+    with pytest.raises(UserError, match="text_pair: 'b' was given, but entities are found in one text"):
+        predicted(tagger, "a,b\nthe,cat\n", "in.csv", text="a", text_pair="b")
+
+
 def test_pairs_are_given_back_as_pairs(classifier, predicted):
     row = predicted(classifier, '{"a": "the cat", "b": "a dog"}\n', "in.jsonl", text="a", text_pair="b")[0]
     assert (row["text"], row["text_pair"]) == ("the cat", "a dog")
@@ -99,6 +116,8 @@ def test_pairs_are_given_back_as_pairs(classifier, predicted):
         ("a cat\n\nb\n", "in.txt", r"in\.txt:2: the line is empty"),
         ("text\na\tb\n", "in.tsv", r"in\.tsv:2: 2 columns, but line 1 has 1 \(text\)"),
         ("titel\nx\n", "in.tsv", r"in\.tsv:1: no column 'text'; it has 'titel'"),
+        ("text\na\n\nb\n", "in.tsv", r"in\.tsv:3: the column 'text' is empty"),
+        ("a\rb\n", "in.txt", r"in\.txt:1: a carriage return inside the line; lines end in LF or CRLF"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_named_and_earlier_predictions_stay(
@@ -147,3 +166,155 @@ def test_evaluation_refuses_a_label_the_model_does_not_know(classifier, write):
     path = write("text\tlabel\na good film\tgodo\n")
     with pytest.raises(UserError, match=r"data\.tsv:2: the label 'godo' .* \(bad, good\) \(did you mean good"):
         evaluate_file(EvaluateConfig(data=DataConfig(eval=str(path)), checkpoint=classifier, device="cpu"))
+
+
+# How training read its data
+
+
+@pytest.fixture(scope="module")
+def trained_on(tmp_path_factory, small_config, pieces):
+    """Makes a folder that remembers how its training data was read."""
+
+    def make(task: TaskConfig, labels: list[str], **read_as) -> str:
+        folder = tmp_path_factory.mktemp("trained")
+        torch.manual_seed(0)
+        made = TASKS[task.name](small_config, pieces, labels, task, 16)
+        made.read_as = read_as
+        made.export(folder)
+        return str(folder)
+
+    return make
+
+
+FILMS = {"text": "document", "text_pair": None, "label": "kind", "quoting": "on"}
+TABLE = 'document\tkind\tother\n"good\tfilm"\tgood\tx\n"bad"\tbad\ty\n'
+
+
+def test_a_folder_remembers_how_its_data_was_read(trained_on):
+    folder = trained_on(TaskConfig(), ["bad", "good"], **FILMS)
+    assert load(folder).read_as == FILMS
+
+
+def test_evaluation_reads_as_training_did(trained_on, write, capsys):
+    folder = trained_on(TaskConfig(), ["bad", "good"], **FILMS)
+    evaluate_file(EvaluateConfig(DataConfig(eval=str(write(TABLE))), folder, device="cpu"))
+    said = capsys.readouterr().out
+    assert "data.eval: read as in training: text=document, label=kind, quoting=on\n" in said
+    assert "2 rows, 2 used, 0 refused" in said
+
+
+def test_what_is_typed_wins_over_what_is_remembered(trained_on, predicted, capsys):
+    folder = trained_on(TaskConfig(), ["bad", "good"], **FILMS)
+    assert [row["text"] for row in predicted(folder, TABLE, "in.tsv")] == ["good\tfilm", "bad"]
+    assert "input: read as in training: text=document, quoting=on\n" in capsys.readouterr().err
+    assert [row["text"] for row in predicted(folder, TABLE, "in.tsv", text="other")] == ["x", "y"]
+    unquoted = predicted(folder, 'document\n"good"\n', "in.tsv", quoting="off")
+    assert [row["text"] for row in unquoted] == ['"good"']
+
+
+def test_pairs_are_read_as_pairs_again_and_single_lines_are_refused(trained_on, predicted):
+    folder = trained_on(TaskConfig(), ["bad", "good"], text="a", text_pair="b", label=None, quoting="auto")
+    row = predicted(folder, '{"a": "the cat", "b": "a dog"}\n', "in.jsonl")[0]
+    assert (row["text"], row["text_pair"]) == ("the cat", "a dog")
+    with pytest.raises(UserError, match=r"was trained on pairs of texts \(data\.text_pair=b\); give a table"):
+        predicted(folder, "the cat\n")
+
+
+def test_columns_of_words_are_not_those_of_tables(trained_on, predicted):
+    folder = trained_on(
+        TaskConfig(name="ner"), ["O", "B-A", "I-A"], text="2", text_pair=None, label="3", quoting="auto"
+    )
+    assert [row["text"] for row in predicted(folder, "1 the O\n2 cat B-A\n", "in.conll")] == ["the cat"]
+    assert [row["text"] for row in predicted(folder, "id,text\n7,the cat\n", "in.csv")] == ["the cat"]
+    assert [row["text"] for row in predicted(folder, "##\nt\tO\n", "in.tsv")] == ["t"]
+
+
+def test_a_folder_from_before_this_was_remembered_is_read_by_the_defaults(classifier, predicted, tmp_path):
+    described = json.loads(Path(classifier, "config.json").read_text())
+    assert described["bert_research"].pop("data") == {}
+    folder = tmp_path / "old"
+    folder.mkdir()
+    for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).symlink_to(f"{classifier}/{name}")
+    (folder / "config.json").write_text(json.dumps(described))
+    assert [row["text"] for row in predicted(str(folder), "id,text\n7,the cat\n", "in.csv")] == ["the cat"]
+
+
+# Standard input and output
+
+
+@pytest.fixture
+def piped(monkeypatch, capsys):
+    """Gives bytes to standard input: the exit code, what came out as rows, and what was said beside them."""
+
+    def run(content: bytes, *arguments: str) -> tuple[int, list[dict], str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        options = ["predict", "--device", "cpu", *arguments]
+        code = cli.main("run_finetune.py", "description", run_finetune.VERBS, "train", options)
+        out, said = capsys.readouterr()
+        return code, [json.loads(line) for line in out.split("\n")[:-1]], said
+
+    return run
+
+
+def test_texts_come_from_standard_input_and_predictions_go_to_standard_output(classifier, tagger, piped):
+    content = "a good film\r\nthe 서울 cat\u2028sat".encode()
+    for checkpoint in (classifier, tagger):
+        code, rows, said = piped(content, "--checkpoint", checkpoint, "--input", "-")
+        assert (code, [row["text"] for row in rows]) == (0, ["a good film", "the 서울 cat\u2028sat"])
+        assert said.endswith("2 predictions\n")
+
+
+def test_predictions_of_a_file_may_go_to_standard_output_and_those_of_standard_input_to_a_file(
+    classifier, piped, write, tmp_path
+):
+    path = str(write("a good film\n", "in.txt"))
+    _, rows, _ = piped(b"", "--checkpoint", classifier, "--input", path, "--output", "-")
+    assert [row["text"] for row in rows] == ["a good film"]
+    file = tmp_path / "out.jsonl"
+    assert piped(b"the cat\n", "--checkpoint", classifier, "--input=-", f"--output={file}")[1] == []
+    assert json.loads(file.read_text())["text"] == "the cat"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a\n \nb\n", "stdin:2: the line is empty; a text per line is needed.\n"),
+        (b"a\n\xff\n", "stdin:2: byte 0xff at column 1 is not UTF-8; "),
+        (b"a\nt\0e\0\n", "stdin:2: byte 0x00 at column 2 is no text; is the file in UTF-16?\n"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_named_after_the_answers_to_those_before_it(classifier, piped, content, said):
+    code, rows, wrong = piped(content, "--checkpoint", classifier, "--input", "-")
+    assert (code, [row["text"] for row in rows]) == (2, ["a"])
+    assert said in wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--input", "x.txt"], "output: a JSONL file for the predictions is needed, or - for standard output.\n"),
+        (
+            ["--input", "-", "--format", "csv"],
+            "format: 'csv' was given, but standard input has a text per line (txt).\n",
+        ),
+        (["--input", "-", "--text", "a"], "text: 'a' was given, but it belongs to tables; '-' has a text per line.\n"),
+    ],
+)
+def test_what_standard_input_cannot_be_is_refused(piped, arguments, said):
+    assert piped(b"", *arguments) == (2, [], said)
+
+
+def test_a_pipe_gets_each_answer_before_it_asks_again_and_may_close_early(classifier):
+    command = [sys.executable, run_finetune.__file__, "predict", "--checkpoint", classifier, "--input", "-"]
+    command += ["--device", "cpu"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        for text in ("a good film", "the cat"):
+            process.stdin.write(f"{text}\n".encode())
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["text"] == text  # else it would wait here for ever
+        process.stdout.close()
+        process.stdin.write(b"nobody reads this\n")
+        process.stdin.close()
+        assert process.stderr.read().decode() == "2 predictions\n"
+        assert process.wait() == 0

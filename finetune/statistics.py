@@ -1,0 +1,146 @@
+"""What the training data is like, in a few lines that are printed before training: pure functions of examples and
+their features."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+
+from finetune.examples import Examples, Labelled, Question, Tagged
+from finetune.features import Feature
+
+MOST_LABELS = 8
+"""Labels that are named with their share."""
+
+
+def in_words(examples: Examples, features: list[Feature], max_length: int) -> list[str]:
+    """Labels, lengths, and what data.max_length costs, a line each.
+
+    Args:
+        examples: of the training file.
+        features: of all of these.
+        max_length: tokens in a sequence at most.
+    """
+    used, kind = examples.used, type(examples.used[0])
+    said = [
+        labels_in_words(used) if kind is Labelled else None,
+        entities_in_words(used) if kind is Tagged else None,
+        questions_in_words(used) if kind is Question else None,
+        f"lengths: {lengths_in_words(lengths_of(len(used), features))}",
+        cut_in_words(features, max_length),
+        windows_in_words(features, max_length),
+        no_token_in_words(len(used), features),
+        line_ends_in_words(used) if kind is Labelled else None,
+    ]
+    return [f"data.train: {line}" for line in said if line]
+
+
+def labels_in_words(examples: list[Labelled]) -> str:
+    """Each label's share, the most frequent first; of numbers that are not all whole (scores), how they are spread."""
+    labels = [example.label for example in examples]
+    numbers = numbers_of(labels)
+    if numbers is None:
+        return f"labels: {_shares(labels)}"
+    mean, deviation = float(np.mean(numbers)), float(np.std(numbers))
+    return f"labels: numbers from {min(numbers):g} to {max(numbers):g}, mean {mean:.3f}, deviation {deviation:.3f}"
+
+
+def numbers_of(labels: list[str]) -> list[float] | None:
+    """The labels as numbers, where all are finite ones and some have a fraction or a point; whole numbers are names."""
+    try:
+        numbers = [float(label) for label in labels]
+    except ValueError:
+        return None
+    whole = all(label.lstrip("+-").isdecimal() for label in labels)
+    return None if whole or not all(map(math.isfinite, numbers)) else numbers
+
+
+def entities_in_words(examples: list[Tagged]) -> str:
+    """How many entities there are of each type, and how many sentences have none."""
+    types = [kind for example in examples for _, _, kind in example.entities]
+    none = sum(not example.entities for example in examples)
+    return f"entities: {len(types):,}: {_shares(types)}; {none:,} of {len(examples):,} sentences have none"
+
+
+def questions_in_words(examples: list[Question]) -> str:
+    """How many questions there are, about how many texts, and how many of them those do not answer."""
+    silent, texts = sum(not example.answers for example in examples), len({example.text_pair for example in examples})
+    return (
+        f"questions: {len(examples):,} about {texts:,} texts; {silent:,} ({silent / len(examples):.1%}) have no answer"
+    )
+
+
+def lengths_of(count: int, features: list[Feature]) -> list[int]:
+    """The tokens that each example would take as one sequence, special ones included; 0 where it has no sequence.
+
+    Args:
+        count: of the examples.
+        features: theirs.
+    """
+    lengths = [0] * count
+    for feature in features:
+        goes_on = lengths[feature.example] > 0
+        new = len(feature.token_ids) - (feature.repeated if goes_on else 0)
+        lengths[feature.example] += new + (0 if goes_on else feature.cut)
+    return lengths
+
+
+def percentile(values: Iterable[int], share: int) -> int:
+    """The smallest value that at least `share` percent of the values do not exceed (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[max(1, math.ceil(share * len(ordered) / 100)) - 1]
+
+
+def lengths_in_words(lengths: list[int]) -> str:
+    """Percentiles of the lengths in tokens, and the greatest."""
+    half, most, nearly_all = (percentile(lengths, share) for share in (50, 90, 99))
+    return f"median {half:,} tokens; 90% have at most {most:,}, 99% {nearly_all:,}, the longest {max(lengths):,}"
+
+
+def cut_in_words(features: list[Feature], max_length: int) -> str | None:
+    """How many texts are cut, and the share of their tokens (special ones too) that is lost; None where none is."""
+    cut = {
+        feature.example: feature for feature in features if feature.cut
+    }.values()  # a question is cut alike everywhere
+    if not cut:
+        return None
+    lost = sum(feature.cut for feature in cut)
+    share = lost / (lost + sum(len(feature.token_ids) for feature in cut))
+    return f"{_texts(len(cut))} cut to data.max_length={max_length}, losing {share:.1%} of their tokens"
+
+
+def windows_in_words(features: list[Feature], max_length: int) -> str | None:
+    """How many texts are read in several sequences, and in how many; None where none is."""
+    several = [count for count in Counter(feature.example for feature in features).values() if count > 1]
+    if not several:
+        return None
+    return f"{_texts(len(several))} longer than data.max_length={max_length} and read in {sum(several):,} sequences"
+
+
+def no_token_in_words(count: int, features: list[Feature]) -> str | None:
+    """How many texts the tokenizer leaves nothing of; None where there is none."""
+    empty = count - len({feature.example for feature in features if len(feature.token_ids) > 2})
+    return f"{empty:,} texts have no token at all" if empty else None
+
+
+def line_ends_in_words(examples: list[Labelled]) -> str | None:
+    """How many texts go over several lines, as quotation marks left open make them; None where none does."""
+    lines = {example.line: example.text.count("\n") + 1 for example in examples if "\n" in example.text}
+    if not lines:
+        return None
+    longest = max(lines, key=lines.get)
+    return f"{_texts(len(lines))} of several lines; that of line {longest} has {lines[longest]:,}"
+
+
+def _shares(names: list[str]) -> str:
+    """`name count (share)`, the most frequent first, and of many the rest by number."""
+    ranked = sorted(Counter(names).items(), key=lambda item: (-item[1], item[0]))
+    said = ", ".join(f"{name} {count:,} ({count / len(names):.1%})" for name, count in ranked[:MOST_LABELS])
+    if more := ranked[MOST_LABELS:]:
+        said += f" and {len(more):,} more, the rarest {more[-1][0]} {more[-1][1]:,}"
+    return said
+
+
+def _texts(count: int) -> str:
+    return "1 text is" if count == 1 else f"{count:,} texts are"

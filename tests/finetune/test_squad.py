@@ -1,0 +1,120 @@
+"""Questions as SQuAD has them: what is read, and what is named with its line."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bert.errors import UserError
+from finetune.config import DataConfig, TaskConfig
+from finetune.examples import Question, labels_of, read
+
+TASK = TaskConfig(name="question_answering")
+CONTEXT = "이순신은 서울에서 태어났다."
+ANSWER = {"text": "서울", "answer_start": 5}
+
+
+def asked(**parts) -> dict:
+    return {"id": "q1", "question": "어디서?", "answers": [ANSWER]} | parts
+
+
+def document(*questions: dict, context: object = CONTEXT) -> dict:
+    return {"version": "v2.0", "data": [{"title": "t", "paragraphs": [{"context": context, "qas": list(questions)}]}]}
+
+
+def found_in(write, content: dict | str, on_bad_row: str = "skip"):
+    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, indent=1)
+    return read(write(text, "data.json"), TASK, DataConfig(on_bad_row=on_bad_row), "data.train")
+
+
+def test_questions_are_read_with_all_their_answers_and_those_without_one(write):
+    twice = asked(id="q2", answers=[ANSWER, {"text": " 서울에서 ", "answer_start": 4}])
+    silent = asked(id="q3", answers=[], is_impossible=True)
+    found = found_in(write, document(asked(is_impossible=False), twice, silent))
+    first, second, third = found.used
+    assert first == Question(first.line, "q1", "어디서?", CONTEXT, ((5, 7),))
+    assert second.answers == ((5, 7), (5, 9))  # without the spaces at its ends
+    assert third.answers == ()
+    assert first.line < second.line < third.line
+    assert labels_of(found.used, TASK) == ["answer", "no answer"]
+    assert labels_of(found.used[:2], TASK) == ["answer"]
+
+
+def test_plausible_answers_of_an_impossible_question_are_none(write):
+    found = found_in(write, document(asked(is_impossible=True)))
+    assert found.used[0].answers == ()
+
+
+BROKEN = {
+    "an answer that stands elsewhere": (
+        asked(answers=[ANSWER | {"answer_start": 4}]),
+        "does not stand at 4: ' 서' does",
+    ),
+    "an answer before the text": (asked(answers=[ANSWER | {"answer_start": -1}]), "does not stand at -1"),
+    "an answer behind the text": (asked(answers=[ANSWER | {"answer_start": 99}]), "does not stand at 99: '' does"),
+    "a place that is no number": (asked(answers=[ANSWER | {"answer_start": "5"}]), "answer_start, a whole number"),
+    "a place that is a truth": (asked(answers=[ANSWER | {"answer_start": True}]), "answer_start, a whole number"),
+    "an answer without text": (asked(answers=[{"answer_start": 5}]), "needs a text"),
+    "an empty answer": (asked(answers=[{"text": " ", "answer_start": 4}]), "needs a text"),
+    "an answer that is a text": (asked(answers=["서울"]), "needs a text"),
+    "answers that are none": (asked(answers="서울"), "no list of answers"),
+    "no answers": ({"id": "q1", "question": "어디서?"}, "no list of answers"),
+    "no answer, and nothing said": (asked(answers=[]), "nothing says that there is none"),
+    "no answer, but possible": (asked(answers=[], is_impossible=False), "is_impossible is False"),
+    "an empty question": (asked(question=" "), "question q1: empty"),
+    "a question that is a number": (asked(question=7), "a question without its text"),
+    "a question that is a list": ([], "a question without its text"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_question_that_is_none_is_named_with_its_line_and_counted(case, write):
+    question, why = BROKEN[case]
+    content = document(asked(id="before"), question, asked(id="after"))
+    found = found_in(write, content)
+    assert ([q.id for q in found.used], found.rows, len(found.refused)) == (["before", "after"], 3, 1)
+    assert why in found.refused[0]
+    line = int(found.refused[0].split("data.json:")[1].split(":")[0])
+    assert found.used[0].line <= line <= found.used[1].line
+    with pytest.raises(UserError, match=rf"data\.json:{line}: "):
+        found_in(write, content, "error")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "{}",
+        '{"data": 3}',
+        '{"data": [{}]}',
+        '{"data": [{"paragraphs": [{"context": "a"}]}]}',
+        '{"data": []}',
+        "[",
+    ],
+)
+def test_a_file_of_another_form_is_named_with_its_line(content, write):
+    with pytest.raises(UserError, match=r"data\.json:1: "):
+        found_in(write, content)
+
+
+@pytest.mark.parametrize("context", [None, 3, ["a"], " "])
+def test_a_text_that_is_none_is_named(context, write):
+    with pytest.raises(UserError, match="a context that is no text"):
+        found_in(write, document(asked(), context=context))
+
+
+WHOLE = json.dumps(document(asked(), asked(id="q2")), ensure_ascii=False, indent=1).encode()
+
+
+@given(cut=st.integers(0, len(WHOLE) - 1))
+def test_a_file_that_was_cut_off_is_named_with_its_line(cut, tmp_path_factory):
+    path = tmp_path_factory.mktemp("cut") / "data.json"
+    path.write_bytes(WHOLE[:cut])
+    with pytest.raises(UserError, match=r"data\.json:\d+: "):
+        read(path, TASK, DataConfig(on_bad_row="skip"), "data.train")
+
+
+def test_other_formats_are_refused_by_name(write):
+    with pytest.raises(UserError, match=r"tsv holds rows, but task\.name=question_answering needs one of squad"):
+        read(write("text\tlabel\na\t1\n", "data.tsv"), TASK, DataConfig(), "data.train")

@@ -1,0 +1,132 @@
+"""What is said of the training data before training, counted by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from finetune.examples import Examples, Labelled, Question, Tagged
+from finetune.features import Feature, of_labelled, of_tagged
+from finetune.statistics import (
+    cut_in_words,
+    entities_in_words,
+    in_words,
+    labels_in_words,
+    lengths_in_words,
+    lengths_of,
+    line_ends_in_words,
+    no_token_in_words,
+    numbers_of,
+    percentile,
+    questions_in_words,
+    windows_in_words,
+)
+
+
+def labelled(*labels: str) -> list[Labelled]:
+    return [Labelled(line, "text", None, label) for line, label in enumerate(labels, 2)]
+
+
+def tagged(*tags: str) -> Tagged:
+    """Words of a letter each."""
+    text = " ".join("abcdefgh"[: len(tags)])
+    return Tagged(1, text, [(2 * n, 2 * n + 1) for n in range(len(tags))], list(tags))
+
+
+def feature(example: int, length: int, cut: int = 0, repeated: int = 2) -> Feature:
+    return Feature(example, [0] * length, [0] * length, cut, (), repeated)
+
+
+def test_labels_are_named_by_share_the_most_frequent_first():
+    assert labels_in_words(labelled("b", "a", "b", "c")) == "labels: b 2 (50.0%), a 1 (25.0%), c 1 (25.0%)"
+
+
+def test_of_many_labels_eight_are_named_and_the_rest_counted():
+    labels = [name for number, name in enumerate("abcdefghij") for _ in range(10 - number)]  # a 10, b 9, ... j 1: 55
+    said = labels_in_words(labelled(*labels))
+    assert said.startswith("labels: a 10 (18.2%), b 9 (16.4%), ")
+    assert said.endswith(", h 3 (5.5%) and 2 more, the rarest j 1")
+
+
+def test_scores_are_numbers_and_said_by_their_spread():
+    said = labels_in_words(labelled("1.0", "2", "3.0", "5.0"))  # mean 11/4; squares 1 + 4 + 9 + 25 = 39
+    assert said == "labels: numbers from 1 to 5, mean 2.750, deviation 1.479"  # sqrt(39/4 - 7.5625)
+
+
+@pytest.mark.parametrize("labels", [["0", "1"], ["1.5", "good"], ["1.5", "nan"], ["-1", "+1"]])
+def test_whole_numbers_and_words_are_names(labels):
+    assert numbers_of(labels) is None
+
+
+def test_entities_are_counted_by_type_and_sentences_without_any_too():
+    examples = [tagged("B-PS", "I-PS", "O", "B-LC"), tagged("O", "O"), tagged("B-PS", "B-PS", "O")]
+    assert entities_in_words(examples) == "entities: 4: PS 3 (75.0%), LC 1 (25.0%); 1 of 3 sentences have none"
+
+
+def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed():
+    assert [percentile(range(1, 11), share) for share in (50, 90, 91, 99, 100)] == [5, 9, 10, 10, 10]
+    assert percentile([7], 50) == 7
+
+
+def test_lengths_are_those_of_whole_texts_with_special_tokens():
+    # The first is cut by 4; the second is read in three windows, each with [CLS] and [SEP], the last of which shares 3
+    # tokens with the one before; none of the third.
+    features = [feature(0, 8, cut=4), feature(1, 8), feature(1, 8), feature(1, 8, repeated=5)]
+    assert lengths_of(3, features) == [12, 2 + 6 + 6 + 3, 0]
+
+
+def test_lengths_are_said_by_percentile():
+    said = lengths_in_words(list(range(1, 201)))
+    assert said == "median 100 tokens; 90% have at most 180, 99% 198, the longest 200"
+
+
+def test_what_cutting_loses_is_a_share_of_the_cut_texts_tokens():
+    features = [feature(0, 8), feature(1, 8, cut=2), feature(2, 8, cut=6)]  # 8 of 24
+    assert cut_in_words(features, 8) == "2 texts are cut to data.max_length=8, losing 33.3% of their tokens"
+    assert cut_in_words(features[:1], 8) is None
+
+
+def test_texts_in_several_sequences_are_counted_with_these():
+    features = [feature(0, 8), feature(1, 8), feature(1, 4), feature(2, 8), feature(2, 8), feature(2, 3)]
+    said = windows_in_words(features, 8)
+    assert said == "2 texts are longer than data.max_length=8 and read in 5 sequences"
+    assert windows_in_words(features[:1], 8) is None
+
+
+def test_texts_without_a_token_are_counted():
+    assert no_token_in_words(3, [feature(0, 8), feature(1, 2)]) == "2 texts have no token at all"
+    assert no_token_in_words(1, [feature(0, 8)]) is None
+
+
+def test_texts_of_several_lines_are_counted_and_the_longest_is_named():
+    examples = [Labelled(2, "a\nb", None, "1"), Labelled(4, "a", None, "1"), Labelled(5, "a\nb\nc", None, "1")]
+    assert line_ends_in_words(examples) == "2 texts are of several lines; that of line 5 has 3"
+    assert line_ends_in_words(examples[1:2]) is None
+
+
+def test_a_file_of_reviews_in_words(pieces):
+    used = [Labelled(2, "a good film", None, "good"), Labelled(3, "a very very very very bad film", None, "bad")]
+    said = in_words(Examples(Path("x.tsv"), used, 2, []), of_labelled(used, pieces, 8), 8)
+    assert said == [
+        "data.train: labels: bad 1 (50.0%), good 1 (50.0%)",
+        "data.train: lengths: median 5 tokens; 90% have at most 9, 99% 9, the longest 9",
+        "data.train: 1 text is cut to data.max_length=8, losing 11.1% of their tokens",
+    ]
+
+
+def test_a_file_of_sentences_in_words(pieces):
+    used = [Tagged(1, "the cat sat on a mat", [(4, 7)], ["B-ANIMAL"])]
+    said = in_words(Examples(Path("x.conll"), used, 1, []), of_tagged(used, pieces, 6, "wordpiece"), 6)
+    assert said == [
+        "data.train: entities: 1: ANIMAL 1 (100.0%); 0 of 1 sentences have none",
+        "data.train: lengths: median 8 tokens; 90% have at most 8, 99% 8, the longest 8",
+        "data.train: 1 text is longer than data.max_length=6 and read in 2 sequences",
+    ]
+
+
+def test_questions_are_counted_with_their_texts_and_those_without_an_answer():
+    examples = [
+        Question(1, "a", "?", "text", ((0, 4),)),
+        Question(2, "b", "?", "text", ()),
+        Question(3, "c", "?", "other", ((0, 1), (1, 2))),
+    ]
+    assert questions_in_words(examples) == "questions: 3 about 2 texts; 1 (33.3%) have no answer"
