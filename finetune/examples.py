@@ -144,6 +144,11 @@ def stream(
             yield item
 
 
+def unlabelled(task: TaskConfig, line: int, text: str, text_pair: str | None = None) -> Labelled | Tagged:
+    """A text to be judged, or a pair, as the task takes it; `line` is its place, from 1."""
+    return Tagged(line, text, [], None) if task.name == "ner" else Labelled(line, text, text_pair, None)
+
+
 def labels_of(examples: list[Labelled | Tagged]) -> list[str]:
     """The label set of the training data, in a fixed order: sorted; for tags `O` first, then each type's B- and I-."""
     if isinstance(examples[0], Labelled):

@@ -6,18 +6,19 @@ from pathlib import Path
 
 import torch
 
-from bert import hub
 from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
+from bert.serving.served import Served
 from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
 from bert.training.device import choose_device
 from bert.training.loop import Goal, fit
+from bert.training.provenance import UsedDataset
 from bert.training.tracking import Tracker, track
 from finetune import builtin_labels
 from finetune.config import DataConfig, FinetuneConfig, TaskConfig
 from finetune.data import Batches
-from finetune.examples import Examples, labels_of, read
+from finetune.examples import Examples, labels_of, read, unlabelled
 from finetune.features import Feature
 from finetune.judge import CLASSES, CONFUSION, evaluator, predict, write_classes
 from finetune.model import build, load
@@ -145,6 +146,7 @@ def _run(
     tags = provenance.tags(device) | {name: value[:16] for name, value in facts.items()} | _TABLE_TAG
     tags |= {} if config.init == "none" else provenance.parent(Path(config.init))
     with track(output, config.tracking, asdict(config), tags, resume) as tracker:
+        tracker.datasets(_datasets(train_set, eval_set, facts))
         evaluate_now = evaluator(task, eval_set, size, device, training)
         goal = Goal(f"valid/{config.best}", higher_is_better=config.best != "loss", root="best")
         result = fit(task, batches, evaluate_now, training, goal, output, tracker)
@@ -153,6 +155,8 @@ def _run(
         if distributed.is_first():
             identity.finish(output, result)
             _leave_artifacts(output, task, tracker)
+            _served(task, eval_set, device).write(output)
+            tracker.model(result["best_step"])
     if distributed.is_first():
         _print_report(config, result, task, eval_set, device)
     return result
@@ -191,9 +195,28 @@ def _leave_artifacts(output: Path, task: Task, tracker: Tracker) -> None:
     write_classes(task, output)
     for name in ("run.yaml", "metrics.json", CLASSES, CONFUSION):
         tracker.artifact(output / name)
-    for name in (*hub.FILES, "heads.safetensors"):
-        if (output / name).is_file():
-            tracker.artifact(output / name, "model")
+
+
+def _datasets(train_set: Examples, eval_set: Examples, facts: dict[str, str]) -> list[UsedDataset]:
+    parts = ((train_set, facts["train"], "training"), (eval_set, facts["eval"], "evaluation"))
+    return [
+        UsedDataset(
+            name=examples.path.name,
+            digest=fingerprint[:16],
+            source=str(examples.path.absolute()),
+            context=context,
+            profile={"rows": examples.rows, "used": len(examples.used), "refused": len(examples.refused)},
+        )
+        for examples, fingerprint, context in parts
+    ]
+
+
+def _served(task: Task, examples: Examples, device: torch.device) -> Served:
+    """How the model is asked: with pairs where it was judged by pairs."""
+    pairs = getattr(examples.used[0], "text_pair", None) is not None
+    row = {"text": "a text"} | ({"text_pair": "another text"} if pairs else {})
+    (answer,) = predict(task.eval(), [unlabelled(task.task, 1, **row)], 1, device)
+    return Served("task", row, answer)
 
 
 def _print_report(

@@ -14,7 +14,7 @@ from bert.errors import UserError, refuse_if
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
 from finetune.config import DataConfig, TaskConfig
-from finetune.examples import Labelled, Tagged, read, stream
+from finetune.examples import Labelled, Tagged, read, stream, unlabelled
 from finetune.formats import FORMATS, Refused, numbered_lines
 from finetune.judge import evaluator, predict, write_classes
 from finetune.model import load
@@ -126,13 +126,11 @@ def _texts(config: PredictConfig, task: TaskConfig) -> Iterator[Labelled | Tagge
     for item in stream(path, task, data, "input", labelled=False):
         if isinstance(item, Refused):
             raise UserError(f"{path}:{item.line}: {item.why}.")
-        if isinstance(item, Labelled) and task.name == "ner":
-            item = Tagged(item.line, item.text, [], None)
-        yield item
+        yield unlabelled(task, item.line, item.text, item.text_pair) if isinstance(item, Labelled) else item
 
 
 def _lines(path: Path, task: TaskConfig) -> Iterator[Labelled | Tagged]:
     for number, text in numbered_lines(path):
         if not text.strip():
             raise UserError(f"{path}:{number}: the line is empty; a text per line is needed.")
-        yield Tagged(number, text, [], None) if task.name == "ner" else Labelled(number, text, None, None)
+        yield unlabelled(task, number, text)
