@@ -179,7 +179,7 @@ class Sender:
         self._progress()
 
     def _open_model(self, step: int) -> Any:
-        """The run's model, created where it has none, with what the run measured at that step."""
+        """The run's model, created where it has none, with what it reached in the evaluation of that step."""
         run = self._client.get_run(self._run_id)
         wanted = f"source_run_id = '{self._run_id}' AND name = '{MODEL}'"
         found = self._client.search_logged_models([run.info.experiment_id], wanted, max_results=1)
@@ -189,7 +189,8 @@ class Sender:
             self._client.log_outputs(self._run_id, [output])
         lines = (line for lines in whole_lines(self._folder / METRICS, 0) for line in lines)
         points = [point for line in lines for point in points_of(line) if point[3] == step]
-        metrics = [self._mlflow.entities.Metric(_name(key), *point, model.model_id) for key, *point in points]
+        reached = [point for point in points if point[0].startswith("valid/")]
+        metrics = [self._mlflow.entities.Metric(_name(key), *point, model.model_id) for key, *point in reached]
         self._client.log_batch(self._run_id, metrics=metrics)
         return model
 
