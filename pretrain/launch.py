@@ -175,8 +175,11 @@ def _run(
 
 
 def _served(objective: MaskedLM, top: int = 5) -> Served:
-    example = {"text": f"the {objective.tokenizer.mask_token} of the model"}
-    return Served("fill_mask", example, filled(objective.eval(), example["text"], top), {"top": top})
+    """How the model is asked; its example is the mask alone where it cannot read more."""
+    mask, longest = objective.tokenizer.mask_token, objective.bert.config.max_position_embeddings
+    text = f"the {mask} of the model"
+    text = text if len(objective.tokenizer.encode(text)) <= longest else mask
+    return Served("fill_mask", {"text": text}, filled(objective.eval(), text, top), {"top": top})
 
 
 def _first_tally(sampler: Sampler) -> dict[str, int]:
