@@ -1,4 +1,4 @@
-"""The one file that knows MLflow: it brings a run there up to date with the run's folder.
+"""The one file that knows MLflow's stores: it brings a run there up to date with the run's folder.
 
 MLflow is imported when the first thing is sent. Each step of sending may be repeated without harm: points carry their
 recorded time, and a run is looked up by our own id before it is created.
@@ -167,11 +167,12 @@ class Sender:
             self._ledger.update(model_sent="gone")
             return
         model = self._open_model(step)
-        self._progress(30 + sum(file.stat().st_size for file in files) / 1e6)
         with tempfile.TemporaryDirectory() as built:
             known = {"model_id": model.model_id, "model_uuid": model.model_id, "run_id": self._run_id}
             mlflow_model.write(self._folder, Path(built), artifact_path=model.artifact_location, **known)
+            self._progress()
             self._client.log_model_artifacts(model.model_id, built)
+        self._progress(sum(file.stat().st_size for file in files) / 1e6)  # a second for each megabyte
         for file in files:
             self._client.log_model_artifact(model.model_id, str(file), mlflow_model.INSIDE)
         self._client.finalize_logged_model(model.model_id, "READY")
@@ -179,7 +180,7 @@ class Sender:
         self._progress()
 
     def _open_model(self, step: int) -> Any:
-        """The run's model, created where it has none, with what it reached in the evaluation of that step."""
+        """The run's model, created where it has none, with what the evaluation of that step said of it."""
         run = self._client.get_run(self._run_id)
         wanted = f"source_run_id = '{self._run_id}' AND name = '{MODEL}'"
         found = self._client.search_logged_models([run.info.experiment_id], wanted, max_results=1)
@@ -187,12 +188,16 @@ class Sender:
         if model.model_id not in [output.model_id for output in run.outputs.model_outputs]:
             output = self._mlflow.entities.LoggedModelOutput(model.model_id, step)
             self._client.log_outputs(self._run_id, [output])
+        self._client.log_batch(self._run_id, metrics=self._reached(step, model.model_id))
+        self._progress()
+        return model
+
+    def _reached(self, step: int, model_id: str) -> list[Any]:
+        """The run's points of that evaluation, as the model's; to MLflow they are the same points."""
         lines = (line for lines in whole_lines(self._folder / METRICS, 0) for line in lines)
         points = [point for line in lines for point in points_of(line) if point[3] == step]
-        reached = [point for point in points if point[0].startswith("valid/")]
-        metrics = [self._mlflow.entities.Metric(_name(key), *point, model.model_id) for key, *point in reached]
-        self._client.log_batch(self._run_id, metrics=metrics)
-        return model
+        metric = self._mlflow.entities.Metric
+        return [metric(_name(key), *point, model_id) for key, *point in points if key.startswith("valid/")]
 
 
 def resolve(uri: str) -> str:
