@@ -6,6 +6,7 @@ from bert.cli import Verb, main
 from bert.inspection.attention import AttentionConfig, show_attention
 from bert.inspection.embed import EmbedConfig, embed
 from bert.inspection.fill_mask import FillMaskConfig, print_filled
+from bert.serving.export import ExportServedConfig, export_served
 from bert.training.config import BUDGET_OPTIONS
 from bert.training.tracking import SyncConfig, print_synced
 from pretrain.ablation.ablate import ablate
@@ -20,6 +21,7 @@ VERBS = {
     "fill-mask": Verb(FillMaskConfig, print_filled, positional="text"),
     "embed": Verb(EmbedConfig, embed),
     "attention": Verb(AttentionConfig, show_attention, positional="text"),
+    "export-served": Verb(ExportServedConfig, export_served),
     "sync": Verb(SyncConfig, print_synced),
 }
 

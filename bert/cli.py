@@ -138,7 +138,7 @@ def _overview(program: str, description: str, verbs: dict[str, Verb], default: s
     lines = [f"usage: python {program} VERB [options]", "", description, ""]
     for name, verb in verbs.items():
         note = " (the default)" if name == default else ""
-        lines.append(f"  {name:<12}{verb.about or verb.config.__doc__.splitlines()[0]}{note}")
+        lines.append(f"  {name:<14}{verb.about or verb.config.__doc__.splitlines()[0]}{note}")
     return "\n".join([*lines, "", f"python {program} VERB --help explains every option of a verb."])
 
 

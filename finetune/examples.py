@@ -175,6 +175,22 @@ def stream(
             yield item
 
 
+def unlabelled(task: TaskConfig, line: int, text: str, text_pair: str | None = None) -> Example:
+    """A text to be judged, or a pair, as the task takes it; `line` is its place, from 1.
+
+    Raises:
+        UserError: the task answers questions, and the second text, which may hold the answer, is missing.
+    """
+    kind = EXAMPLES[task.name]
+    if kind == "tags":
+        return Tagged(line, text, [], None)
+    if kind == "questions":
+        if text_pair is None:
+            raise UserError("text_pair: needed to answer a question: the text that may hold the answer.")
+        return Question(line, str(line), text, text_pair, None)
+    return Labelled(line, text, text_pair, None)
+
+
 def labels_of(examples: list[Example], task: TaskConfig) -> list[str]:
     """The label set of the training data, in a fixed order.
 

@@ -6,19 +6,20 @@ from pathlib import Path
 
 import torch
 
-from bert import hub
 from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
+from bert.serving.served import Served
 from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
 from bert.training.loop import Goal, fit
+from bert.training.provenance import UsedDataset
 from bert.training.tracking import Tracker, track
 from finetune import builtin_labels, statistics
 from finetune.config import EXAMPLES, OWNERS, DataConfig, FinetuneConfig, TaskConfig
 from finetune.data import Batches
-from finetune.examples import READING, Examples, labels_of, read
+from finetune.examples import READING, Examples, labels_of, read, unlabelled
 from finetune.features import Feature
 from finetune.judge import CLASSES, WORST, evaluator, predict, write_findings
 from finetune.model import build, load
@@ -176,6 +177,7 @@ def _run(
     tags = provenance.tags(device) | {name: value[:16] for name, value in facts.items()} | _TABLE_TAG
     tags |= {} if config.init == "none" else provenance.parent(Path(config.init))
     with track(output, config.tracking, asdict(config), tags, resume) as tracker:
+        tracker.datasets(_datasets(train_set, judges, facts))
         evaluate_now = evaluator(task, judges["eval"], size, device, training)
         goal = Goal(f"valid/{config.best}", config.best not in LOWER_IS_BETTER, root="best")
         result = fit(task, batches, evaluate_now, training, goal, output, tracker)
@@ -188,6 +190,8 @@ def _run(
             identity.finish(output, result)
             tracker.log(int(result["steps"]), {name: result[name] for name in result if name.startswith("test/")})
             _leave_artifacts(output, task, tracker)
+            _served(task, judges["eval"], device).write(output)
+            tracker.model(result["best_step"])
     if distributed.is_first():
         _print_report(config, result, task, judges["eval"], device)
     return result
@@ -231,9 +235,29 @@ def _leave_artifacts(output: Path, task: Task, tracker: Tracker) -> None:
     for name in ("run.yaml", "metrics.json", CLASSES, WORST, task.picture):
         if (output / name).is_file():
             tracker.artifact(output / name)
-    for name in (*hub.FILES, "heads.safetensors"):
-        if (output / name).is_file():
-            tracker.artifact(output / name, "model")
+
+
+def _datasets(train_set: Examples, judges: dict[str, Examples], facts: dict[str, str]) -> list[UsedDataset]:
+    parts = [(train_set, facts["train"], "training")]
+    parts += [(examples, facts[name], "evaluation" if name == "eval" else name) for name, examples in judges.items()]
+    return [
+        UsedDataset(
+            name=examples.path.name,
+            digest=fingerprint[:16],
+            source=str(examples.path.absolute()),
+            context=context,
+            profile={"rows": examples.rows, "used": len(examples.used), "refused": len(examples.refused)},
+        )
+        for examples, fingerprint, context in parts
+    ]
+
+
+def _served(task: Task, examples: Examples, device: torch.device) -> Served:
+    """How the model is asked: with pairs where it was judged by pairs."""
+    pairs = getattr(examples.used[0], "text_pair", None) is not None
+    row = {"text": "a text"} | ({"text_pair": "another text"} if pairs else {})
+    (answer,) = predict(task.eval(), [unlabelled(task.task, 1, **row)], 1, device)
+    return Served("task", row, answer)
 
 
 def _print_report(

@@ -15,8 +15,8 @@ from bert.errors import UserError, refuse_if
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
 from finetune import standard_streams
-from finetune.config import EXAMPLES, DataConfig, TaskConfig
-from finetune.examples import READING, Example, Labelled, Question, Tagged, as_in_training, read, stream
+from finetune.config import DataConfig, TaskConfig
+from finetune.examples import READING, Example, Labelled, as_in_training, read, stream, unlabelled
 from finetune.formats import CARRIAGE_RETURN, FORMATS, Refused, numbered_lines, text_of_line
 from finetune.judge import evaluator, predict, write_findings
 from finetune.model import load
@@ -189,7 +189,7 @@ def _of_lines(lines: Iterable[tuple[int, str]], name: str, task: TaskConfig) -> 
             raise UserError(f"{name}:{number}: the line is empty; a text per line is needed.")
         if "\r" in text:
             raise UserError(f"{name}:{number}: {CARRIAGE_RETURN}.")
-        yield _as_example(Labelled(number, text, None, None), task)
+        yield unlabelled(task, number, text)
 
 
 def _of_rows(path: Path, config: PredictConfig, task: Task) -> Iterator[Example]:
@@ -202,20 +202,7 @@ def _of_rows(path: Path, config: PredictConfig, task: Task) -> Iterator[Example]
     for item in stream(path, task.task, data, "input", labelled=False):
         if isinstance(item, Refused):
             raise UserError(f"{path}:{item.line}: {item.why}.")
-        yield _as_example(item, task.task)
-
-
-def _as_example(item: Example, task: TaskConfig) -> Example:
-    """A row as what the task reads."""
-    if not isinstance(item, Labelled):
-        return item
-    if EXAMPLES[task.name] == "tags":
-        return Tagged(item.line, item.text, [], None)
-    if EXAMPLES[task.name] == "questions":
-        if item.text_pair is None:
-            raise UserError("text_pair: needed to answer questions: the column with the text that may hold the answer.")
-        return Question(item.line, str(item.line), item.text, item.text_pair, None)
-    return item
+        yield unlabelled(task.task, item.line, item.text, item.text_pair) if isinstance(item, Labelled) else item
 
 
 def _at_once(texts: Iterator[Example]) -> Iterator[list[Example]]:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
-from bert import hub
 from bert.errors import UserError, refuse_if
+from bert.inspection.fill_mask import filled
 from bert.packed import PackedBatch
+from bert.serving.served import Served
 from bert.training import config as training_config
 from bert.training import distributed, identity, lock, provenance
 from bert.training.config import TrainingConfig
@@ -23,7 +24,7 @@ from pretrain.data import Recipe, Sampler, Stream
 from pretrain.objectives.masked_lm import MaskedLM
 from pretrain.report import print_report, sampling_in_words
 from pretrain.start import Start, build_objective, open_start
-from pretrain.text import TextToLearn, open_text
+from pretrain.text import TextToLearn, datasets_of, open_text
 from pretrain.validation import VALIDATION_MASKINGS, Validation, build_validation
 
 DEFAULT_STEPS, DEFAULT_EVAL_EVERY = 1500, 500
@@ -156,6 +157,7 @@ def _run(
     tags = provenance.tags(device) | {name: value[:16] for name, value in facts.items()}
     tags |= {} if config.init is None else provenance.parent(Path(config.init))
     with track(output, config.tracking, asdict(config) | {"data_sample": tally}, tags, resume) as tracker:
+        tracker.datasets(datasets_of(config, text))
         evaluate_now = _evaluator(config, objective, validation, device)
         goal = Goal("valid/masked_lm_loss", higher_is_better=False, root="last")
         result = fit(objective, stream, evaluate_now, config.training, goal, output, tracker)
@@ -164,11 +166,20 @@ def _run(
         for name in ("run.yaml", "metrics.json", *AUDIT_FILES):
             if (output / name).is_file():
                 tracker.artifact(output / name)
-        for name in hub.FILES:
-            tracker.artifact(output / name, "model")
+        if distributed.is_first():
+            _served(objective).write(output)
+        tracker.model(result["steps"])
     if distributed.is_first():
         print_report(config, result, objective, text)
     return result
+
+
+def _served(objective: MaskedLM, top: int = 5) -> Served:
+    """How the model is asked; its example is the mask alone where it cannot read more."""
+    mask, longest = objective.tokenizer.mask_token, objective.bert.config.max_position_embeddings
+    text = f"the {mask} of the model"
+    text = text if len(objective.tokenizer.encode(text)) <= longest else mask
+    return Served("fill_mask", {"text": text}, filled(objective.eval(), text, top), {"top": top})
 
 
 def _first_tally(sampler: Sampler) -> dict[str, int]:

@@ -13,6 +13,8 @@ from bert import builtin_corpus, tokenizer_files
 from bert import tokenizer as tokenizers
 from bert.errors import UserError
 from bert.tokenizer import Tokenizer
+from bert.training import provenance
+from bert.training.provenance import UsedDataset
 from pretrain.config import PretrainConfig
 from pretrain.corpus import Corpus, open_corpus
 from pretrain.documents import FORMATS, CorpusFormat
@@ -75,6 +77,36 @@ def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> Tex
         tokenizer=tokenizer,
         fingerprint=fingerprint,
     )
+
+
+def datasets_of(config: PretrainConfig, text: TextToLearn) -> list[UsedDataset]:
+    """The text that is trained on, and that which is validated on: a file of its own, or what is held out."""
+    file, apart = _train_file(config), config.data.valid
+    valid = _sizes(text.validation, text.valid)
+    train = _sizes(text.source)
+    if apart is None:
+        train = {name: number - valid[name] for name, number in train.items()}
+    held_out = (file, f"{file.name} (held out)") if apart is None else (Path(apart), Path(apart).name)
+    parts = [(file, file.name, "training", train), (*held_out, "validation", valid)]
+    return [
+        UsedDataset(name, _digest(text, context, sizes), str(path.absolute()), context, sizes)
+        for path, name, context, sizes in parts
+    ]
+
+
+def _sizes(source: TokenSource, documents: np.ndarray | None = None) -> dict[str, int]:
+    """Documents, sentences and tokens of some documents, or of all; no tokens where counting would make them."""
+    if documents is None:
+        sizes = {"documents": len(source.sentence_offsets) - 1, "sentences": int(source.sentence_offsets[-1])}
+        return sizes if isinstance(source, OnTheFly) else sizes | {"tokens": source.manifest["tokens"]}
+    first, last = source.sentence_offsets[documents], source.sentence_offsets[documents + 1]
+    sizes = {"documents": len(documents), "sentences": int((last - first).sum())}
+    return sizes if isinstance(source, OnTheFly) else sizes | {"tokens": int(source.counts(first, last).sum())}
+
+
+def _digest(text: TextToLearn, context: str, sizes: dict[str, int]) -> str:
+    """Of the text in these tokens: another tokenizer or share makes another dataset."""
+    return provenance.fingerprint([text.fingerprint, text.tokenizer.fingerprint, context, repr(sizes)])[:16]
 
 
 def _train_file(config: PretrainConfig) -> Path:

@@ -85,7 +85,7 @@ def test_help_lists_the_verbs_and_the_default(call):
     code, said, _ = call("--help")
     assert code == 0
     for name, verb in run.VERBS.items():
-        assert f"  {name:<12}{verb.about or verb.config.__doc__.splitlines()[0]}" in said
+        assert f"  {name:<14}{verb.about or verb.config.__doc__.splitlines()[0]}" in said
     assert "Pretrain a BERT. (the default)" in said
 
 

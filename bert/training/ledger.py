@@ -14,7 +14,15 @@ from bert.errors import UserError
 from bert.training.metrics_file import METRICS, whole_lines
 
 LEDGER = "tracking.json"
-NOTHING_SENT = {"sent": 0, "described": False, "artifacts_sent": 0, "status_sent": None}
+NOTHING_SENT = {
+    "sent": 0,
+    "described": False,
+    "datasets_sent": False,
+    "artifacts_sent": 0,
+    "status_sent": None,
+    "model_sent": None,  # the id MLflow gave it
+}
+NOTHING_TO_SEND = {"tags": {}, "datasets": [], "artifacts": [], "model": None}
 VALUE_LENGTH = 6000  # MLflow takes no longer ones
 
 
@@ -30,7 +38,10 @@ class Ledger:
         """The folder's ledger; None where it has none, a UserError where it cannot be read."""
         path = folder / LEDGER
         try:
-            return cls(folder, json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+            if not path.exists():
+                return None
+            added_since = {"datasets": [], "datasets_sent": False, "model": None, "model_sent": None}
+            return cls(folder, added_since | json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
             raise UserError(f"{path}: damaged ({error}); without it, MLflow gets a new run.") from error
 
@@ -72,6 +83,11 @@ class Ledger:
         with self._lock:
             self.update(artifacts=[*self["artifacts"], [path, folder]])
 
+    def describe_datasets(self, datasets: list[dict[str, Any]]) -> None:
+        """What the run reads; sent again where it differs from what was said before."""
+        if datasets != self["datasets"]:
+            self.update(datasets=datasets, datasets_sent=False)
+
     def close(self) -> None:
         """Let nothing change any more."""
         with self._lock:
@@ -86,7 +102,7 @@ def new_ledger(folder: Path, uri: str, experiment: str, run_name: str | None, pa
         "experiment": experiment,
         "run_name": run_name or folder.absolute().name,
     }
-    return Ledger(folder, {**run, **place, "tags": {}, "artifacts": [], **NOTHING_SENT})
+    return Ledger(folder, {**run, **place, **NOTHING_TO_SEND, **NOTHING_SENT})
 
 
 def unsent(folder: Path, ledger: Ledger) -> str:
@@ -94,6 +110,8 @@ def unsent(folder: Path, ledger: Ledger) -> str:
     lines = sum(map(len, whole_lines(folder / METRICS, ledger["sent"])))
     artifacts = len(ledger["artifacts"]) - ledger["artifacts_sent"]
     left = [f"{lines} metric lines"] * bool(lines) + [f"{artifacts} artifacts"] * bool(artifacts)
+    left += ["the datasets"] * (bool(ledger["datasets"]) and not ledger["datasets_sent"])
+    left += ["the model"] * (ledger["model"] is not None and ledger["model_sent"] is None)
     return ", ".join(left + [f"status {ledger['status']}"] * (ledger["status"] != ledger["status_sent"]))
 
 
@@ -105,9 +123,9 @@ def _flat(params: dict[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def cut(value: str, mark: str = "... [cut]") -> str:
+def cut(value: str, mark: str = "... [cut]", most: int = VALUE_LENGTH) -> str:
     """The value as far as MLflow takes it, marked where something is missing."""
-    return value if len(value) <= VALUE_LENGTH else value[: VALUE_LENGTH - len(mark)] + mark
+    return value if len(value) <= most else value[: most - len(mark)] + mark
 
 
 def hold(descriptor: int, kind: int) -> bool:

@@ -1,18 +1,22 @@
-"""The one file that knows MLflow: it brings a run there up to date with the run's folder.
+"""The one file that knows MLflow's stores: it brings a run there up to date with the run's folder.
 
 MLflow is imported when the first thing is sent. Each step of sending may be repeated without harm: points carry their
 recorded time, and a run is looked up by our own id before it is created.
 """
 
 import fcntl
+import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from bert.errors import UserError
+from bert.serving import mlflow_model
+from bert.serving.served import SERVED, model_files
 from bert.training.ledger import NOTHING_SENT, Ledger, cut, hold, warn
 from bert.training.metrics_file import METRICS, points_of, whole_lines
 
@@ -26,7 +30,10 @@ ENVIRONMENT = {  # we retry, later; left to itself MLflow holds one call for min
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_UV_AUTO_DETECT": "false",  # a served model needs our requirements, not those of the working folder
 }
+MODEL = "model"  # the model's name in MLflow: runs:/<run id>/model is its address, and models:/<model id>
 
 
 class Sender:
@@ -45,11 +52,15 @@ class Sender:
             self._run_id = self._open_run()
         if not self._ledger["described"]:
             self._describe()
+        if not self._ledger["datasets_sent"]:
+            self._send_datasets()
         lines = self._send_metrics()
         if self._ledger["status"] != self._ledger["status_sent"]:
             self._send_status()
         for path, folder in self._ledger["artifacts"][self._ledger["artifacts_sent"] :]:
             self._send_artifact(self._folder / path, folder)
+        if self._ledger["model"] is not None and self._ledger["model_sent"] is None:
+            self._send_model(self._ledger["model"])
         return lines
 
     def _connect(self) -> Any:
@@ -105,6 +116,18 @@ class Sender:
         self._ledger.update(described=True)
         self._progress()
 
+    def _send_datasets(self) -> None:
+        if datasets := self._ledger["datasets"]:
+            self._client.log_inputs(self._run_id, [self._dataset_input(dataset) for dataset in datasets])
+        self._ledger.update(datasets_sent=True)
+        self._progress()
+
+    def _dataset_input(self, said: dict[str, Any]) -> Any:
+        entities = self._mlflow.entities
+        source, profile = json.dumps({"uri": said["source"]}), json.dumps(said["profile"])
+        dataset = entities.Dataset(cut(said["name"], most=500), said["digest"], "local", source, profile=profile)
+        return entities.DatasetInput(dataset, [entities.InputTag("mlflow.data.context", said["context"])])
+
     def _send_metrics(self) -> int:
         count = 0
         for lines in whole_lines(self._folder / METRICS, self._ledger["sent"]):
@@ -135,6 +158,46 @@ class Sender:
             warn(f"artifact {path} is gone, and was not sent.")
         self._ledger.update(artifacts_sent=self._ledger["artifacts_sent"] + 1)
         self._progress()
+
+    def _send_model(self, step: int) -> None:
+        """Weights go from the output folder straight to the store: what is built for MLflow on the way is small."""
+        files = model_files(self._folder)
+        if not (self._folder / SERVED).is_file() or not files:
+            warn(f"the model in {self._folder} is gone, and was not sent.")
+            self._ledger.update(model_sent="gone")
+            return
+        model = self._open_model(step)
+        with tempfile.TemporaryDirectory() as built:
+            known = {"model_id": model.model_id, "model_uuid": model.model_id, "run_id": self._run_id}
+            mlflow_model.write(self._folder, Path(built), artifact_path=model.artifact_location, **known)
+            self._progress()
+            self._client.log_model_artifacts(model.model_id, built)
+        self._progress(sum(file.stat().st_size for file in files) / 1e6)  # a second for each megabyte
+        for file in files:
+            self._client.log_model_artifact(model.model_id, str(file), mlflow_model.INSIDE)
+        self._client.finalize_logged_model(model.model_id, "READY")
+        self._ledger.update(model_sent=model.model_id)
+        self._progress()
+
+    def _open_model(self, step: int) -> Any:
+        """The run's model, created where it has none, with what the evaluation of that step said of it."""
+        run = self._client.get_run(self._run_id)
+        wanted = f"source_run_id = '{self._run_id}' AND name = '{MODEL}'"
+        found = self._client.search_logged_models([run.info.experiment_id], wanted, max_results=1)
+        model = found[0] if found else self._client.create_logged_model(run.info.experiment_id, MODEL, self._run_id)
+        if model.model_id not in [output.model_id for output in run.outputs.model_outputs]:
+            output = self._mlflow.entities.LoggedModelOutput(model.model_id, step)
+            self._client.log_outputs(self._run_id, [output])
+        self._client.log_batch(self._run_id, metrics=self._reached(step, model.model_id))
+        self._progress()
+        return model
+
+    def _reached(self, step: int, model_id: str) -> list[Any]:
+        """The run's points of that evaluation, as the model's; to MLflow they are the same points."""
+        lines = (line for lines in whole_lines(self._folder / METRICS, 0) for line in lines)
+        points = [point for line in lines for point in points_of(line) if point[3] == step]
+        metric = self._mlflow.entities.Metric
+        return [metric(_name(key), *point, model_id) for key, *point in points if key.startswith("valid/")]
 
 
 def resolve(uri: str) -> str:

@@ -4,11 +4,32 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from bert.training.device import describe
+
+
+@dataclass(frozen=True)
+class UsedDataset:
+    """A file that a run reads, or a part of one.
+
+    Attributes:
+        name: the file's, and which part.
+        digest: 16 digits that differ where what is read differs.
+        source: where the file lies.
+        context: what it is read for.
+        profile: numbers that describe it, by name.
+    """
+
+    name: str
+    digest: str
+    source: str
+    context: Literal["training", "evaluation", "validation"]
+    profile: dict[str, int]
 
 
 def tags(device: torch.device) -> dict[str, str]:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from bert.training import distributed
 from bert.training.ledger import LEDGER, Ledger, hold, new_ledger, unsent, warn
 from bert.training.metrics_file import METRICS, note_step, read_back
 from bert.training.mlflow_feed import STORE_MODULES, Sender, reason, resolve
+from bert.training.provenance import UsedDataset
 from bert.training.stopping import Stopped
 
 INTERVAL, LONGEST_DELAY, PATIENCE = 2.0, 60.0, 10.0  # seconds: between passes, after failures, at the end
@@ -117,6 +118,14 @@ class Tracker:
         inside = path.is_relative_to(home)  # then the output folder may be moved before a sync
         self._ledger.add_artifact(str(path.relative_to(home) if inside else path), folder)
 
+    def datasets(self, datasets: list[UsedDataset]) -> None:
+        """Say what the run reads."""
+        self._ledger.describe_datasets([asdict(dataset) for dataset in datasets])
+
+    def model(self, step: int) -> None:
+        """Queue the model in the output folder, as of that step, with its served.json, for MLflow to serve."""
+        self._ledger.update(model=step)
+
     def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """Record the end, then wait for MLflow until it has all, or 10 s have passed without any progress.
 
@@ -184,6 +193,12 @@ class _Silent:
     def artifact(self, path: Path, folder: str = "") -> None:
         """Nothing."""
 
+    def datasets(self, datasets: list[UsedDataset]) -> None:
+        """Nothing."""
+
+    def model(self, step: int) -> None:
+        """Nothing."""
+
 
 @contextmanager
 def track(
@@ -222,7 +237,7 @@ def print_synced(config: SyncConfig) -> None:
 
 
 def sync(folder: Path, uri: str | None = None) -> int:
-    """Send what a run's folder holds and MLflow lacks: parameters, tags, metrics, status, artifacts.
+    """Send what a run's folder holds and MLflow lacks: parameters, tags, datasets, metrics, status, artifacts, model.
 
     A run that died before it could say so (still RUNNING, but no process holds its files) becomes FAILED.
 

@@ -192,7 +192,7 @@ def test_mlflow_gets_curves_classes_pictures_and_the_parent(make_config, tmp_pat
     assert (run.info.status, run.data.tags["parent_mlflow_run_id"]) == ("FINISHED", "abc")
     assert len(client.get_metric_history(run.info.run_id, "valid/macro_f1")) == 2
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
-    assert {"classes.json", "confusion_matrix.png", "metrics.json", "model", "run.yaml"} <= files
+    assert {"classes.json", "confusion_matrix.png", "metrics.json", "run.yaml", "worst_errors.json"} == files
     table = json.loads((tmp_path / "run" / "classes.json").read_text())
     assert table["columns"] == ["class", "precision", "recall", "f1", "support"]
     assert [(row[0], row[4]) for row in table["data"]] == [("0", 6), ("1", 6)]

@@ -14,8 +14,11 @@ import yaml
 from safetensors.torch import load_file
 
 import run
+from bert import Bert
 from bert.config import ModelOptions
 from bert.errors import UserError
+from bert.inspection.fill_mask import filled
+from bert.serving.served import Served
 from bert.tokenizer import TokenizerConfig
 from bert.training.config import TrainingConfig
 from bert.training.identity import flatten
@@ -24,6 +27,7 @@ from bert.training.tracking import TrackingConfig
 from pretrain import launch
 from pretrain.config import DataConfig, PretrainConfig, SentenceConfig
 from pretrain.launch import pretrain, with_defaults
+from pretrain.text import datasets_of, open_text
 from tests.pretrain.conftest import made_up_text, write_text
 
 NO_SENTENCES = SentenceConfig(objective="none", input="doc_sentences")
@@ -120,6 +124,32 @@ def copy(whole, tmp_path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(file.read_bytes())
     return tmp_path / "run"
+
+
+def test_a_finished_run_says_what_it_answers(whole):
+    served, bert = Served.read(whole), Bert.from_pretrained(whole)
+    assert served.answer == filled(bert, served.example["text"], served.params["top"])
+
+
+@pytest.mark.parametrize("tokenize", ["store", "on_the_fly"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_is_trained_on_and_validated_on_are_datasets_with_true_sizes(make_config, tmp_path, tokenize, apart):
+    config = make_config(tmp_path / "run")
+    valid = str(write_text(tmp_path / "valid.txt", made_up_text(9, seed=1))) if apart else None
+    config = replace(config, data=replace(config.data, tokenize=tokenize, valid=valid))
+    text = open_text(config)
+    train, held_out = datasets_of(config, text)
+    assert (train.name, train.context, held_out.context) == ("corpus.txt", "training", "validation")
+    assert held_out.name == ("valid.txt" if apart else "corpus.txt (held out)")
+    assert len({train.digest, held_out.digest}) == 2 and train == datasets_of(config, text)[0]
+    for dataset, source, documents in (
+        (train, text.source, text.train),
+        (held_out, text.validation, text.valid),
+    ):
+        first, last = source.sentence_offsets[documents], source.sentence_offsets[documents + 1]
+        sizes = {"documents": len(documents), "sentences": sum(last - first)}
+        sizes |= {"tokens": sum(source.counts(first, last))} if tokenize == "store" else {}
+        assert dataset.profile == sizes
 
 
 # The same run twice

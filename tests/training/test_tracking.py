@@ -5,17 +5,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from bert.errors import UserError
+from bert.serving.served import Served
 from bert.training import mlflow_feed, tracking
 from bert.training.ledger import NOTHING_SENT
 from bert.training.mlflow_feed import resolve
+from bert.training.provenance import UsedDataset
 from bert.training.tracking import Tracker, TrackingConfig, sync
 
 # MLflow's own models ask SQLAlchemy for something it has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy is deprecated:DeprecationWarning")
+READ = UsedDataset("corpus.txt", "0123456789abcdef", "/data/corpus.txt", "training", {"documents": 7})
 DEAD = "http://127.0.0.1:9"  # nobody listens there
 
 
@@ -35,6 +39,17 @@ def client(store):
 def start(folder: Path, uri: str, *, resume: bool = False, params=None, tags=None, **config) -> Tracker:
     config = TrackingConfig(uri=uri, **config)
     return Tracker(folder, config, params=params or {}, tags=tags or {}, resume=resume)
+
+
+def leave_model(folder: Path) -> None:
+    """The files of a finished output, as far as sending looks into them."""
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors", "heads.safetensors"):
+        (folder / name).write_text("{}")
+    Served("fill_mask", {"text": "a [MASK]"}, {"text": "a [MASK]", "masks": []}, {"top": 5}).write(folder)
+
+
+def models(client, run_id: str) -> list:
+    return client.search_logged_models(["0", "1"], f"source_run_id = '{run_id}'")
 
 
 def lines(folder: Path) -> list[dict]:
@@ -115,6 +130,77 @@ def test_a_crash_before_anything_was_recorded_as_sent_makes_no_second_run_or_poi
     assert sync(tmp_path) == 0
 
 
+def test_the_model_is_sent_once_with_what_it_reached_and_can_be_sent_again(tmp_path, store, client):
+    tracker = start(tmp_path, store)
+    tracker.log(1, {"valid/loss": 3.0})
+    tracker.log(2, {"valid/loss": 2.0, "train/loss": 1.0})
+    tracker.log(3, {"valid/loss": 9.0})
+    leave_model(tmp_path)
+    tracker.model(2)
+    tracker.finish("FINISHED")
+    run = client().get_run(tracker.run_id)
+    (model,) = models(client(), tracker.run_id)
+    assert (model.name, model.status, model.model_id) == ("model", "READY", ledger(tmp_path)["model_sent"])
+    assert [(metric.key, metric.value, metric.step) for metric in model.metrics] == [("valid/loss", 2.0, 2)]
+    assert [(output.model_id, output.step) for output in run.outputs.model_outputs] == [(model.model_id, 2)]
+    kept = Path(unquote(model.artifact_location.removeprefix("file://")))
+    sent = {file.name for file in (kept / "artifacts").iterdir()}
+    assert sent == {"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors", "heads.safetensors"}
+
+    (tmp_path / "tracking.json").write_text(json.dumps(ledger(tmp_path) | NOTHING_SENT))  # a crash before it was noted
+    assert sync(tmp_path) == 3
+    assert [again.model_id for again in models(client(), tracker.run_id)] == [model.model_id]
+    assert history(client(), tracker.run_id, "valid/loss") == [(1, 3.0), (2, 2.0), (3, 9.0)]
+    (tmp_path / "served.json").unlink()
+    assert sync(tmp_path) == 0  # nothing is left to send
+
+
+def test_a_model_that_cannot_be_sent_costs_the_run_a_warning(tmp_path, store, client, monkeypatch, capsys):
+    monkeypatch.setattr(tracking, "PATIENCE", 0.5)
+    tracker = start(tmp_path, store)
+    leave_model(tmp_path)
+    (tmp_path / "served.json").write_text("{")
+    tracker.model(1)
+    tracker.finish("FINISHED")
+    assert client().get_run(tracker.run_id).info.status == "FINISHED"
+    assert "not sent" in (said := capsys.readouterr().err) and ": the model. Later" in said
+
+    (tmp_path / "served.json").unlink()
+    sync(tmp_path)
+    assert f"the model in {tmp_path} is gone" in capsys.readouterr().err
+    sync(tmp_path)
+    assert "gone" not in capsys.readouterr().err
+
+
+def test_what_a_run_reads_are_its_datasets_in_mlflow(tmp_path, store, client):
+    tracker = start(tmp_path, store)
+    tracker.datasets([READ])
+    tracker.finish("KILLED")
+    tracker = start(tmp_path, store, resume=True)
+    tracker.datasets([READ])
+    assert ledger(tmp_path)["datasets_sent"]  # as it was: not sent again
+    tracker.finish("FINISHED")
+    found = client().search_runs(["1"], "dataset.digest = '0123456789abcdef' AND dataset.context = 'training'")
+    (read,) = found[0].inputs.dataset_inputs
+    assert (found[0].info.run_id, read.dataset.name) == (tracker.run_id, "corpus.txt")
+    assert (read.dataset.source, read.dataset.profile) == ('{"uri": "/data/corpus.txt"}', '{"documents": 7}')
+
+    (tmp_path / "tracking.json").write_text(json.dumps(ledger(tmp_path) | NOTHING_SENT))
+    sync(tmp_path)
+    assert len(client().get_run(tracker.run_id).inputs.dataset_inputs) == 1
+
+
+def test_a_ledger_from_before_there_were_models_and_datasets_is_read(tmp_path, store):
+    tracker = start(tmp_path, "none")
+    tracker.log(1, {"loss": 1.0})
+    tracker.finish("FINISHED")
+    newer = ("datasets", "datasets_sent", "model", "model_sent")
+    older = {name: value for name, value in ledger(tmp_path).items() if name not in newer}
+    (tmp_path / "tracking.json").write_text(json.dumps(older))
+    assert sync(tmp_path, store) == 1
+    assert ledger(tmp_path)["model_sent"] is None
+
+
 def test_a_dead_server_costs_two_warnings_and_a_sync_sends_all_elsewhere(tmp_path, store, client, monkeypatch, capsys):
     monkeypatch.setattr(tracking, "PATIENCE", 1.0)
     tracker = start(tmp_path, DEAD)
@@ -188,6 +274,8 @@ from pathlib import Path
 from bert.training.tracking import Tracker, TrackingConfig
 tracker = Tracker(Path({str(tmp_path)!r}), TrackingConfig(uri="none"), params={{}}, tags={{}}, resume=False)
 tracker.log(1, {{"loss": 1.0}})
+tracker.datasets([])
+tracker.model(1)
 tracker.finish("FINISHED")
 assert tracker.run_id is None
 assert "mlflow" not in sys.modules

@@ -1,0 +1,41 @@
+"""The verb export-served: a finished output as a folder for `mlflow models serve`, without a tracking store."""
+
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from bert.errors import UserError
+from bert.serving import mlflow_model
+from bert.serving.served import model_files
+from bert.training.mlflow_feed import ENVIRONMENT
+
+
+@dataclass(frozen=True)
+class ExportServedConfig:
+    """Make a folder that `mlflow models serve` opens, of a finished run."""
+
+    output: str
+    """The folder to make; it holds the weights, the code and a list of what has to be installed."""
+
+    checkpoint: str = "runs/pretrain"
+    """A finished run's output folder, of pretraining or fine-tuning."""
+
+
+def export_served(config: ExportServedConfig) -> None:
+    """Make the folder and say how it is served."""
+    source, target = Path(config.checkpoint), Path(config.output)
+    if target.exists():
+        raise UserError(f"output: '{target}' is there already. Use another folder.")
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        mlflow_model.write(source, unfinished)
+        for file in model_files(source):
+            shutil.copy2(file, unfinished / mlflow_model.INSIDE)
+        unfinished.replace(target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    print(f"serve it:  mlflow models serve --env-manager local --model-uri {target} --port 5001")

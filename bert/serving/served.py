@@ -1,0 +1,75 @@
+"""served.json: what a finished output answers when it is served."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bert.errors import UserError
+from bert.registry import lookup
+
+SERVED = "served.json"
+MODEL_FILES = ("config.json", "tokenizer*.json", "*.safetensors")
+
+
+@dataclass(frozen=True)
+class Script:
+    """What MLflow runs to open a model.
+
+    Attributes:
+        file: the script, from where the packages lie.
+        packages: what it imports of ours, and what goes with the model therefore.
+    """
+
+    file: str
+    packages: tuple[str, ...]
+
+
+SCRIPTS = {
+    "fill_mask": Script("bert/serving/fill_mask.py", ("bert",)),
+    "task": Script("finetune/serve_task.py", ("bert", "finetune")),
+}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model's way of answering, with an example.
+
+    Attributes:
+        script: a name from SCRIPTS.
+        example: a row as it is asked: the columns `text` and, where two texts are read, `text_pair`.
+        answer: what the model says of it.
+        params: what a request may set besides, and its defaults.
+    """
+
+    script: str
+    example: dict[str, str]
+    answer: dict[str, Any]
+    params: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Leave it beside the model."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        (folder / SERVED).write_text(f"{text}\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Served":
+        """What the folder says of itself.
+
+        Raises:
+            UserError: it says nothing, or nothing that can be understood.
+        """
+        file = folder / SERVED
+        if not file.is_file():
+            raise UserError(f"'{folder}' has no {SERVED}, which a finished run leaves in its output folder.")
+        try:
+            served = cls(**json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{file}: damaged ({error}).") from error
+        lookup(SCRIPTS, served.script, f"{file}: script")
+        return served
+
+
+def model_files(folder: Path) -> list[Path]:
+    """Weights, sizes and tokenizer of a finished output."""
+    return sorted(file for pattern in MODEL_FILES for file in folder.glob(pattern))

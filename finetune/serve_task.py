@@ -1,0 +1,39 @@
+"""The script by which MLflow serves a fine-tuned model; MLflow runs it, and nothing imports it.
+
+A row has the column `text` and, where the model was trained on two, `text_pair`. The answer is what prediction to a
+file writes for it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+from bert.serving.requests import refused_politely, rows_of
+from bert.training.config import TrainingConfig
+from bert.training.device import choose_device
+from finetune.examples import unlabelled
+from finetune.judge import predict
+from finetune.model import load
+
+BATCH_SIZE = 64
+
+
+class ServedTask(mlflow.pyfunc.PythonModel):
+    """A fine-tuned model of any task."""
+
+    def load_context(self, context: mlflow.pyfunc.PythonModelContext) -> None:
+        """Open the model, on the GPU where there is one."""
+        self._device = choose_device(TrainingConfig())
+        self._task = load(str(Path(context.artifacts["config"]).parent)).to(self._device)
+
+    def predict(self, context, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[dict]:
+        """What the model says of each row."""
+        with refused_politely():
+            rows = enumerate(rows_of(model_input), 1)
+            examples = [unlabelled(self._task.task, number, **row) for number, row in rows]
+            return predict(self._task, examples, BATCH_SIZE, self._device)
+
+
+mlflow.models.set_model(ServedTask())
