@@ -1,7 +1,6 @@
 """One run, or one for each of several seeds with their mean and deviation."""
 
 import json
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -9,11 +8,9 @@ from statistics import fmean, stdev
 from bert.errors import UserError, refuse_if
 from bert.training import distributed, identity, lock, provenance
 from bert.training.device import choose_device
-from bert.training.tracking import Tracker, track
+from bert.training.tracking import track
 from finetune import launch
 from finetune.config import FinetuneConfig
-
-_WAIT_FOR_STORE = 30.0  # seconds
 
 
 def train(config: FinetuneConfig) -> dict[str, float] | None:
@@ -43,7 +40,7 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
             identity.claim(output, asdict(config), {})
         tags = provenance.tags(choose_device(config.training))
         with track(output, config.tracking, asdict(config), tags, resume=state == "unfinished") as tracker:
-            parent = _run_id(tracker)
+            parent = tracker.awaited_run_id()
             runs = [_one(config, seed, output / f"seed-{seed}", parent) for seed in config.seeds]
             result = summary(runs)
             tracker.log(0, result)
@@ -104,11 +101,3 @@ def _reached(file: Path) -> dict[str, float]:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"output: {file} is damaged: {error}.") from error
-
-
-def _run_id(tracker: Tracker) -> str | None:
-    """MLflow's id of the whole, so that the seeds' runs can be its children; None where there is no store."""
-    began = time.monotonic()
-    while tracker.run_id is None and tracker.feeding and time.monotonic() - began < _WAIT_FOR_STORE:
-        time.sleep(0.05)
-    return tracker.run_id

@@ -26,6 +26,7 @@ from bert.training.provenance import UsedDataset
 from bert.training.stopping import Stopped
 
 INTERVAL, LONGEST_DELAY, PATIENCE = 2.0, 60.0, 10.0  # seconds: between passes, after failures, at the end
+FIRST_CONTACT = 60.0  # seconds: importing MLflow and making its store, on a machine with other work
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Tracker:
             raise UserError(f"output: a sync is sending {str(folder)!r} start again when it is done.")
         self._file.truncate(size)  # cuts a last line torn by a crash
         self._ledger.start(uri, tags, size)
-        self._ended, self._abandoned = threading.Event(), threading.Event()
+        self._ended, self._abandoned, self._failed = threading.Event(), threading.Event(), threading.Event()
         self._last_progress, self._allowance, self._stuck = 0.0, 0.0, False
         self._feeder = threading.Thread(target=self._feed, name="mlflow-feeder", daemon=True)
         self._feeds = uri != "none"
@@ -95,10 +96,14 @@ class Tracker:
         """The id MLflow gave the run; None until it is known."""
         return self._ledger["run_id"]
 
-    @property
-    def feeding(self) -> bool:
-        """Whether MLflow is being fed."""
-        return self._feeds
+    def awaited_run_id(self) -> str | None:
+        """The id, waited for until there is one, so that other runs can be this one's children; None where the store
+        fails or there is none."""
+        began = time.monotonic()
+        while self.run_id is None and self._feeds and time.monotonic() - began < FIRST_CONTACT:
+            if self._failed.wait(0.05):
+                break
+        return self.run_id
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Write one line; what is already written for this step (a replay after a crash) is left out.
@@ -169,6 +174,7 @@ class Tracker:
                     return
             except Exception as error:  # whatever it is, it costs a run no more than a warning
                 self._allowance = 0.0
+                self._failed.set()
                 # A store that takes a call and then fails as it did before is not getting anywhere.
                 self._stuck = ended and left == unsent(self._folder, self._ledger)
                 left = unsent(self._folder, self._ledger)
@@ -185,7 +191,10 @@ class Tracker:
 class _Silent:
     """The tracker of ranks that leave the telling to rank 0."""
 
-    run_id, feeding = None, False
+    run_id = None
+
+    def awaited_run_id(self) -> None:
+        """None."""
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Nothing."""

@@ -6,7 +6,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,8 +35,6 @@ from pretrain.ablation.report import FILES, write_report
 from pretrain.ablation.results import read_results
 from pretrain.ablation.run import ROOT, cell_folder, finished, run_cells
 from pretrain.config import PretrainConfig
-
-_WAIT_FOR_STORE = 10.0  # seconds
 
 _GRID = "grid.yaml"
 
@@ -177,7 +174,4 @@ def _parent(output: Path, tracker: Tracker | None) -> str | None:
     if tracker is None:
         ledger = output / LEDGER
         return json.loads(ledger.read_text(encoding="utf-8"))["run_id"] if ledger.is_file() else None
-    began = time.monotonic()
-    while tracker.run_id is None and tracker.feeding and time.monotonic() - began < _WAIT_FOR_STORE:
-        time.sleep(0.05)
-    return tracker.run_id
+    return tracker.awaited_run_id()

@@ -71,7 +71,9 @@ def test_a_grid_that_cannot_run_is_refused_before_it_starts(make_grid, changes, 
 
 def test_a_task_that_cannot_run_is_refused_before_it_starts(make_grid, base):
     options = {"task": {"name": "ner", "head": "crv"}}
-    with pytest.raises(UserError, match=r"finetune.ner: .*task.head: no 'crv'; one of linear, crf \(did you mean crf"):
+    with pytest.raises(
+        UserError, match=r"finetune.ner: .*task.head: no 'crv'; one of linear, crf, lstm, lstm_crf \(did you mean crf"
+    ):
         ablate(make_grid(base=base, finetune={"ner": FinetuneTask(options)}))
     missing = {"data": {"train": "x.tsv", "eval": "y.tsv"}}
     with pytest.raises(UserError, match=r"finetune.topic: data.train: no such file: 'x.tsv'"):

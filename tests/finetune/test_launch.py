@@ -1,6 +1,7 @@
 """Fine-tuning runs from files to folders: what is kept, how they go on, and what is refused."""
 
 import json
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from finetune.examples import read
 from finetune.judge import evaluator
 from finetune.launch import train
 from finetune.model import load
+from finetune.seeds import train as train_seeds
 from tests.finetune.conftest import reviews, sentences
 
 PARTS = ("train", "eval")
@@ -250,3 +252,174 @@ def test_texts_of_which_the_tokenizer_leaves_nothing_are_counted(make_config, wr
     write(reviews(8) + "\x01\x02\t1\n", "train.tsv")
     train(config)
     assert "1 texts have no token at all" in capsys.readouterr().out
+
+
+def test_training_stops_when_nothing_better_comes(make_config, write):
+    config = make_config(parts={"best": "loss"}, epochs=20, patience=3, lr=0.01)
+    write(reviews(12).translate(str.maketrans("01", "10")), "eval.tsv")  # the better it learns, the worse it scores
+    result = train(config)
+    assert result["steps"] == result["best_step"] + 3 * 4  # three evaluations, an epoch of four steps apart
+    assert result["steps"] < 80
+    assert train(config) is None  # it is finished
+
+
+def test_a_run_that_ran_out_of_patience_and_was_cut_off_there_ends_the_same(make_config, write):
+    def make(name: str) -> FinetuneConfig:
+        config = make_config(name, parts={"best": "loss"}, epochs=20, patience=2, lr=0.01)
+        write(reviews(12).translate(str.maketrans("01", "10")), "eval.tsv")
+        return config
+
+    expected = train(make("straight"))
+    cut = make("cut")
+    train(cut)
+    for file in ("metrics.json", "model.safetensors"):
+        (Path(cut.output) / file).unlink()
+    assert train(cut) == expected
+
+
+@pytest.mark.parametrize(("freeze", "kept"), [("embeddings", "embeddings"), (1, "layers.0"), ("encoder", "layers.0")])
+def test_what_is_frozen_stays_as_it_was(make_config, pretrained, freeze, kept):
+    train(make_config(freeze=freeze))
+    before, after = load_file(pretrained / "model.safetensors"), load_file(Path(make_config().output) / _WEIGHTS)
+    same = {name for name in after if name in before and torch.equal(before[name], after[name])}
+    frozen = ("bert.embeddings.", "bert.encoder.layer.0.") if kept == "layers.0" else ("bert.embeddings.",)
+    # A key's bias changes no attention, so it has no gradient: it stays as it is anyway.
+    assert {name for name in same if not name.endswith("key.bias")} == {
+        name for name in after if name.startswith(frozen) and not name.endswith("key.bias")
+    }
+
+
+def test_layers_begun_anew_are_not_those_of_the_start(make_config, pretrained, capsys):
+    train(make_config(parts={"reinit_layers": 1}, lr=1e-12, weight_decay=0.0))
+    assert "begun anew: the pooler and the top 1 layers" in capsys.readouterr().out
+    before, after = load_file(pretrained / "model.safetensors"), load_file(Path(make_config().output) / _WEIGHTS)
+    changed = {name for name in after if name in before and not torch.allclose(before[name], after[name], atol=1e-8)}
+    assert "bert.encoder.layer.0.output.dense.weight" in changed and "bert.pooler.dense.weight" in changed
+    assert not any(name.startswith("bert.embeddings.") for name in changed)
+
+
+def test_more_files_are_judged_once_by_the_best_weights(make_config, write):
+    config = make_config(epochs=10)
+    tests = {"same": str(write(reviews(12), "same.tsv")), "swapped": str(write(_swapped(12), "swapped.tsv"))}
+    config = replace(config, data=replace(config.data, test=tests))
+    result = train(config)
+    assert result["valid/accuracy"] == result["test/same/accuracy"] == 1.0
+    assert result["test/swapped/accuracy"] == 0.0
+    lines = map(json.loads, (Path(config.output) / "metrics.jsonl").read_text().splitlines())
+    logged = [line for line in lines if "test/swapped/accuracy" in line["metrics"]]
+    assert [line["step"] for line in logged] == [40]
+    write(_swapped(14), "swapped.tsv")
+    with pytest.raises(UserError, match=r"was started with test.swapped="):
+        train(config)
+
+
+def test_several_seeds_give_mean_and_deviation_and_go_on_where_they_stopped(make_config, stop_before, capsys):
+    config = make_config(parts={"seeds": [0, 1, 5]}, save_every=1)
+    stop_before(9)  # a run has 16 micro-batches: in the first one
+    with pytest.raises(Stopped):
+        train_seeds(config)
+    result = train_seeds(config)
+    runs = [json.loads((Path(config.output) / f"seed-{n}" / "metrics.json").read_text()) for n in (0, 1, 5)]
+    losses = [run["valid/loss"] for run in runs]
+    assert len(set(losses)) == 3
+    assert result["valid/loss"] == pytest.approx(sum(losses) / 3)
+    assert result["valid/loss_std"] == pytest.approx(statistics.stdev(losses))
+    assert "of 3 seeds\n  valid/loss" in capsys.readouterr().out
+    assert train_seeds(config) is None
+    alone = train(make_config("alone", seed=5, save_every=1))
+    assert alone == runs[2]
+
+
+def test_in_mlflow_the_seeds_are_children_of_the_whole(make_config, tmp_path):
+    import mlflow
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    result = train_seeds(make_config(parts={"seeds": [3, 4], "tracking": TrackingConfig(uri=uri)}))
+    client = mlflow.MlflowClient(uri)
+    runs = client.search_runs([client.get_experiment_by_name("bert").experiment_id])
+    by_name = {run.info.run_name: run for run in runs}
+    whole = by_name.pop("run")
+    assert sorted(by_name) == ["run seed 3", "run seed 4"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in by_name.values()} == {whole.info.run_id}
+    assert whole.data.metrics["valid/accuracy"] == pytest.approx(result["valid/accuracy"])
+
+
+def test_the_surest_mistakes_are_left_as_a_table(make_config, write, tmp_path):
+    config = make_config(epochs=10)
+    write(_swapped(12), "eval.tsv")
+    result = train(config)
+    table = json.loads((tmp_path / "run" / "worst_errors.json").read_text())
+    assert table["columns"] == ["line", "gold", "predicted", "confidence", "text"]
+    assert len(table["data"]) == round(12 * (1 - result["valid/accuracy"])) > 0
+    confidences = [row[3] for row in table["data"]]
+    assert confidences == sorted(confidences, reverse=True)
+    assert all({row[1], row[2]} == {"0", "1"} for row in table["data"])
+
+
+_WEIGHTS = "model.safetensors"
+
+
+def _swapped(count: int) -> str:
+    return reviews(count).translate(str.maketrans("01", "10"))
+
+
+def scores(count: int) -> str:
+    """Texts with a number that can be learned: how often they say very."""
+    return "\n".join(["text\tlabel", *(f"a {'very ' * (n % 3)}good film\t{n % 3}.0" for n in range(count))]) + "\n"
+
+
+def questions(count: int) -> str:
+    """Where is the cat: the place after it; without a cat there is none."""
+    asked = []
+    for number in range(count):
+        cat = "the cat sat on " if number % 3 else "the dog sat on "
+        place = ("a mat", "the dog")[number % 2]
+        answers = [{"text": place, "answer_start": len(cat)}] if number % 3 else []
+        question = {"id": str(number), "question": "cat", "answers": answers, "is_impossible": not answers}
+        asked.append({"context": cat + place, "qas": [question]})
+    return json.dumps({"data": [{"paragraphs": asked}]})
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "ending", "metric"),
+    [("regression", scores, "tsv", "spearman"), ("question_answering", questions, "json", "exact_match")],
+)
+def test_numbers_and_answers_that_can_be_learned_are_learned(make_config, write, task, text, ending, metric):
+    config = make_config(epochs=40)
+    data = DataConfig(**{part: str(write(text(n), f"{part}.{ending}")) for part, n in (("train", 32), ("eval", 12))})
+    config = replace(config, task=TaskConfig(name=task), data=replace(data, max_length=16))
+    result = train(config)
+    assert result[f"valid/{metric}"] > 0.95
+    task = load(config.output)
+    examples = read(Path(config.data.eval), task.task, config.data, "data.eval", task.labels)
+    # Batches as in training: equal texts tie only if they are computed alike.
+    found = evaluator(task, examples, 4, torch.device("cpu"), config.training)()
+    assert {name: result[name] for name in found} == pytest.approx(found)
+    assert (Path(config.output) / task.picture).is_file()
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"task": TaskConfig(label_smoothing=1.0)}, "task.label_smoothing: 1.0, but it must be at least 0 and below 1"),
+        ({"task": TaskConfig(name="ner", head="crf", label_smoothing=0.1)}, "but a CRF has none"),
+        ({"task": TaskConfig(name="ner", class_weights="balanced")}, "it belongs to task.name=classification"),
+        ({"task": TaskConfig(layers=[-2])}, r"task.layers: \[-2\] was given, but it belongs to task.name=ner"),
+        ({"task": TaskConfig(name="regression")}, "builtin has nothing for task.name=regression"),
+        ({"seeds": [1, 1]}, r"seeds: \[1, 1\], but they must be different"),
+        ({"reinit_layers": 1, "init": "none", "like": "x"}, "but init=none begins at random as a whole"),
+        ({"reinit_layers": 9}, "reinit_layers: 9, but the model has 1 layers"),
+        ({"training": TrainingConfig(epochs=1, freeze=9)}, "training.freeze: 9, but the model has 1 layers"),
+        ({"training": TrainingConfig(epochs=1, patience=0)}, "training.patience: 0, but it must be above 0"),
+        (
+            {"training": TrainingConfig(epochs=1, layer_decay=1.5)},
+            "training.layer_decay: 1.5, but it must be at most 1",
+        ),
+    ],
+)
+def test_options_that_cannot_be_are_refused_by_name(make_config, parts, said):
+    config = make_config()
+    if "builtin" in said:
+        parts = parts | {"data": DataConfig()}
+    with pytest.raises(UserError, match=said):
+        train_seeds(replace(config, **parts))
