@@ -37,10 +37,6 @@ class Lanes:
         """(N, S, ...) -> (K, ...)."""
         return values.flatten(0, 1).index_select(0, self.cells)
 
-    def total(self, values: Tensor) -> Tensor:
-        """Each sequence's sum: (K,) -> (N,)."""
-        return self.pad(values).sum(1)
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -54,12 +50,6 @@ class Scores:
     transitions: Tensor
     start: Tensor
     end: Tensor
-
-    @staticmethod
-    def none(num_tags: int, device: torch.device) -> "Scores":
-        """No path earns more than another."""
-        zero = torch.zeros(num_tags, device=device)
-        return Scores(zero.expand(num_tags, num_tags), zero, zero)
 
     def __add__(self, other: "Scores") -> "Scores":
         return Scores(self.transitions + other.transitions, self.start + other.start, self.end + other.end)

@@ -179,11 +179,12 @@ def confusion(gold: Sequence[str], predicted: Sequence[str], labels: Sequence[st
 
 
 def class_table(table: dict[str, Counts]) -> str:
-    """Precision, recall, F1 and support of each class, as text."""
+    """Precision, recall, F1 and support of each class, as text; it says which ones the gold does not have."""
     width = max([5, *map(len, table)])
     lines = [f"  {'class':<{width}}  precision  recall      F1  support"]
     lines += [
         f"  {name:<{width}}  {c.precision:9.3f}  {c.recall:6.3f}  {c.f1:6.3f}  {c.support:7d}"
+        + ("" if c.support else "  absent from the gold")
         for name, c in table.items()
     ]
     return "\n".join(lines)

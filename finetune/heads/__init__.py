@@ -2,7 +2,8 @@
 
     head = HEADS[name](hidden_size, num_tags)
     head.loss(hidden, labels, cu_units, smoothing)  # summed over the units, (K, H), (K,), (N + 1,) -> ()
-    head.decode(hidden, cu_units, legal)            # tags and log-probabilities, (K, H), (N + 1,) -> (K,), (N,)
+    head.decode(hidden, cu_units, legal)            # the best tags, (K, H), (N + 1,) -> (K,)
+    head.log_probability(hidden, tags, cu_units)    # of each sequence's tags, (K, H), (K,), (N + 1,) -> (N,)
 
 K units (tokens that carry a tag) of N sequences lie end to end; cu_units says where each sequence's begin.
 """

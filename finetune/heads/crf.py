@@ -33,14 +33,20 @@ class CrfHead(nn.Module):
             return -self._log_probability(self._emissions(hidden, lanes), lanes.pad(labels), lanes).sum()
 
     @torch.no_grad()
-    def decode(self, hidden: Tensor, cu_units: Tensor, legal: Scores | None = None) -> tuple[Tensor, Tensor]:
-        """The best tags, and their log-probability in each sequence: (K, H), (N + 1,) -> (K,), (N,)."""
+    def decode(self, hidden: Tensor, cu_units: Tensor, legal: Scores | None = None) -> Tensor:
+        """The best tags: (K, H), (N + 1,) -> (K,)."""
         scores = Scores(self.crf.transitions, self.crf.start_transitions, self.crf.end_transitions)
         with torch.autocast(hidden.device.type, enabled=False):
             lanes = Lanes(cu_units)
-            emissions = self._emissions(hidden, lanes)
-            best = viterbi(emissions, lanes.inside, scores if legal is None else scores + legal)  # (N, S)
-            return lanes.unpad(best), self._log_probability(emissions, best, lanes)
+            scores = scores if legal is None else scores + legal
+            return lanes.unpad(viterbi(self._emissions(hidden, lanes), lanes.inside, scores))
+
+    @torch.no_grad()
+    def log_probability(self, hidden: Tensor, tags: Tensor, cu_units: Tensor) -> Tensor:
+        """Of each sequence's tags: (K, H), (K,), (N + 1,) -> (N,)."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            lanes = Lanes(cu_units)
+            return self._log_probability(self._emissions(hidden, lanes), lanes.pad(tags), lanes)
 
     def _emissions(self, hidden: Tensor, lanes: Lanes) -> Tensor:
         """(K, H) -> (N, S, L)."""

@@ -25,11 +25,16 @@ class LinearHead(nn.Module):
         return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
 
     @torch.no_grad()
-    def decode(self, hidden: Tensor, cu_units: Tensor, legal: Scores | None = None) -> tuple[Tensor, Tensor]:
-        """The best tags, and their log-probability in each sequence: (K, H), (N + 1,) -> (K,), (N,)."""
-        lanes, logarithms = Lanes(cu_units), self.classifier(hidden).float().log_softmax(-1)
+    def decode(self, hidden: Tensor, cu_units: Tensor, legal: Scores | None = None) -> Tensor:
+        """The best tags: (K, H), (N + 1,) -> (K,)."""
+        logits = self.classifier(hidden).float()
         if legal is None:
-            tags = logarithms.argmax(-1)
-        else:
-            tags = lanes.unpad(viterbi(lanes.pad(logarithms), lanes.inside, legal))
-        return tags, lanes.total(logarithms.gather(1, tags[:, None]).squeeze(1))
+            return logits.argmax(-1)
+        lanes = Lanes(cu_units)
+        return lanes.unpad(viterbi(lanes.pad(logits.log_softmax(-1)), lanes.inside, legal))
+
+    @torch.no_grad()
+    def log_probability(self, hidden: Tensor, tags: Tensor, cu_units: Tensor) -> Tensor:
+        """Of each sequence's tags: (K, H), (K,), (N + 1,) -> (N,)."""
+        logarithms = self.classifier(hidden).float().log_softmax(-1).gather(1, tags[:, None]).squeeze(1)
+        return Lanes(cu_units).pad(logarithms).sum(1)

@@ -23,9 +23,14 @@ class LstmHead(nn.Module):
         return self.tagger.loss(self._run(hidden, cu_units), labels, cu_units, smoothing)
 
     @torch.no_grad()
-    def decode(self, hidden: Tensor, cu_units: Tensor, legal: Scores | None = None) -> tuple[Tensor, Tensor]:
-        """As the tagger's: (K, H), (N + 1,) -> (K,), (N,)."""
+    def decode(self, hidden: Tensor, cu_units: Tensor, legal: Scores | None = None) -> Tensor:
+        """As the tagger's: (K, H), (N + 1,) -> (K,)."""
         return self.tagger.decode(self._run(hidden, cu_units), cu_units, legal)
+
+    @torch.no_grad()
+    def log_probability(self, hidden: Tensor, tags: Tensor, cu_units: Tensor) -> Tensor:
+        """As the tagger's: (K, H), (K,), (N + 1,) -> (N,)."""
+        return self.tagger.log_probability(self._run(hidden, cu_units), tags, cu_units)
 
     def _run(self, hidden: Tensor, cu_units: Tensor) -> Tensor:
         """(K, H) -> (K, H), or one less where H is odd."""

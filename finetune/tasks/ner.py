@@ -38,6 +38,7 @@ class Ner(Task):
         "token_micro_f1",
         "token_macro_f1",
         "token_accuracy",
+        "entity_micro_f1_ceiling",
     )
     best = "entity_macro_f1"
 
@@ -83,8 +84,10 @@ class Ner(Task):
     def predict(self, batch: PackedBatch) -> list[Row]:
         """The tag ids of each sequence's units, and their log-probability; and which row begins a batch."""
         legal = None if self.legal is None else self.legal.to(batch.token_ids.device)
-        tags, logarithms = self.head.decode(self._units(batch), batch.targets["cu_units"], legal)
-        tags, cuts = tags.tolist(), batch.targets["cu_units"].tolist()
+        units, cu_units = self._units(batch), batch.targets["cu_units"]
+        tags = self.head.decode(units, cu_units, legal)
+        logarithms = self.head.log_probability(units, tags, cu_units)
+        tags, cuts = tags.tolist(), cu_units.tolist()
         found = zip(batch.targets["example"].tolist(), cuts[:-1], cuts[1:], logarithms.tolist(), strict=True)
         return [
             {"example": example, "tags": tags[start:end], "log_probability": logarithm, "begins_batch": number == 0}
@@ -104,6 +107,7 @@ class Ner(Task):
             **self._character_scores(examples, found),
             **self._klue_scores(examples, found),
             **self._unit_scores([tag for tags in gold for tag in tags], [tag for of in found for tag in of.tags]),
+            "entity_micro_f1_ceiling": self.ceiling(examples, features),
         }
         return scores | (self._original_scores(examples, features, rows) if self.task.original_compat else {})
 

@@ -47,8 +47,14 @@ def test_decoding_finds_the_best_of_all_paths(head):
         part = hidden[start : start + length]
         expected += max(itertools.product(range(3), repeat=length), key=lambda path: score(head, part, path).item())
         start += length
-    tags, _ = head.decode(hidden, torch.tensor([0, 3, 4, 8]))
-    assert tags.tolist() == expected
+    assert head.decode(hidden, torch.tensor([0, 3, 4, 8])).tolist() == expected
+
+
+def test_the_probability_of_tags_is_their_share_of_all_paths(head):
+    hidden, tags = torch.randn(4, 4), torch.tensor([2, 0, 1, 1])
+    paths = torch.stack([score(head, hidden, path) for path in itertools.product(range(3), repeat=4)])
+    expected = score(head, hidden, tuple(tags.tolist())) - paths.logsumexp(0)
+    torch.testing.assert_close(head.log_probability(hidden, tags, torch.tensor([0, 4])), expected[None])
 
 
 def test_a_sequence_scores_the_same_whatever_lies_beside_it(head):

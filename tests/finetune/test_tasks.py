@@ -188,7 +188,7 @@ def test_iobes_tags_say_where_an_entity_ends_also_across_windows(small_config, p
     assert task.ceiling([gold], features) == 1.0
     task.judged = ([gold], features)
     found = task.score([row_of(task, f, of) for f, of in zip(features, tags, strict=True)])
-    assert {found[name] for name in task.metrics} == {1.0}
+    assert {found[name] for name in task.metrics} == {1.0}  # the ceiling too
 
 
 def test_constrained_tags_are_never_stray_and_others_may_be(small_config, pieces):
@@ -258,6 +258,9 @@ def test_an_entity_that_ends_inside_a_piece_cannot_be_reached_and_the_ceiling_sa
     # 서 alone is no piece (서울 is), 이순신 is three whole ones.
     gold = tagged(TEXT, (0, 1, "LC"), (5, 8, "PS"))
     assert tagger.ceiling([gold], tagger.features([gold])) == pytest.approx(1 / 2)
+    # Every unit tagged as it should be: the score is the ceiling.
+    right = scored(tagger, [gold], [tagger._gold(gold, tagger.features([gold])[0].units)])
+    assert right["entity_micro_f1"] == right["entity_micro_f1_ceiling"] == pytest.approx(1 / 2)
 
 
 def test_scores_of_a_long_text_run_over_all_its_sequences(tagger):
