@@ -67,9 +67,8 @@ def _continue(config: FinetuneConfig, device: torch.device) -> dict[str, float] 
         if shared := train_set.shared_with(examples):
             print(f"data.{name}: {shared:,} of its {len(examples.used):,} texts are in data.train too")
     facts = {"train": _fingerprint(train_set)} | {name: _fingerprint(examples) for name, examples in judges.items()}
-    state = distributed.from_first(
-        lambda: identity.state_of(output, asdict(config), facts, FREE, tuple(config.accept_changes))
-    )
+    accepted, defaults = tuple(config.accept_changes), asdict(FinetuneConfig())
+    state = distributed.from_first(lambda: identity.state_of(output, asdict(config), facts, FREE, accepted, defaults))
     if state == "finished":
         print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
         return None

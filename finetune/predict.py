@@ -99,7 +99,9 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
     examples = read(Path(config.data.eval), task.task, data, "data.eval", task.labels)
     print(examples.in_words("data.eval"))
     found = evaluator(task.to(device), examples, config.batch_size, device, training)()
-    print("\n" + "\n".join(f"  {name.removeprefix('valid/'):<20}  {value:.4f}" for name, value in found.items()))
+    scores = {name.removeprefix("valid/"): value for name, value in found.items()}
+    width = max(map(len, scores))
+    print("\n" + "\n".join(f"  {name:<{width}}  {value:.4f}" for name, value in scores.items()))
     if config.output is not None:
         folder = Path(config.output)
         folder.mkdir(parents=True, exist_ok=True)

@@ -30,8 +30,9 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
     refuse_if(launch.check(config) + _check(config.seeds))
     output = Path(config.output)
     with lock.hold(output):
+        accepted, defaults = tuple(config.accept_changes), asdict(FinetuneConfig())
         state = distributed.from_first(
-            lambda: identity.state_of(output, asdict(config), {}, launch.FREE, tuple(config.accept_changes))
+            lambda: identity.state_of(output, asdict(config), {}, launch.FREE, accepted, defaults)
         )
         if state == "finished":
             print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")

@@ -78,9 +78,8 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
         "blocks": str(training_sampler(config, text).num_blocks),
         **({} if start is None else start.facts),
     }
-    state = distributed.from_first(
-        lambda: identity.state_of(output, asdict(config), facts, FREE, tuple(config.accept_changes))
-    )
+    accepted, defaults = tuple(config.accept_changes), asdict(PretrainConfig())
+    state = distributed.from_first(lambda: identity.state_of(output, asdict(config), facts, FREE, accepted, defaults))
     if state == "finished":
         print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
         return None

@@ -12,7 +12,12 @@ _CONFIG, _FACTS, _RESULT = "run.yaml", "run_facts.json", "metrics.json"
 
 
 def state_of(
-    output: Path, config: dict[str, Any], facts: dict[str, str], free: tuple[str, ...], accepted: tuple[str, ...] = ()
+    output: Path,
+    config: dict[str, Any],
+    facts: dict[str, str],
+    free: tuple[str, ...],
+    accepted: tuple[str, ...] = (),
+    defaults: dict[str, Any] | None = None,
 ) -> Literal["new", "unfinished", "finished"]:
     """What the folder holds of this run.
 
@@ -22,6 +27,7 @@ def state_of(
         facts: what it depends on besides (fingerprints), by name.
         free: prefixes of options that may differ, since they change nothing in the result.
         accepted: names whose difference the person accepts; it is said.
+        defaults: nested like config: what an option that the run does not know, being newer than it, stands for.
 
     Raises:
         UserError: the folder holds something else; the message names the differences. A run that never reached a
@@ -31,7 +37,7 @@ def state_of(
         if (output / "config.json").exists():
             raise UserError(f"output: '{output}' holds a model, but no run of this project. Use another folder.")
         return "new"
-    before = _read(output)
+    before = flatten(defaults or {}) | _read(output)
     now = flatten(config) | facts
     names = (name for name in sorted(before.keys() | now.keys()) if not name.startswith(free))
     differing = [name for name in names if before.get(name) != now.get(name)]

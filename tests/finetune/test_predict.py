@@ -144,7 +144,7 @@ def test_evaluation_prints_classes_and_scores(classifier, write, capsys):
     path = write("text\tlabel\na good film\tgood\nthe cat\tbad\n")
     found = evaluate_file(EvaluateConfig(data=DataConfig(eval=str(path)), checkpoint=classifier, device="cpu"))
     said = capsys.readouterr().out
-    assert "2 rows, 2 used, 0 refused" in said and f"accuracy              {found['valid/accuracy']:.4f}" in said
+    assert "2 rows, 2 used, 0 refused" in said and f"accuracy  {found['valid/accuracy']:.4f}" in said
 
 
 def test_evaluation_leaves_its_figures_where_they_are_wanted(tagger, write, tmp_path):

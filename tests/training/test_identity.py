@@ -47,6 +47,19 @@ def test_every_difference_is_named_and_another_folder_asked_for(claimed):
     assert list(raised.value.messages) == [*expected[:2], expected[2] + said]
 
 
+def test_an_option_newer_than_the_run_stands_for_its_default(claimed):
+    defaults = training(layer_decay=1.0)
+    for value, expected in ((1.0, "unfinished"), (0.9, None)):
+        asked = training(layer_decay=value)
+        if expected:
+            assert identity.state_of(claimed, asked, FACTS, FREE, (), defaults) == expected
+            continue
+        with pytest.raises(
+            UserError, match=r"was started with training.layer_decay=1.0, and is now asked for with 0.9"
+        ):
+            identity.state_of(claimed, asked, FACTS, FREE, (), defaults)
+
+
 def test_options_that_change_no_result_may_differ(claimed):
     assert state_of(claimed, CONFIG | {"output": "elsewhere", "tracking": {"uri": "sqlite:///x.db"}}) == "unfinished"
 
