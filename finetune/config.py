@@ -96,7 +96,7 @@ class DataConfig:
     """What the model is judged by after each epoch. Not needed with builtin."""
 
     test: dict[str, str] = field(default_factory=dict)
-    """More files to judge the best epoch by, once, at the end: {test: test.tsv} gives test/accuracy and so on."""
+    """More files to judge the best epoch by, once, at the end: {hard: hard.tsv} gives test/hard/accuracy and so on."""
 
     format: Literal["auto", *FORMATS] = "auto"
     """What the files hold. auto: by the file's ending; for ner, nemo where the name begins with `text` and a file with
