@@ -41,13 +41,16 @@ class BertModel(nn.Module):
         config: its sizes.
         pooler: whether each sequence's first token is pooled (a model without a sentence loss has no use for it).
         attention: a name from bert.attention.BACKENDS.
+        gradient_checkpointing: whether training computes each layer again instead of keeping what it made.
     """
 
-    def __init__(self, config: ModelConfig, pooler: bool = True, attention: str = "sdpa") -> None:
+    def __init__(
+        self, config: ModelConfig, pooler: bool = True, attention: str = "sdpa", gradient_checkpointing: bool = False
+    ) -> None:
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
-        self.encoder = Encoder(config, attention)
+        self.encoder = Encoder(config, attention, gradient_checkpointing)
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if pooler else None
         initialise(self, config.initializer_range)
 

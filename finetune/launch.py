@@ -28,7 +28,15 @@ DEFAULT_EPOCHS, DEFAULT_LR = 3, 1e-4
 """The budget of a run that was given none, and its peak learning rate."""
 
 # Options that change nothing in the result, so that a run may be resumed with others.
-FREE = ("tracking.", "output", "accept_changes", "training.workers", "training.keep_checkpoints", "training.profile")
+FREE = (
+    "tracking.",
+    "output",
+    "accept_changes",
+    "training.workers",
+    "training.keep_checkpoints",
+    "training.profile",
+    "training.gradient_checkpointing",
+)
 
 
 def train(config: FinetuneConfig) -> dict[str, float] | None:
@@ -162,7 +170,7 @@ def _start(config: FinetuneConfig, labels: list[str], resume: bool) -> Task:
     """A run's model as it begins; that of its newest checkpoint where it goes on, for `init` may be gone by then."""
     newest = checkpoint.newest(Path(config.output)) if resume else None
     if newest is not None:
-        return load(str(newest), config.training.attention)
+        return load(str(newest), config.training.attention, config.training.gradient_checkpointing)
     task, said = build(config, labels)
     print(said)
     return task

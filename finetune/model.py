@@ -33,13 +33,14 @@ def build(config: FinetuneConfig, labels: list[str]) -> tuple[Task, str]:
         config.task,
         config.data.max_length,
         config.training.attention,
+        config.training.gradient_checkpointing,
     )
     if config.init == "none":
         return task, f"random weights, with the sizes and the tokenizer of {folder.path}"
     return task, f"{folder.path}: {task.start_from(folder.path)}"
 
 
-def load(folder: str, attention: str = "sdpa") -> Task:
+def load(folder: str, attention: str = "sdpa", gradient_checkpointing: bool = False) -> Task:
     """A fine-tuned model: a folder, or an id on the Hugging Face hub.
 
     Raises:
@@ -53,6 +54,7 @@ def load(folder: str, attention: str = "sdpa") -> Task:
     names = described["id2label"]
     labels = [names[str(number)] for number in range(len(names))]
     max_length = described["bert_research"]["max_length"]
-    task = TASKS[task_config.name](opened.config, opened.tokenizer, labels, task_config, max_length, attention)
+    given = (opened.config, opened.tokenizer, labels, task_config, max_length, attention, gradient_checkpointing)
+    task = TASKS[task_config.name](*given)
     task.restore(opened.path)
     return task.eval()

@@ -46,6 +46,7 @@ FREE = (
     "training.workers",
     "training.keep_checkpoints",
     "training.profile",
+    "training.gradient_checkpointing",
 )
 
 

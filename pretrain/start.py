@@ -81,7 +81,8 @@ def build_objective(
     model = resolve(config.model, tokenizer.vocab_size, tokenizer.pad_id) if start is None else _sizes(config, start)
     seed_torch(config.training.seed)
     build = OBJECTIVES[config.objective]
-    objective = build(model, tokenizer, SENTENCE[config.sentence.objective].labels, config.training.attention)
+    labels, training = SENTENCE[config.sentence.objective].labels, config.training
+    objective = build(model, tokenizer, labels, training.attention, training.gradient_checkpointing)
     if start is not None and not start.own:
         print(f"init: {config.init}: {objective.start_from(start.folder.path)}")
         if start.added:

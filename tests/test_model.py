@@ -158,6 +158,33 @@ def test_each_dropout_is_applied_by_itself(attention, name):
     assert not torch.equal(model(batch).last_hidden_state, model(batch).last_hidden_state)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_layers_computed_again_change_no_bit_of_loss_and_gradients_though_they_drop(attention):
+    batch, found = batch_of([1, 5, 9, 4], [2], [8, 3, 7, 7, 1]), []
+    for again in (False, True):
+        torch.manual_seed(0)
+        dropping = {"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.3}
+        model = BertModel(small_config(num_hidden_layers=3, **dropping), True, attention, again)
+        output = model(batch)
+        loss = output.last_hidden_state.pow(3).sum() + output.pooled.pow(3).sum()
+        loss.backward()
+        found.append([loss, torch.rand(1), *(p.grad for p in model.parameters())])  # what is drawn next is the same too
+    assert all(torch.equal(kept, computed) for kept, computed in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize(("again", "forwards"), [(False, 1), (True, 2)])
+def test_a_layer_is_computed_again_only_where_there_is_a_backward_pass(again, forwards):
+    model, calls = BertModel(small_config(), gradient_checkpointing=again), []
+    for number, layer in enumerate(model.encoder.layers):
+        layer.feed_forward.register_forward_hook(lambda *_, n=number: calls.append(n))
+    model(batch_of([1, 5, 9, 4])).last_hidden_state.sum().backward()
+    assert sorted(calls) == sorted([0, 1] * forwards)
+    calls.clear()
+    with torch.no_grad():
+        model(batch_of([1, 5, 9, 4]))
+    assert calls == [0, 1]
+
+
 def test_initial_weights_are_normal_of_the_asked_width_with_zero_biases_and_unit_norms():
     torch.manual_seed(0)
     objective = MaskedLM(small_config(vocab_size=500, hidden_size=128, intermediate_size=256), None, 2)

@@ -47,9 +47,10 @@ class Task(Objective):
         task: TaskConfig,
         max_length: int,
         attention: str = "sdpa",
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.bert = BertModel(config, pooler=self.pooler, attention=attention)
+        self.bert = BertModel(config, self.pooler, attention, gradient_checkpointing)
         self.tokenizer, self.labels, self.task, self.max_length = tokenizer, labels, task, max_length
         self.label_ids = {label: number for number, label in enumerate(labels)}
         self.weights = {"loss": 1.0}

@@ -26,10 +26,15 @@ class MaskedLM(Objective):
     """
 
     def __init__(
-        self, config: ModelConfig, tokenizer: Tokenizer, sentence_labels: int, attention: str = "sdpa"
+        self,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+        sentence_labels: int,
+        attention: str = "sdpa",
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.bert = BertModel(config, pooler=sentence_labels > 0, attention=attention)
+        self.bert = BertModel(config, sentence_labels > 0, attention, gradient_checkpointing)
         self.masked_lm_head = MaskedLMHead(config)
         self.sentence_head = SentenceHead(config) if sentence_labels else None
         self.tokenizer = tokenizer
