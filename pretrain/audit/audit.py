@@ -4,11 +4,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from bert.errors import UserError, refuse_if
 from pretrain.audit import picture
 from pretrain.audit.checks import Check, check
+from pretrain.audit.copies import duplicates
 from pretrain.audit.measures import Measures, measure
 from pretrain.config import PretrainConfig
 from pretrain.data import Sampler
@@ -63,7 +62,6 @@ def in_numbers(measures: Measures, sampler: Sampler, text: TextToLearn) -> dict:
     counts = measures.counts
     if not counts["sequences"]:
         raise UserError("audit: the training text gives no sequence at all.")
-    hashes = np.asarray(text.source.document_hashes)[np.asarray(text.train)]
     return {
         "sequences": counts["sequences"],
         "tokens": counts["tokens"],
@@ -71,7 +69,7 @@ def in_numbers(measures: Measures, sampler: Sampler, text: TextToLearn) -> dict:
         "masked_share": counts["masked"] / max(1, counts["maskable"]),
         "truncated_share": counts["tokens_truncated"] / (counts["tokens"] + counts["tokens_truncated"]),
         "unknown_share": counts["unknown"] / counts["tokens"],
-        "duplicate_documents": len(hashes) - len(np.unique(hashes)),
+        "duplicate_documents": duplicates(text.source.document_hashes, text.train),
         "length_buckets": measures.lengths.tolist(),
         "labels_by_length_bucket": measures.labels_by_length.tolist(),
         "words_in_a_unit": {length: count for length, count in sorted(measures.span_lengths.items()) if count},
