@@ -45,6 +45,8 @@ class Work:
         model = BertForPreTraining(BertConfig(**vars(self.model), attn_implementation=attention))
         state = hub.to_transformers(self.ours().state_dict())
         assert model.load_state_dict(state, strict=False).unexpected_keys == []
+        if self.config.training.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
         return model.to(self.device).train()
 
 
@@ -57,7 +59,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument("--max_length", type=int, default=128)
     options.add_argument("--batch_size", type=int, default=64, help="sequences in a step")
     options.add_argument("--attention", default="sdpa", help="our attention backend")
-    options.add_argument("--gradient_checkpointing", action="store_true", help="ours computes its layers again")
+    options.add_argument("--gradient_checkpointing", action="store_true", help="by both")
     options.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     options.add_argument("--cache", default="runs/cache", help="where tokenizer and token store are kept")
     options.add_argument("--json", help="a file for the figures")
