@@ -26,10 +26,11 @@ def audit(sampler: Sampler, text: TextToLearn, config: PretrainConfig) -> None:
     checks = check(measures, sampler, text, config)
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
-    described = {"checks": [asdict(found) for found in checks], "measures": in_numbers(measures, sampler, text)}
+    numbers = in_numbers(measures, text)
+    described = {"checks": [asdict(found) for found in checks], "measures": numbers}
     (folder / FILES[0]).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     picture.draw(measures, checks, folder / FILES[1])
-    print(in_words(measures, checks, sampler, text))
+    print(in_words(numbers, checks))
     allowed = set(config.audit.allow)
     refuse_if(
         [
@@ -41,9 +42,8 @@ def audit(sampler: Sampler, text: TextToLearn, config: PretrainConfig) -> None:
     )
 
 
-def in_words(measures: Measures, checks: list[Check], sampler: Sampler, text: TextToLearn) -> str:
+def in_words(numbers: dict, checks: list[Check]) -> str:
     """The table of checks, and what else was found."""
-    numbers = in_numbers(measures, sampler, text)
     width, asked = (max(len(getattr(check, name)) for check in checks) for name in ("name", "asked"))
     lines = [f"audit of {numbers['sequences']:,} sequences, {numbers['tokens']:,} tokens"]
     lines += [
@@ -57,7 +57,7 @@ def in_words(measures: Measures, checks: list[Check], sampler: Sampler, text: Te
     return "\n".join(lines)
 
 
-def in_numbers(measures: Measures, sampler: Sampler, text: TextToLearn) -> dict:
+def in_numbers(measures: Measures, text: TextToLearn) -> dict:
     """What was measured, for audit.json."""
     counts = measures.counts
     if not counts["sequences"]:
