@@ -34,7 +34,10 @@ class Work:
     def ours(self) -> MaskedLM:
         """Our model, with weights that depend on the seed alone."""
         torch.manual_seed(0)
-        return MaskedLM(self.model, self.text.tokenizer, 2, self.config.training.attention).to(self.device).train()
+        training = self.config.training
+        objective = MaskedLM(self.model, self.text.tokenizer, 2, training.attention)
+        objective.bert.encoder.gradient_checkpointing = training.gradient_checkpointing
+        return objective.to(self.device).train()
 
     def theirs(self, attention: str) -> torch.nn.Module:
         """transformers' BertForPreTraining with the same weights."""
@@ -43,6 +46,8 @@ class Work:
         model = BertForPreTraining(BertConfig(**vars(self.model), attn_implementation=attention))
         state = hub.to_transformers(self.ours().state_dict())
         assert model.load_state_dict(state, strict=False).unexpected_keys == []
+        if self.config.training.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
         return model.to(self.device).train()
 
 
@@ -55,6 +60,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument("--max_length", type=int, default=128)
     options.add_argument("--batch_size", type=int, default=64, help="sequences in a step")
     options.add_argument("--attention", default="sdpa", help="our attention backend")
+    options.add_argument("--gradient_checkpointing", action="store_true", help="by both")
     options.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     options.add_argument("--cache", default="runs/cache", help="where tokenizer and token store are kept")
     options.add_argument("--json", help="a file for the figures")
@@ -76,6 +82,7 @@ def prepare(options: argparse.Namespace) -> Work:
                 lr=1e-4,
                 precision=options.precision,
                 attention=options.attention,
+                gradient_checkpointing=options.gradient_checkpointing,
             ),
         )
     )
@@ -101,6 +108,14 @@ def padded(batch: PackedBatch, to_longest: bool = True) -> dict[str, torch.Tenso
         fills = {"labels": -100}
         rows = {n: torch.nn.functional.pad(t, (0, missing), value=fills.get(n, 0)) for n, t in rows.items()}
     return rows | {"next_sentence_label": batch.targets["sentence_labels"]}
+
+
+@torch.no_grad()
+def take_up(objective: torch.nn.Module, model: torch.nn.Module) -> None:
+    """Give a model of ours the weights of transformers' model of the same kind, so that the same code judges both."""
+    theirs = model.state_dict()
+    for name, tensor in hub.to_transformers(objective.state_dict()).items():
+        tensor.copy_(theirs[name])  # a view of our own
 
 
 def spread(values: list[float]) -> str:

@@ -3,8 +3,10 @@
 Letters: T tokens in the batch, H width, A heads, D width of a head, H = A * D.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from bert.attention import BACKENDS
 from bert.config import ModelConfig
@@ -64,22 +66,38 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A stack of layers; all of them share one attention backend, made once for the batch."""
+    """A stack of layers; all of them share one attention backend, made once for the batch.
+
+    Attributes:
+        gradient_checkpointing: whether training keeps each layer's input alone and computes the layer again in the
+            backward pass, with the same dropout (Chen et al. 2016, section 3). It then gives no probabilities.
+    """
 
     def __init__(self, config: ModelConfig, attention: str = "sdpa") -> None:
         super().__init__()
         self.backend = lookup(BACKENDS, attention, "training.attention")
+        self.gradient_checkpointing = False
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
 
     def forward(self, hidden: Tensor, batch: PackedBatch) -> tuple[list[Tensor], list[Tensor | None]]:
         """(T, H) -> the hidden states, (T, H) each, input first, and each layer's attention probabilities."""
         attend = self.backend(batch)
+        run = _recomputed if self.gradient_checkpointing and torch.is_grad_enabled() else _plain
         states, probabilities = [hidden], []
         for layer in self.layers:
-            hidden, layer_probabilities = layer(hidden, attend)
+            hidden, layer_probabilities = run(layer, hidden, attend)
             states.append(hidden)
             probabilities.append(layer_probabilities)
         return states, probabilities
+
+
+def _plain(layer: Layer, hidden: Tensor, attend) -> tuple[Tensor, Tensor | None]:
+    return layer(hidden, attend)
+
+
+def _recomputed(layer: Layer, hidden: Tensor, attend) -> tuple[Tensor, None]:
+    """The layer's output, and nothing kept that its backward pass needs; torch's generators are set back for it."""
+    return checkpoint(lambda x: layer(x, attend)[0], hidden, use_reentrant=False), None
 
 
 def initialise(module: nn.Module, standard_deviation: float) -> None:

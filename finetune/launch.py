@@ -32,7 +32,15 @@ DEFAULT_EPOCHS, DEFAULT_LR = 3, 1e-4
 LOWER_IS_BETTER = ("loss", "mse")
 
 # Options that change nothing in the result, so that a run may be resumed with others.
-FREE = ("tracking.", "output", "accept_changes", "training.workers", "training.keep_checkpoints", "training.profile")
+FREE = (
+    "tracking.",
+    "output",
+    "accept_changes",
+    "training.workers",
+    "training.keep_checkpoints",
+    "training.profile",
+    "training.gradient_checkpointing",
+)
 
 
 def train(config: FinetuneConfig) -> dict[str, float] | None:
@@ -216,6 +224,7 @@ def _start(config: FinetuneConfig, labels: list[str], resume: bool) -> Task:
         task, said = build(config, labels)
         print(said)
     task.bert.freeze(config.training.freeze)
+    task.bert.encoder.gradient_checkpointing = config.training.gradient_checkpointing
     return task
 
 

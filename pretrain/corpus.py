@@ -229,7 +229,7 @@ class Corpus:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of what the documents say and of their order; neither the file's name nor its time plays a part."""
-        return hashlib.sha256(self.document_hashes.tobytes()).hexdigest()
+        return hashlib.sha256(np.ascontiguousarray(self.document_hashes)).hexdigest()
 
     def sentences(self, document: int) -> list[str]:
         """A document's sentences, stripped, at least one. Raises IndexError outside 0..num_documents - 1."""

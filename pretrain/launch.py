@@ -47,6 +47,7 @@ FREE = (
     "training.workers",
     "training.keep_checkpoints",
     "training.profile",
+    "training.gradient_checkpointing",
 )
 
 

@@ -87,6 +87,7 @@ def build_objective(
         if start.added:
             grow(objective, start.folder.tokenizer.vocab_size, start.added)
     objective.bert.freeze(config.training.freeze)
+    objective.bert.encoder.gradient_checkpointing = config.training.gradient_checkpointing
     size = sum(parameter.numel() for parameter in objective.parameters())
     shape = f"{model.num_hidden_layers} layers, width {model.hidden_size}, {size / 1e6:.1f} M parameters"
     print(f"model: {shape}, {describe(device)}")

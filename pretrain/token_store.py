@@ -72,8 +72,7 @@ def open_store(corpus: Corpus, tokenizer: Tokenizer, cache: Path, processes: int
         processes: how many build at once; the result is the same for any number.
         verify: read a store that is there, and compare it with what was written.
     """
-    fingerprint = hashlib.sha256(f"{_VERSION} {corpus.fingerprint} {tokenizer.fingerprint}".encode()).hexdigest()
-    folder = cache / f"tokens-{fingerprint[:16]}"
+    folder = folder_of(corpus, tokenizer, cache)
     damage = _damage(folder, verify)
     if damage is not None:
         print(f"token store: '{folder}' is damaged ({damage}); it is built again")
@@ -82,11 +81,20 @@ def open_store(corpus: Corpus, tokenizer: Tokenizer, cache: Path, processes: int
         cache.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-unfinished-", dir=cache))
         try:
-            _build(corpus, tokenizer, unfinished, processes, fingerprint)
+            _build(corpus, tokenizer, unfinished, processes)
             _settle(unfinished, folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return TokenStore(corpus, folder)
+
+
+def folder_of(corpus: Corpus, tokenizer: Tokenizer, cache: Path) -> Path:
+    """Where the store of this corpus and tokenizer lies, or will."""
+    return cache / f"tokens-{_fingerprint(corpus, tokenizer)[:16]}"
+
+
+def _fingerprint(corpus: Corpus, tokenizer: Tokenizer) -> str:
+    return hashlib.sha256(f"{_VERSION} {corpus.fingerprint} {tokenizer.fingerprint}".encode()).hexdigest()
 
 
 def _damage(folder: Path, verify: bool) -> str | None:
@@ -137,7 +145,7 @@ class _Shard:
         return self.folder / f"shard-{self.first}-{name}"
 
 
-def _build(corpus: Corpus, tokenizer: Tokenizer, folder: Path, processes: int, fingerprint: str) -> None:
+def _build(corpus: Corpus, tokenizer: Tokenizer, folder: Path, processes: int) -> None:
     dtype = "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
     tokenizer.save(folder, corpus.num_bytes)
     shards = [_Shard(first, last, folder, dtype) for first, last in _shards(corpus)]
@@ -163,16 +171,24 @@ def _build(corpus: Corpus, tokenizer: Tokenizer, folder: Path, processes: int, f
         raise UserError(f"'{corpus.reader.path}': nothing in it is text to the tokenizer (only control characters?).")
     np.cumsum(lengths, out=lengths)
     lengths.flush()
+    unknown_share = float(counts[tokenizer.unk_id] / counts.sum())
+    write_manifest(folder, corpus, tokenizer, dtype, int(counts.sum()), unknown_share)
+
+
+def write_manifest(
+    folder: Path, corpus: Corpus, tokenizer: Tokenizer, dtype: str, tokens: int, unknown_share: float
+) -> None:
+    """Say what a store's files are of and what they hold, with their sums: from then on the store is finished."""
     manifest = {
         "version": _VERSION,
-        "fingerprint": fingerprint,
+        "fingerprint": _fingerprint(corpus, tokenizer),
         "corpus": corpus.fingerprint,
         "tokenizer": tokenizer.fingerprint,
         "dtype": dtype,
         "documents": corpus.num_documents,
         "sentences": corpus.num_sentences,
-        "tokens": int(counts.sum()),
-        "unknown_share": float(counts[tokenizer.unk_id] / max(1, counts.sum())),
+        "tokens": tokens,
+        "unknown_share": unknown_share,
     }
     manifest["files"] = {
         name: {"size": (folder / name).stat().st_size, "time": (folder / name).stat().st_mtime_ns}

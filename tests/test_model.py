@@ -158,6 +158,35 @@ def test_each_dropout_is_applied_by_itself(attention, name):
     assert not torch.equal(model(batch).last_hidden_state, model(batch).last_hidden_state)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_layers_computed_again_change_no_bit_of_loss_and_gradients_though_they_drop(attention):
+    batch, found = batch_of([1, 5, 9, 4], [2], [8, 3, 7, 7, 1]), []
+    for again in (False, True):
+        torch.manual_seed(0)
+        dropping = {"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.3}
+        model = BertModel(small_config(num_hidden_layers=3, **dropping), True, attention)
+        model.encoder.gradient_checkpointing = again
+        output = model(batch)
+        loss = output.last_hidden_state.pow(3).sum() + output.pooled.pow(3).sum()
+        loss.backward()
+        found.append([loss, torch.rand(1), *(p.grad for p in model.parameters())])  # what is drawn next is the same too
+    assert all(torch.equal(kept, computed) for kept, computed in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize(("again", "forwards"), [(False, 1), (True, 2)])
+def test_a_layer_is_computed_again_only_where_there_is_a_backward_pass(again, forwards):
+    model, calls = BertModel(small_config()), []
+    model.encoder.gradient_checkpointing = again
+    for number, layer in enumerate(model.encoder.layers):
+        layer.feed_forward.register_forward_hook(lambda *_, n=number: calls.append(n))
+    model(batch_of([1, 5, 9, 4])).last_hidden_state.sum().backward()
+    assert sorted(calls) == sorted([0, 1] * forwards)
+    calls.clear()
+    with torch.no_grad():
+        model(batch_of([1, 5, 9, 4]))
+    assert calls == [0, 1]
+
+
 def test_initial_weights_are_normal_of_the_asked_width_with_zero_biases_and_unit_norms():
     torch.manual_seed(0)
     objective = MaskedLM(small_config(vocab_size=500, hidden_size=128, intermediate_size=256), None, 2)
@@ -187,3 +216,25 @@ def test_the_number_of_parameters_of_bert_base_is_the_published_one():
     with torch.device("meta"):
         model = BertModel(ModelConfig(30522, 768, 12, 12, 3072))
     assert sum(parameter.numel() for parameter in model.parameters()) == 109_482_240
+
+
+def test_frozen_parts_know_no_gradient_and_no_dropout():
+    model = BertModel(small_config(num_hidden_layers=3, hidden_dropout_prob=0.5))
+    model.freeze(2)
+    model.train()
+    runs = [model(batch_of([1, 5, 9, 4])).hidden_states for _ in range(2)]
+    assert all(torch.equal(a, b) for a, b in zip(*([*states[:3]] for states in runs), strict=True))
+    assert not torch.equal(runs[0][3], runs[1][3])
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert frozen == {
+        n
+        for n, _ in model.named_parameters()
+        if n.startswith(("embeddings.", "encoder.layers.0.", "encoder.layers.1."))
+    }
+    assert not runs[0][2].requires_grad and runs[0][3].requires_grad
+
+
+def test_a_parameters_depth_counts_from_the_top():
+    model = BertModel(small_config(num_hidden_layers=12))
+    named = ("pooler.weight", "encoder.layers.11.attention.output.bias", "encoder.layers.2.attention_norm.weight")
+    assert [model.depth(name) for name in (*named, "embeddings.token.weight")] == [0, 0, 9, 12]

@@ -108,6 +108,10 @@ class TrainingConfig:
     attention: Literal[*BACKENDS] = "sdpa"
     """sdpa: PyTorch's fused attention. eager: plain matrix products, the reference."""
 
+    gradient_checkpointing: bool = False
+    """Compute each layer again in the backward pass instead of keeping what it made: less memory, more time, the same
+    result. For more layers or longer sequences than fit."""
+
     profile: bool = False
     """Leave a trace of five steps and the ten dearest operations in the output's folder `profile`."""
 

@@ -114,7 +114,7 @@ def _advice(error: Exception, config: TrainingConfig, device: torch.device) -> s
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in said:
         return (
             f"training.micro_batch_size: {micro_batch_size(config)} sequences at once are more than the memory of "
-            f"{device} holds; lower it (training.batch_size stays what it is)."
+            f"{device} holds; lower it (training.batch_size stays what it is), or set training.gradient_checkpointing."
         )
     if "DataLoader worker" in said:
         return (

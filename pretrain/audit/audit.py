@@ -4,11 +4,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from bert.errors import UserError, refuse_if
 from pretrain.audit import picture
 from pretrain.audit.checks import Check, check
+from pretrain.audit.copies import duplicates
 from pretrain.audit.measures import Measures, measure
 from pretrain.config import PretrainConfig
 from pretrain.data import Sampler
@@ -27,10 +26,11 @@ def audit(sampler: Sampler, text: TextToLearn, config: PretrainConfig) -> None:
     checks = check(measures, sampler, text, config)
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
-    described = {"checks": [asdict(found) for found in checks], "measures": in_numbers(measures, sampler, text)}
+    numbers = in_numbers(measures, text)
+    described = {"checks": [asdict(found) for found in checks], "measures": numbers}
     (folder / FILES[0]).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     picture.draw(measures, checks, folder / FILES[1])
-    print(in_words(measures, checks, sampler, text))
+    print(in_words(numbers, checks))
     allowed = set(config.audit.allow)
     refuse_if(
         [
@@ -42,9 +42,8 @@ def audit(sampler: Sampler, text: TextToLearn, config: PretrainConfig) -> None:
     )
 
 
-def in_words(measures: Measures, checks: list[Check], sampler: Sampler, text: TextToLearn) -> str:
+def in_words(numbers: dict, checks: list[Check]) -> str:
     """The table of checks, and what else was found."""
-    numbers = in_numbers(measures, sampler, text)
     width, asked = (max(len(getattr(check, name)) for check in checks) for name in ("name", "asked"))
     lines = [f"audit of {numbers['sequences']:,} sequences, {numbers['tokens']:,} tokens"]
     lines += [
@@ -58,12 +57,11 @@ def in_words(measures: Measures, checks: list[Check], sampler: Sampler, text: Te
     return "\n".join(lines)
 
 
-def in_numbers(measures: Measures, sampler: Sampler, text: TextToLearn) -> dict:
+def in_numbers(measures: Measures, text: TextToLearn) -> dict:
     """What was measured, for audit.json."""
     counts = measures.counts
     if not counts["sequences"]:
         raise UserError("audit: the training text gives no sequence at all.")
-    hashes = np.asarray(text.source.document_hashes)[np.asarray(text.train)]
     return {
         "sequences": counts["sequences"],
         "tokens": counts["tokens"],
@@ -71,7 +69,7 @@ def in_numbers(measures: Measures, sampler: Sampler, text: TextToLearn) -> dict:
         "masked_share": counts["masked"] / max(1, counts["maskable"]),
         "truncated_share": counts["tokens_truncated"] / (counts["tokens"] + counts["tokens_truncated"]),
         "unknown_share": counts["unknown"] / counts["tokens"],
-        "duplicate_documents": len(hashes) - len(np.unique(hashes)),
+        "duplicate_documents": duplicates(text.source.document_hashes, text.train),
         "length_buckets": measures.lengths.tolist(),
         "labels_by_length_bucket": measures.labels_by_length.tolist(),
         "words_in_a_unit": {length: count for length, count in sorted(measures.span_lengths.items()) if count},

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
+from pretrain.audit.copies import copied
 from pretrain.audit.measures import BUCKETS, Measures, Spread
 from pretrain.config import CHECKS, PretrainConfig
 from pretrain.data import Sampler
@@ -36,11 +35,12 @@ class Check:
 
 def check(measures: Measures, sampler: Sampler, text: TextToLearn, config: PretrainConfig) -> list[Check]:
     """Every check that applies to this run."""
+    leaked = copied(text.validation.document_hashes, text.valid, text.source.document_hashes, text.train)
     checks = [
         *_masks(measures, sampler),
         *_units(measures, sampler),
         *(_pairs(measures, sampler) if measures.counts["pairs"] else ()),
-        _none("validation_in_training", _leaked(text), "validation documents are in the training text"),
+        _none("validation_in_training", leaked, "validation documents are in the training text"),
     ]
     assert {check.name for check in checks} <= set(CHECKS)
     return checks
@@ -125,8 +125,3 @@ def _critical() -> float:
 
 def _none(name: str, found: int, what: str) -> Check:
     return Check(name, "0", f"{found:,}" if found == 0 else f"{found:,} {what}", found > 0)
-
-
-def _leaked(text: TextToLearn) -> int:
-    trained = np.unique(np.asarray(text.source.document_hashes)[np.asarray(text.train)])
-    return int(np.isin(np.asarray(text.validation.document_hashes)[np.asarray(text.valid)], trained).sum())

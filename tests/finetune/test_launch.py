@@ -109,6 +109,19 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(make_config, stop_bef
     assert result == json.loads((Path(straight.output) / "metrics.json").read_text())
 
 
+@pytest.mark.parametrize("task", ["classification", "ner"])
+def test_a_run_may_go_on_with_layers_computed_again_to_the_same_weights(make_config, stop_before, task):
+    straight = make_config("straight", task, save_every=1)
+    train(straight)
+    stopped = make_config("stopped", task, save_every=1)
+    stop_before(3)
+    with pytest.raises(Stopped):
+        train(stopped)
+    train(replace(stopped, training=replace(stopped.training, gradient_checkpointing=True)))
+    pairs = zip(weights(stopped).values(), weights(straight).values(), strict=True)
+    assert all(torch.equal(mine, wanted) for mine, wanted in pairs)
+
+
 def test_a_run_goes_on_where_what_it_started_from_is_gone(make_config, stop_before, tmp_path, pretrained):
     moved = tmp_path / "start"
     moved.mkdir()

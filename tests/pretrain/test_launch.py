@@ -211,7 +211,7 @@ def test_another_seed_is_another_run(whole, make_config, tmp_path):
 
 
 def test_what_may_differ_changes_no_weight(whole, make_config, tmp_path):
-    config = make_config(tmp_path / "run", keep_checkpoints=1)
+    config = make_config(tmp_path / "run", keep_checkpoints=1, gradient_checkpointing=True)
     pretrain(replace(config, data=replace(config.data, reader="linecache", tokenize="on_the_fly")))
     weights = (tmp_path / "run" / "model.safetensors").read_bytes()
     assert weights == (whole / "model.safetensors").read_bytes()

@@ -1,0 +1,199 @@
+"""Wall time until the validation masked-LM loss is so far below the unigram cross-entropy, ours and transformers'.
+
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.time_to_loss --text ko_corpus_small.txt
+
+Ours is the loop (`fit`) with its sampler. The peer is transformers' Trainer with BertForPreTraining; it is given the
+same batches in the same order, sampled before its clock starts, and pads each to its longest sequence. Both have the
+same initial weights, dropout, AdamW (fused), clipping and learning rates. Every `eval_every` steps both are judged on
+the same frozen batches by the same code (ours, which takes up the peer's weights); both clocks stand still meanwhile.
+OMP_WAIT_POLICY=PASSIVE is for machines that have other work too: threads that wait do not spin.
+"""
+
+import tempfile
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch.utils.data import IterableDataset
+
+from benchmarks.same_work import Work, padded, parser, prepare, report, spread, take_up
+from bert.packed import PackedBatch
+from bert.training.device import autocast
+from bert.training.evaluation import evaluate
+from bert.training.loop import Goal, fit
+from bert.training.optim import build_optimizer
+from bert.training.position import Position
+from bert.training.schedule import SCHEDULES
+from bert.training.tracking import TrackingConfig, track
+from pretrain.data import Stream
+from pretrain.objectives.masked_lm import MaskedLM
+from pretrain.validation import build_validation
+
+
+class Reached(Exception):
+    """The loss is where it was to come."""
+
+
+class Judge:
+    """Says when the loss is reached; its clock runs but for what judging takes.
+
+    Attributes:
+        target: the loss to reach, in nats.
+        curve: steps, seconds and loss at each evaluation.
+    """
+
+    def __init__(self, work: Work, gain: float, every: int) -> None:
+        validation = build_validation(work.config, work.text)
+        self.batches, self.target = validation.masked["token"], validation.unigram_cross_entropy - gain
+        self.work, self.every = work, every
+        self.start()
+
+    def start(self) -> None:
+        """Begin anew, from zero seconds."""
+        self.curve: list[tuple[int, float, float]] = []
+        self.began = time.perf_counter()
+
+    def __call__(self, objective: MaskedLM) -> dict[str, float]:
+        """Judge a model; raises Reached where it is good enough."""
+        stopped = time.perf_counter()
+        precision = autocast(self.work.config.training, self.work.device)
+        loss = evaluate(objective, self.batches, self.work.device, precision)["masked_lm_loss"]
+        self.curve.append((self.every * (len(self.curve) + 1), stopped - self.began, loss))
+        print(f"  step {self.curve[-1][0]}, {self.curve[-1][1]:.1f} s: {loss:.3f}", flush=True)
+        if loss <= self.target:
+            raise Reached
+        self.began += time.perf_counter() - stopped
+        return {"valid/masked_lm_loss": loss}
+
+
+def ours(work: Work, judge: Judge) -> None:
+    """Our loop, from the first weights until the judge has enough."""
+    objective, stream = work.ours(), Stream(work.sampler, 0)
+    goal = Goal("valid/masked_lm_loss", higher_is_better=False, root="last")
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder)
+        try:
+            with track(output, TrackingConfig(uri="none"), {}, {}, resume=False) as tracker:
+                judge.start()
+                fit(objective, stream, lambda: judge(objective), work.config.training, goal, output, tracker)
+        except Reached:
+            return
+
+
+def theirs(work: Work, judge: Judge, attention: str) -> None:
+    """transformers' Trainer, likewise."""
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    training, twin = work.config.training, work.ours()
+
+    class Judging(TrainerCallback):
+        def on_step_end(self, args, state, control, model, **_) -> None:
+            if state.global_step % judge.every == 0:
+                take_up(twin, model)
+                judge(twin)
+
+    model = work.theirs(attention)
+    optimizer = build_optimizer(model, training)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder,
+            max_steps=training.steps,
+            per_device_train_batch_size=1,  # an item of the data is a whole batch
+            max_grad_norm=training.max_grad_norm,
+            remove_unused_columns=False,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=work.device.type == "cpu",
+            bf16=work.device.type == "cuda",
+            dataloader_pin_memory=work.device.type == "cuda",
+        )
+        trainer = Trainer(
+            model,
+            arguments,
+            data_collator=lambda items: padded(items[0]),
+            train_dataset=Sampled(work),
+            optimizers=(optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(training, step))),
+            callbacks=[Judging()],
+        )
+        judge.start()
+        try:
+            trainer.train()
+        except Reached:
+            return
+
+
+class Sampled(IterableDataset):
+    """The batches of our loop in their order, sampled when this is made."""
+
+    def __init__(self, work: Work) -> None:
+        stream = Stream(work.sampler, 0)(Position())
+        self.batches: list[PackedBatch] = [batch for batch, _ in islice(stream, work.config.training.steps)]
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+def rate(training, step: int) -> float:
+    """Our loop's factor of the learning rate: that of the middle of the step."""
+    return SCHEDULES[training.schedule]((step + 0.5) / training.steps, training.warmup)
+
+
+def main() -> None:
+    """Measure in turn and report."""
+    options = parser(__doc__)
+    options.set_defaults(preset="tiny", vocab_size=8000, max_length=64, batch_size=32)
+    options.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
+    options.add_argument("--steps", type=int, default=2000, help="the budget of the schedule, and steps at most")
+    options.add_argument("--eval_every", type=int, default=50, help="steps between two evaluations")
+    options.add_argument("--gain", type=float, default=0.5, help="nats below the unigram cross-entropy to reach")
+    options.add_argument("--rounds", type=int, default=2)
+    options.add_argument("--peer_attention", default="sdpa", help="eager, or sdpa as is the library's default")
+    arguments = options.parse_args()
+    work = with_training(prepare(arguments), arguments)
+    judge = Judge(work, arguments.gain, arguments.eval_every)
+    contestants = {"ours": ours, "theirs": lambda *given: theirs(*given, arguments.peer_attention)}
+    curves = {name: [] for name in contestants}
+    for _ in range(arguments.rounds):
+        for name, run in contestants.items():
+            print(f"{name}, to {judge.target:.3f}:", flush=True)
+            run(work, judge)
+            if judge.curve[-1][2] > judge.target:
+                raise SystemExit(f"{name}: {arguments.steps} steps end above {judge.target:.3f}; give more --steps.")
+            curves[name].append(judge.curve)
+    report(figures(arguments, work, judge.target, curves), arguments.json)
+
+
+def with_training(work: Work, arguments) -> Work:
+    """The work with the rates and steps of this benchmark, and no checkpoint on the way."""
+    given = {"lr": arguments.lr, "steps": arguments.steps, "eval_every": arguments.eval_every}
+    training = replace(work.config.training, **given, save_every=10**9)
+    return replace(work, config=replace(work.config, training=training))
+
+
+def figures(arguments, work: Work, target: float, curves: dict[str, list]) -> dict:
+    """Times to the target, and their ratio round by round."""
+    seconds = {name: [curve[-1][1] for curve in found] for name, found in curves.items()}
+    return {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "model": vars(work.model),
+        "batch_size": arguments.batch_size,
+        "max_length": arguments.max_length,
+        "lr": arguments.lr,
+        "steps_of_the_schedule": arguments.steps,
+        "peer": f"transformers Trainer, BertForPreTraining, {arguments.peer_attention}, dynamic padding",
+        "target_loss": target,
+        "steps": {name: [curve[-1][0] for curve in found] for name, found in curves.items()},
+        "loss": {name: [curve[-1][2] for curve in found] for name, found in curves.items()},
+        "seconds": spread(seconds["ours"]),
+        "seconds_peer": spread(seconds["theirs"]),
+        "ratio": spread([a / b for a, b in zip(seconds["ours"], seconds["theirs"], strict=True)]),
+        "curves": curves,
+    }
+
+
+if __name__ == "__main__":
+    main()
