@@ -3,7 +3,7 @@
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.fine_tuning --init runs/original --train nsmc_train.tsv \\
         --eval nsmc_eval.tsv --text document
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.fine_tuning --init runs/original --train klue_ner_train.tsv \\
-        --eval klue_ner_eval.tsv --task ner --epochs 10
+        --eval klue_ner_eval.tsv --task ner --epochs 3
 
 Both have the same rows, tokenizer, linear head, batch size, epochs, dropout, AdamW (fused), weight decay (none on
 vectors), clipping and learning rates; the order of the rows, the masks of dropout and the head's first weights are each
