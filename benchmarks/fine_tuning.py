@@ -1,8 +1,8 @@
 """The same pretrained folder, fine-tuned by ours and by transformers' Trainer: scores over seeds, and time of training.
 
-    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.fine_tuning --init runs/original --train nsmc_train.tsv \\
+    python -m benchmarks.fine_tuning --init runs/original --train nsmc_train.tsv \\
         --eval nsmc_eval.tsv --text document
-    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.fine_tuning --init runs/original --train klue_ner_train.tsv \\
+    python -m benchmarks.fine_tuning --init runs/original --train klue_ner_train.tsv \\
         --eval klue_ner_eval.tsv --task ner --epochs 3
 
 Both have the same rows, tokenizer, linear head, batch size, epochs, dropout, AdamW (fused), weight decay (none on

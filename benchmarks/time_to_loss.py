@@ -1,12 +1,11 @@
 """Wall time until the validation masked-LM loss is so far below the unigram cross-entropy, ours and transformers'.
 
-    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.time_to_loss --text ko_corpus_small.txt
+    python -m benchmarks.time_to_loss --text ko_corpus_small.txt
 
 Ours is the loop (`fit`) with its sampler. The peer is transformers' Trainer with BertForPreTraining; it is given the
 same batches in the same order, sampled before its clock starts, and pads each to its longest sequence. Both have the
 same initial weights, dropout, AdamW (fused), clipping and learning rates. Every `eval_every` steps both are judged on
 the same frozen batches by the same code (ours, which takes up the peer's weights); both clocks stand still meanwhile.
-OMP_WAIT_POLICY=PASSIVE is for machines that have other work too: threads that wait do not spin.
 """
 
 import tempfile
