@@ -121,8 +121,8 @@ class DataConfig:
     windows (ner, question_answering)."""
 
     overlap: int | None = None
-    """Tokens that two windows of a long text share; by default half of the room there is. In ner each unit is tagged
-    where it stands most central, so that it sees what lies around it."""
+    """Tokens that two windows of a long text share: at most half of the room there is, which is the default. In ner a
+    unit is tagged where it stands most central, so that it sees what lies around it."""
 
     on_bad_row: Literal["error", "skip"] = "error"
     """error: a row that is not what it should be stops the run, before training. skip: it is left out and counted."""

@@ -44,7 +44,7 @@ class Scores:
 
     Attributes:
         transitions: from a tag (row) to the next (column), (L, L).
-        start, end: of the first and the last tag, (L,).
+        start, end: of the first and the last tag, (L,), or of each sequence's, (N, L).
     """
 
     transitions: Tensor
@@ -54,9 +54,13 @@ class Scores:
     def __add__(self, other: "Scores") -> "Scores":
         return Scores(self.transitions + other.transitions, self.start + other.start, self.end + other.end)
 
-    def to(self, device: torch.device) -> "Scores":
-        """The same on another device."""
-        return Scores(self.transitions.to(device), self.start.to(device), self.end.to(device))
+    def for_windows(self, begins: Tensor, ends: Tensor) -> "Scores":
+        """The same where the text begins and ends, and nothing at the other edges of its windows: (N,), (N,)."""
+        start, end = (
+            torch.where(edge[:, None], of_edge.to(edge.device), 0.0)
+            for edge, of_edge in ((begins, self.start), (ends, self.end))
+        )
+        return Scores(self.transitions.to(begins.device), start, end)
 
 
 def forbidding(labels: list[str], follows: Callable[[str, str], bool]) -> Scores:

@@ -186,7 +186,9 @@ def unlabelled(task: TaskConfig, line: int, text: str, text_pair: str | None = N
         return Tagged(line, text, [], None)
     if kind == "questions":
         if text_pair is None:
-            raise UserError("text_pair: needed to answer a question: the text that may hold the answer.")
+            raise UserError(
+                "text_pair: needed to answer a question: the text that may hold it, or its column in a table."
+            )
         return Question(line, str(line), text, text_pair, None)
     return Labelled(line, text, text_pair, None)
 

@@ -29,6 +29,7 @@ class Feature:
         units: those that carry a tag: the token that stands for each, and where it lies in the text. Empty for
             classification.
         repeated: tokens that the window before has too, special ones and a question among them.
+        begins, ends: whether the units are its text's first, and last; those of a window between are neither.
     """
 
     example: int
@@ -37,6 +38,8 @@ class Feature:
     cut: int = 0
     units: tuple[Unit, ...] = ()
     repeated: int = 0
+    begins: bool = True
+    ends: bool = True
 
 
 def of_labelled(examples: list[Labelled], tokenizer: Tokenizer, max_length: int) -> list[Feature]:
@@ -66,7 +69,8 @@ def of_tagged(
             inside = tuple((1 + p - window.start, *where) for p, *where in units if p in window.central)
             if inside:  # the middle of a word longer than a window carries no tag
                 part = [tokenizer.cls_id, *ids[window.start : window.end], tokenizer.sep_id]
-                features.append(Feature(number, part, [0] * len(part), 0, inside, 2 + window.shared))
+                edges = (window.central.start == 0, window.central.stop == len(ids))
+                features.append(Feature(number, part, [0] * len(part), 0, inside, 2 + window.shared, *edges))
     return features
 
 
@@ -116,11 +120,11 @@ def windows(length: int, room: int, overlap: int | None = None) -> list[Window]:
     Args:
         length: tokens of the text.
         room: tokens that a window holds.
-        overlap: tokens that two neighbours share, fewer than `room`; by default half of it.
+        overlap: tokens that two neighbours share, half of the room at most, which is the default.
     """
     if length <= room:
         return [Window(0, length, range(length))]
-    step = room - min(room // 2 if overlap is None else overlap, room - 1)
+    step = room - min(room // 2, room if overlap is None else overlap)
     starts = [*range(0, length - room, step), length - room]
     # Between two windows, the middle of what they share; the earlier one takes it where it is a token.
     borders = [0, *((a + b + room + 1) // 2 for a, b in pairwise(starts)), length]

@@ -56,8 +56,9 @@ def _write_table(file: Path, columns: list[str], rows: list[list]) -> None:
 
 @torch.no_grad()
 def predict(task: Task, examples: list[Example], batch_size: int, device: torch.device) -> list[dict]:
-    """What the model says of each example."""
+    """What the model says of each example, in the precision that evaluation has."""
     features, rows = task.features(examples), []
-    for batch in in_order(features, lambda some: task.pack(some, examples), batch_size):
-        rows += task.predict(batch.to(device))
+    with autocast(TrainingConfig(), device):
+        for batch in in_order(features, lambda some: task.pack(some, examples), batch_size):
+            rows += task.predict(batch.to(device))
     return task.predictions(examples, features, rows)

@@ -22,7 +22,7 @@ from finetune.data import Batches
 from finetune.examples import READING, Examples, labels_of, read, unlabelled
 from finetune.features import Feature
 from finetune.judge import CLASSES, WORST, evaluator, predict, write_findings
-from finetune.model import build, load
+from finetune.model import build, resumed
 from finetune.tasks import TASKS
 from finetune.tasks.task import Task
 
@@ -108,9 +108,9 @@ def check(config: FinetuneConfig) -> list[str]:
         faults.append(f"data.train: needed; builtin has nothing for task.name={config.task.name}.")
     if config.data.max_length < 8:
         faults.append(f"data.max_length: {config.data.max_length}, but it must be at least 8.")
-    if config.data.overlap is not None and not 0 <= config.data.overlap < config.data.max_length - 2:
-        most = f"data.max_length={config.data.max_length} less 2"
-        faults.append(f"data.overlap: {config.data.overlap}, but it must be at least 0 and below {most}.")
+    if config.data.overlap is not None and not 0 <= config.data.overlap <= (config.data.max_length - 2) // 2:
+        most = f"half of data.max_length={config.data.max_length} less 2"
+        faults.append(f"data.overlap: {config.data.overlap}, but it must be at least 0 and at most {most}.")
     known = ("loss", *TASKS[config.task.name].metrics)
     if config.best not in known:
         hint = did_you_mean(config.best, known)
@@ -119,6 +119,8 @@ def check(config: FinetuneConfig) -> list[str]:
         faults.append("like: needed with init=none: the folder whose tokenizer and model sizes are used.")
     if config.init != "none" and config.like is not None:
         faults.append(f"like: {config.like!r} was given, but it belongs to init=none.")
+    if config.init == "none" and config.training.freeze != "nothing":
+        faults.append(f"training.freeze: {config.training.freeze!r} would keep the random weights of init=none.")
     if config.reinit_layers and config.init == "none":
         faults.append(f"reinit_layers: {config.reinit_layers} was given, but init=none begins at random as a whole.")
     return faults
@@ -137,6 +139,8 @@ def _check_task(config: FinetuneConfig) -> list[str]:
     if config.data.overlap is not None and EXAMPLES[task.name] not in ("tags", "questions"):
         given = f"data.overlap: {config.data.overlap} was given"
         faults.append(f"{given}, but it belongs to task.name=ner or question_answering.")
+    if task.combine != default.combine and len(task.layers) == 1:
+        faults.append(f"task.combine: {task.combine!r} was given, but task.layers={task.layers} is a single layer.")
     if not 0 <= task.label_smoothing < 1:
         faults.append(f"task.label_smoothing: {task.label_smoothing}, but it must be at least 0 and below 1.")
     if task.label_smoothing and task.name == "ner" and task.head.endswith("crf"):
@@ -194,10 +198,10 @@ def _run(
             write_findings(task, output)
         result |= _test(task, judges, size, device, training)
         if distributed.is_first():
+            _served(task, judges["eval"], device).write(output)
             identity.finish(output, result)
             tracker.log(int(result["steps"]), {name: result[name] for name in result if name.startswith("test/")})
             _leave_artifacts(output, task, tracker)
-            _served(task, judges["eval"], device).write(output)
             tracker.model(result["best_step"])
     if distributed.is_first():
         _print_report(config, result, task, judges["eval"], device)
@@ -219,13 +223,23 @@ def _start(config: FinetuneConfig, labels: list[str], resume: bool) -> Task:
     """A run's model as it begins; that of its newest checkpoint where it goes on, for `init` may be gone by then."""
     newest = checkpoint.newest(Path(config.output)) if resume else None
     if newest is not None:
-        task = load(str(newest), config.training.attention)
+        task = resumed(config, labels, newest)
     else:
         task, said = build(config, labels)
         print(said)
+    _refuse_frozen_noise(config, task)
     task.bert.freeze(config.training.freeze)
     task.bert.encoder.gradient_checkpointing = config.training.gradient_checkpointing
     return task
+
+
+def _refuse_frozen_noise(config: FinetuneConfig, task: Task) -> None:
+    """Layers begun anew that are never to learn anything."""
+    layers, freeze = task.bert.config.num_hidden_layers, config.training.freeze
+    frozen = {"nothing": 0, "embeddings": 0, "encoder": layers}.get(freeze, freeze)
+    if config.reinit_layers and frozen + config.reinit_layers > layers:
+        begun = f"reinit_layers={config.reinit_layers} begins the top ones of {layers} at random"
+        raise UserError(f"training.freeze: {freeze!r} keeps layers as they are that {begun}.")
 
 
 def _in_words(task: Task, examples: Examples, features: list[Feature]) -> str:
@@ -247,7 +261,7 @@ def _leave_artifacts(output: Path, task: Task, tracker: Tracker) -> None:
 
 def _datasets(train_set: Examples, judges: dict[str, Examples], facts: dict[str, str]) -> list[UsedDataset]:
     parts = [(train_set, facts["train"], "training")]
-    parts += [(examples, facts[name], "evaluation" if name == "eval" else name) for name, examples in judges.items()]
+    parts += [(examples, facts[name], "evaluation" if name == "eval" else "test") for name, examples in judges.items()]
     return [
         UsedDataset(
             name=examples.path.name,

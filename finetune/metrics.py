@@ -7,7 +7,7 @@ is 0 (but for KLUE's own definition, which says so).
 import re
 import string
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,9 +112,10 @@ def accuracy(gold: Sequence[str], predicted: Sequence[str]) -> float:
 
 def pearson(gold: Sequence[float], predicted: Sequence[float]) -> float:
     """Linear correlation; 0 where either never varies."""
+    if np.ptp(gold) == 0 or np.ptp(predicted) == 0:
+        return 0.0
     a, b = np.asarray(gold, float) - np.mean(gold), np.asarray(predicted, float) - np.mean(predicted)
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale else 0.0
+    return float(a @ b) / float(np.sqrt((a @ a) * (b @ b)))
 
 
 def spearman(gold: Sequence[float], predicted: Sequence[float]) -> float:
@@ -133,14 +134,27 @@ def normalised_answer(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
-def exact_match(predicted: str, gold: Sequence[str]) -> float:
+def normalised_korean_answer(text: str) -> str:
+    """Without case, punctuation, brackets of titles and double spaces (Lim et al. 2019, KorQuAD's official script)."""
+    spaced = re.sub("['\"《》<>〈〉()‘’]", " ", text).lower()
+    return " ".join("".join(character for character in spaced if character not in string.punctuation).split())
+
+
+def exact_match(predicted: str, gold: Sequence[str], normalised: Callable[[str], str] = normalised_answer) -> float:
     """1 where the answer is one of the gold ones, normalised; no answer is right where there is none."""
-    return float(normalised_answer(predicted) in map(normalised_answer, gold or [""]))
+    return float(normalised(predicted) in _golds(gold, normalised))
 
 
-def answer_f1(predicted: str, gold: Sequence[str], by_character: bool = False) -> float:
-    """The best overlap with a gold answer, by words (Rajpurkar et al. 2016), or by characters as KorQuAD counts."""
-    return max(_overlap(_parts(predicted, by_character), _parts(answer, by_character)) for answer in gold or [""])
+def answer_f1(predicted: str, gold: Sequence[str]) -> float:
+    """The best overlap with a gold answer, by words (Rajpurkar et al. 2016)."""
+    said = normalised_answer(predicted).split()
+    return max(_overlap(said, answer.split()) for answer in _golds(gold, normalised_answer))
+
+
+def korean_answer_f1(predicted: str, gold: Sequence[str]) -> float:
+    """The best overlap with a gold answer, by characters (Lim et al. 2019, KorQuAD's official script)."""
+    said = normalised_korean_answer(predicted).replace(" ", "")
+    return max(_overlap(said, answer.replace(" ", "")) for answer in _golds(gold, normalised_korean_answer))
 
 
 def best_threshold(margins: Sequence[float], answered: Sequence[float], silent: Sequence[float]) -> tuple[float, float]:
@@ -190,12 +204,12 @@ def class_table(table: dict[str, Counts]) -> str:
     return "\n".join(lines)
 
 
-def _parts(text: str, by_character: bool) -> list[str]:
-    words = normalised_answer(text).split()
-    return list("".join(words)) if by_character else words
+def _golds(gold: Sequence[str], normalised: Callable[[str], str]) -> list[str]:
+    """Those of which normalising leaves something; the empty answer where there is none (SQuAD 2.0's script)."""
+    return [answer for answer in map(normalised, gold) if answer] or [""]
 
 
-def _overlap(predicted: list[str], gold: list[str]) -> float:
+def _overlap(predicted: Sequence[str], gold: Sequence[str]) -> float:
     if not predicted or not gold:
         return float(predicted == gold)
     return 2 * sum((Counter(predicted) & Counter(gold)).values()) / (len(predicted) + len(gold))

@@ -1,5 +1,7 @@
 """A task's model: begun from a pretrained folder or random weights, or read back from a fine-tuned one."""
 
+from pathlib import Path
+
 from bert import hub
 from bert.errors import UserError
 from bert.training.device import seed_torch
@@ -17,6 +19,30 @@ def build(config: FinetuneConfig, labels: list[str]) -> tuple[Task, str]:
     """
     argument = "like" if config.init == "none" else "init"
     folder = hub.open_folder(getattr(config, argument), argument)
+    task = _new(config, folder, labels)
+    if config.init == "none":
+        return task, f"random weights, with the sizes and the tokenizer of {folder.path}"
+    said = f"{folder.path}: {task.start_from(folder.path)}"
+    if config.reinit_layers:
+        task.bert.reinitialise(config.reinit_layers)
+        said += f"; begun anew: the pooler and the top {config.reinit_layers} layers"
+    return task, said
+
+
+def resumed(config: FinetuneConfig, labels: list[str], checkpoint: Path) -> Task:
+    """The model of a run's own checkpoint, with the options of now.
+
+    Raises:
+        UserError: they ask for another shape than the checkpoint has.
+    """
+    folder = hub.open_folder(str(checkpoint), "output")
+    task = _new(config, folder, labels)
+    task.restore(folder.path)
+    return task
+
+
+def _new(config: FinetuneConfig, folder: hub.ModelFolder, labels: list[str]) -> Task:
+    """A model of the folder's sizes, with random weights."""
     if config.data.max_length > folder.config.max_position_embeddings:
         raise UserError(
             f"data.max_length: {config.data.max_length}, but the model of '{folder.path}' reads "
@@ -28,26 +54,13 @@ def build(config: FinetuneConfig, labels: list[str]) -> tuple[Task, str]:
     if pairs and folder.config.type_vocab_size < 2:
         raise UserError(f"init: a pair of texts has 2 segments, but the model of '{folder.path}' knows 1.")
     seed_torch(config.training.seed)
-    task = TASKS[config.task.name](
-        folder.config,
-        folder.tokenizer,
-        labels,
-        config.task,
-        config.data.max_length,
-        config.training.attention,
-        config.data.overlap,
-    )
+    how = (config.data.max_length, config.training.attention, config.data.overlap)
+    task = TASKS[config.task.name](folder.config, folder.tokenizer, labels, config.task, *how)
     task.read_as = reading(config.data)
-    if config.init == "none":
-        return task, f"random weights, with the sizes and the tokenizer of {folder.path}"
-    said = f"{folder.path}: {task.start_from(folder.path)}"
-    if config.reinit_layers:
-        task.bert.reinitialise(config.reinit_layers)
-        said += f"; begun anew: the pooler and the top {config.reinit_layers} layers"
-    return task, said
+    return task
 
 
-def load(folder: str, attention: str = "sdpa") -> Task:
+def load(folder: str) -> Task:
     """A fine-tuned model: a folder, or an id on the Hugging Face hub.
 
     Raises:
@@ -61,7 +74,7 @@ def load(folder: str, attention: str = "sdpa") -> Task:
     task_config = TaskConfig(**ours["task"])
     labels = ours.get("labels", [names[str(number)] for number in range(len(names))])
     build = TASKS[task_config.name]
-    read = (ours["max_length"], attention, ours.get("overlap"))
+    read = (ours["max_length"], "sdpa", ours.get("overlap"))
     task = build(opened.config, opened.tokenizer, labels, task_config, *read)
     task.read_as = ours.get("data", {})
     task.restore(opened.path)

@@ -4,20 +4,28 @@ from pathlib import Path
 
 from bert.picture import blank, save
 
+_READABLE = 40
+"""Classes whose numbers fit in a picture."""
+
 
 def confusion(counts: list[list[int]], labels: list[str], path: Path) -> None:
-    """Draw a confusion matrix: gold labels down, predicted ones across, shares of each row as shades."""
-    side = max(4.0, 1.8 + 0.55 * len(labels))
+    """Draw a confusion matrix: gold labels down, predicted ones across, shares of each row as shades.
+
+    Of many classes the shades alone are drawn; the numbers would be too small to read.
+    """
+    many = len(labels) > _READABLE
+    side = max(4.0, 1.8 + 0.55 * min(len(labels), _READABLE))
     figure = blank(side, side)
     axes = figure.add_subplot()
     shares = [[count / max(1, sum(row)) for count in row] for row in counts]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, (numbers, of_row) in enumerate(zip(counts, shares, strict=True)):
+    for row, (numbers, of_row) in enumerate(zip([] if many else counts, [] if many else shares, strict=True)):
         for column, (number, share) in enumerate(zip(numbers, of_row, strict=True)):
             color = "white" if share > 0.6 else "black"
             axes.text(column, row, f"{number:,}", ha="center", va="center", color=color, fontsize=7)
-    axes.set_xticks(range(len(labels)), labels, rotation=90)
-    axes.set_yticks(range(len(labels)), labels)
+    size = {"fontsize": 4} if many else {}
+    axes.set_xticks(range(len(labels)), labels, rotation=90, **size)
+    axes.set_yticks(range(len(labels)), labels, **size)
     axes.set_xlabel("predicted")
     axes.set_ylabel("gold")
     save(figure, path, 120)

@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 
 from bert.errors import UserError, refuse_if
 from bert.training import distributed, identity, lock, provenance
+from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
 from bert.training.tracking import track
 from finetune import launch
@@ -27,20 +28,18 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
     if not config.seeds:
         return launch.train(config)
     config = launch.with_defaults(config)
-    refuse_if(launch.check(config) + _check(config.seeds))
+    refuse_if(launch.check(config) + _check(config))
     output = Path(config.output)
     with lock.hold(output):
-        accepted, defaults = tuple(config.accept_changes), asdict(FinetuneConfig())
-        state = distributed.from_first(
-            lambda: identity.state_of(output, asdict(config), {}, launch.FREE, accepted, defaults)
-        )
-        if state == "finished":
+        free, defaults = (*launch.FREE, "seeds"), asdict(FinetuneConfig())
+        state = distributed.from_first(lambda: identity.state_of(output, asdict(config), {}, free, (), defaults))
+        if state == "finished" and identity.started_with(output, "seeds") == config.seeds:
             print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
             return None
         if distributed.is_first():
             identity.claim(output, asdict(config), {})
         tags = provenance.tags(choose_device(config.training))
-        with track(output, config.tracking, asdict(config), tags, resume=state == "unfinished") as tracker:
+        with track(output, config.tracking, asdict(config), tags, resume=state != "new") as tracker:
             parent = tracker.awaited_run_id()
             runs = [_one(config, seed, output / f"seed-{seed}", parent) for seed in config.seeds]
             result = summary(runs)
@@ -74,10 +73,15 @@ def in_words(runs: list[dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def _check(seeds: list[int]) -> list[str]:
+def _check(config: FinetuneConfig) -> list[str]:
+    faults, seeds = [], config.seeds
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        return [f"seeds: {seeds}, but they must be different whole numbers from 0 on."]
-    return []
+        faults.append(f"seeds: {seeds}, but they must be different whole numbers from 0 on.")
+    if config.training.seed != TrainingConfig.seed:
+        faults.append(f"training.seed: {config.training.seed} was given, but seeds={seeds} says which ones there are.")
+    if config.accept_changes:
+        faults.append("accept_changes: was given, but all runs of `seeds` are to have the same options.")
+    return faults
 
 
 def _one(config: FinetuneConfig, seed: int, output: Path, parent: str | None) -> dict[str, float]:

@@ -44,7 +44,8 @@ def state_of(
     for name in [name for name in differing if name in accepted]:
         print(f"output: '{output}' goes on with {name}={now.get(name)}, which was {before.get(name)}")
         differing.remove(name)
-    if differing and not (output / _RESULT).is_file() and not any((output / "checkpoints").glob("step-*")):
+    begun = [*(output / "checkpoints").glob("step-*"), *output.glob(f"*/{_CONFIG}")]  # of its own, or of runs in it
+    if differing and not (output / _RESULT).is_file() and not begun:
         return "new"
     faults = [
         f"output: '{output}' was started with {name}={before.get(name)}, and is now asked for with {now.get(name)}."

@@ -182,6 +182,7 @@ class _Run:
             self._evaluate(bar)
         if not last and self._out_of_patience():
             bar.write(f"nothing better in {config.patience} evaluations: stopping early")
+            self._log(bar)
             saving = True
         if saving:
             self._save()

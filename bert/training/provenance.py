@@ -28,7 +28,7 @@ class UsedDataset:
     name: str
     digest: str
     source: str
-    context: Literal["training", "evaluation", "validation"]
+    context: Literal["training", "evaluation", "validation", "test"]
     profile: dict[str, int]
 
 

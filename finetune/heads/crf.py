@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchcrf import CRF
 
 from finetune.decoding import Lanes, Scores, viterbi
+from finetune.heads.precise import PreciseLinear
 
 
 class CrfHead(nn.Module):
@@ -19,9 +20,7 @@ class CrfHead(nn.Module):
 
     def __init__(self, hidden_size: int, num_tags: int) -> None:
         super().__init__()
-        self.classifier = nn.Linear(hidden_size, num_tags)
-        nn.init.normal_(self.classifier.weight, std=0.02)
-        nn.init.zeros_(self.classifier.bias)
+        self.classifier = PreciseLinear(hidden_size, num_tags)
         self.crf = CRF(num_tags, batch_first=True)
 
     def loss(self, hidden: Tensor, labels: Tensor, cu_units: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -50,7 +49,7 @@ class CrfHead(nn.Module):
 
     def _emissions(self, hidden: Tensor, lanes: Lanes) -> Tensor:
         """(K, H) -> (N, S, L)."""
-        return lanes.pad(self.classifier(hidden.float()))
+        return lanes.pad(self.classifier(hidden))
 
     def _log_probability(self, emissions: Tensor, tags: Tensor, lanes: Lanes) -> Tensor:
         """(N, S, L), (N, S) -> (N,)."""

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from finetune.decoding import Lanes, Scores, viterbi
+from finetune.heads.precise import PreciseLinear
 
 
 class LinearHead(nn.Module):
@@ -15,19 +16,17 @@ class LinearHead(nn.Module):
 
     def __init__(self, hidden_size: int, num_tags: int) -> None:
         super().__init__()
-        self.classifier = nn.Linear(hidden_size, num_tags)
-        nn.init.normal_(self.classifier.weight, std=0.02)
-        nn.init.zeros_(self.classifier.bias)
+        self.classifier = PreciseLinear(hidden_size, num_tags)
 
     def loss(self, hidden: Tensor, labels: Tensor, cu_units: Tensor, smoothing: float = 0.0) -> Tensor:
         """Summed cross-entropy in nats: (K, H), (K,) -> ()."""
-        logits = self.classifier(hidden).float()
+        logits = self.classifier(hidden)
         return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
 
     @torch.no_grad()
     def decode(self, hidden: Tensor, cu_units: Tensor, legal: Scores | None = None) -> Tensor:
         """The best tags: (K, H), (N + 1,) -> (K,)."""
-        logits = self.classifier(hidden).float()
+        logits = self.classifier(hidden)
         if legal is None:
             return logits.argmax(-1)
         lanes = Lanes(cu_units)
@@ -36,5 +35,5 @@ class LinearHead(nn.Module):
     @torch.no_grad()
     def log_probability(self, hidden: Tensor, tags: Tensor, cu_units: Tensor) -> Tensor:
         """Of each sequence's tags: (K, H), (K,), (N + 1,) -> (N,)."""
-        logarithms = self.classifier(hidden).float().log_softmax(-1).gather(1, tags[:, None]).squeeze(1)
+        logarithms = self.classifier(hidden).log_softmax(-1).gather(1, tags[:, None]).squeeze(1)
         return Lanes(cu_units).pad(logarithms).sum(1)

@@ -15,6 +15,7 @@ from bert.training.objective import Row
 from finetune import metrics
 from finetune.examples import Labelled
 from finetune.features import Feature, of_labelled, pack
+from finetune.heads.precise import PreciseLinear
 from finetune.tasks.task import Mistake, Task
 
 
@@ -29,9 +30,8 @@ class Classification(Task):
     def __init__(self, config, *rest, **named) -> None:
         super().__init__(config, *rest, **named)
         self.dropout = Dropout(config.hidden_dropout_prob)
-        self.head = nn.ModuleDict({"classifier": nn.Linear(config.hidden_size, len(self.labels))})
-        nn.init.normal_(self.head["classifier"].weight, std=config.initializer_range)
-        nn.init.zeros_(self.head["classifier"].bias)
+        linear = PreciseLinear(config.hidden_size, len(self.labels), config.initializer_range)
+        self.head = nn.ModuleDict({"classifier": linear})
         self.class_weights: Tensor | None = None
 
     def features(self, examples: list[Labelled]) -> list[Feature]:
@@ -115,4 +115,4 @@ class Classification(Task):
 
     def _logits(self, batch: PackedBatch) -> Tensor:
         """(N, C)."""
-        return self.head["classifier"](self.dropout(self.bert(batch).pooled)).float()
+        return self.head["classifier"](self.dropout(self.bert(batch).pooled))

@@ -38,7 +38,6 @@ class Ner(Task):
         "token_micro_f1",
         "token_macro_f1",
         "token_accuracy",
-        "entity_micro_f1_ceiling",
     )
     best = "entity_macro_f1"
 
@@ -52,6 +51,8 @@ class Ner(Task):
         super().__init__(config, tokenizer, labels, task, *rest, **named)
         if self.bert.pooler is not None:
             self.bert.pooler.requires_grad_(False)
+        highest = max(layer % (config.num_hidden_layers + 1) for layer in task.layers)
+        self.bert.encoder.layers[highest:].requires_grad_(False)  # nobody reads them
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.layer_mix = LayerMix(task.layers, task.combine, config.hidden_size)
         self.head = HEADS[task.head](self.layer_mix.width, len(labels))
@@ -65,8 +66,10 @@ class Ner(Task):
         return of_tagged(examples, self.tokenizer, self.max_length, self.task.unit, self.overlap)
 
     def pack(self, features: list[Feature], examples: list[Tagged]) -> PackedBatch:
-        """Targets: tag_index, tag_labels (K,) and cu_units (N + 1,)."""
+        """Targets: tag_index, tag_labels (K,), cu_units (N + 1,), and begins and ends of texts (N,)."""
         batch = pack(features, self.max_length)
+        edges = ((feature.begins, feature.ends) for feature in features)
+        batch.targets.update(zip(("begins", "ends"), map(torch.tensor, zip(*edges, strict=True)), strict=True))
         if all(examples[feature.example].tags is not None for feature in features):
             tags = [tag for feature in features for tag in self._gold(examples[feature.example], feature.units)]
             batch.targets["tag_labels"] = torch.tensor([self.label_ids[tag] for tag in tags])
@@ -83,12 +86,13 @@ class Ner(Task):
 
     def predict(self, batch: PackedBatch) -> list[Row]:
         """The tag ids of each sequence's units, and their log-probability; and which row begins a batch."""
-        legal = None if self.legal is None else self.legal.to(batch.token_ids.device)
-        units, cu_units = self._units(batch), batch.targets["cu_units"]
+        targets = batch.targets
+        legal = None if self.legal is None else self.legal.for_windows(targets["begins"], targets["ends"])
+        units, cu_units = self._units(batch), targets["cu_units"]
         tags = self.head.decode(units, cu_units, legal)
         logarithms = self.head.log_probability(units, tags, cu_units)
         tags, cuts = tags.tolist(), cu_units.tolist()
-        found = zip(batch.targets["example"].tolist(), cuts[:-1], cuts[1:], logarithms.tolist(), strict=True)
+        found = zip(targets["example"].tolist(), cuts[:-1], cuts[1:], logarithms.tolist(), strict=True)
         return [
             {"example": example, "tags": tags[start:end], "log_probability": logarithm, "begins_batch": number == 0}
             for number, (example, start, end, logarithm) in enumerate(found)

@@ -14,6 +14,7 @@ from bert.training.objective import Row
 from finetune import metrics
 from finetune.examples import Question
 from finetune.features import Feature, of_questions, pack
+from finetune.heads.precise import PreciseLinear
 from finetune.tasks.task import Mistake, Task
 
 _NONE = "no answer"
@@ -25,16 +26,23 @@ class QuestionAnswering(Task):
     A window of a long text that does not hold the whole answer has [CLS] as its answer, as a question without one has.
     """
 
-    metrics = ("exact_match", "f1", "character_f1")
+    metrics = (
+        "exact_match",
+        "f1",
+        "korquad_exact_match",
+        "korquad_f1",
+        "has_answer_exact_match",
+        "has_answer_f1",
+        "best_f1",
+    )
     best = "f1"
     architecture = "BertForQuestionAnswering"
     pooler = False
 
     def __init__(self, config, *rest, **named) -> None:
         super().__init__(config, *rest, **named)
-        self.head = nn.ModuleDict({"qa_outputs": nn.Linear(config.hidden_size, 2)})
-        nn.init.normal_(self.head["qa_outputs"].weight, std=config.initializer_range)
-        nn.init.zeros_(self.head["qa_outputs"].bias)
+        linear = PreciseLinear(config.hidden_size, 2, config.initializer_range)
+        self.head = nn.ModuleDict({"qa_outputs": linear})
 
     @property
     def outputs(self) -> list[str]:
@@ -108,24 +116,22 @@ class QuestionAnswering(Task):
             if not right
         ]
         f1 = [metrics.answer_f1(*pair) for pair in zip(said, gold, strict=True)]
-        characters = [metrics.answer_f1(*pair, by_character=True) for pair in zip(said, gold, strict=True)]
-        scores = {"exact_match": _mean(exact), "f1": _mean(f1), "character_f1": _mean(characters)}
-        if all(gold):
-            return scores
-        return scores | self._with_and_without(gold, found, exact, f1)
+        korean = [metrics.korean_answer_f1(*pair) for pair in zip(said, gold, strict=True)]
+        strict = [metrics.exact_match(*pair, metrics.normalised_korean_answer) for pair in zip(said, gold, strict=True)]
+        scores = {"exact_match": _mean(exact), "f1": _mean(f1)}
+        scores |= {"korquad_exact_match": _mean(strict), "korquad_f1": _mean(korean)}
+        return scores | _with_and_without(gold, found, exact, f1)
 
-    def _with_and_without(self, gold, found, exact, f1) -> dict[str, float]:
-        """The questions that have an answer, those that have none, and the best threshold between them."""
-        has = [bool(texts) for texts in gold]
-        answered = [metrics.answer_f1(a.text, g) if g else 0.0 for a, g in zip(found, gold, strict=True)]
-        best, threshold = metrics.best_threshold([a.margin for a in found], answered, [float(not h) for h in has])
-        return {
-            "has_answer_exact_match": _mean([value for value, h in zip(exact, has, strict=True) if h]),
-            "has_answer_f1": _mean([value for value, h in zip(f1, has, strict=True) if h]),
-            "no_answer_accuracy": _mean([value for value, h in zip(exact, has, strict=True) if not h]),
-            "best_f1": best,
-            "best_f1_threshold": threshold,
-        }
+    def in_short(self, examples: list[Question], features: list[Feature]) -> str:
+        """How many questions have an answer that can never be given."""
+        reached = set()
+        for feature in features:
+            start, end = answer_tokens(feature, examples[feature.example].answers)
+            if 0 < start <= end < start + self.task.max_answer_length:
+                reached.add(feature.example)
+        lost = sum(bool(example.answers) and number not in reached for number, example in enumerate(examples))
+        why = f"no window holds it whole, or it is longer than task.max_answer_length={self.task.max_answer_length}"
+        return f"the first answer of {lost:,} questions is out of reach: {why}" if lost else ""
 
     def predictions(self, examples: list[Question], features: list[Feature], rows: list[Row]) -> list[dict]:
         """The answer and where it stands; an empty one where the text is said to hold none."""
@@ -168,7 +174,7 @@ class QuestionAnswering(Task):
 
     def _logits(self, batch: PackedBatch) -> Tensor:
         """(N, S, 2); minus infinity where a sequence has no token."""
-        return batch.to_padded(self.head["qa_outputs"](self.bert(batch).last_hidden_state).float(), -torch.inf)
+        return batch.to_padded(self.head["qa_outputs"](self.bert(batch).last_hidden_state), -torch.inf)
 
 
 @dataclass(frozen=True)
@@ -209,6 +215,23 @@ def _may_answer(feature: Feature) -> Tensor:
     places = torch.zeros(len(feature.token_ids), dtype=torch.bool)
     places[[place for place, _, _ in feature.units]] = True
     return places
+
+
+def _with_and_without(
+    gold: list[list[str]], found: list[Answer], exact: list[float], f1: list[float]
+) -> dict[str, float]:
+    """The questions that have an answer, those that have none, and the best threshold between them."""
+    has = [bool(texts) for texts in gold]
+    answered = [metrics.answer_f1(a.text, g) if g else 0.0 for a, g in zip(found, gold, strict=True)]
+    best, threshold = metrics.best_threshold([a.margin for a in found], answered, [float(not h) for h in has])
+    silent = [value for value, h in zip(exact, has, strict=True) if not h]
+    return {
+        "has_answer_exact_match": _mean([value for value, h in zip(exact, has, strict=True) if h]),
+        "has_answer_f1": _mean([value for value, h in zip(f1, has, strict=True) if h]),
+        **({"no_answer_accuracy": _mean(silent)} if silent else {}),
+        "best_f1": best,
+        "best_f1_threshold": threshold,
+    }
 
 
 def _mean(values: list[float]) -> float:

@@ -14,6 +14,7 @@ from bert.training.objective import Row
 from finetune import metrics, pictures
 from finetune.examples import Labelled
 from finetune.features import Feature, of_labelled, pack
+from finetune.heads.precise import PreciseLinear
 from finetune.tasks.task import Mistake, Task
 
 
@@ -29,9 +30,8 @@ class Regression(Task):
     def __init__(self, config, *rest, **named) -> None:
         super().__init__(config, *rest, **named)
         self.dropout = Dropout(config.hidden_dropout_prob)
-        self.head = nn.ModuleDict({"classifier": nn.Linear(config.hidden_size, 1)})
-        nn.init.normal_(self.head["classifier"].weight, std=config.initializer_range)
-        nn.init.zeros_(self.head["classifier"].bias)
+        linear = PreciseLinear(config.hidden_size, 1, config.initializer_range)
+        self.head = nn.ModuleDict({"classifier": linear})
         self.pairs: list[tuple[float, float]] = []
 
     @property
@@ -101,4 +101,4 @@ class Regression(Task):
 
     def _scores(self, batch: PackedBatch) -> Tensor:
         """(N,)."""
-        return self.head["classifier"](self.dropout(self.bert(batch).pooled)).float().squeeze(-1)
+        return self.head["classifier"](self.dropout(self.bert(batch).pooled)).squeeze(-1)

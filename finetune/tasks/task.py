@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from bert import hub
 from bert.config import ModelConfig
-from bert.errors import UserError
+from bert.errors import UserError, refuse_if
 from bert.flops import training_flops
 from bert.model import BertModel
 from bert.packed import PackedBatch
@@ -45,7 +46,7 @@ class Task(Objective):
     """An encoder with a head for labelled data.
 
     Attributes:
-        metrics: the names that `score` gives.
+        metrics: of the scores, those by which the best weights may be chosen.
         best: the one that decides which weights are the best, unless another is named.
         architecture: the transformers class that opens the exported folder.
         picture: the name of the file that `draw` writes.
@@ -151,7 +152,21 @@ class Task(Objective):
         if beside:
             if not (folder / _EXTRA).is_file():
                 raise UserError(f"'{folder}' has no {_EXTRA}, where the rest of its head lies.")
-            self.load_state_dict(load_file(folder / _EXTRA), strict=False)
+            found = load_file(folder / _EXTRA)
+            refuse_if([f"{folder / _EXTRA}: no {name!r} in it." for name in beside if name not in found])
+            refuse_if([f"{folder / _EXTRA}: {name!r} has no place in this head." for name in found.keys() - {*beside}])
+            self._take(found, folder / _EXTRA)
+
+    def _take(self, found: dict[str, Tensor], file: Path) -> None:
+        own = self.state_dict()
+        refuse_if(
+            [
+                f"{file}: {name!r} is {tuple(tensor.shape)}, but the model's is {tuple(own[name].shape)}."
+                for name, tensor in found.items()
+                if tensor.shape != own[name].shape
+            ]
+        )
+        self.load_state_dict(found, strict=False)
 
     def start_from(self, folder: Path) -> str:
         """Take up a pretrained encoder; says what is new and what was not needed."""

@@ -343,6 +343,39 @@ def test_several_seeds_give_mean_and_deviation_and_go_on_where_they_stopped(make
     assert alone == runs[2]
 
 
+def test_another_seed_may_be_added_and_another_option_may_not(make_config):
+    config = make_config(parts={"seeds": [0, 1]})
+    two = train_seeds(config)
+    three = train_seeds(replace(config, seeds=[0, 1, 2]))
+    assert (two["runs"], three["runs"]) == (2, 3)
+    assert train_seeds(replace(config, seeds=[0, 1, 2])) is None
+    with pytest.raises(UserError, match=r"was started with training.lr=0.01, and is now asked for with 0.02"):
+        train_seeds(replace(config, seeds=[0, 1, 2, 3], training=replace(config.training, lr=0.02)))
+
+
+def test_a_refused_restart_leaves_what_the_whole_was_asked_for(make_config, stop_before):
+    config = make_config(parts={"seeds": [0, 1]}, save_every=1)
+    stop_before(9)
+    with pytest.raises(Stopped):
+        train_seeds(config)
+    before = (Path(config.output) / "run.yaml").read_text()
+    with pytest.raises(UserError, match=r"was started with training.lr=0.01"):
+        train_seeds(replace(config, training=replace(config.training, lr=0.02)))
+    assert (Path(config.output) / "run.yaml").read_text() == before
+
+
+def test_a_resumed_run_has_the_options_that_were_accepted(make_config, stop_before, monkeypatch):
+    config = make_config(save_every=1)
+    stop_before(9)
+    with pytest.raises(Stopped):
+        train(config)
+    task = replace(config.task, label_smoothing=0.3)
+    changed = replace(config, task=task, accept_changes=["task.label_smoothing", "data.max_length"])
+    train(replace(changed, data=replace(config.data, max_length=12)))
+    again = load(config.output)
+    assert (again.task.label_smoothing, again.max_length) == (0.3, 12)
+
+
 def test_in_mlflow_the_seeds_are_children_of_the_whole(make_config, tmp_path):
     import mlflow
 
@@ -417,6 +450,14 @@ def test_numbers_and_answers_that_can_be_learned_are_learned(make_config, write,
         ({"task": TaskConfig(label_smoothing=1.0)}, "task.label_smoothing: 1.0, but it must be at least 0 and below 1"),
         ({"task": TaskConfig(name="ner", head="crf", label_smoothing=0.1)}, "but a CRF has none"),
         ({"task": TaskConfig(name="ner", class_weights="balanced")}, "it belongs to task.name=classification"),
+        ({"task": TaskConfig(name="ner", combine="weighted_sum")}, r"task.layers=\[-1\] is a single layer"),
+        ({"seeds": [0, 1], "accept_changes": ["seeds"]}, "all runs of `seeds` are to have the same options"),
+        ({"seeds": [0, 1], "training": TrainingConfig(epochs=1, seed=7)}, "training.seed: 7 was given, but seeds="),
+        (
+            {"init": "none", "like": "x", "training": TrainingConfig(epochs=1, freeze=1)},
+            "would keep the random weights",
+        ),
+        ({"reinit_layers": 1, "training": TrainingConfig(epochs=1, freeze="encoder")}, "begins the top ones of 1 at"),
         ({"task": TaskConfig(layers=[-2])}, r"task.layers: \[-2\] was given, but it belongs to task.name=ner"),
         ({"task": TaskConfig(name="regression")}, "builtin has nothing for task.name=regression"),
         ({"seeds": [1, 1]}, r"seeds: \[1, 1\], but they must be different"),

@@ -78,10 +78,23 @@ def test_an_answers_f1_is_that_of_its_best_gold_answer():
     assert metrics.answer_f1("", ["cat"]) == 0.0
 
 
-def test_korean_answers_overlap_by_characters():
-    # 이순신은 and 이순신: no word in common; 3 of 4 characters are, and 3 of 3.
-    assert metrics.answer_f1("이순신은", ["이순신"]) == 0.0
-    assert metrics.answer_f1("이순신은", ["이순신"], by_character=True) == pytest.approx(2 * 3 / 7)
+def test_gold_answers_of_which_nothing_is_left_do_not_count():
+    assert metrics.exact_match("", ["the", "cat"]) == 0.0 and metrics.answer_f1("", ["the", "cat"]) == 0.0
+    assert metrics.exact_match("", ["the"]) == 1.0  # none is left: as if there were no answer
+
+
+def test_korean_answers_are_compared_without_brackets_and_overlap_by_characters():
+    same = metrics.exact_match("토지", ["《토지》"], metrics.normalised_korean_answer)
+    assert (same, metrics.korean_answer_f1("토지", ["《토지》"])) == (1.0, 1.0)
+    assert metrics.normalised_korean_answer(" The ‘a  b’, C. ") == "the a b c"  # articles stay
+    # 이순신은 and 이순신: 3 of 4 characters, and 3 of 3.
+    assert metrics.korean_answer_f1("이순신은", ["이순신"]) == pytest.approx(2 * 3 / 7)
+    assert metrics.answer_f1("이순신은", ["이순신"]) == 0.0  # no word in common
+
+
+def test_numbers_that_never_vary_have_no_correlation_however_they_round():
+    assert metrics.pearson([0.1] * 21, [0.3] * 21) == 0.0
+    assert metrics.spearman([1.0, 2.0], [0.3, 0.3]) == 0.0
 
 
 @given(st.lists(st.tuples(st.integers(-5, 5), st.sampled_from([0.0, 0.5, 1.0]), st.booleans()), min_size=1, max_size=9))

@@ -1,17 +1,20 @@
 """Losses against transformers' classes, scores against counts made by hand, folders that open elsewhere."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 
 from bert.errors import UserError
+from finetune import pictures
 from finetune.config import EXAMPLES, TaskConfig
 from finetune.examples import Labelled, Question, Tagged
 from finetune.heads import AS_TRANSFORMERS, HEADS
 from finetune.model import load
-from finetune.schemes import check_iob2
+from finetune.schemes import TAGGINGS, check_iob2
 from finetune.tasks import TASKS
 from finetune.tasks.task import Mistake
 
@@ -293,7 +296,8 @@ def test_classification_scores_are_worked_out_by_hand(classification):
 
 
 def test_scores_are_those_the_table_of_metrics_names(tagger, classification):
-    assert set(scored(tagger, [KOREAN], [["O"] * 10])) == set(tagger.metrics)
+    told = {*tagger.metrics, "entity_micro_f1_ceiling"}  # the same for all weights: nothing to choose by
+    assert set(scored(tagger, [KOREAN], [["O"] * 10])) == told
     classification.judged = (FILMS, [])
     assert set(classification.score([{"example": 0, "probabilities": [1, 0, 0]}])) == set(classification.metrics)
 
@@ -447,3 +451,76 @@ def test_the_best_window_answers_and_none_is_said_only_if_no_window_has_an_answe
     ]
     (said,) = task.predictions(ASKED[:1], features, rows)
     assert (said["answer"], said["no_answer_margin"]) == ("mat", -3.0)
+
+
+@pytest.mark.parametrize("tagging", TAGGINGS)
+@pytest.mark.parametrize("constrained", [False, True])
+def test_constraints_cost_nothing_where_an_entity_crosses_a_windows_edge(small_config, pieces, tagging, constrained):
+    labels = ["O", *(f"{prefix}-PS" for prefix in TAGGINGS[tagging].prefixes)]
+    config = TaskConfig(name="ner", tagging=tagging, constrained=constrained)
+    task = TASKS["ner"](small_config, pieces, labels, config, 6).eval()
+    text = "the cat sat on a mat the dog ran"
+    gold = [tagged(text, (4, len(text) - 4, "PS")), tagged("cat sat", (0, 7, "PS"))]
+    features = task.features(gold)
+    assert len(features) > 3
+    batch = task.pack(features, gold)
+    # Units that say their own tag: the head's matrix is the identity, and the vectors are the gold tags.
+    certain = F.one_hot(batch.targets["tag_labels"], 16).float() * 20
+    task._units = lambda batch: certain
+    with torch.no_grad():
+        task.head.classifier.weight.copy_(torch.eye(len(labels), 16))
+    task.judged = (gold, features)
+    found = task.score(task.predict(batch))
+    assert found["entity_micro_f1"] == found["entity_micro_f1_ceiling"] == 1.0
+
+
+def test_layers_that_no_head_reads_learn_nothing(small_config, pieces):
+    sizes = replace(small_config, num_hidden_layers=3)
+    task = TASKS["ner"](sizes, pieces, TAGS, TaskConfig(name="ner", layers=[-3, 0]), 16)
+    learning = {name for name, p in task.named_parameters() if p.requires_grad}
+    assert any(name.startswith("bert.encoder.layers.0.") for name in learning)
+    assert not any(name.startswith(("bert.encoder.layers.1.", "bert.encoder.layers.2.")) for name in learning)
+
+
+def test_a_head_without_its_parameters_or_with_others_is_refused(small_config, pieces, tmp_path):
+    task = TASKS["ner"](small_config, pieces, TAGS, TaskConfig(name="ner", head="crf"), 16)
+    task.export(tmp_path)
+    extra = load_file(tmp_path / "heads.safetensors")
+    for broken, said in (
+        ({}, "no 'head.crf.transitions' in it"),
+        (extra | {"head.other": torch.zeros(1)}, "'head.other' has no place in this head"),
+        (
+            extra | {"head.crf.transitions": torch.zeros(2, 2)},
+            r"'head.crf.transitions' is \(2, 2\), but the model's is \(5, 5\)",
+        ),
+    ):
+        save_file(broken, tmp_path / "heads.safetensors")
+        with pytest.raises(UserError, match=said):
+            load(tmp_path)
+
+
+def test_scores_are_no_coarser_than_fp32_whatever_the_precision(regression):
+    examples = [
+        Labelled(n, " ".join(["cat", "dog", "mat"][: 1 + n % 3] + ["a"] * (n // 3)), None, "1") for n in range(30)
+    ]
+    with torch.autocast("cpu", torch.bfloat16):
+        rows = regression.predict(regression.pack(regression.features(examples), examples))
+    scores = torch.tensor([row["score"] for row in rows])
+    assert len(scores.unique()) > len(scores.bfloat16().unique())
+
+
+def test_answers_out_of_reach_are_counted(answering):
+    reachable = ASKED[0]
+    long = Question(3, "q3", "dog", CONTEXT, ((0, len(CONTEXT)),))  # six pieces; three at most are allowed
+    said = answering.in_short([reachable, long, ASKED[1]], answering.features([reachable, long, ASKED[1]]))
+    assert said.startswith("the first answer of 1 questions is out of reach")
+    assert answering.in_short([reachable], answering.features([reachable])) == ""
+
+
+def test_of_many_classes_the_shades_alone_are_drawn(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr("matplotlib.axes.Axes.text", lambda *given, **how: written.append(given))
+    for count, numbers in ((40, 1600), (41, 0)):
+        written.clear()
+        pictures.confusion([[1] * count] * count, [f"class {n}" for n in range(count)], tmp_path / "many.png")
+        assert len(written) == numbers
