@@ -68,8 +68,12 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ModelConfig, attention: str = "sdpa") -> None:
         super().__init__()
-        self.backend = lookup(BACKENDS, attention, "training.attention")
+        self.attend_by(attention)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+
+    def attend_by(self, attention: str) -> None:
+        """Use another of bert.attention.BACKENDS from now on; the weights are the same for all."""
+        self.backend = lookup(BACKENDS, attention, "training.attention")
 
     def forward(self, hidden: Tensor, batch: PackedBatch) -> tuple[list[Tensor], list[Tensor | None]]:
         """(T, H) -> the hidden states, (T, H) each, input first, and each layer's attention probabilities."""

@@ -12,7 +12,7 @@ from bert.serving.served import Served
 from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
 from bert.training.config import TrainingConfig
-from bert.training.device import choose_device
+from bert.training.device import choose_device, refuse_unfit_attention
 from bert.training.loop import Goal, fit
 from bert.training.provenance import UsedDataset
 from bert.training.tracking import Tracker, track
@@ -162,8 +162,9 @@ def _run(
     resume: bool,
 ) -> dict[str, float]:
     output, training = Path(config.output), config.training
-    task = _start(config, labels_of(train_set.used, config.task), resume).to(device)
-    task.learn_from(train_set.used)
+    task = _start(config, labels_of(train_set.used, config.task), resume)
+    refuse_unfit_attention(training, device, task.bert.config)
+    task.to(device).learn_from(train_set.used)
     features = task.features(train_set.used)
     if not features:
         raise UserError(f"data.train: the tokenizer of '{config.init}' leaves nothing of any text in it.")
@@ -186,6 +187,7 @@ def _run(
         if distributed.is_first():
             write_findings(task, output)
         result |= _test(task, judges, size, device, training)
+        task.bert.encoder.attend_by("sdpa")  # what follows asks the model as its user will, in fp32
         if distributed.is_first():
             identity.finish(output, result)
             tracker.log(int(result["steps"]), {name: result[name] for name in result if name.startswith("test/")})

@@ -13,7 +13,7 @@ from bert.serving.served import Served
 from bert.training import config as training_config
 from bert.training import distributed, identity, lock, provenance
 from bert.training.config import TrainingConfig
-from bert.training.device import autocast, choose_device, default_workers
+from bert.training.device import autocast, choose_device, default_workers, refuse_unfit_attention
 from bert.training.evaluation import evaluate
 from bert.training.loop import Goal, fit
 from bert.training.tracking import track
@@ -23,7 +23,7 @@ from pretrain.config import PretrainConfig, check
 from pretrain.data import Recipe, Sampler, Stream
 from pretrain.objectives.masked_lm import MaskedLM
 from pretrain.report import print_report, sampling_in_words
-from pretrain.start import Start, build_objective, open_start
+from pretrain.start import Start, build_objective, model_config, open_start
 from pretrain.text import TextToLearn, datasets_of, open_text
 from pretrain.validation import VALIDATION_MASKINGS, Validation, build_validation
 
@@ -71,6 +71,7 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
     output = Path(config.output)
     with distributed.first_alone():
         start = open_start(config)
+        refuse_unfit_attention(config.training, device, model_config(config, start))
         text = open_text(config, start and start.tokenizer)
     facts = {
         "corpus": text.fingerprint,
@@ -161,6 +162,7 @@ def _run(
         evaluate_now = _evaluator(config, objective, validation, device)
         goal = Goal("valid/masked_lm_loss", higher_is_better=False, root="last")
         result = fit(objective, stream, evaluate_now, config.training, goal, output, tracker)
+        objective.bert.encoder.attend_by("sdpa")  # what follows asks the model as its user will, in fp32, on a CPU too
         if distributed.is_first():
             identity.finish(output, result)
         for name in ("run.yaml", "metrics.json", *AUDIT_FILES):

@@ -106,7 +106,8 @@ class TrainingConfig:
     """auto: bf16 on a GPU, where weights and moments stay fp32, and fp32 on a CPU."""
 
     attention: Literal[*BACKENDS] = "sdpa"
-    """sdpa: PyTorch's fused attention. eager: plain matrix products, the reference."""
+    """sdpa: PyTorch's fused attention, over padded rows. eager: plain matrix products, the reference. varlen: flash
+    attention without any padding, the fastest on a GPU; in bf16, and without attention dropout."""
 
     profile: bool = False
     """Leave a trace of five steps and the ten dearest operations in the output's folder `profile`."""

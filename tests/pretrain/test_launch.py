@@ -369,6 +369,17 @@ def test_faults_of_all_parts_are_reported_together_before_anything_is_read(make_
     assert not (tmp_path / "run").exists()
 
 
+def test_attention_that_cannot_run_here_is_refused_before_anything_is_read(make_config, tmp_path):
+    config = make_config(
+        tmp_path / "run", {"data": DataConfig(train="no such file", max_length=32)}, attention="varlen"
+    )
+    with pytest.raises(UserError) as raised:
+        pretrain(config)
+    said = "needs a CUDA device and attention_probs_dropout_prob=0; this is cpu with 0.1."
+    assert list(raised.value.messages) == [f"training.attention: 'varlen' {said}"]
+    assert not list((tmp_path / "run").glob("*"))
+
+
 @pytest.mark.parametrize(("batch", "micro_batch"), [(16, 8), (10, 4), (12, 8)])
 def test_a_step_takes_no_more_than_batch_size_sequences(batch, micro_batch, make_config, tmp_path):
     result = pretrain(make_config(tmp_path, batch_size=batch, micro_batch_size=micro_batch))
