@@ -3,6 +3,7 @@
 Letters: T tokens in the batch, H width, A heads, D width of a head, H = A * D.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -70,17 +71,29 @@ class Encoder(nn.Module):
         super().__init__()
         self.attend_by(attention)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.compiled = False
 
     def attend_by(self, attention: str) -> None:
         """Use another of bert.attention.BACKENDS from now on; the weights are the same for all."""
         self.backend = lookup(BACKENDS, attention, "training.attention")
+
+    def compile_layers(self) -> None:
+        """Have the layers compiled for training, when they are first called; batches must be of one shape.
+
+        One graph serves all layers, and parameters keep their names. Judging goes on uncompiled: its batches have other
+        shapes, each of which would be compiled anew.
+        """
+        self.compiled = True
+        for layer in self.layers:
+            layer.compile(fullgraph=True, dynamic=False)
 
     def forward(self, hidden: Tensor, batch: PackedBatch) -> tuple[list[Tensor], list[Tensor | None]]:
         """(T, H) -> the hidden states, (T, H) each, input first, and each layer's attention probabilities."""
         attend = self.backend(batch)
         states, probabilities = [hidden], []
         for layer in self.layers:
-            hidden, layer_probabilities = layer(hidden, attend)
+            call = layer.forward if self.compiled and not torch.is_grad_enabled() else layer
+            hidden, layer_probabilities = call(hidden, attend)
             states.append(hidden)
             probabilities.append(layer_probabilities)
         return states, probabilities

@@ -99,6 +99,9 @@ def check(config: FinetuneConfig) -> list[str]:
         ]
     if config.data.train == "builtin" and EXAMPLES[config.task.name] not in ("labels", "tags"):
         faults.append(f"data.train: needed; builtin has nothing for task.name={config.task.name}.")
+    if config.training.batch_tokens is not None:
+        given = f"training.batch_tokens: {config.training.batch_tokens} was given"
+        faults.append(f"{given}, but it belongs to pretraining; fine-tuning has training.batch_size.")
     if config.data.max_length < 8:
         faults.append(f"data.max_length: {config.data.max_length}, but it must be at least 8.")
     if config.data.overlap is not None and not 0 <= config.data.overlap < config.data.max_length - 2:

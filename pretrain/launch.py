@@ -22,6 +22,7 @@ from pretrain.audit.audit import audit
 from pretrain.config import PretrainConfig, check
 from pretrain.data import Recipe, Sampler, Stream
 from pretrain.objectives.masked_lm import MaskedLM
+from pretrain.packing import Shape, shape_of
 from pretrain.report import print_report, sampling_in_words
 from pretrain.start import Start, build_objective, model_config, open_start
 from pretrain.text import TextToLearn, datasets_of, open_text
@@ -29,6 +30,9 @@ from pretrain.validation import VALIDATION_MASKINGS, Validation, build_validatio
 
 DEFAULT_STEPS, DEFAULT_EVAL_EVERY = 1500, 500
 """The budget of a run that was given none, and the steps between its evaluations."""
+
+DEFAULT_BATCH_SIZE = 32
+"""Sequences in a step."""
 
 DEFAULT_LR, DEFAULT_LR_OF_INIT = 1e-3, 5e-5
 """Peak learning rates: for the small models one begins with, and for a model that is trained already."""
@@ -107,6 +111,8 @@ def with_defaults(config: PretrainConfig) -> PretrainConfig:
     training = config.training
     if training.lr is None:
         training = replace(training, lr=DEFAULT_LR if config.init is None else DEFAULT_LR_OF_INIT)
+    if training.batch_size is None and training.batch_tokens is None:
+        training = replace(training, batch_size=DEFAULT_BATCH_SIZE)
     if training.eval_every is None:
         training = replace(training, eval_every=DEFAULT_EVAL_EVERY)
     if all(getattr(training, name) is None for name in training_config.BUDGETS):
@@ -119,10 +125,18 @@ def training_sampler(config: PretrainConfig, text: TextToLearn) -> Sampler:
     micro_batch = training_config.micro_batch_size(config.training)
     recipe = Recipe(config.data, config.sentence, config.masking, micro_batch, config.training.seed)
     sampler = Sampler(text.source, text.train, text.tokenizer, recipe)
-    if config.masking.rate_end is None:
-        return sampler
-    epochs = _epochs(config.training, sampler)
-    return Sampler(text.source, text.train, text.tokenizer, replace(recipe, epochs=epochs))
+    if config.training.batch_tokens is not None:
+        recipe = replace(recipe, shape=_shape(config, _first_tally(sampler)))
+    if config.masking.rate_end is not None:
+        recipe = replace(recipe, epochs=_epochs(config.training, sampler))
+    return Sampler(text.source, text.train, text.tokenizer, recipe)
+
+
+def _shape(config: PretrainConfig, tally: dict[str, int]) -> Shape:
+    """What every micro-batch measures, judged by the first block of documents."""
+    rate = max(config.masking.rate, config.masking.rate_end or 0.0)
+    mean_length = tally["tokens"] / tally["sequences"]
+    return shape_of(training_config.micro_batch_size(config.training), config.data.max_length, mean_length, rate)
 
 
 def _epochs(training: TrainingConfig, sampler: Sampler) -> float:
@@ -131,7 +145,8 @@ def _epochs(training: TrainingConfig, sampler: Sampler) -> float:
         return training.epochs
     tally = sampler.block(0, 0).tally
     if training.steps is not None:
-        return training.steps * training.batch_size / (tally["sequences"] * sampler.num_blocks)
+        part, unit = (training.batch_size, "sequences") if training.batch_size else (training.batch_tokens, "tokens")
+        return training.steps * part / (tally[unit] * sampler.num_blocks)
     return training.tokens / (tally["tokens"] * sampler.num_blocks)
 
 

@@ -87,6 +87,8 @@ def build_objective(
         if start.added:
             grow(objective, start.folder.tokenizer.vocab_size, start.added)
     objective.bert.freeze(config.training.freeze)
+    if config.training.compile:
+        objective.bert.encoder.compile_layers()
     size = sum(parameter.numel() for parameter in objective.parameters())
     shape = f"{model.num_hidden_layers} layers, width {model.hidden_size}, {size / 1e6:.1f} M parameters"
     print(f"model: {shape}, {describe(device)}")

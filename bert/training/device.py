@@ -43,9 +43,10 @@ def _refuse_uneven(config: TrainingConfig) -> None:
     """Ranks share a step's micro-batches out; where these do not come out even, some ranks would only wait."""
     pieces, ranks = micro_batches(config), distributed.ranks()
     if pieces % ranks:
+        unit, whole = ("size", config.batch_size) if config.batch_tokens is None else ("tokens", config.batch_tokens)
         raise UserError(
-            f"training.micro_batch_size: a step of {config.batch_size} sequences is cut into {pieces} micro-batches, "
-            f"which {ranks} ranks cannot share evenly; {config.batch_size // ranks} makes {ranks} of them."
+            f"training.micro_batch_{unit}: a step of training.batch_{unit}={whole} is cut into {pieces} micro-batches, "
+            f"which {ranks} ranks cannot share evenly; {whole // ranks} makes {ranks} of them."
         )
 
 
