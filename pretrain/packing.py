@@ -117,5 +117,23 @@ def fill(batch: PackedBatch, shape: Shape) -> PackedBatch:
     )
 
 
+def without_fillers(batch: PackedBatch) -> PackedBatch:
+    """What `fill` was given; any other batch as it is."""
+    if batch.real is None:
+        return batch
+    tokens, sequences = batch.real
+    labelled = batch.targets["masked_labels"] != -100
+    kept = {"masked_index": labelled, "masked_labels": labelled, "sentence_labels": slice(sequences)}
+    return replace(
+        batch,
+        token_ids=batch.token_ids[:tokens],
+        segment_ids=batch.segment_ids[:tokens],
+        position_ids=batch.position_ids[:tokens],
+        cu_seqlens=batch.cu_seqlens[: sequences + 1],
+        targets={name: target[kept[name]] for name, target in batch.targets.items()},
+        real=None,
+    )
+
+
 def _padded(values: Tensor, size: int, fill: int) -> Tensor:
     return torch.nn.functional.pad(values, (0, size - len(values)), value=fill)

@@ -28,6 +28,8 @@ def choose_device(config: TrainingConfig) -> torch.device:
     _refuse_uneven(config)
     if config.threads:
         torch.set_num_threads(config.threads)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it PyTorch refuses a GPU's products
     torch.use_deterministic_algorithms(config.deterministic)
     on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     if on_gpu:

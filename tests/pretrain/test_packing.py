@@ -12,7 +12,7 @@ from bert.training.position import Position
 from pretrain.data import Block, Recipe, Sampler, Stream
 from pretrain.masking import MASKING
 from pretrain.objectives.masked_lm import MaskedLM
-from pretrain.packing import Shape, cut, fill, shape_of
+from pretrain.packing import Shape, cut, fill, shape_of, without_fillers
 from tests.pretrain.conftest import ListSource, make_recipe, numbered, random_lengths
 
 # The shape, and what it admits.
@@ -76,6 +76,9 @@ def test_a_filled_batch_has_the_shape_and_begins_with_what_it_was(packing, maske
         for name in ("token_ids", "segment_ids", "position_ids", "cu_seqlens"):
             ours, before = getattr(filled, name), getattr(batch, name)
             assert ours.dtype == before.dtype and torch.equal(ours[: len(before)], before)
+        again = without_fillers(filled)
+        assert all(torch.equal(again.targets[name], target) for name, target in batch.targets.items())
+        assert torch.equal(again.token_ids, batch.token_ids) and torch.equal(again.cu_seqlens, batch.cu_seqlens)
         for name, before in batch.targets.items():
             ours = filled.targets[name]
             assert torch.equal(ours[: len(before)], before)
@@ -122,20 +125,6 @@ def blocks_of(sampler: Sampler, epoch: int = 0) -> list[Block]:
 def fields(batch: PackedBatch) -> dict[str, torch.Tensor]:
     names = ("token_ids", "segment_ids", "position_ids", "cu_seqlens")
     return {**{name: getattr(batch, name) for name in names}, **batch.targets}
-
-
-def without_fillers(batch: PackedBatch) -> PackedBatch:
-    tokens, sequences = batch.real
-    labelled = batch.targets["masked_labels"] != -100
-    targets = {name: batch.targets[name][labelled] for name in ("masked_index", "masked_labels")}
-    return PackedBatch(
-        batch.token_ids[:tokens],
-        batch.segment_ids[:tokens],
-        batch.position_ids[:tokens],
-        batch.cu_seqlens[: sequences + 1],
-        batch.max_seqlen,
-        targets | {"sentence_labels": batch.targets["sentence_labels"][:sequences]},
-    )
 
 
 @pytest.mark.parametrize("strategy", MASKING)
