@@ -7,16 +7,18 @@ from bert.inspection.attention import AttentionConfig, show_attention
 from bert.inspection.embed import EmbedConfig, embed
 from bert.inspection.fill_mask import FillMaskConfig, print_filled
 from bert.serving.export import ExportServedConfig, export_served
-from bert.training.config import BUDGET_OPTIONS
+from bert.training.config import BATCH_OPTIONS, BUDGET_OPTIONS
 from bert.training.tracking import SyncConfig, print_synced
 from pretrain.ablation.ablate import ablate
 from pretrain.ablation.grid import AblateConfig
 from pretrain.config import PretrainConfig
 from pretrain.launch import audit_only, pretrain
 
+ALTERNATIVES = (BUDGET_OPTIONS, BATCH_OPTIONS)
+
 VERBS = {
-    "pretrain": Verb(PretrainConfig, pretrain, alternatives=BUDGET_OPTIONS),
-    "audit": Verb(PretrainConfig, audit_only, alternatives=BUDGET_OPTIONS, about="See what the sampler really does."),
+    "pretrain": Verb(PretrainConfig, pretrain, alternatives=ALTERNATIVES),
+    "audit": Verb(PretrainConfig, audit_only, alternatives=ALTERNATIVES, about="See what the sampler really does."),
     "ablate": Verb(AblateConfig, ablate),
     "fill-mask": Verb(FillMaskConfig, print_filled, positional="text"),
     "embed": Verb(EmbedConfig, embed),

@@ -10,7 +10,7 @@ from finetune.predict import EvaluateConfig, PredictConfig, evaluate_file, predi
 from finetune.seeds import train
 
 VERBS = {
-    "train": Verb(FinetuneConfig, train, alternatives=BUDGET_OPTIONS),
+    "train": Verb(FinetuneConfig, train, alternatives=(BUDGET_OPTIONS,)),
     "evaluate": Verb(EvaluateConfig, evaluate_file),
     "predict": Verb(PredictConfig, predict_file),
     "demo": Verb(DemoConfig, demo),

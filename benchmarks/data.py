@@ -39,7 +39,7 @@ def main() -> None:
         stream = Stream(work.sampler, 0)(Position(epoch=number))
         next(stream)
         began = time.perf_counter()
-        tokens = sum(batch.num_tokens for batch, _ in islice(stream, arguments.batches))
+        tokens = sum(batch.real_tokens for batch, _ in islice(stream, arguments.batches))
         rates.append(tokens / (time.perf_counter() - began))
         print(f"batches: {rates[-1]:,.0f} tokens/s", flush=True)
     tokenised = {name: [_in_child(arguments, name) for _ in range(arguments.rounds)] for name in _CHILDREN}

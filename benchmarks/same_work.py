@@ -10,14 +10,17 @@ import torch
 
 from bert import hub
 from bert.config import ModelConfig, ModelOptions, resolve
+from bert.errors import refuse_if
 from bert.packed import PackedBatch
 from bert.tokenizer import TokenizerConfig
+from bert.training import config as training_config
 from bert.training.config import TrainingConfig
-from bert.training.device import choose_device
-from pretrain.config import DataConfig, MaskingConfig, PretrainConfig, SentenceConfig
+from bert.training.device import choose_device, refuse_unfit_attention
+from pretrain.config import DataConfig, MaskingConfig, PretrainConfig, SentenceConfig, check
 from pretrain.data import Sampler
 from pretrain.launch import training_sampler, with_defaults
 from pretrain.objectives.masked_lm import MaskedLM
+from pretrain.packing import without_fillers
 from pretrain.text import TextToLearn, open_text
 
 
@@ -37,6 +40,8 @@ class Work:
         training = self.config.training
         objective = MaskedLM(self.model, self.text.tokenizer, 2, training.attention)
         objective.bert.encoder.gradient_checkpointing = training.gradient_checkpointing
+        if training.compile:
+            objective.bert.encoder.compile_layers()
         return objective.to(self.device).train()
 
     def theirs(self, attention: str) -> torch.nn.Module:
@@ -59,6 +64,8 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument("--vocab_size", type=int, default=16000)
     options.add_argument("--max_length", type=int, default=128)
     options.add_argument("--batch_size", type=int, default=64, help="sequences in a step")
+    options.add_argument("--batch_tokens", type=int, help="tokens in a step of fixed shape, in place of --batch_size")
+    options.add_argument("--compile", action="store_true", help="compile our layers; needs --batch_tokens")
     options.add_argument("--attention", default="sdpa", help="our attention backend")
     options.add_argument("--gradient_checkpointing", action="store_true", help="by both")
     options.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
@@ -78,7 +85,9 @@ def prepare(options: argparse.Namespace) -> Work:
             masking=MaskingConfig(strategy="token"),
             training=TrainingConfig(
                 steps=10_000,
-                batch_size=options.batch_size,
+                batch_size=None if options.batch_tokens else options.batch_size,
+                batch_tokens=options.batch_tokens,
+                compile=options.compile,
                 lr=1e-4,
                 precision=options.precision,
                 attention=options.attention,
@@ -86,14 +95,20 @@ def prepare(options: argparse.Namespace) -> Work:
             ),
         )
     )
+    refuse_if(check(config) + training_config.check(config.training))
     device = choose_device(config.training)
     text = open_text(config)
     model = resolve(config.model, text.tokenizer.vocab_size, text.tokenizer.pad_id)
+    refuse_unfit_attention(config.training, device, model)
     return Work(config, model, text, training_sampler(config, text), device)
 
 
 def padded(batch: PackedBatch, to_longest: bool = True) -> dict[str, torch.Tensor]:
-    """A batch as transformers takes it: padded to its longest sequence, -100 where nothing is to be predicted."""
+    """A batch as transformers takes it: padded to its longest sequence, -100 where nothing is to be predicted.
+
+    Our fillers are left out.
+    """
+    batch = without_fillers(batch)
     labels = torch.full((batch.num_tokens,), -100)
     labels[batch.targets["masked_index"]] = batch.targets["masked_labels"]
     inside = torch.ones(batch.num_tokens, dtype=torch.long)

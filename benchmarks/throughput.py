@@ -112,7 +112,7 @@ def _timed(work: Work, call):
 
 
 def _work_in(ours: Ours, batches: list[PackedBatch]) -> tuple[int, float]:
-    return sum(batch.num_tokens for batch in batches), sum(ours.objective.flops(batch) for batch in batches)
+    return sum(batch.real_tokens for batch in batches), sum(ours.objective.flops(batch) for batch in batches)
 
 
 def _figures(arguments, work: Work, rounds: list[dict[str, float]]) -> dict:
@@ -124,7 +124,9 @@ def _figures(arguments, work: Work, rounds: list[dict[str, float]]) -> dict:
         "device": torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
         "model": vars(work.model),
-        "batch_size": arguments.batch_size,
+        "batch_size": work.config.training.batch_size,
+        "batch_tokens": arguments.batch_tokens,
+        "compile": arguments.compile,
         "max_length": arguments.max_length,
         "attention": arguments.attention,
         "precision": str(product_type(work.config.training, work.device)),

@@ -24,14 +24,14 @@ class Verb:
         config: the dataclass that holds its options; its docstrings are the help.
         call: does it, given an instance.
         positional: the option whose value may stand alone.
-        alternatives: options of which one is given; typing one puts those of a file aside.
+        alternatives: sets of options of which one is given; typing one puts those of a file aside.
         about: what --help says of it, where the dataclass belongs to another verb.
     """
 
     config: type
     call: Callable[[Any], Any]
     positional: str | None = None
-    alternatives: tuple[str, ...] = ()
+    alternatives: tuple[tuple[str, ...], ...] = ()
     about: str | None = None
 
 
@@ -68,7 +68,7 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
         return _fail(f"{program}: no verb {rest[0]!r}; one of {', '.join(verbs)}{did_you_mean(rest[0], verbs)}.")
     try:
         rest = _name_positional(rest, verbs[name].positional)
-        rest += _set_aside(rest, verbs[name].alternatives)
+        rest += [option for options in verbs[name].alternatives for option in _set_aside(rest, options)]
         verbs[name].call(_parse(f"{program} {name}", verbs[name].config, rest))
         distributed.leave()
     except UserError as error:

@@ -3,6 +3,8 @@
 Letters: M masked tokens, H width, V vocabulary.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,10 +23,10 @@ def vocabulary_cross_entropy(hidden: Tensor, table: Tensor, bias: Tensor, labels
         hidden: (M, H).
         table: (V, H).
         bias: (V,).
-        labels: (M,), int64.
+        labels: (M,), int64; -100 where there is none and nothing is counted.
 
     Returns:
-        The sum over the M tokens in nats, and a number of tokens.
+        The sum over the labelled tokens in nats, and a number of tokens.
     """
     in_place = hidden.device.type == "cpu" and hidden.dtype == torch.float32 and torch.is_grad_enabled()
     if in_place and not torch.is_autocast_enabled("cpu"):
@@ -40,12 +42,14 @@ class _InPlace(torch.autograd.Function):
         loss, right = logits.new_zeros(()), labels.new_zeros(())
         rows = max(1, _NUMBERS_AT_ONCE // logits.shape[1])
         for block, of_block in zip(logits.split(rows), labels.split(rows), strict=True):
-            of_label = block.add_(bias).gather(1, of_block[:, None])  # (rows, 1)
+            labelled, place = of_block[:, None] >= 0, of_block[:, None].clamp(min=0)  # (rows, 1)
+            of_label = block.add_(bias).gather(1, place)  # (rows, 1)
             highest = block.amax(1, keepdim=True)
             total = block.sub_(highest).exp_().sum(1, keepdim=True)
-            loss += (total.log() + highest - of_label).sum()
-            right += (of_label == highest).sum()
-            block.div_(total).scatter_add_(1, of_block[:, None], of_label.new_full(of_label.shape, -1.0))
+            loss += torch.where(labelled, total.log() + highest - of_label, 0.0).sum()
+            right += (labelled & (of_label == highest)).sum()
+            # Without a label: divided by infinity, and nothing taken away, the gradient is 0.
+            block.div_(torch.where(labelled, total, math.inf)).scatter_add_(1, place, -labelled.to(block.dtype))
         ctx.save_for_backward(hidden, table, logits)
         ctx.mark_non_differentiable(right)
         return loss, right

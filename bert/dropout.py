@@ -24,7 +24,7 @@ class Dropout(nn.Module):
         """Any shape -> the same."""
         if not self.training or self.p == 0:
             return x
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or torch.compiler.is_compiling():  # numpy's numbers are no part of a graph
             return F.dropout(x, self.p)
         return x * scaled_mask(x.shape, self.p, x.dtype)
 

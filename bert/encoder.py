@@ -3,6 +3,8 @@
 Letters: T tokens in the batch, H width, A heads, D width of a head, H = A * D.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -75,9 +77,24 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ModelConfig, attention: str = "sdpa") -> None:
         super().__init__()
-        self.backend = lookup(BACKENDS, attention, "training.attention")
+        self.attend_by(attention)
         self.gradient_checkpointing = False
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.compiled = False
+
+    def attend_by(self, attention: str) -> None:
+        """Use another of bert.attention.BACKENDS from now on; the weights are the same for all."""
+        self.backend = lookup(BACKENDS, attention, "training.attention")
+
+    def compile_layers(self) -> None:
+        """Have the layers compiled for training, when they are first called; batches must be of one shape.
+
+        One graph serves all layers, and parameters keep their names. Judging goes on uncompiled: its batches have other
+        shapes, each of which would be compiled anew.
+        """
+        self.compiled = True
+        for layer in self.layers:
+            layer.compile(fullgraph=True, dynamic=False)
 
     def forward(self, hidden: Tensor, batch: PackedBatch) -> tuple[list[Tensor], list[Tensor | None]]:
         """(T, H) -> the hidden states, (T, H) each, input first, and each layer's attention probabilities."""
@@ -85,17 +102,18 @@ class Encoder(nn.Module):
         run = _recomputed if self.gradient_checkpointing and torch.is_grad_enabled() else _plain
         states, probabilities = [hidden], []
         for layer in self.layers:
-            hidden, layer_probabilities = run(layer, hidden, attend)
+            call = layer.forward if self.compiled and not torch.is_grad_enabled() else layer
+            hidden, layer_probabilities = run(call, hidden, attend)
             states.append(hidden)
             probabilities.append(layer_probabilities)
         return states, probabilities
 
 
-def _plain(layer: Layer, hidden: Tensor, attend) -> tuple[Tensor, Tensor | None]:
+def _plain(layer: Callable, hidden: Tensor, attend) -> tuple[Tensor, Tensor | None]:
     return layer(hidden, attend)
 
 
-def _recomputed(layer: Layer, hidden: Tensor, attend) -> tuple[Tensor, None]:
+def _recomputed(layer: Callable, hidden: Tensor, attend) -> tuple[Tensor, None]:
     """The layer's output, and nothing kept that its backward pass needs; torch's generators are set back for it."""
     return checkpoint(lambda x: layer(x, attend)[0], hidden, use_reentrant=False), None
 

@@ -22,10 +22,10 @@ def training_flops(config: ModelConfig, batch: PackedBatch, masked: int = 0, poo
         pooler: whether first tokens are pooled.
     """
     width, layers = config.hidden_size, config.num_hidden_layers
-    lengths = batch.cu_seqlens.diff().double()
+    lengths = batch.cu_seqlens.diff()[: batch.real_sequences].double()
     matrices = layers * (4 * width**2 + 2 * width * config.intermediate_size)
     head = width**2 + config.vocab_size * width
-    products = batch.num_tokens * matrices + batch.num_sequences * pooler * width**2 + masked * head
+    products = batch.real_tokens * matrices + batch.real_sequences * pooler * width**2 + masked * head
     return 6.0 * products + 12.0 * layers * width * float(lengths.square().sum())
 
 

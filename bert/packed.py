@@ -22,6 +22,8 @@ class PackedBatch:
         cu_seqlens: where each sequence starts, and T last, (N + 1,), int32.
         max_seqlen: an upper bound of the sequences' lengths; a constant of the run.
         targets: what the objective needs, by name.
+        real: how many tokens and how many sequences are no fillers, in a batch of fixed shape, where fillers come last
+            and count in nothing; None where there are none.
     """
 
     token_ids: Tensor
@@ -30,16 +32,27 @@ class PackedBatch:
     cu_seqlens: Tensor
     max_seqlen: int
     targets: dict[str, Tensor] = field(default_factory=dict)
+    real: tuple[int, int] | None = None
 
     @property
     def num_tokens(self) -> int:
-        """T: every one of them real, since nothing is padded."""
+        """T."""
         return self.token_ids.shape[0]
 
     @property
     def num_sequences(self) -> int:
         """N."""
         return self.cu_seqlens.shape[0] - 1
+
+    @property
+    def real_tokens(self) -> int:
+        """T without fillers: what counts."""
+        return self.num_tokens if self.real is None else self.real[0]
+
+    @property
+    def real_sequences(self) -> int:
+        """N without fillers: what counts."""
+        return self.num_sequences if self.real is None else self.real[1]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "PackedBatch":
         """The same batch on another device."""

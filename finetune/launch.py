@@ -12,7 +12,7 @@ from bert.serving.served import Served
 from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
 from bert.training.config import TrainingConfig
-from bert.training.device import choose_device
+from bert.training.device import choose_device, refuse_unfit_attention
 from bert.training.loop import Goal, fit
 from bert.training.provenance import UsedDataset
 from bert.training.tracking import Tracker, track
@@ -106,6 +106,9 @@ def check(config: FinetuneConfig) -> list[str]:
         ]
     if config.data.train == "builtin" and EXAMPLES[config.task.name] not in ("labels", "tags"):
         faults.append(f"data.train: needed; builtin has nothing for task.name={config.task.name}.")
+    if config.training.batch_tokens is not None:
+        given = f"training.batch_tokens: {config.training.batch_tokens} was given"
+        faults.append(f"{given}, but it belongs to pretraining; fine-tuning has training.batch_size.")
     if config.data.max_length < 8:
         faults.append(f"data.max_length: {config.data.max_length}, but it must be at least 8.")
     if config.data.overlap is not None and not 0 <= config.data.overlap <= (config.data.max_length - 2) // 2:
@@ -173,8 +176,9 @@ def _run(
     resume: bool,
 ) -> dict[str, float]:
     output, training = Path(config.output), config.training
-    task = _start(config, labels_of(train_set.used, config.task), resume).to(device)
-    task.learn_from(train_set.used)
+    task = _start(config, labels_of(train_set.used, config.task), resume)
+    refuse_unfit_attention(training, device, task.bert.config)
+    task.to(device).learn_from(train_set.used)
     features = task.features(train_set.used)
     if not features:
         raise UserError(f"data.train: the tokenizer of '{config.init}' leaves nothing of any text in it.")
@@ -197,6 +201,7 @@ def _run(
         if distributed.is_first():
             write_findings(task, output)
         result |= _test(task, judges, size, device, training)
+        task.bert.encoder.attend_by("sdpa")  # what follows asks the model as its user will, in fp32
         if distributed.is_first():
             _served(task, judges["eval"], device).write(output)
             identity.finish(output, result)

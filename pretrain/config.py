@@ -7,7 +7,7 @@ from bert.config import ModelOptions, resolve
 from bert.errors import UserError
 from bert.tokenizer import TokenizerConfig
 from bert.tokenizer import check as tokenizer_faults
-from bert.training.config import TrainingConfig
+from bert.training.config import TrainingConfig, micro_batch_size
 from bert.training.tracking import TrackingConfig
 from pretrain.corpus import READERS
 from pretrain.documents import FORMATS
@@ -162,7 +162,7 @@ class PretrainConfig:
     sentence: SentenceConfig = field(default_factory=SentenceConfig)
     masking: MaskingConfig = field(default_factory=MaskingConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
-    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(batch_size=32, lr=None))
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(batch_size=None, lr=None))
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     init: str | None = None
@@ -214,6 +214,10 @@ def check(config: PretrainConfig) -> list[str]:
     if not 8 <= data.max_length <= longest:
         most = f"model.max_position_embeddings={config.model.max_position_embeddings}"
         faults.append(f"data.max_length: {data.max_length}, but it must be at least 8 and at most {most}.")
+    at_once = micro_batch_size(config.training) if (config.training.batch_tokens or 0) > 0 else None
+    if at_once is not None and at_once < 2 * data.max_length:
+        least = f"2 x data.max_length={data.max_length}"
+        faults.append(f"training.micro_batch_tokens: {at_once} tokens at once, but it must be at least {least}.")
     if data.valid is None and data.valid_share in (0, 1):
         faults.append(f"data.valid_share: {data.valid_share}, but it must be above 0 and below 1 without data.valid.")
     return faults + tokenizer_faults(config.tokenizer) + _model_faults(config) + _foreign_options(config)

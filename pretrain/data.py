@@ -19,12 +19,13 @@ from bert.packed import PackedBatch
 from bert.tokenizer import Tokenizer
 from bert.training.position import Position
 from pretrain import examples as examples_
-from pretrain import ragged
+from pretrain import packing, ragged
 from pretrain.config import DataConfig, MaskingConfig, SentenceConfig
 from pretrain.examples import Cutting, Sequences, Text
 from pretrain.inputs import INPUTS
 from pretrain.masking import MASKING
 from pretrain.masking.replace import corrupt
+from pretrain.packing import Shape
 from pretrain.randomness import MASKS, ORDER, PAIRS, Permutation, generator
 from pretrain.sentence import SENTENCE
 from pretrain.sentence.objective import Training
@@ -46,6 +47,9 @@ class Recipe:
     epochs: float = math.inf
     """About how many the run will last: what masking.rate_end is reached in."""
 
+    shape: Shape | None = None
+    """What every micro-batch is filled up to, in place of micro_batch_size."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -60,6 +64,7 @@ class Block:
         max_seqlen: of any sequence, by configuration.
         labelled: whether pairs have labels.
         tally: what became of the text.
+        shape: what every micro-batch is filled up to, where it has fillers.
     """
 
     sequences: Sequences
@@ -70,12 +75,13 @@ class Block:
     max_seqlen: int
     labelled: bool
     tally: dict[str, int]
+    shape: Shape | None = None
 
     def __len__(self) -> int:
         return len(self.cuts) - 1
 
     def micro_batch(self, number: int) -> PackedBatch:
-        """One micro-batch, its sequences renumbered from 0."""
+        """One micro-batch, its sequences renumbered from 0; with fillers where shapes are fixed."""
         first, last = self.cuts[number], self.cuts[number + 1]
         starts = self.sequences.cu_seqlens[first : last + 1]
         begin, end = starts[0], starts[-1]
@@ -86,7 +92,7 @@ class Block:
         }
         if self.labelled:
             targets["sentence_labels"] = torch.from_numpy(self.sequences.labels[first:last])
-        return PackedBatch(
+        batch = PackedBatch(
             token_ids=torch.from_numpy(self.sequences.ids[begin:end]),
             segment_ids=torch.from_numpy(self.sequences.segments[begin:end]),
             position_ids=torch.from_numpy(self.sequences.positions[begin:end]),
@@ -94,6 +100,7 @@ class Block:
             max_seqlen=self.max_seqlen,
             targets=targets,
         )
+        return batch if self.shape is None else packing.fill(batch, self.shape)
 
 
 class Sampler:
@@ -141,10 +148,9 @@ class Sampler:
         recipe = self.recipe
         repeated = epoch % recipe.data.copies if recipe.data.copies else epoch
         sequences, tally = self._sequences(repeated, number)
-        size = len(sequences.labels)
-        count = -(-size // recipe.micro_batch_size)
-        # Sizes differ by one at most, so the last micro-batch of a block is no small remainder.
-        cuts = np.arange(count + 1) * size // max(1, count)
+        cuts = self._cuts(sequences)
+        if recipe.shape is not None:
+            tally["filler_tokens"] = (len(cuts) - 1) * recipe.shape.tokens - tally["tokens"]
         block = Block(
             sequences=sequences,
             cuts=cuts,
@@ -154,8 +160,17 @@ class Sampler:
             max_seqlen=recipe.data.max_length,
             labelled=self.sentence.labels > 0,
             tally=tally,
+            shape=recipe.shape,
         )
         return self._mask(block, epoch, repeated if recipe.masking.static else epoch, number)
+
+    def _cuts(self, sequences: Sequences) -> np.ndarray:
+        """Where micro-batches start, and the number of sequences last; the last one is no small remainder."""
+        if self.recipe.shape is not None:
+            return packing.cut(np.diff(sequences.cu_seqlens), self.recipe.shape)
+        size = len(sequences.labels)
+        count = -(-size // self.recipe.micro_batch_size)
+        return np.arange(count + 1) * size // max(1, count)  # sizes differ by one at most
 
     def rate(self, epoch: int, number: int) -> float:
         """Share of the maskable tokens to predict in a block."""

@@ -13,7 +13,7 @@ from bert.serving.served import Served
 from bert.training import config as training_config
 from bert.training import distributed, identity, lock, provenance
 from bert.training.config import TrainingConfig
-from bert.training.device import autocast, choose_device, default_workers
+from bert.training.device import autocast, choose_device, default_workers, refuse_unfit_attention
 from bert.training.evaluation import evaluate
 from bert.training.loop import Goal, fit
 from bert.training.tracking import track
@@ -22,13 +22,17 @@ from pretrain.audit.audit import audit
 from pretrain.config import PretrainConfig, check
 from pretrain.data import Recipe, Sampler, Stream
 from pretrain.objectives.masked_lm import MaskedLM
+from pretrain.packing import Shape, shape_of
 from pretrain.report import print_report, sampling_in_words
-from pretrain.start import Start, build_objective, open_start
+from pretrain.start import Start, build_objective, model_config, open_start
 from pretrain.text import TextToLearn, datasets_of, open_text
 from pretrain.validation import VALIDATION_MASKINGS, Validation, build_validation
 
 DEFAULT_STEPS, DEFAULT_EVAL_EVERY = 1500, 500
 """The budget of a run that was given none, and the steps between its evaluations."""
+
+DEFAULT_BATCH_SIZE = 32
+"""Sequences in a step."""
 
 DEFAULT_LR, DEFAULT_LR_OF_INIT = 1e-3, 5e-5
 """Peak learning rates: for the small models one begins with, and for a model that is trained already."""
@@ -72,6 +76,7 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
     output = Path(config.output)
     with distributed.first_alone():
         start = open_start(config)
+        refuse_unfit_attention(config.training, device, model_config(config, start))
         text = open_text(config, start and start.tokenizer)
     facts = {
         "corpus": text.fingerprint,
@@ -106,6 +111,8 @@ def with_defaults(config: PretrainConfig) -> PretrainConfig:
     training = config.training
     if training.lr is None:
         training = replace(training, lr=DEFAULT_LR if config.init is None else DEFAULT_LR_OF_INIT)
+    if training.batch_size is None and training.batch_tokens is None:
+        training = replace(training, batch_size=DEFAULT_BATCH_SIZE)
     if training.eval_every is None:
         training = replace(training, eval_every=DEFAULT_EVAL_EVERY)
     if all(getattr(training, name) is None for name in training_config.BUDGETS):
@@ -118,10 +125,18 @@ def training_sampler(config: PretrainConfig, text: TextToLearn) -> Sampler:
     micro_batch = training_config.micro_batch_size(config.training)
     recipe = Recipe(config.data, config.sentence, config.masking, micro_batch, config.training.seed)
     sampler = Sampler(text.source, text.train, text.tokenizer, recipe)
-    if config.masking.rate_end is None:
-        return sampler
-    epochs = _epochs(config.training, sampler)
-    return Sampler(text.source, text.train, text.tokenizer, replace(recipe, epochs=epochs))
+    if config.training.batch_tokens is not None:
+        recipe = replace(recipe, shape=_shape(config, _first_tally(sampler)))
+    if config.masking.rate_end is not None:
+        recipe = replace(recipe, epochs=_epochs(config.training, sampler))
+    return Sampler(text.source, text.train, text.tokenizer, recipe)
+
+
+def _shape(config: PretrainConfig, tally: dict[str, int]) -> Shape:
+    """What every micro-batch measures, judged by the first block of documents."""
+    rate = max(config.masking.rate, config.masking.rate_end or 0.0)
+    mean_length = tally["tokens"] / tally["sequences"]
+    return shape_of(training_config.micro_batch_size(config.training), config.data.max_length, mean_length, rate)
 
 
 def _epochs(training: TrainingConfig, sampler: Sampler) -> float:
@@ -130,7 +145,8 @@ def _epochs(training: TrainingConfig, sampler: Sampler) -> float:
         return training.epochs
     tally = sampler.block(0, 0).tally
     if training.steps is not None:
-        return training.steps * training.batch_size / (tally["sequences"] * sampler.num_blocks)
+        part, unit = (training.batch_size, "sequences") if training.batch_size else (training.batch_tokens, "tokens")
+        return training.steps * part / (tally[unit] * sampler.num_blocks)
     return training.tokens / (tally["tokens"] * sampler.num_blocks)
 
 
@@ -161,6 +177,7 @@ def _run(
         evaluate_now = _evaluator(config, objective, validation, device)
         goal = Goal("valid/masked_lm_loss", higher_is_better=False, root="last")
         result = fit(objective, stream, evaluate_now, config.training, goal, output, tracker)
+        objective.bert.encoder.attend_by("sdpa")  # what follows asks the model as its user will, in fp32, on a CPU too
         if distributed.is_first():
             identity.finish(output, result)
         for name in ("run.yaml", "metrics.json", *AUDIT_FILES):

@@ -23,6 +23,10 @@ def sampling_in_words(tally: dict[str, int], sampler: Sampler) -> str:
             said.append(f"{tally[name] / sequences:.1%} of the pairs {what}")
     if tally.get("pairs_left_out"):
         said.append(f"{tally['pairs_left_out']:,} pairs are left out: their document has no other B to offer")
+    if sampler.recipe.shape is not None:
+        said.append(f"each micro-batch is {sampler.recipe.shape.in_words()}")
+        fillers = tally["filler_tokens"] / (tally["tokens"] + tally["filler_tokens"])
+        said.append(f"{fillers:.1%} of the tokens are fillers, which count in nothing")
     return "sampling: " + "; ".join(said)
 
 

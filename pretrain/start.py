@@ -78,7 +78,7 @@ def build_objective(
     config: PretrainConfig, tokenizer: Tokenizer, start: Start | None, device: torch.device
 ) -> MaskedLM:
     """The model as the run begins, said in a line or two."""
-    model = resolve(config.model, tokenizer.vocab_size, tokenizer.pad_id) if start is None else _sizes(config, start)
+    model = model_config(config, start, tokenizer)
     seed_torch(config.training.seed)
     build = OBJECTIVES[config.objective]
     objective = build(model, tokenizer, SENTENCE[config.sentence.objective].labels, config.training.attention)
@@ -88,10 +88,21 @@ def build_objective(
             grow(objective, start.folder.tokenizer.vocab_size, start.added)
     objective.bert.freeze(config.training.freeze)
     objective.bert.encoder.gradient_checkpointing = config.training.gradient_checkpointing
+    if config.training.compile:
+        objective.bert.encoder.compile_layers()
     size = sum(parameter.numel() for parameter in objective.parameters())
     shape = f"{model.num_hidden_layers} layers, width {model.hidden_size}, {size / 1e6:.1f} M parameters"
     print(f"model: {shape}, {describe(device)}")
     return objective.to(device)
+
+
+def model_config(config: PretrainConfig, start: Start | None, tokenizer: Tokenizer | None = None) -> ModelConfig:
+    """The sizes and dropout of a run's model; before there is a tokenizer, with the vocabulary that was asked for."""
+    if start is not None:
+        return _sizes(config, start)
+    if tokenizer is None:
+        return resolve(config.model, config.tokenizer.vocab_size)
+    return resolve(config.model, tokenizer.vocab_size, tokenizer.pad_id)
 
 
 def _sizes(config: PretrainConfig, start: Start) -> ModelConfig:

@@ -1,3 +1,5 @@
+import contextlib
+import itertools
 import math
 
 import pytest
@@ -5,9 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert.attention import BACKENDS
+from bert.attention import BACKENDS, varlen
 from bert.attention.rectangle import Rectangle
+from bert.config import ModelConfig
+from bert.errors import UserError
+from bert.model import BertModel
 from bert.packed import PackedBatch, starts_of
+from bert.training.config import TrainingConfig
+from bert.training.device import refuse_unfit_attention
 
 ON_CPU = [name for name in BACKENDS if name != "varlen"]  # varlen needs a GPU
 
@@ -103,3 +110,110 @@ def test_what_is_put_into_the_rectangle_comes_out_again(lengths):
     assert padded.shape == (len(lengths), 2, max(lengths), 3)
     assert torch.equal(rectangle.unpad(padded), x)
     assert float(padded.sum()) == float(x.sum())  # zero elsewhere: all values are positive
+
+
+# Flash attention without padding, which needs a GPU: on a CPU with a stand-in for PyTorch's function, there in earnest.
+
+
+def stand_in_for_varlen_attn(query, key, value, cu_seq_q, cu_seq_k, max_q: int, max_k: int) -> torch.Tensor:
+    """What `torch.nn.attention.varlen.varlen_attn` is documented to give, for what it is documented to take."""
+    assert query.shape == key.shape == value.shape and query.ndim == 3
+    assert query.stride(-1) == key.stride(-1) == value.stride(-1) == 1
+    assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32 and cu_seq_q.is_contiguous()
+    assert cu_seq_q.device == cu_seq_k.device == query.device
+    assert (int(cu_seq_q[0]), int(cu_seq_q[-1])) == (0, len(query)) and torch.equal(cu_seq_q, cu_seq_k)
+    assert type(max_q) is type(max_k) is int and max_q == max_k >= int(cu_seq_q.diff().max())
+    mixed = []
+    for begin, end in itertools.pairwise(cu_seq_q.tolist()):
+        q, k, v = (x[begin:end].transpose(0, 1) for x in (query, key, value))  # (A, S, D) each
+        mixed.append(((q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v).transpose(0, 1))
+    return torch.cat(mixed)
+
+
+@pytest.fixture
+def varlen_on_cpu(monkeypatch):
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", stand_in_for_varlen_attn)
+    monkeypatch.setattr(varlen, "unmet", lambda *of: [])
+
+
+@pytest.mark.parametrize("lengths", [[5], [1, 3, 2], [7, 1, 1, 8]])
+def test_varlen_gives_pytorch_s_function_what_it_takes_and_agrees_with_the_reference(lengths, varlen_on_cpu):
+    found = {}
+    for backend in ("varlen", "eager"):
+        # As the encoder has them: three parts of one matrix product.
+        torch.manual_seed(3)
+        projected = torch.randn(sum(lengths), 3, 2, 8, requires_grad=True)
+        mixed, _ = attend(backend, lengths, *projected.unbind(1))
+        mixed.square().sum().backward()
+        found[backend] = [mixed, projected.grad]
+    torch.testing.assert_close(found["varlen"], found["eager"], atol=1e-5, rtol=1e-4)
+
+
+def test_a_model_with_varlen_computes_what_the_reference_does(varlen_on_cpu):
+    outputs = []
+    for backend in ("varlen", "eager"):
+        torch.manual_seed(0)
+        model = BertModel(ModelConfig(9, 16, 2, 2, 24, 12, attention_probs_dropout_prob=0.0), attention=backend).eval()
+        output = model(batch_of([4, 1, 6]))
+        (output.last_hidden_state.square().sum() + output.pooled.sum()).backward()
+        gradients = [parameter.grad for parameter in model.parameters()]
+        outputs.append([output.last_hidden_state, output.pooled, *gradients])
+    torch.testing.assert_close(*outputs, atol=1e-5, rtol=1e-4)
+
+
+def test_varlen_elsewhere_is_refused_and_never_replaced():
+    with pytest.raises(UserError, match=r"^training\.attention: 'varlen' needs a CUDA device and .*; this is cpu\.$"):
+        attend("varlen", [2], *random_inputs(2, 1, 8, seed=0))
+
+
+def test_varlen_with_dropout_is_refused(varlen_on_cpu):
+    with pytest.raises(UserError, match=r"^training\.attention: 'varlen' needs attention_probs_dropout_prob=0"):
+        attend("varlen", [2], *random_inputs(2, 1, 8, seed=0), dropout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "changes", "said"),
+    [
+        ("cuda", "auto", {}, []),
+        ("cuda", "bf16", {}, []),
+        ("cpu", "auto", {}, ["needs a CUDA device and attention_probs_dropout_prob=0; this is cpu with 0.0."]),
+        (
+            "cpu",
+            "auto",
+            {"attention_probs_dropout_prob": 0.1},
+            ["needs a CUDA device and attention_probs_dropout_prob=0; this is cpu with 0.1."],
+        ),
+        (
+            "cuda",
+            "fp32",
+            {"attention_probs_dropout_prob": 0.1, "hidden_size": 24},
+            [
+                "needs a CUDA device and attention_probs_dropout_prob=0; this is cuda with 0.1.",
+                "computes in bf16; this is training.precision=fp32.",
+                "needs heads of a width that is a multiple of 8, and at most 256; this is 12.",
+            ],
+        ),
+    ],
+)
+def test_what_varlen_would_not_find_is_said_before_a_run_begins(device, precision, changes, said):
+    config = TrainingConfig(attention="varlen", precision=precision)
+    sizes = {"vocab_size": 9, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = ModelConfig(**sizes | {"intermediate_size": 8, "attention_probs_dropout_prob": 0.0} | changes)
+    with pytest.raises(UserError) if said else contextlib.nullcontext() as raised:
+        refuse_unfit_attention(config, torch.device(device), model)
+    assert said == [] or list(raised.value.messages) == [f"training.attention: 'varlen' {fault}" for fault in said]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("lengths", [[64], [1, 128, 37, 2, 90], [128] * 32])
+def test_on_a_gpu_varlen_in_bf16_agrees_with_the_reference_in_fp32(lengths):
+    torch.manual_seed(0)
+    projected = torch.randn(sum(lengths), 3, 4, 64, device="cuda")
+    batch, found = batch_of(lengths).to("cuda"), []
+    for backend, kind in (("varlen", torch.bfloat16), ("eager", torch.float32)):
+        leaf = projected.clone().requires_grad_()
+        mixed, _ = BACKENDS[backend](batch)(*leaf.to(kind).unbind(1))
+        mixed.float().square().sum().backward()
+        found.append([mixed.float(), leaf.grad])
+    # bf16 has 8 bits: values of about 1 are rounded by up to 0.004, and a few such roundings add up.
+    torch.testing.assert_close(*found, atol=0.06, rtol=0.03)

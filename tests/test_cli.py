@@ -218,8 +218,17 @@ def test_a_config_that_is_no_file_is_one_line(path, refused):
 def test_the_command_line_overrides_the_config_and_both_the_defaults(call):
     file = config_file("training:\n  lr: 0.25\n  warmup: 0.5\n")
     _, said, _ = call("--config", file, "--training.warmup", "0.75", "--print_config")
-    default = f"  batch_size: {PretrainConfig().training.batch_size}"
+    default = f"  log_every: {PretrainConfig().training.log_every}"
     assert {"  lr: 0.25", "  warmup: 0.75", default} <= set(said.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("typed", "aside"), [("steps=7", "epochs"), ("batch_tokens=4096", "batch_size"), ("batch_size=8", "batch_tokens")]
+)
+def test_one_of_several_measures_typed_puts_a_file_s_other_aside(typed, aside, call):
+    file = config_file(f"training:\n  {aside}: 512\n")
+    _, said, _ = call("--config", file, f"--training.{typed}", "--print_config")
+    assert {f"  {typed.replace('=', ': ')}", f"  {aside}: null"} <= set(said.splitlines())
 
 
 @pytest.mark.parametrize("verb", ["pretrain", "sync"])

@@ -1,5 +1,5 @@
 import ast
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import run
 import run_finetune
 from bert.config import PRESETS, ModelConfig, ModelOptions, resolve
 from bert.errors import UserError
-from bert.training.config import TrainingConfig, check, micro_batch_size
+from bert.training.config import TrainingConfig, check, micro_batch_size, micro_batches
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"vocab_size": 10, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -105,6 +105,48 @@ def test_micro_batches_hold_the_batch_as_evenly_as_their_size_allows(batch, most
     count = -(-batch // (most or batch))  # as few as can be
     assert size <= (most or batch)
     assert 0 <= batch - size * count < count
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"batch_tokens": 64},
+            "training: give one of batch_size and batch_tokens; "
+            "training.batch_size=64, training.batch_tokens=64 given.",
+        ),
+        (
+            {"batch_size": None},
+            "training: give one of batch_size and batch_tokens; "
+            "training.batch_size=None, training.batch_tokens=None given.",
+        ),
+        (
+            {"micro_batch_tokens": 8},
+            "training.micro_batch_tokens: 8 was given, but it belongs to batch_tokens; "
+            "beside batch_size it is micro_batch_size.",
+        ),
+        (
+            {"micro_batch_size": 65},
+            "training.micro_batch_size: 65, but it must be at most training.batch_size=64.",
+        ),
+        (
+            {"batch_size": None, "batch_tokens": 64, "micro_batch_tokens": 65},
+            "training.micro_batch_tokens: 65, but it must be at most training.batch_tokens=64.",
+        ),
+        (
+            {"compile": True},
+            "training.compile: needs training.batch_tokens; with batch_size each step has another shape.",
+        ),
+    ],
+)
+def test_a_step_is_measured_in_one_unit(changes, said):
+    assert check(TrainingConfig(**{"steps": 1} | changes)) == [said]
+
+
+def test_a_step_in_tokens_is_cut_as_one_in_sequences_is():
+    config = TrainingConfig(batch_size=None, batch_tokens=1000, micro_batch_tokens=300)
+    assert (micro_batches(config), micro_batch_size(config)) == (4, 250)
+    assert check(replace(config, steps=1, compile=True)) == []
 
 
 def configs_within(config: type) -> set[type]:

@@ -59,3 +59,18 @@ def test_elsewhere_it_is_pytorch_s_own(case, monkeypatch):
     expected, _ = reference(*inputs, labels)
     torch.testing.assert_close(loss, expected.to(loss.dtype), atol=0.1 if case == "bf16" else 1e-6, rtol=1e-2)
     assert loss.dtype == torch.float32
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_place_without_a_label_counts_in_nothing(in_place):
+    torch.manual_seed(0)
+    inputs = [torch.randn(6, 3), torch.randn(5, 3), torch.randn(5)]
+    labels, labelled, found = torch.tensor([0, -100, 4, 2, -100, -100]), torch.tensor([0, 2, 3]), []
+    for rows in (torch.arange(6), labelled):
+        leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+        with torch.autocast("cpu", torch.bfloat16, not in_place):
+            loss, right = vocabulary_cross_entropy(leaves[0].index_select(0, rows), *leaves[1:], labels[rows])
+        loss.backward()
+        found.append([loss.detach(), right, *(leaf.grad for leaf in leaves)])
+    torch.testing.assert_close(*found, atol=1e-6, rtol=1e-2 if not in_place else 1e-6)
+    assert not found[0][2][labels == -100].any()

@@ -5,9 +5,11 @@ A backend is made once for a batch, from where its sequences lie, and then calle
     attend = BACKENDS[name](batch)
     mixed, probabilities = attend(query, key, value, dropout)     # (T, A, D) three times -> (T, A, D)
 
-Only `eager` returns probabilities, (N, A, S, S); the others return None in their place.
+Only `eager` returns probabilities, (N, A, S, S); the others return None in their place. What a backend needs of device,
+precision and model, and would not find there, is said by `UNMET`; one that is not in it runs anywhere.
 """
 
-from bert.attention import eager, sdpa
+from bert.attention import eager, sdpa, varlen
 
-BACKENDS = {"sdpa": sdpa.Attention, "eager": eager.Attention}
+BACKENDS = {"sdpa": sdpa.Attention, "eager": eager.Attention, "varlen": varlen.Attention}
+UNMET = {"varlen": varlen.unmet}

@@ -19,8 +19,9 @@ class Rectangle:
     def __init__(self, batch: PackedBatch) -> None:
         starts = batch.cu_seqlens[:-1].long()  # (N,)
         lengths = batch.cu_seqlens.diff()  # (N,)
-        # On a GPU the true longest would have to be waited for; the run's bound serves as well.
-        longest = int(lengths.max()) if lengths.device.type == "cpu" else batch.max_seqlen
+        # The true longest is no fixed shape, and a GPU would have to be waited for; the run's bound serves as well.
+        by_bound = lengths.device.type != "cpu" or batch.real is not None
+        longest = batch.max_seqlen if by_bound else int(lengths.max())
         rows = torch.arange(batch.num_sequences, device=lengths.device)
         shift = (rows * longest - starts).repeat_interleave(lengths, output_size=batch.num_tokens)  # (T,)
         self.cells = torch.arange(batch.num_tokens, device=lengths.device) + shift  # (T,)

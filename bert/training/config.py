@@ -9,6 +9,7 @@ from bert.training.schedule import SCHEDULES
 FROZEN = ("nothing", "embeddings", "encoder")
 BUDGETS = ("steps", "epochs", "tokens", "minutes")
 BUDGET_OPTIONS = tuple(f"training.{name}" for name in BUDGETS)
+BATCH_OPTIONS = ("training.batch_size", "training.batch_tokens")
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,20 @@ class TrainingConfig:
     minutes: float | None = None
     """The budget, as time for training and evaluation; turned into tokens once, after a short pilot."""
 
-    batch_size: int = 64
+    batch_size: int | None = 64
     """Sequences in an optimizer step, at most: a block of documents is cut into equal steps, not into full ones and a
-    small remainder."""
+    small remainder. By default 32. Or give batch_tokens; typed, one puts a file's other aside."""
 
     micro_batch_size: int | None = None
     """Sequences on the device at once; gradients are added up over a step's micro-batches. Lower it when memory runs
     out; by default the whole batch. Masks are drawn by the micro-batch, so it decides which ones."""
+
+    batch_tokens: int | None = None
+    """Pretraining: tokens in an optimizer step, in place of batch_size. Every micro-batch then has the same shape; one
+    or two in a hundred tokens are fillers, which count in nothing. For a GPU, and for compile."""
+
+    micro_batch_tokens: int | None = None
+    """Tokens on the device at once, in place of micro_batch_size; at least 2 x data.max_length."""
 
     lr: float | None = 5e-4
     """Peak learning rate. By default 1e-3 in pretraining, 5e-5 where it goes on from a model (init), and 1e-4 in
@@ -106,7 +114,13 @@ class TrainingConfig:
     """auto: bf16 on a GPU, where weights and moments stay fp32, and fp32 on a CPU."""
 
     attention: Literal[*BACKENDS] = "sdpa"
-    """sdpa: PyTorch's fused attention. eager: plain matrix products, the reference."""
+    """sdpa: PyTorch's fused attention, over padded rows. eager: plain matrix products, the reference. varlen: flash
+    attention without any padding, the fastest on a GPU; in bf16, and without attention dropout."""
+
+    compile: bool = False
+    """Pretraining: compile the encoder's layers (torch.compile). Needs batch_tokens, whose shapes never change. Meant
+    for a GPU and runs of more than some minutes: it takes a minute, and makes norms, GELU and dropout few kernels. On a
+    CPU it is slower."""
 
     gradient_checkpointing: bool = False
     """Compute each layer again in the backward pass instead of keeping what it made: less memory, more time, the same
@@ -120,13 +134,20 @@ class TrainingConfig:
 
 
 def micro_batches(config: TrainingConfig) -> int:
-    """Micro-batches in a step: as few as micro_batch_size allows."""
-    return -(-config.batch_size // (config.micro_batch_size or config.batch_size))
+    """Micro-batches in a step: as few as micro_batch_size, or micro_batch_tokens, allows."""
+    whole, at_once = _step_and_part(config)
+    return -(-whole // (at_once or whole))
 
 
 def micro_batch_size(config: TrainingConfig) -> int:
-    """Sequences in each micro-batch of a step, at most."""
-    return config.batch_size // micro_batches(config)
+    """Sequences in each micro-batch of a step at most; with batch_tokens, tokens, fillers included."""
+    return _step_and_part(config)[0] // micro_batches(config)
+
+
+def _step_and_part(config: TrainingConfig) -> tuple[int, int | None]:
+    if config.batch_tokens is not None:
+        return config.batch_tokens, config.micro_batch_tokens
+    return config.batch_size, config.micro_batch_size
 
 
 def check(config: TrainingConfig) -> list[str]:
@@ -138,14 +159,13 @@ def check(config: TrainingConfig) -> list[str]:
         faults.append(f"training: give one budget, of steps, epochs, tokens and minutes; {said} given.")
     positive = ("batch_size", "lr", "adam_epsilon", "log_every", "eval_every", "eval_sequences", "save_every")
     positive += ("keep_checkpoints", "micro_batch_size", "threads", "patience", "layer_decay", *BUDGETS)
+    positive += ("batch_tokens", "micro_batch_tokens")
     faults += [
         f"training.{name}: {getattr(config, name)}, but it must be above 0."
         for name in positive
         if getattr(config, name) is not None and not getattr(config, name) > 0
     ]
-    if config.micro_batch_size and config.micro_batch_size > config.batch_size:
-        more = f"training.batch_size={config.batch_size}"
-        faults.append(f"training.micro_batch_size: {config.micro_batch_size}, but it must be at most {more}.")
+    faults += _batch_faults(config)
     faults += [
         f"training.{name}: {getattr(config, name)}, but it must be at least 0 and below 1."
         for name in ("warmup", "adam_beta1", "adam_beta2")
@@ -158,4 +178,24 @@ def check(config: TrainingConfig) -> list[str]:
         for name in ("weight_decay", "max_grad_norm", "seed", "workers")
         if getattr(config, name) is not None and not getattr(config, name) >= 0
     ]
+    return faults
+
+
+def _batch_faults(config: TrainingConfig) -> list[str]:
+    """What is wrong with how a step is measured and cut."""
+    faults = []
+    if (config.batch_size is None) == (config.batch_tokens is None):
+        said = f"training.batch_size={config.batch_size}, training.batch_tokens={config.batch_tokens}"
+        faults.append(f"training: give one of batch_size and batch_tokens; {said} given.")
+    for unit, other in (("size", "tokens"), ("tokens", "size")):
+        whole, part = (getattr(config, f"{name}_{unit}") for name in ("batch", "micro_batch"))
+        if part is not None and whole is None:
+            faults.append(
+                f"training.micro_batch_{unit}: {part} was given, but it belongs to batch_{unit}; "
+                f"beside batch_{other} it is micro_batch_{other}."
+            )
+        elif part is not None and part > whole:
+            faults.append(f"training.micro_batch_{unit}: {part}, but it must be at most training.batch_{unit}={whole}.")
+    if config.compile and config.batch_tokens is None:
+        faults.append("training.compile: needs training.batch_tokens; with batch_size each step has another shape.")
     return faults

@@ -7,7 +7,9 @@ import platform
 
 import torch
 
-from bert.errors import UserError
+from bert.attention import UNMET
+from bert.config import ModelConfig
+from bert.errors import UserError, refuse_if
 from bert.training import distributed
 from bert.training.config import TrainingConfig, micro_batches
 
@@ -26,6 +28,8 @@ def choose_device(config: TrainingConfig) -> torch.device:
     _refuse_uneven(config)
     if config.threads:
         torch.set_num_threads(config.threads)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it PyTorch refuses a GPU's products
     torch.use_deterministic_algorithms(config.deterministic)
     on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     if on_gpu:
@@ -41,9 +45,10 @@ def _refuse_uneven(config: TrainingConfig) -> None:
     """Ranks share a step's micro-batches out; where these do not come out even, some ranks would only wait."""
     pieces, ranks = micro_batches(config), distributed.ranks()
     if pieces % ranks:
+        unit, whole = ("size", config.batch_size) if config.batch_tokens is None else ("tokens", config.batch_tokens)
         raise UserError(
-            f"training.micro_batch_size: a step of {config.batch_size} sequences is cut into {pieces} micro-batches, "
-            f"which {ranks} ranks cannot share evenly; {config.batch_size // ranks} makes {ranks} of them."
+            f"training.micro_batch_{unit}: a step of training.batch_{unit}={whole} is cut into {pieces} micro-batches, "
+            f"which {ranks} ranks cannot share evenly; {whole // ranks} makes {ranks} of them."
         )
 
 
@@ -56,14 +61,24 @@ def default_workers(config: TrainingConfig, device: torch.device) -> int:
 
 def autocast(config: TrainingConfig, device: torch.device) -> contextlib.AbstractContextManager:
     """The context of every forward pass: bf16 matrix products where asked for, else nothing."""
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+    kind = product_type(config, device)
+    return contextlib.nullcontext() if kind is torch.float32 else torch.autocast(device.type, kind)
 
 
 def product_type(config: TrainingConfig, device: torch.device) -> torch.dtype:
     """The type that matrix products are computed in."""
-    with autocast(config, device):
-        return torch.bfloat16 if torch.is_autocast_enabled(device.type) else torch.float32
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
+    return torch.bfloat16 if bf16 else torch.float32
+
+
+def refuse_unfit_attention(config: TrainingConfig, device: torch.device, model: ModelConfig) -> None:
+    """Before anything is prepared: the attention that was asked for must run on this device, with this model.
+
+    Raises:
+        UserError: it does not, and all that is in its way.
+    """
+    if config.attention in UNMET:
+        refuse_if(UNMET[config.attention](device, product_type(config, device), model))
 
 
 def seed_torch(*key: int) -> None:

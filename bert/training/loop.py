@@ -112,9 +112,11 @@ def _advice(error: Exception, config: TrainingConfig, device: torch.device) -> s
     """What a person can do about an error of the machine's, if there is anything."""
     said = str(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in said:
+        unit, what = ("size", "sequences") if config.batch_tokens is None else ("tokens", "tokens")
         return (
-            f"training.micro_batch_size: {micro_batch_size(config)} sequences at once are more than the memory of "
-            f"{device} holds; lower it (training.batch_size stays what it is), or set training.gradient_checkpointing."
+            f"training.micro_batch_{unit}: {micro_batch_size(config)} {what} at once are more than the memory of "
+            f"{device} holds; lower it (training.batch_{unit} stays what it is), or set "
+            f"training.gradient_checkpointing."
         )
     if "DataLoader worker" in said:
         return (
@@ -199,8 +201,8 @@ class _Run:
         began = time.perf_counter()
         taken = [next(stream) for _ in range(self.micro_batches)]
         batches, position = [batch for batch, _ in taken], taken[-1][1]
-        tokens = sum(batch.num_tokens for batch in batches)
-        sequences = sum(batch.num_sequences for batch in batches)
+        tokens = sum(batch.real_tokens for batch in batches)
+        sequences = sum(batch.real_sequences for batch in batches)
         after = self.progress.after_step(tokens, sequences, position, self.data.epochs(position))
         # The rate of the middle of the step: neither the first step nor the last is taken at 0.
         factor = SCHEDULES[self.config.schedule]((self.progress.share + after.share) / 2, self.config.warmup)

@@ -22,7 +22,8 @@ class MaskedLM(Objective):
     """The encoder with its masked-LM head, and a sentence head where there are sentence labels.
 
     It reads these targets, each where the batch has it: `masked_index` (M,) places in the flat batch, `masked_labels`
-    (M,) the tokens that stood there; `sentence_labels` (N,), 0 where B follows A.
+    (M,) the tokens that stood there; `sentence_labels` (N,), 0 where B follows A. A label of -100 is a filler's and
+    counts in nothing.
     """
 
     def __init__(
@@ -36,20 +37,19 @@ class MaskedLM(Objective):
         self.weights = {"masked_lm_loss": 1.0, "sentence_loss": 1.0}
 
     def counts(self, batch: PackedBatch) -> dict[str, float]:
-        """M for what is summed over masked tokens, N for what is summed over pairs."""
+        """How many tokens are predicted for what is summed over them, and how many pairs likewise; no fillers."""
         counts = {}
         if "masked_index" in batch.targets:
-            counts |= dict.fromkeys(("masked_lm_loss", "masked_lm_accuracy"), batch.targets["masked_index"].shape[0])
+            counts |= dict.fromkeys(("masked_lm_loss", "masked_lm_accuracy"), _predicted(batch))
         if "sentence_labels" in batch.targets:
-            counts |= dict.fromkeys(("sentence_loss", "sentence_accuracy"), batch.targets["sentence_labels"].shape[0])
+            counts |= dict.fromkeys(("sentence_loss", "sentence_accuracy"), batch.real_sequences)
         return counts
 
     def flops(self, batch: PackedBatch) -> float:
         """Operations of the matrix products of training on the batch; not counted where parts are frozen."""
         if self.bert.frozen:
             return 0.0
-        masked = batch.targets["masked_index"].shape[0] if "masked_index" in batch.targets else 0
-        return training_flops(self.bert.config, batch, masked, pooler=self.sentence_head is not None)
+        return training_flops(self.bert.config, batch, _predicted(batch), pooler=self.sentence_head is not None)
 
     def depth(self, name: str) -> int:
         """0 for the heads, 1 for the top layer and the pooler, one more for each layer below."""
@@ -88,3 +88,12 @@ class MaskedLM(Objective):
     def start_from(self, folder: Path) -> str:
         """Take up a model that was trained elsewhere; says which heads are new and what was not needed."""
         return hub.load_weights(folder, self, ("bert.pooler.", "masked_lm_head.", "sentence_head.")).in_words()
+
+
+def _predicted(batch: PackedBatch) -> int:
+    """How many tokens are to be predicted, fillers apart; read on the host."""
+    if "masked_index" not in batch.targets:
+        return 0
+    if batch.real is None:
+        return batch.targets["masked_index"].shape[0]
+    return int((batch.targets["masked_labels"] >= 0).sum())

@@ -464,6 +464,14 @@ def test_numbers_and_answers_that_can_be_learned_are_learned(make_config, write,
         ({"reinit_layers": 1, "init": "none", "like": "x"}, "but init=none begins at random as a whole"),
         ({"reinit_layers": 9}, "reinit_layers: 9, but the model has 1 layers"),
         ({"training": TrainingConfig(epochs=1, freeze=9)}, "training.freeze: 9, but the model has 1 layers"),
+        (
+            {"training": TrainingConfig(epochs=1, attention="varlen", device="cpu")},
+            "training.attention: 'varlen' needs a CUDA device and attention_probs_dropout_prob=0; this is cpu with 0.1",
+        ),
+        (
+            {"training": TrainingConfig(epochs=1, batch_size=None, batch_tokens=512)},
+            "training.batch_tokens: 512 was given, but it belongs to pretraining; fine-tuning has training.batch_size",
+        ),
         ({"training": TrainingConfig(epochs=1, patience=0)}, "training.patience: 0, but it must be above 0"),
         (
             {"training": TrainingConfig(epochs=1, layer_decay=1.5)},

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
+from functools import partialmethod
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from bert.serving.served import Served
 from bert.tokenizer import TokenizerConfig
 from bert.training.config import TrainingConfig
 from bert.training.identity import flatten
+from bert.training.position import Position
 from bert.training.stopping import Stopped
 from bert.training.tracking import TrackingConfig
 from pretrain import launch
@@ -190,6 +193,51 @@ def test_without_sentences_too(make_config, disturb, tmp_path):
     pretrain(second)
     assert files(tmp_path / "a") == files(tmp_path / "b")
     assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+
+
+IN_TOKENS = {"batch_size": None, "micro_batch_size": None, "batch_tokens": 512, "micro_batch_tokens": 256}
+
+
+def test_with_fixed_shapes_too(make_config, disturb, tmp_path):
+    first, second = (make_config(tmp_path / name, **IN_TOKENS) for name in "ab")
+    pretrain(first)
+    disturb(9, ask_to_stop)
+    with pytest.raises(Stopped):
+        pretrain(second)
+    pretrain(second)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+
+
+@pytest.mark.filterwarnings("default")  # the compiler reads deprecated attributes of its own
+def test_with_compiled_layers_too_and_nothing_is_named_after_the_compiler(make_config, disturb, tmp_path):
+    first, second = (make_config(tmp_path / name, **IN_TOKENS, compile=True, steps=6) for name in "ab")
+    with pytest.MonkeyPatch.context() as patch:  # graphs are captured, and run by PyTorch: C++ takes too long here
+        patch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="aot_eager"))
+        pretrain(first)
+        disturb(6, ask_to_stop)
+        with pytest.raises(Stopped):
+            pretrain(second)
+        pretrain(second)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+    names = [
+        *load_file(tmp_path / "a" / "model.safetensors"),
+        *load_file(last_checkpoint(tmp_path / "a") / "optimizer.safetensors"),
+    ]
+    assert [name for name in names if "_orig_mod" in name or "compiled" in name] == []
+
+
+def test_fillers_are_no_progress(make_config, tmp_path, capsys):
+    config = make_config(tmp_path, **IN_TOKENS)
+    result = pretrain(config)
+    said = capsys.readouterr().out
+    stream = launch.Stream(launch.training_sampler(config, open_text(config)), workers=0)
+    batches = [batch for batch, _ in islice(stream(Position()), 24)]  # 12 steps of two
+    assert {batch.num_tokens for batch in batches} == {256}
+    assert result["tokens"] == sum(batch.real_tokens for batch in batches) < 24 * 256
+    assert result["sequences"] == sum(batch.real_sequences for batch in batches)
+    assert "each micro-batch is 256 tokens in" in said and "% of the tokens are fillers" in said
 
 
 def test_two_threads_repeat_to_the_last_bit_too(make_config, tmp_path):
@@ -361,12 +409,30 @@ def test_a_run_that_was_given_no_budget_takes_the_default_and_any_other_keeps_it
     assert (given.steps, given.epochs, given.eval_every) == (None, 3.0, 7)
 
 
+def test_a_step_is_measured_in_sequences_or_in_tokens_and_by_default_in_32_sequences():
+    assert with_defaults(PretrainConfig()).training.batch_size == launch.DEFAULT_BATCH_SIZE == 32
+    assert with_defaults(PretrainConfig(training=TrainingConfig(batch_size=5))).training.batch_size == 5
+    in_tokens = with_defaults(PretrainConfig(training=TrainingConfig(batch_size=None, batch_tokens=4096))).training
+    assert (in_tokens.batch_size, in_tokens.batch_tokens) == (None, 4096)
+
+
 def test_faults_of_all_parts_are_reported_together_before_anything_is_read(make_config, tmp_path):
     parts = {"data": DataConfig(train="no such file", max_length=4)}
     with pytest.raises(UserError) as raised:
         pretrain(make_config(tmp_path / "run", parts, lr=-1.0))
     assert [message.split(":")[0] for message in raised.value.messages] == ["data.max_length", "training.lr"]
     assert not (tmp_path / "run").exists()
+
+
+def test_attention_that_cannot_run_here_is_refused_before_anything_is_read(make_config, tmp_path):
+    config = make_config(
+        tmp_path / "run", {"data": DataConfig(train="no such file", max_length=32)}, attention="varlen"
+    )
+    with pytest.raises(UserError) as raised:
+        pretrain(config)
+    said = "needs a CUDA device and attention_probs_dropout_prob=0; this is cpu with 0.1."
+    assert list(raised.value.messages) == [f"training.attention: 'varlen' {said}"]
+    assert not list((tmp_path / "run").glob("*"))
 
 
 @pytest.mark.parametrize(("batch", "micro_batch"), [(16, 8), (10, 4), (12, 8)])

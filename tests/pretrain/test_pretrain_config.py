@@ -50,6 +50,10 @@ FAULTS = [
         "masking.mask_share: 0.9 and masking.random_share: 0.2 add up to more than 1.",
     ),
     ({"masking__static": True}, "masking.static: true, but it repeats masks with data.copies, which is 0."),
+    (
+        {"training__batch_tokens": 1000, "training__micro_batch_tokens": 250},
+        "training.micro_batch_tokens: 250 tokens at once, but it must be at least 2 x data.max_length=128.",
+    ),
     ({"data__copies": -1}, "data.copies: -1, but it must be at least 0."),
     (
         {"data__max_length": 7},

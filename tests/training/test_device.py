@@ -1,4 +1,5 @@
 import contextlib
+import os
 
 import pytest
 import torch
@@ -37,6 +38,15 @@ def test_threads_and_determinism_are_set_as_asked(no_gpu):
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (2, True)
     choose_device(TrainingConfig(device="cpu", threads=1))
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (1, False)
+
+
+def test_determinism_on_a_gpu_gets_the_workspace_that_pytorch_asks_for(no_gpu, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    choose_device(TrainingConfig(device="cpu"))
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    choose_device(TrainingConfig(device="cpu", deterministic=True))
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
 def test_a_seed_of_several_numbers_decides_what_is_drawn():

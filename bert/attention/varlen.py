@@ -1,0 +1,56 @@
+"""PyTorch's variable-length attention: flash attention on the flat batch itself, for a GPU.
+
+Letters: T tokens in the batch, N sequences, A heads, D width of a head.
+"""
+
+import torch
+from torch import Tensor
+
+from bert.config import ModelConfig
+from bert.errors import UserError, refuse_if
+from bert.packed import PackedBatch
+
+_NAMED = "training.attention: 'varlen'"
+
+
+class Attention:
+    """The same as `eager`, by `torch.nn.attention.varlen`: nothing is padded; it keeps no probabilities.
+
+    Raises:
+        UserError: the batch is not on a GPU, or dropout is asked for.
+    """
+
+    def __init__(self, batch: PackedBatch) -> None:
+        refuse_if(unmet(batch.token_ids.device))
+        from torch.nn.attention.varlen import varlen_attn  # brings the compiler with it, which takes two seconds
+
+        self.varlen_attn = varlen_attn
+        self.starts, self.longest = batch.cu_seqlens, batch.max_seqlen
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor | None]:
+        """(T, A, D) three times, fp16 or bf16 -> the mixed values, (T, A, D), and None in place of probabilities."""
+        if dropout:
+            raise UserError(f"{_NAMED} needs attention_probs_dropout_prob=0; this is {dropout}.")
+        starts, longest = self.starts, self.longest
+        return self.varlen_attn(query, key, value, starts, starts, longest, longest), None
+
+
+def unmet(device: torch.device, dtype: torch.dtype = torch.bfloat16, model: ModelConfig | None = None) -> list[str]:
+    """What it needs and would not find there, a line each.
+
+    Args:
+        device: where the model is to run.
+        dtype: what matrix products are computed in.
+        model: its sizes and dropout, where they are known.
+    """
+    dropout = 0.0 if model is None else model.attention_probs_dropout_prob
+    faults = []
+    if device.type != "cuda" or dropout:
+        here = f"{device.type} with {dropout}" if model is not None else device.type
+        faults.append(f"{_NAMED} needs a CUDA device and attention_probs_dropout_prob=0; this is {here}.")
+    if device.type == "cuda" and dtype not in (torch.float16, torch.bfloat16):
+        faults.append(f"{_NAMED} computes in bf16; this is training.precision=fp32.")
+    width = 8 if model is None else model.hidden_size // model.num_attention_heads
+    if width % 8 or width > 256:
+        faults.append(f"{_NAMED} needs heads of a width that is a multiple of 8, and at most 256; this is {width}.")
+    return faults

@@ -1,0 +1,139 @@
+"""Micro-batches of one shape: as many tokens, sequences and places to predict in each, whatever the text.
+
+What a micro-batch's own sequences leave open is filled with sequences that count in nothing. A GPU's kernels are then
+compiled once, and its memory is laid out once.
+
+Letters: T tokens of a micro-batch, N sequences, M places to predict, S longest sequence, E sequences of a block.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bert.packed import PackedBatch
+from pretrain import ragged
+
+_SPARE = 1.1
+"""So many times as many sequences as fit on average: a spare one costs a token, one too few costs all that is left."""
+
+_NOTHING = {"masked_index": 0, "masked_labels": -100, "sentence_labels": -100}
+"""What fills each target: any token will do where no label is asked for."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What every micro-batch of a run measures, fillers included.
+
+    Attributes:
+        tokens: T.
+        sequences: N.
+        masked: M; twice as many, or more, where chance ever wants more, so that no mask is left out.
+        longest: S, the most tokens in a sequence.
+    """
+
+    tokens: int
+    sequences: int
+    masked: int
+    longest: int
+
+    def admits(self, tokens: int, sequences: int) -> bool:
+        """Whether fillers of 1 to S tokens can make so many tokens in so many sequences up to T in N."""
+        missing, places = self.tokens - tokens, self.sequences - sequences
+        return places <= missing <= places * self.longest
+
+    def in_words(self) -> str:
+        """For a person."""
+        return f"{self.tokens:,} tokens in {self.sequences:,} sequences with {self.masked:,} places to predict"
+
+
+def shape_of(tokens: int, longest: int, mean_length: float, rate: float) -> Shape:
+    """The shape of micro-batches of so many tokens.
+
+    Args:
+        tokens: T, at least 2 * longest.
+        longest: S.
+        mean_length: of the sequences to come, about.
+        rate: the highest share of a sequence's tokens that is predicted.
+    """
+    fewest = 1 + math.ceil((tokens - 1) / longest)  # with these an empty micro-batch admits any sequence of 1 to S
+    sequences = min(max(fewest, math.ceil(_SPARE * tokens / mean_length)), tokens - longest + 1)
+    # Masking rounds each sequence's number up by one at most, or evenly up and down.
+    masked = min(tokens, math.ceil(rate * tokens) + sequences)
+    return Shape(tokens, sequences, masked, longest)
+
+
+def cut(lengths: np.ndarray, shape: Shape) -> np.ndarray:
+    """Cut a block's sequences, in their order, into micro-batches that fillers can bring to the shape.
+
+    Each gets about an even share of the tokens, so that a block's last micro-batch is no small remainder. Masks play no
+    part.
+
+    Args:
+        lengths: of the sequences, 1 to S each, (E,).
+        shape: what `shape_of` gave.
+
+    Returns:
+        Where each micro-batch starts, and E last, (micro-batches + 1,).
+    """
+    total = int(lengths.sum())
+    room = max(shape.tokens - shape.longest - shape.sequences, shape.tokens // 2)
+    share = total / max(1, math.ceil(total / room))
+    cuts, before, tokens, sequences = [], 0, 0, 0
+    for place, length in enumerate(lengths.tolist()):
+        has_share = before + tokens >= share * len(cuts)  # of all that is cut up to now: no shortfall adds up
+        if has_share or not shape.admits(tokens + length, sequences + 1):
+            cuts.append(place)
+            before, tokens, sequences = before + tokens, 0, 0
+        tokens, sequences = tokens + length, sequences + 1
+    return np.array([*cuts, len(lengths)])
+
+
+def fill(batch: PackedBatch, shape: Shape) -> PackedBatch:
+    """The batch with fillers after its own sequences: T tokens, N sequences, M places to predict.
+
+    A filler is a sequence of tokens 0, equally long as the others but for one token. It meets no label, and no
+    sequence sees another, so it adds nothing to any loss or gradient.
+    """
+    missing, places = shape.tokens - batch.num_tokens, shape.sequences - batch.num_sequences
+    starts = np.arange(places + 1) * missing // max(1, places)
+    lengths = np.diff(starts)
+    zeros = torch.zeros(missing, dtype=torch.int64)
+    positions = torch.from_numpy(ragged.ranges(np.zeros(places, np.int64), lengths))
+    ends = torch.from_numpy(starts[1:].astype(np.int32)) + batch.num_tokens
+    wanted = {"sentence_labels": shape.sequences}
+    masked = len(batch.targets["masked_index"])
+    wanted |= dict.fromkeys(("masked_index", "masked_labels"), shape.masked * max(1, -(-masked // shape.masked)))
+    return replace(
+        batch,
+        token_ids=torch.cat([batch.token_ids, zeros]),
+        segment_ids=torch.cat([batch.segment_ids, zeros]),
+        position_ids=torch.cat([batch.position_ids, positions]),
+        cu_seqlens=torch.cat([batch.cu_seqlens, ends]),
+        targets={name: _padded(target, wanted[name], _NOTHING[name]) for name, target in batch.targets.items()},
+        real=(batch.num_tokens, batch.num_sequences),
+    )
+
+
+def without_fillers(batch: PackedBatch) -> PackedBatch:
+    """What `fill` was given; any other batch as it is."""
+    if batch.real is None:
+        return batch
+    tokens, sequences = batch.real
+    labelled = batch.targets["masked_labels"] != -100
+    kept = {"masked_index": labelled, "masked_labels": labelled, "sentence_labels": slice(sequences)}
+    return replace(
+        batch,
+        token_ids=batch.token_ids[:tokens],
+        segment_ids=batch.segment_ids[:tokens],
+        position_ids=batch.position_ids[:tokens],
+        cu_seqlens=batch.cu_seqlens[: sequences + 1],
+        targets={name: target[kept[name]] for name, target in batch.targets.items()},
+        real=None,
+    )
+
+
+def _padded(values: Tensor, size: int, fill: int) -> Tensor:
+    return torch.nn.functional.pad(values, (0, size - len(values)), value=fill)
