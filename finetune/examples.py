@@ -9,7 +9,9 @@ from pathlib import Path
 from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
 from finetune.config import EXAMPLES, DataConfig, TaskConfig
-from finetune.formats import FORMATS, LAST, Asked, Format, Refused, Row, Sentence, labels_beside
+from finetune.formats import FORMATS
+from finetune.formats.kinds import LAST, Asked, Format, Refused, Row, Sentence
+from finetune.formats.tagged import labels_beside
 from finetune.metrics import Span, spans_of
 from finetune.schemes import SCHEMES, TAGGINGS
 

@@ -1,0 +1,22 @@
+"""What a labelled file holds: rows with fields, sentences of tagged units, or questions. One line of FORMATS each.
+
+FORMATS[name].read(path, needed)     # gives Row, Sentence, Asked or Refused, a file's part after the other
+"""
+
+from finetune.formats.kinds import Format
+from finetune.formats.squad import read_squad
+from finetune.formats.tables import read_csv, read_json, read_jsonl, read_tsv
+from finetune.formats.tagged import read_conll, read_klue, read_nemo
+
+_COLUMNS = ("text", "text_pair", "label")
+
+FORMATS = {
+    "tsv": Format(read_tsv, "rows", (*_COLUMNS, "quoting"), quoting=False),
+    "csv": Format(read_csv, "rows", (*_COLUMNS, "quoting"), quoting=True),
+    "jsonl": Format(read_jsonl, "rows", _COLUMNS),
+    "json": Format(read_json, "rows", _COLUMNS),
+    "conll": Format(read_conll, "words", ("text", "label")),
+    "klue": Format(read_klue, "characters"),
+    "nemo": Format(read_nemo, "words"),
+    "squad": Format(read_squad, "questions"),
+}

@@ -1,0 +1,40 @@
+"""Lines of text files: strict UTF-8, ending in LF or CRLF and nowhere else."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bert.errors import UserError
+
+CARRIAGE_RETURN = "a carriage return inside the line; lines end in LF or CRLF"
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """A text file's lines with their numbers, from 1, without line ends; strict UTF-8, a BOM left out."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            yield number, text_of_line(raw, number, str(path))
+
+
+def text_of_line(raw: bytes, number: int, name: str) -> str:
+    """A line's text without its end.
+
+    Args:
+        raw: its bytes.
+        number: from 1; the first may begin with a BOM, which is left out.
+        name: of what it is from, for errors.
+
+    Raises:
+        UserError: it is not UTF-8, or holds a zero byte, as UTF-16 does and text does not.
+    """
+    try:
+        text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        byte = raw[error.start]
+        raise UserError(
+            f"{name}:{number}: byte {byte:#04x} at column {error.start + 1} is not UTF-8; CP949 becomes it by "
+            f"`iconv -f CP949 -t UTF-8`, UTF-16 likewise."
+        ) from None
+    if "\0" in text:
+        column = raw.index(b"\0") + 1
+        raise UserError(f"{name}:{number}: byte 0x00 at column {column} is no text; is the file in UTF-16?")
+    return text.removesuffix("\n").removesuffix("\r")

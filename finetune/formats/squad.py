@@ -1,0 +1,62 @@
+"""Questions about texts: SQuAD's JSON, which KorQuAD shares."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from bert.errors import UserError
+from finetune.formats.kinds import Asked, Refused
+from finetune.formats.lines import numbered_lines
+
+
+def read_squad(path: Path, needed: tuple[str, ...]) -> Iterator[Asked | Refused]:
+    """Articles, paragraphs, questions, as SQuAD 1.1 and 2.0 and KorQuAD 1 have them (Rajpurkar et al. 2018)."""
+    text = "\n".join(text for _, text in numbered_lines(path))
+    try:
+        articles = json.loads(text)["data"]
+        paragraphs = [paragraph for article in articles for paragraph in article["paragraphs"]]
+        asked = [(paragraph["context"], question) for paragraph in paragraphs for question in paragraph["qas"]]
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg} at column {error.colno}.") from error
+    except (KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}:1: not SQuAD's form (data, paragraphs, context, qas): {error!r}.") from error
+    if not asked:
+        raise UserError(f"{path}:1: no question in it.")
+    at, line = 0, 1
+    for context, question in asked:
+        name = question.get("id") if isinstance(question, dict) else None
+        place = text.find(json.dumps(name, ensure_ascii=False), at) if isinstance(name, str) else -1
+        if place >= 0:
+            line, at = line + text.count("\n", at, place), place
+        yield _asked(line, context, question, "answers" in needed)
+
+
+def _asked(line: int, context: object, question: object, labelled: bool) -> Asked | Refused:
+    if not isinstance(context, str) or not context.strip():
+        return Refused(line, "a context that is no text")
+    if not isinstance(question, dict) or not isinstance(question.get("question"), str):
+        return Refused(line, "a question without its text")
+    name, asked = str(question.get("id", line)), question["question"].strip()
+    if not asked:
+        return Refused(line, f"question {name}: empty")
+    if not labelled:
+        return Asked(line, name, asked, context, [])
+    answers = question.get("answers")
+    if not isinstance(answers, list):
+        return Refused(line, f"question {name}: no list of answers")
+    if question.get("is_impossible") is True:
+        return Asked(line, name, asked, context, [])
+    found = []
+    for answer in answers:
+        start, said = (answer.get("answer_start"), answer.get("text")) if isinstance(answer, dict) else (None, None)
+        if isinstance(start, bool) or not isinstance(start, int) or not isinstance(said, str) or not said.strip():
+            return Refused(line, f"question {name}: an answer needs a text and answer_start, a whole number")
+        if start < 0 or context[start : start + len(said)] != said:
+            there = context[max(0, start) : max(0, start) + len(said)]
+            return Refused(line, f"question {name}: the answer {said!r} does not stand at {start}: {there!r} does")
+        found.append((start, said))
+    if not found and question.get("is_impossible") is None:
+        return Refused(line, f"question {name}: no answer, and nothing says that there is none (is_impossible)")
+    if not found:
+        return Refused(line, f"question {name}: no answer, but is_impossible is {question['is_impossible']!r}")
+    return Asked(line, name, asked, context, found)

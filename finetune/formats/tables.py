@@ -1,0 +1,152 @@
+"""Rows with fields: TSV, CSV, JSON, JSONL."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from bert.errors import UserError
+from bert.registry import did_you_mean
+from finetune.formats.kinds import Refused, Row
+from finetune.formats.lines import CARRIAGE_RETURN, numbered_lines
+
+_LONGEST_FIELD = 2**31 - 1  # characters; the library's own limit, 131,072, is shorter than a long document
+
+
+def read_tsv(path: Path, needed: tuple[str, ...], quoting: bool = False) -> Iterator[Row | Refused]:
+    """Columns apart by one tab; quotation marks are text unless `quoting`."""
+    return _table(path, needed, "\t", quoting)
+
+
+def read_csv(path: Path, needed: tuple[str, ...], quoting: bool = True) -> Iterator[Row | Refused]:
+    """Columns apart by commas, quoted where they hold one (RFC 4180)."""
+    return _table(path, needed, ",", quoting)
+
+
+def read_jsonl(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
+    """One JSON object per line."""
+    for line, text in numbered_lines(path):
+        if text.strip():
+            try:
+                yield _object(line, json.loads(text, object_pairs_hook=_noting_repeats), needed)
+            except (ValueError, RecursionError) as error:
+                yield Refused(line, f"not a JSON object: {error}")
+
+
+def read_json(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
+    """One JSON array of objects, as KLUE has it."""
+    text = "\n".join(text for _, text in numbered_lines(path))
+    decoder, place, line = json.JSONDecoder(object_pairs_hook=_noting_repeats), _skip(text, 0), 1
+    if text[place : place + 1] != "[":
+        raise UserError(f"{path}:1: not a JSON array of objects; one object per line is data.format=jsonl.")
+    at = 0
+    place = _skip(text, place + 1)
+    while text[place : place + 1] != "]":
+        line += text.count("\n", at, place)
+        at = place
+        try:
+            value, place = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}:{line}: not JSON: {error}.") from error
+        yield _object(line, value, needed)
+        place = _skip(text, place)
+        if text[place : place + 1] == ",":
+            place = _skip(text, place + 1)
+        elif text[place : place + 1] != "]":
+            raise UserError(f"{path}:{line}: the array is not closed: no ',' or ']' after this object.")
+    if (after := _skip(text, place + 1)) < len(text):
+        line += text.count("\n", at, after)
+        raise UserError(f"{path}:{line}: the array is closed, but the file goes on; it must be all there is.")
+
+
+def _table(path: Path, needed: tuple[str, ...], separator: str, quoting: bool) -> Iterator[Row | Refused]:
+    by_number = all(name.isdecimal() for name in needed)
+    names, header = None, 0
+    for line, columns in (_quoted if quoting else _unquoted)(path, separator):
+        if columns in ([""], []) and (names is None or len(names) > 1):
+            continue
+        if names is None:
+            names, header = [str(number) for number in range(1, len(columns) + 1)] if by_number else columns, line
+            _refuse_unknown(f"{path}:{line}", names, needed)
+            if not by_number:
+                continue
+        if not quoting and "\r" in separator.join(columns):
+            yield Refused(line, CARRIAGE_RETURN)
+        elif len(columns) == len(names):
+            yield Row(line, dict(zip(names, columns, strict=True)))
+        else:
+            yield Refused(line, f"{len(columns)} columns, but line {header} has {len(names)} ({', '.join(names)})")
+
+
+def _unquoted(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    return ((line, text.split(separator)) for line, text in numbered_lines(path))
+
+
+def _quoted(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    csv.field_size_limit(_LONGEST_FIELD)
+    reader = csv.reader((f"{text}\n" for _, text in numbered_lines(path)), delimiter=separator, strict=True)
+    begin = 1
+    try:
+        for columns in reader:
+            yield begin, columns or [""]
+            begin = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(
+            f"{path}:{begin}: not CSV: {error} (is a quotation mark open? data.quoting=off takes them as text)."
+        ) from error
+
+
+def _refuse_unknown(where: str, names: list[str], needed: tuple[str, ...]) -> None:
+    twice = [name for name in needed if names.count(name) > 1]
+    if twice:
+        raise UserError(*(f"{where}: the column {name!r} is there {names.count(name)} times." for name in twice))
+    unknown = [name for name in needed if name not in names]
+    if unknown:
+        raise UserError(
+            *(
+                f"{where}: no column {name!r}; it has {', '.join(map(repr, names))}{did_you_mean(name, names)}. "
+                f"Without a header line, columns go by number from 1."
+                for name in unknown
+            )
+        )
+
+
+_REPEATED = object()
+"""Stands for the values of a field that a JSON object has more than once."""
+
+
+def _noting_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        found[name] = _REPEATED if name in found else value
+    return found
+
+
+def _object(line: int, value: object, needed: tuple[str, ...]) -> Row | Refused:
+    if not isinstance(value, dict):
+        return Refused(line, f"a JSON {type(value).__name__}, where an object is needed")
+    for name in needed:
+        if name not in value:
+            return Refused(line, f"no field {name!r}; it has {', '.join(value)}{did_you_mean(name, value)}")
+        if value[name] is _REPEATED:
+            return Refused(line, f"the field {name!r} is there more than once")
+        if isinstance(value[name], dict | list) or value[name] is None:
+            return Refused(line, f"the field {name!r} holds a {type(value[name]).__name__}, not text or a number")
+        if isinstance(value[name], str) and (half := _half_of_a_pair(value[name])):
+            return Refused(line, f"the field {name!r} holds {half}, half of a surrogate pair, which is no character")
+    return Row(line, {name: value[name] if isinstance(value[name], str) else str(value[name]) for name in needed})
+
+
+def _half_of_a_pair(text: str) -> str | None:
+    """JSON can spell what no text in UTF-8 holds."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"\\u{ord(text[error.start]):04x}"
+    return None
+
+
+def _skip(text: str, place: int) -> int:
+    while place < len(text) and text[place] in " \t\r\n":
+        place += 1
+    return place

@@ -1,0 +1,131 @@
+"""Sentences of tagged units: CoNLL, KLUE, NVIDIA NeMo."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import zip_longest
+from pathlib import Path
+
+from bert.errors import UserError
+from finetune.formats.kinds import LAST, Refused, Sentence
+from finetune.formats.lines import CARRIAGE_RETURN, numbered_lines
+
+
+def read_conll(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
+    """A word per line with its tag, a blank line after a sentence (CoNLL-2003).
+
+    Columns are apart by tabs, or else by spaces. Where the tag's is the last, every line must have as many as the first
+    one: in a shorter one the last is something else.
+    """
+    first: tuple[int, int] | None = None
+
+    def unit_of(line: int, text: str) -> tuple[str, str] | Refused:
+        nonlocal first
+        columns = text.split("\t") if "\t" in text else _words(text)
+        first = first or (line, len(columns))
+        found = _word_and_tag(line, columns, needed)
+        if needed[1:] in ((LAST,), ()) and len(columns) != first[1] and not isinstance(found, Refused):
+            return Refused(line, f"{len(columns)} columns, but line {first[0]} has {first[1]}")
+        return found
+
+    return _tagged(path, ("-DOCSTART-",), len(needed) > 1, lambda text: not text.strip(), unit_of)
+
+
+def _word_and_tag(line: int, columns: list[str], needed: tuple[str, ...]) -> tuple[str, str] | Refused:
+    if needed[1:] == (LAST,) and len(columns) < 2:
+        return Refused(line, f"{columns[0]!r} has no tag; each line is a unit, a tab and its tag")
+    found = []
+    for number in needed:
+        if number != LAST and int(number) > len(columns):
+            return Refused(line, f"no column {number}; the line has {len(columns)}")
+        found.append(columns[-1 if number == LAST else int(number) - 1])
+    if not found[0].strip():
+        return Refused(line, "a tag without a word; characters with spaces are read with data.format=klue")
+    return found[0], found[-1]
+
+
+def read_klue(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
+    """A character per line, spaces too, a tab and its tag; lines that begin with ## are comments."""
+    tagged = len(needed) > 1
+
+    def is_blank(text: str) -> bool:
+        return not text or (tagged and not text.strip() and "\t" not in text)  # without tags it is a space
+
+    def unit_of(line: int, text: str) -> tuple[str, str] | Refused:
+        character, tab, tag = text.rpartition("\t")  # a tab may be the character too
+        if tagged and not tab:
+            return Refused(line, f"{text!r} has no tag; each line is a unit, a tab and its tag")
+        if len(character or tag) != 1:
+            return Refused(line, f"{character or tag!r} is no single character; words are read with data.format=conll")
+        if tagged and not character:
+            return Refused(line, "a tag without a character")
+        return character or tag, tag
+
+    return _tagged(path, ("##",), tagged, is_blank, unit_of)
+
+
+def read_nemo(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
+    """A sentence per line, words apart by spaces; their tags likewise, in another file beside it (NVIDIA NeMo's
+    text_train.txt and labels_train.txt).
+
+    Raises:
+        UserError: there is no such other file, or it has more lines or fewer.
+    """
+    if len(needed) == 1:
+        yield from (Sentence(line, _words(text), None) for line, text in numbered_lines(path) if _words(text))
+        return
+    beside = labels_beside(path)
+    if not beside.is_file() or beside == path:
+        wanted = f"'{beside}', and there is none" if beside != path else "a file whose name has `labels` for its `text`"
+        raise UserError(f"{path}:1: its tags are needed beside it, in {wanted}.")
+    for of_text, of_tags in zip_longest(numbered_lines(path), numbered_lines(beside)):
+        if of_text is None or of_tags is None:
+            longer, shorter, line = (path, beside, of_text) if of_tags is None else (beside, path, of_tags)
+            raise UserError(f"{longer}:{line[0]}: '{shorter}' has no such line; it ends before.")
+        line, words, tags = of_text[0], _words(of_text[1]), _words(of_tags[1])
+        if "\r" in of_text[1] + of_tags[1]:
+            yield Refused(line, f"{CARRIAGE_RETURN} (here or in {beside}:{line})")
+        elif len(words) != len(tags):
+            yield Refused(line, f"{len(words)} words, but {beside}:{line} has {len(tags)} tags")
+        elif words:
+            yield Sentence(line, words, tags, str(beside))
+
+
+def labels_beside(path: Path) -> Path:
+    """The file with the tags of NeMo's file of texts: `labels` for the `text` in its name."""
+    return path.with_name(path.name.replace("text", "labels", 1))
+
+
+def _tagged(
+    path: Path,
+    comments: tuple[str, ...],
+    tagged: bool,
+    is_blank: Callable[[str], bool],
+    unit_of: Callable[[int, str], tuple[str, str] | Refused],
+) -> Iterator[Sentence | Refused]:
+    """Sentences of a unit per line; of one with faults the first is given."""
+    begin, units, tags, fault = 0, [], [], None
+    for line, text in _ended(numbered_lines(path)):
+        if text.startswith(comments) and not begin:
+            continue
+        if is_blank(text):
+            if fault:
+                yield fault
+            elif units:
+                yield Sentence(begin, units, tags if tagged else None)
+            begin, units, tags, fault = 0, [], [], None
+            continue
+        begin = begin or line
+        found = Refused(line, CARRIAGE_RETURN) if "\r" in text else unit_of(line, text)
+        if isinstance(found, Refused):
+            fault = fault or found
+        else:
+            units.append(found[0])
+            tags.append(found[1])
+
+
+def _ended(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    yield from lines
+    yield 0, ""
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in text.split(" ") if word]  # split() alone would cut at no-break spaces and the like too
