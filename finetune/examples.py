@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -10,16 +10,13 @@ from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
 from finetune.config import EXAMPLES, DataConfig, TaskConfig
 from finetune.formats import FORMATS
-from finetune.formats.kinds import LAST, Asked, Format, Refused, Row, Sentence
-from finetune.formats.tagged import labels_beside
+from finetune.formats.kinds import Asked, Format, Refused, Row, Sentence
 from finetune.metrics import Span, spans_of
+from finetune.reading import foreign_options, format_name, needed_columns, quoting_of, read_from, with_column_names
 from finetune.schemes import SCHEMES, TAGGINGS
 
 MOST_FAULTS = 10
 """Faults that are reported together."""
-
-READING = ("text", "text_pair", "label", "quoting")
-"""The options of data that say how a labelled file is read, and that a fine-tuned folder remembers."""
 
 
 @dataclass(frozen=True)
@@ -159,14 +156,14 @@ def stream(
     """Read examples one at a time; without labels where `labelled` is off."""
     if not path.is_file():
         raise UserError(f"{argument}: {'a folder' if path.is_dir() else 'no such file'}: '{path}'.")
-    name = _format_name(path, task, data)
+    name = format_name(path, task, data)
     format_ = FORMATS[name]
-    if format_.holds not in _read_from(task) and (labelled or format_.holds != "rows"):
-        wanted = ", ".join(known for known, other in FORMATS.items() if other.holds in _read_from(task))
+    if format_.holds not in read_from(task) and (labelled or format_.holds != "rows"):
+        wanted = ", ".join(known for known, other in FORMATS.items() if other.holds in read_from(task))
         raise UserError(f"data.format: {name} holds {format_.holds}, but task.name={task.name} needs one of {wanted}.")
-    refuse_if(_foreign_options(data, name, "data." if argument.startswith("data.") else ""))
-    needed, data = _needed(format_, data, labelled), _named(data)
-    for item in format_.read(path, needed, **_quoting(format_, data)):
+    refuse_if(foreign_options(data, name, "data." if argument.startswith("data.") else ""))
+    needed, data = needed_columns(format_, data, labelled), with_column_names(data)
+    for item in format_.read(path, needed, **quoting_of(format_, data)):
         if isinstance(item, Row):
             yield _from_row(item, task, data, labelled)
         elif isinstance(item, Sentence):
@@ -225,87 +222,8 @@ def unseen_label(example: Example, labels: list[str] | None) -> Refused | None:
     return None
 
 
-def reading(data: DataConfig) -> dict[str, str | None]:
-    """How labelled files are read, whatever their format: what a fine-tuned folder remembers."""
-    return {name: getattr(data, name) for name in READING}
-
-
-def as_in_training(data: DataConfig, remembered: dict[str, str | None], task: TaskConfig, path: Path) -> DataConfig:
-    """The options with those that training was given in the place of those that were not.
-
-    Args:
-        data: what was given now, which stays.
-        remembered: as `reading` gave it; empty where a folder has none.
-        task: the model's.
-        path: a file to read; what does not belong to its format is left out.
-    """
-    if not path.is_file():
-        return data  # reading it says so
-    format_ = FORMATS[_format_name(path, task, data)]
-    if format_.holds not in _read_from(task):
-        return data  # other columns than those of training
-    not_given = (name for name in format_.options if getattr(data, name) == getattr(DataConfig, name))
-    return replace(data, **{name: remembered[name] for name in not_given if name in remembered})
-
-
 def _text_of(example: Example) -> tuple[str, str | None]:
     return example.text, getattr(example, "text_pair", None)
-
-
-def _format_name(path: Path, task: TaskConfig, data: DataConfig) -> str:
-    if data.format != "auto":
-        return data.format
-    ending = path.suffix.lstrip(".").lower()
-    if EXAMPLES[task.name] == "questions" and ending == "json":
-        return "squad"
-    if EXAMPLES[task.name] == "tags" and ending not in ("json", "jsonl", "csv"):
-        if path.name.startswith("text") and labels_beside(path).is_file():
-            return "nemo"
-        with path.open("rb") as file:
-            return "klue" if file.read(3).removeprefix(b"\xef\xbb\xbf").startswith(b"##") else "conll"
-    if ending not in FORMATS:
-        raise UserError(f"data.format: '{path}' does not say by its ending what it holds; one of {', '.join(FORMATS)}.")
-    return ending
-
-
-def _read_from(task: TaskConfig) -> tuple[str, ...]:
-    """What a file must hold for the task's examples."""
-    return {"tags": ("words", "characters"), "questions": ("questions",)}.get(EXAMPLES[task.name], ("rows",))
-
-
-def _foreign_options(data: DataConfig, format_name: str, prefix: str) -> list[str]:
-    """The options that were given and say nothing of this format, or what it cannot do, a line each."""
-    faults, format_ = [], FORMATS[format_name]
-    for name in (name for name in READING if getattr(data, name) != getattr(DataConfig, name)):
-        value = getattr(data, name)
-        if name not in format_.options:
-            owners = ", ".join(owner for owner, other in FORMATS.items() if name in other.options)
-            belongs = f"belongs to {prefix}format={owners}; this is {format_name}"
-            faults.append(f"{prefix}{name}: {value!r} was given, but it {belongs}.")
-        elif format_.holds != "rows" and not (value.isdecimal() and int(value)):
-            faults.append(f"{prefix}{name}: {value!r}, but columns of {format_name} have no names; numbers are from 1.")
-    return faults
-
-
-def _quoting(format_: Format, data: DataConfig) -> dict[str, bool]:
-    if format_.quoting is None:
-        return {}
-    return {"quoting": format_.quoting if data.quoting == "auto" else data.quoting == "on"}
-
-
-def _needed(format_: Format, data: DataConfig, labelled: bool) -> tuple[str, ...]:
-    if format_.holds == "questions":
-        return ("answers",) if labelled else ()
-    if format_.holds != "rows":
-        return (data.text or "1", data.label or LAST) if labelled else (data.text or "1",)
-    data = _named(data)
-    columns = (data.text, *([data.text_pair] if data.text_pair else []))
-    return (*columns, data.label) if labelled else columns
-
-
-def _named(data: DataConfig) -> DataConfig:
-    """With the names that a table's columns have unless others are given."""
-    return replace(data, text=data.text or "text", label=data.label or "label")
 
 
 def _from_row(row: Row, task: TaskConfig, data: DataConfig, labelled: bool) -> Labelled | Refused:

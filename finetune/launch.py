@@ -19,10 +19,11 @@ from bert.training.tracking import Tracker, track
 from finetune import builtin_labels, statistics
 from finetune.config import EXAMPLES, OWNERS, DataConfig, FinetuneConfig, TaskConfig
 from finetune.data import Batches
-from finetune.examples import READING, Examples, labels_of, read, unlabelled
+from finetune.examples import Examples, labels_of, read, unlabelled
 from finetune.features import Feature
 from finetune.judge import CLASSES, WORST, evaluator, predict, write_findings
 from finetune.model import build, resumed
+from finetune.reading import READING
 from finetune.tasks import TASKS
 from finetune.tasks.task import Task
 

@@ -6,7 +6,7 @@ from bert import hub
 from bert.errors import UserError
 from bert.training.device import seed_torch
 from finetune.config import FinetuneConfig, TaskConfig
-from finetune.examples import reading
+from finetune.reading import reading
 from finetune.tasks import TASKS
 from finetune.tasks.task import Task
 

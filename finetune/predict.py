@@ -16,12 +16,13 @@ from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
 from finetune import standard_streams
 from finetune.config import DataConfig, TaskConfig
-from finetune.examples import READING, Example, Labelled, as_in_training, read, stream, unlabelled
+from finetune.examples import Example, Labelled, read, stream, unlabelled
 from finetune.formats import FORMATS
 from finetune.formats.kinds import Refused
 from finetune.formats.lines import CARRIAGE_RETURN, numbered_lines, text_of_line
 from finetune.judge import evaluator, predict, write_findings
 from finetune.model import load
+from finetune.reading import READING, as_in_training
 from finetune.tasks.task import Task
 
 _AT_ONCE = 512  # examples

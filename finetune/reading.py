@@ -1,0 +1,99 @@
+"""How a labelled file is read: its format, its columns, its quotation marks; from options, or as training did."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from bert.errors import UserError
+from finetune.config import EXAMPLES, DataConfig, TaskConfig
+from finetune.formats import FORMATS
+from finetune.formats.kinds import LAST, Format
+from finetune.formats.tagged import labels_beside
+
+READING = ("text", "text_pair", "label", "quoting")
+"""The options of data that say how a labelled file is read, and that a fine-tuned folder remembers."""
+
+
+def reading(data: DataConfig) -> dict[str, str | None]:
+    """How labelled files are read, whatever their format: what a fine-tuned folder remembers."""
+    return {name: getattr(data, name) for name in READING}
+
+
+def as_in_training(data: DataConfig, remembered: dict[str, str | None], task: TaskConfig, path: Path) -> DataConfig:
+    """The options with those that training was given in the place of those that were not.
+
+    Args:
+        data: what was given now, which stays.
+        remembered: as `reading` gave it; empty where a folder has none.
+        task: the model's.
+        path: a file to read; what does not belong to its format is left out.
+    """
+    if not path.is_file():
+        return data  # reading it says so
+    format_ = FORMATS[format_name(path, task, data)]
+    if format_.holds not in read_from(task):
+        return data  # other columns than those of training
+    not_given = (name for name in format_.options if getattr(data, name) == getattr(DataConfig, name))
+    return replace(data, **{name: remembered[name] for name in not_given if name in remembered})
+
+
+def format_name(path: Path, task: TaskConfig, data: DataConfig) -> str:
+    """The file's format: as it was given, or by its ending and beginning.
+
+    Raises:
+        UserError: they do not say.
+    """
+    if data.format != "auto":
+        return data.format
+    ending = path.suffix.lstrip(".").lower()
+    if EXAMPLES[task.name] == "questions" and ending == "json":
+        return "squad"
+    if EXAMPLES[task.name] == "tags" and ending not in ("json", "jsonl", "csv"):
+        if path.name.startswith("text") and labels_beside(path).is_file():
+            return "nemo"
+        with path.open("rb") as file:
+            return "klue" if file.read(3).removeprefix(b"\xef\xbb\xbf").startswith(b"##") else "conll"
+    if ending not in FORMATS:
+        raise UserError(f"data.format: '{path}' does not say by its ending what it holds; one of {', '.join(FORMATS)}.")
+    return ending
+
+
+def read_from(task: TaskConfig) -> tuple[str, ...]:
+    """What a file must hold for the task's examples."""
+    return {"tags": ("words", "characters"), "questions": ("questions",)}.get(EXAMPLES[task.name], ("rows",))
+
+
+def foreign_options(data: DataConfig, format_name: str, prefix: str) -> list[str]:
+    """The options that were given and say nothing of this format, or what it cannot do, a line each."""
+    faults, format_ = [], FORMATS[format_name]
+    for name in (name for name in READING if getattr(data, name) != getattr(DataConfig, name)):
+        value = getattr(data, name)
+        if name not in format_.options:
+            owners = ", ".join(owner for owner, other in FORMATS.items() if name in other.options)
+            belongs = f"belongs to {prefix}format={owners}; this is {format_name}"
+            faults.append(f"{prefix}{name}: {value!r} was given, but it {belongs}.")
+        elif format_.holds != "rows" and not (value.isdecimal() and int(value)):
+            faults.append(f"{prefix}{name}: {value!r}, but columns of {format_name} have no names; numbers are from 1.")
+    return faults
+
+
+def quoting_of(format_: Format, data: DataConfig) -> dict[str, bool]:
+    """Whether quotation marks enclose fields, for `Format.read`; nothing where the format knows no such choice."""
+    if format_.quoting is None:
+        return {}
+    return {"quoting": format_.quoting if data.quoting == "auto" else data.quoting == "on"}
+
+
+def needed_columns(format_: Format, data: DataConfig, labelled: bool) -> tuple[str, ...]:
+    """The columns that `Format.read` is asked for."""
+    if format_.holds == "questions":
+        return ("answers",) if labelled else ()
+    if format_.holds != "rows":
+        return (data.text or "1", data.label or LAST) if labelled else (data.text or "1",)
+    data = with_column_names(data)
+    columns = (data.text, *([data.text_pair] if data.text_pair else []))
+    return (*columns, data.label) if labelled else columns
+
+
+def with_column_names(data: DataConfig) -> DataConfig:
+    """With the names that a table's columns have unless others are given."""
+    return replace(data, text=data.text or "text", label=data.label or "label")
