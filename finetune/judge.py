@@ -44,8 +44,8 @@ def write_findings(task: Task, folder: Path) -> None:
         rows = [[name, c.precision, c.recall, c.f1, c.support] for name, c in task.table.items()]
         _write_table(folder / CLASSES, ["class", "precision", "recall", "f1", "support"], rows)
     worst = sorted(task.mistakes, key=lambda mistake: -mistake.confidence)[:_WORST_SHOWN]
-    columns = ["line", "gold", "predicted", "confidence", "text"]
-    _write_table(folder / WORST, columns, [[getattr(mistake, name) for name in columns] for mistake in worst])
+    rows = [[mistake.line, mistake.gold, mistake.predicted, mistake.confidence, mistake.text] for mistake in worst]
+    _write_table(folder / WORST, ["line", "gold", "predicted", task.sureness, "text"], rows)
     task.draw(folder / task.picture)
 
 

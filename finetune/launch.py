@@ -195,7 +195,7 @@ def _run(
     with track(output, config.tracking, asdict(config), tags, resume) as tracker:
         tracker.datasets(_datasets(train_set, judges, facts))
         evaluate_now = evaluator(task, judges["eval"], size, device, training)
-        goal = Goal(f"valid/{config.best}", config.best not in LOWER_IS_BETTER, root="best")
+        goal = Goal(f"valid/{config.best}", config.best not in LOWER_IS_BETTER, "best", among_equals="valid/loss")
         result = fit(task, batches, evaluate_now, training, goal, output, tracker)
         print(f"\nthe best by {config.best}, of step {result['best_step']}:")
         result |= evaluate_now()  # the root holds the best weights: what they reach, not what the last did
@@ -206,12 +206,18 @@ def _run(
         if distributed.is_first():
             _served(task, judges["eval"], device).write(output)
             identity.finish(output, result)
-            tracker.log(int(result["steps"]), {name: result[name] for name in result if name.startswith("test/")})
+            tracker.log(int(result["steps"]), of_the_best(result))
             _leave_artifacts(output, task, tracker)
             tracker.model(result["best_step"])
     if distributed.is_first():
         _print_report(config, result, task, judges["eval"], device)
     return result
+
+
+def of_the_best(result: dict[str, float]) -> dict[str, float]:
+    """What the kept weights reach, for tracking: best/... beside the curves of valid/..., and test/..."""
+    named = {name.replace("valid/", "best/", 1): value for name, value in result.items()}
+    return {name: value for name, value in named.items() if name.startswith(("best/", "test/"))}
 
 
 def _test(

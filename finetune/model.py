@@ -66,6 +66,7 @@ def load(folder: str) -> Task:
     Raises:
         UserError: the folder holds none of this project's.
     """
+    _refuse_no_model(Path(folder))
     opened = hub.open_folder(folder, "checkpoint")
     described = opened.described
     if "bert_research" not in described:
@@ -79,3 +80,13 @@ def load(folder: str) -> Task:
     task.read_as = ours.get("data", {})
     task.restore(opened.path)
     return task.eval()
+
+
+def _refuse_no_model(folder: Path) -> None:
+    """An output without a model in its root, and where there is one."""
+    if (folder / "config.json").is_file():
+        return
+    if seeds := sorted(path.parent.name for path in folder.glob("seed-*/config.json")):
+        raise UserError(f"checkpoint: '{folder}' holds a run for each seed: {', '.join(seeds)}; name one of them.")
+    if (folder / "run.yaml").is_file():
+        raise UserError(f"checkpoint: the run in '{folder}' is not finished; the command that began it goes on.")

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Literal
@@ -15,14 +15,14 @@ from bert.errors import UserError, refuse_if
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
 from finetune import standard_streams
-from finetune.config import DataConfig, TaskConfig
+from finetune.config import EXAMPLES, DataConfig, TaskConfig
 from finetune.examples import Example, Labelled, read, stream, unlabelled
 from finetune.formats import FORMATS
 from finetune.formats.kinds import Refused
 from finetune.formats.lines import CARRIAGE_RETURN, numbered_lines, text_of_line
 from finetune.judge import evaluator, predict, write_findings
 from finetune.model import load
-from finetune.reading import READING, as_in_training
+from finetune.reading import READING, as_in_training, format_name
 from finetune.tasks.task import Task
 
 _AT_ONCE = 512  # examples
@@ -67,10 +67,12 @@ class PredictConfig:
     """What the input holds; auto goes by its ending."""
 
     text: str | None = None
-    """Tables: the column with the text. conll: the word's, by number. By default as in training."""
+    """Tables: the column with the text. conll: the word's, by number. By default as in training. question_answering:
+    the question's column, by default question."""
 
     text_pair: str | None = None
-    """Tables: the column with the second text. By default as in training."""
+    """Tables: the column with the second text. By default as in training. question_answering: the column with the text
+    that may hold the answer, by default context."""
 
     quoting: Literal["auto", "on", "off"] = "auto"
     """tsv and csv: whether quotation marks enclose fields. auto: as in training, or on for csv and off for tsv."""
@@ -171,6 +173,11 @@ def _texts(config: PredictConfig, task: Task) -> Iterator[list[Example]]:
         raise UserError(
             f"input: '{config.checkpoint}' was trained on pairs of texts (data.text_pair={pair}); give a table."
         )
+    if _holds_lines(config) and EXAMPLES[task.task.name] == "questions":
+        raise UserError(
+            f"input: '{config.checkpoint}' answers questions about texts; give a table with the columns question and "
+            f"context (or --text and --text_pair), or a file like SQuAD's."
+        )
     if config.input == standard_streams.NAME:
         numbers = count(1)
         for lines in standard_streams.arriving_lines():
@@ -202,6 +209,11 @@ def _of_rows(path: Path, config: PredictConfig, task: Task) -> Iterator[Example]
     data = as_in_training(given, task.read_as, task.task, path)
     if said := _taken_from_training(given, data):
         print(f"input: read as in training: {said}", file=sys.stderr)
+    kind = EXAMPLES[task.task.name]
+    if kind == "questions":
+        data = replace(data, text=data.text or "question", text_pair=data.text_pair or "context")
+    if kind == "tags":
+        print(f"input: {path}: read as {format_name(path, task.task, data)}", file=sys.stderr)
     if task.task.name == "ner" and data.text_pair is not None:
         raise UserError(f"text_pair: {data.text_pair!r} was given, but entities are found in one text.")
     for item in stream(path, task.task, data, "input", labelled=False):

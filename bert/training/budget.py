@@ -31,6 +31,7 @@ class Progress:
         position: of the next micro-batch.
         budget: in its final unit.
         best: value of the metric that decides which weights are the best, and the step it was reached at.
+        best_among_equals: value there of what decides between equals.
     """
 
     step: int
@@ -41,6 +42,7 @@ class Progress:
     budget: Budget
     best: float | None = None
     best_step: int | None = None
+    best_among_equals: float | None = None
 
     @property
     def spent(self) -> float:

@@ -56,17 +56,24 @@ class Goal:
         metric: a name that the evaluation gives.
         higher_is_better: its direction.
         root: the others go to `best/` or `last/`.
+        among_equals: a metric, the lower the better, that decides where the first one is the same.
     """
 
     metric: str
     higher_is_better: bool
     root: Literal["last", "best"]
+    among_equals: str | None = None
 
-    def better(self, value: float, best: float | None) -> bool:
-        """Whether a value beats the best so far; one that is not a number never does."""
+    def better(self, found: dict[str, float], best: float | None, best_among_equals: float | None) -> bool:
+        """Whether an evaluation beats the best so far; one that is not a number never does."""
+        value = found[self.metric]
         if math.isnan(value):
             return False
-        return best is None or (value > best if self.higher_is_better else value < best)
+        if best is None:
+            return True
+        if value == best:
+            return best_among_equals is not None and found[self.among_equals] < best_among_equals
+        return value > best if self.higher_is_better else value < best
 
 
 def fit(
@@ -183,7 +190,7 @@ class _Run:
         if last or step % config.eval_every == 0:
             self._evaluate(bar)
         if not last and self._out_of_patience():
-            bar.write(f"nothing better in {config.patience} evaluations: stopping early")
+            bar.write(f"nothing better for training.patience={config.patience} evaluations: stopping early")
             self._log(bar)
             saving = True
         if saving:
@@ -262,9 +269,11 @@ class _Run:
         self.tracker.log(self.progress.step, self.latest)
         shown = ", ".join(f"{name.removeprefix('valid/')} {value:.4g}" for name, value in self.latest.items())
         bar.write(f"step {self.progress.step} ({self.progress.share:.0%}): {shown}")
-        value = self.latest[self.goal.metric]
-        if self.goal.better(value, self.progress.best):
-            self.progress = replace(self.progress, best=value, best_step=self.progress.step)
+        goal, progress = self.goal, self.progress
+        if goal.better(self.latest, progress.best, progress.best_among_equals):
+            equals = None if goal.among_equals is None else self.latest[goal.among_equals]
+            best = {"best": self.latest[goal.metric], "best_step": progress.step, "best_among_equals": equals}
+            self.progress = replace(progress, **best)
             self._write(lambda: checkpoint.export(self.objective, self.output / "best"))
 
     def _save(self) -> None:

@@ -95,8 +95,9 @@ class QuestionAnswering(Task):
         starts, ends = place // pairs.shape[1], place % pairs.shape[1]
         rows = torch.arange(len(place), device=place.device)
         probability = (logarithms[rows, starts, 0] + logarithms[rows, ends, 1]).exp()
-        found = (batch.targets["example"], starts, ends, score, probability, logits[:, 0].sum(-1))
-        names = ("example", "start", "end", "score", "probability", "none")
+        nothing = (logits[:, 0].sum(-1), logarithms[:, 0].sum(-1).exp())
+        found = (batch.targets["example"], starts, ends, score, probability, *nothing)
+        names = ("example", "start", "end", "score", "probability", "none", "none_probability")
         return [dict(zip(names, row, strict=True)) for row in zip(*(part.tolist() for part in found), strict=True)]
 
     def score(self, rows: list[Row]) -> dict[str, float]:
@@ -111,7 +112,13 @@ class QuestionAnswering(Task):
         self.confusion = (metrics.confusion(*which, names), names)
         exact = [metrics.exact_match(*pair) for pair in zip(said, gold, strict=True)]
         self.mistakes = [
-            Mistake(e.line, f"{e.text} | {e.text_pair}", " / ".join(sorted(set(g))) or _NONE, s or _NONE, a.probability)
+            Mistake(
+                e.line,
+                f"{e.id}: {e.text} | {e.text_pair}",
+                " / ".join(sorted(set(g))) or _NONE,
+                s or _NONE,
+                a.probability if s else a.none_probability,
+            )
             for e, g, s, a, right in zip(examples, gold, said, found, exact, strict=True)
             if not right
         ]
@@ -155,16 +162,17 @@ class QuestionAnswering(Task):
 
     def _answers(self, examples: list[Question], features: list[Feature], rows: list[Row]) -> list["Answer"]:
         """The best of each example's windows; the text has none only if no window has."""
-        found: list[Answer] = [Answer("", 0, -torch.inf, 0.0, torch.inf)] * len(examples)
+        found: list[Answer] = [Answer("", 0, -torch.inf, 0.0, torch.inf, 1.0)] * len(examples)
         for feature, row in zip(features, rows, strict=True):
             before, text = found[feature.example], examples[feature.example].text_pair
-            none = min(before.none, row["none"])
+            none, silence = min(before.none, row["none"]), min(before.none_probability, row["none_probability"])
             if row["score"] > before.score:
                 where = {place: (start, end) for place, start, end in feature.units}
                 start, end = where[row["start"]][0], where[row["end"]][1]
-                found[feature.example] = Answer(text[start:end], start, row["score"], row["probability"], none)
+                best = (text[start:end], start, row["score"], row["probability"])
+                found[feature.example] = Answer(*best, none, silence)
             else:
-                found[feature.example] = replace(before, none=none)
+                found[feature.example] = replace(before, none=none, none_probability=silence)
         return found
 
     def _said(self, answer: "Answer") -> str:
@@ -185,7 +193,7 @@ class Answer:
         text, start: what stands there, and its first character.
         score: the sum of its two logits.
         probability: of both, in its window.
-        none: the lowest score that a window gives to holding none.
+        none, none_probability: the lowest score, and the lowest probability, that a window gives to holding none.
     """
 
     text: str
@@ -193,6 +201,7 @@ class Answer:
     score: float
     probability: float
     none: float
+    none_probability: float
 
     @property
     def margin(self) -> float:

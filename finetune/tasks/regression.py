@@ -26,6 +26,7 @@ class Regression(Task):
     architecture = "BertForSequenceClassification"
     pooler = True
     picture = "predicted_and_gold.png"
+    sureness = "difference"
 
     def __init__(self, config, *rest, **named) -> None:
         super().__init__(config, *rest, **named)

@@ -50,6 +50,7 @@ class Task(Objective):
         best: the one that decides which weights are the best, unless another is named.
         architecture: the transformers class that opens the exported folder.
         picture: the name of the file that `draw` writes.
+        sureness: what a mistake's confidence is.
         labels: the label set of the training data; a label's id is its place.
         judged: examples and features whose rows `score` is given; set before an evaluation.
         read_as: how its training data was read (finetune.examples.reading); empty where nothing says.
@@ -63,6 +64,7 @@ class Task(Objective):
     architecture: str
     pooler: bool
     picture = "confusion_matrix.png"
+    sureness = "probability"
 
     def __init__(
         self,

@@ -206,6 +206,8 @@ def test_mlflow_gets_curves_classes_pictures_and_the_parent(make_config, tmp_pat
     run = client.search_runs([client.get_experiment_by_name("bert").experiment_id])[0]
     assert (run.info.status, run.data.tags["parent_mlflow_run_id"]) == ("FINISHED", "abc")
     assert len(client.get_metric_history(run.info.run_id, "valid/macro_f1")) == 2
+    reached = json.loads((tmp_path / "run" / "metrics.json").read_text())["valid/macro_f1"]
+    assert run.data.metrics["best/macro_f1"] == pytest.approx(reached)
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert {"classes.json", "confusion_matrix.png", "metrics.json", "run.yaml", "worst_errors.json"} == files
     table = json.loads((tmp_path / "run" / "classes.json").read_text())
@@ -387,7 +389,8 @@ def test_in_mlflow_the_seeds_are_children_of_the_whole(make_config, tmp_path):
     whole = by_name.pop("run")
     assert sorted(by_name) == ["run seed 3", "run seed 4"]
     assert {run.data.tags["mlflow.parentRunId"] for run in by_name.values()} == {whole.info.run_id}
-    assert whole.data.metrics["valid/accuracy"] == pytest.approx(result["valid/accuracy"])
+    each = [run.data.metrics["best/loss"] for run in by_name.values()]
+    assert whole.data.metrics["best/loss"] == pytest.approx(sum(each) / 2) == result["valid/loss"]
 
 
 def test_the_surest_mistakes_are_left_as_a_table(make_config, write, tmp_path):
@@ -395,7 +398,7 @@ def test_the_surest_mistakes_are_left_as_a_table(make_config, write, tmp_path):
     write(_swapped(12), "eval.tsv")
     result = train(config)
     table = json.loads((tmp_path / "run" / "worst_errors.json").read_text())
-    assert table["columns"] == ["line", "gold", "predicted", "confidence", "text"]
+    assert table["columns"] == ["line", "gold", "predicted", "probability", "text"]
     assert len(table["data"]) == round(12 * (1 - result["valid/accuracy"])) > 0
     confidences = [row[3] for row in table["data"]]
     assert confidences == sorted(confidences, reverse=True)
@@ -485,3 +488,16 @@ def test_options_that_cannot_be_are_refused_by_name(make_config, parts, said):
         parts = parts | {"data": DataConfig()}
     with pytest.raises(UserError, match=said):
         train_seeds(replace(config, **parts))
+
+
+def test_an_output_without_a_model_says_where_there_is_one(make_config, stop_before):
+    config = make_config(parts={"seeds": [0, 1]})
+    train_seeds(config)
+    with pytest.raises(UserError, match="holds a run for each seed: seed-0, seed-1; name one of them"):
+        load(config.output)
+    stopped = make_config("stopped")
+    stop_before(3)
+    with pytest.raises(Stopped):
+        train(stopped)
+    with pytest.raises(UserError, match="is not finished; the command that began it goes on"):
+        load(stopped.output)

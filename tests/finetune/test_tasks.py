@@ -412,7 +412,15 @@ def answers(task, *rows: tuple[int, int, float, float]) -> tuple[dict, list]:
     features = task.features(ASKED)
     task.judged = (ASKED, features)
     made = [
-        {"example": f.example, "start": s, "end": e, "score": score, "probability": 0.5, "none": none}
+        {
+            "example": f.example,
+            "start": s,
+            "end": e,
+            "score": score,
+            "probability": 0.5,
+            "none": none,
+            "none_probability": 0.25,
+        }
         for f, (s, e, score, none) in zip(features, rows, strict=True)
     ]
     return task.score(made), task.predictions(ASKED, features, made)
@@ -425,6 +433,7 @@ def test_answers_are_scored_as_squad_does(answering):
     assert (scores["exact_match"], scores["f1"]) == (0.0, pytest.approx(1 / 3))
     assert scores["has_answer_f1"] == pytest.approx(2 / 3)
     assert scores["no_answer_accuracy"] == 0.0
+    assert [(m.text.partition(":")[0], m.confidence) for m in answering.mistakes] == [("q1", 0.5), ("q2", 0.5)]
     # Silent on q2 alone would be best: margins -1 and -0.5, so the threshold is -1.
     assert (scores["best_f1"], scores["best_f1_threshold"]) == (pytest.approx((2 / 3 + 1) / 2), -1.0)
     scores, said = answers(answering, (5, 5, 2.0, 1.0), (5, 5, 2.0, 2.5))
@@ -446,8 +455,8 @@ def test_the_best_window_answers_and_none_is_said_only_if_no_window_has_an_answe
     features = task.features(ASKED[:1])
     assert len(features) == 2  # [CLS] dog ran [SEP], four pieces of the text, [SEP]
     rows = [
-        {"example": 0, "start": 4, "end": 4, "score": 1.0, "probability": 0.5, "none": 0.0},
-        {"example": 0, "start": 7, "end": 7, "score": 3.0, "probability": 0.6, "none": 5.0},
+        {"example": 0, "start": 4, "end": 4, "score": 1.0, "probability": 0.5, "none": 0.0, "none_probability": 0.1},
+        {"example": 0, "start": 7, "end": 7, "score": 3.0, "probability": 0.6, "none": 5.0, "none_probability": 0.3},
     ]
     (said,) = task.predictions(ASKED[:1], features, rows)
     assert (said["answer"], said["no_answer_margin"]) == ("mat", -3.0)

@@ -294,9 +294,17 @@ def test_the_best_and_the_last_weights_are_both_left(root, higher, scores, best_
 
 def test_of_equal_scores_the_first_is_the_best_and_no_number_never_is():
     goal = Goal("f1", higher_is_better=True, root="best")
-    assert goal.better(0.0, None) and goal.better(0.6, 0.5)
-    assert not goal.better(0.5, 0.5) and not goal.better(0.4, 0.5)
-    assert not goal.better(math.nan, None) and not goal.better(math.nan, 0.1)
+    assert goal.better({"f1": 0.0}, None, None) and goal.better({"f1": 0.6}, 0.5, None)
+    assert not goal.better({"f1": 0.5}, 0.5, None) and not goal.better({"f1": 0.4}, 0.5, None)
+    assert not goal.better({"f1": math.nan}, None, None) and not goal.better({"f1": math.nan}, 0.1, None)
+
+
+def test_among_equals_the_lower_loss_is_better():
+    goal = Goal("f1", higher_is_better=True, root="best", among_equals="loss")
+    assert goal.better({"f1": 0.0, "loss": 0.4}, 0.0, 0.5)
+    assert not goal.better({"f1": 0.0, "loss": 0.5}, 0.0, 0.5)
+    assert not goal.better({"f1": 0.1, "loss": 0.1}, 0.2, 0.5)
+    assert goal.better({"f1": 0.3, "loss": 0.9}, 0.2, 0.5)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(tmp_path):
