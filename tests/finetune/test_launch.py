@@ -158,8 +158,7 @@ def test_the_root_holds_the_best_epoch_and_its_scores(make_config, write, tmp_pa
     write(reviews(12).translate(swapped), "eval.tsv")  # the better it learns, the worse it scores
     result = train(config)
     lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
-    losses = {line["step"]: line["metrics"].get("valid/loss") for line in lines}
-    curve = {step: value for step, value in losses.items() if value is not None}
+    curve = {line["step"]: line["metrics"]["valid/loss"] for line in lines if "valid/loss" in line["metrics"]}
     assert len(curve) == 20 and curve[80] > 1 > min(curve.values())
     assert result["valid/loss"] == result["best_valid/loss"] == min(curve.values())
     assert curve[result["best_step"]] == min(curve.values())
