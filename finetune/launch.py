@@ -202,16 +202,23 @@ def _run(
         if distributed.is_first():
             write_findings(task, output)
         result |= _test(task, judges, size, device, training)
-        task.bert.encoder.attend_by("sdpa")  # what follows asks the model as its user will, in fp32
+        task.bert.encoder.attend_by("sdpa")  # what follows asks the model as its user will, wherever that is
         if distributed.is_first():
-            _served(task, judges["eval"], device).write(output)
-            identity.finish(output, result)
-            tracker.log(int(result["steps"]), of_the_best(result))
-            _leave_artifacts(output, task, tracker)
-            tracker.model(result["best_step"])
+            _conclude(task, result, _served(task, judges["eval"], device), output, tracker)
     if distributed.is_first():
         _print_report(config, result, task, judges["eval"], device)
     return result
+
+
+def _conclude(task: Task, result: dict[str, float], served: Served, output: Path, tracker: Tracker) -> None:
+    """Mark the run as finished, and hand over what it leaves."""
+    served.write(output)
+    identity.finish(output, result)
+    tracker.log(int(result["steps"]), of_the_best(result))
+    for name in ("run.yaml", "metrics.json", CLASSES, WORST, task.picture):
+        if (output / name).is_file():
+            tracker.artifact(output / name)
+    tracker.model(result["best_step"])
 
 
 def of_the_best(result: dict[str, float]) -> dict[str, float]:
@@ -263,12 +270,6 @@ def _in_words(task: Task, examples: Examples, features: list[Feature]) -> str:
 
 _TABLE_TAG = {"mlflow.loggedArtifacts": json.dumps([{"path": path, "type": "table"} for path in (CLASSES, WORST)])}
 """By this tag the MLflow UI shows the files as tables."""
-
-
-def _leave_artifacts(output: Path, task: Task, tracker: Tracker) -> None:
-    for name in ("run.yaml", "metrics.json", CLASSES, WORST, task.picture):
-        if (output / name).is_file():
-            tracker.artifact(output / name)
 
 
 def _datasets(train_set: Examples, judges: dict[str, Examples], facts: dict[str, str]) -> list[UsedDataset]:
