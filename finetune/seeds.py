@@ -43,7 +43,7 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
             parent = tracker.awaited_run_id()
             runs = [_one(config, seed, output / f"seed-{seed}", parent) for seed in config.seeds]
             result = summary(runs)
-            tracker.log(0, launch.of_the_best(result))
+            tracker.log(len(runs), launch.of_the_best(result))
             if distributed.is_first():
                 identity.finish(output, result)
             for name in ("run.yaml", "metrics.json"):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from bert.errors import UserError
 from bert.training.config import TrainingConfig
 from bert.training.stopping import Stopped
-from bert.training.tracking import TrackingConfig
+from bert.training.tracking import TrackingConfig, sync
 from finetune import launch
 from finetune.config import DataConfig, FinetuneConfig, TaskConfig
 from finetune.examples import read
@@ -199,6 +199,7 @@ def test_mlflow_gets_curves_classes_pictures_and_the_parent(make_config, tmp_pat
     try:
         uri = f"sqlite:///{tmp_path}/mlflow.db"
         train(make_config(parts={"tracking": TrackingConfig(uri=uri)}))
+        sync(tmp_path / "run")  # what a busy machine had no time for
     finally:
         (pretrained / "tracking.json").unlink()
     client = mlflow.MlflowClient(uri)
@@ -382,6 +383,8 @@ def test_in_mlflow_the_seeds_are_children_of_the_whole(make_config, tmp_path):
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     result = train_seeds(make_config(parts={"seeds": [3, 4], "tracking": TrackingConfig(uri=uri)}))
+    for folder in ("run", "run/seed-3", "run/seed-4"):
+        sync(tmp_path / folder)  # what a busy machine had no time for
     client = mlflow.MlflowClient(uri)
     runs = client.search_runs([client.get_experiment_by_name("bert").experiment_id])
     by_name = {run.info.run_name: run for run in runs}
@@ -390,6 +393,10 @@ def test_in_mlflow_the_seeds_are_children_of_the_whole(make_config, tmp_path):
     assert {run.data.tags["mlflow.parentRunId"] for run in by_name.values()} == {whole.info.run_id}
     each = [run.data.metrics["best/loss"] for run in by_name.values()]
     assert whole.data.metrics["best/loss"] == pytest.approx(sum(each) / 2) == result["valid/loss"]
+    more = train_seeds(make_config(parts={"seeds": [3, 4, 5], "tracking": TrackingConfig(uri=uri)}))
+    sync(tmp_path / "run")
+    points = client.get_metric_history(whole.info.run_id, "best/loss")
+    assert [(point.step, point.value) for point in points] == [(2, result["valid/loss"]), (3, more["valid/loss"])]
 
 
 def test_the_surest_mistakes_are_left_as_a_table(make_config, write, tmp_path):
