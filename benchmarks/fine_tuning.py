@@ -23,7 +23,8 @@ import torch
 from benchmarks.same_work import report, spread, take_up
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
-from bert.training.loop import Goal, fit
+from bert.training.goal import Goal
+from bert.training.loop import fit
 from bert.training.tracking import TrackingConfig, track
 from finetune.config import DataConfig, FinetuneConfig, TaskConfig
 from finetune.data import Batches

@@ -21,7 +21,8 @@ from benchmarks.same_work import Work, padded, parser, prepare, report, spread, 
 from bert.packed import PackedBatch
 from bert.training.device import autocast
 from bert.training.evaluation import evaluate
-from bert.training.loop import Goal, fit
+from bert.training.goal import Goal
+from bert.training.loop import fit
 from bert.training.optim import build_optimizer
 from bert.training.position import Position
 from bert.training.schedule import SCHEDULES

@@ -15,7 +15,8 @@ from bert.training import distributed, identity, lock, provenance
 from bert.training.config import TrainingConfig
 from bert.training.device import autocast, choose_device, default_workers, refuse_unfit_attention
 from bert.training.evaluation import evaluate
-from bert.training.loop import Goal, fit
+from bert.training.goal import Goal
+from bert.training.loop import fit
 from bert.training.tracking import track
 from pretrain.audit.audit import FILES as AUDIT_FILES
 from pretrain.audit.audit import audit

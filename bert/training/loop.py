@@ -1,14 +1,13 @@
 """The one training loop. It knows steps, sums and files; what is learned is the objective's affair."""
 
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +20,7 @@ from bert.training import checkpoint, distributed
 from bert.training.budget import Budget, Progress
 from bert.training.config import TrainingConfig, micro_batch_size, micro_batches
 from bert.training.device import product_type
+from bert.training.goal import Goal
 from bert.training.objective import Objective
 from bert.training.optim import build_optimizer
 from bert.training.position import Position
@@ -46,34 +46,6 @@ class Data(Protocol):
 
     def epochs(self, position: Position) -> float:
         """How many epochs lie before a position."""
-
-
-@dataclass(frozen=True)
-class Goal:
-    """Which weights are the best, and which ones lie in the output's root when the run is done.
-
-    Attributes:
-        metric: a name that the evaluation gives.
-        higher_is_better: its direction.
-        root: the others go to `best/` or `last/`.
-        among_equals: a metric, the lower the better, that decides where the first one is the same.
-    """
-
-    metric: str
-    higher_is_better: bool
-    root: Literal["last", "best"]
-    among_equals: str | None = None
-
-    def better(self, found: dict[str, float], best: float | None, best_among_equals: float | None) -> bool:
-        """Whether an evaluation beats the best so far; one that is not a number never does."""
-        value = found[self.metric]
-        if math.isnan(value):
-            return False
-        if best is None:
-            return True
-        if value == best:
-            return best_among_equals is not None and found[self.among_equals] < best_among_equals
-        return value > best if self.higher_is_better else value < best
 
 
 def fit(

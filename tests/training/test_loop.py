@@ -18,7 +18,8 @@ from bert.packed import PackedBatch, starts_of
 from bert.training import checkpoint, loop
 from bert.training.config import TrainingConfig
 from bert.training.evaluation import evaluate
-from bert.training.loop import Goal, fit
+from bert.training.goal import Goal
+from bert.training.loop import fit
 from bert.training.optim import build_optimizer
 from bert.training.position import Position
 from bert.training.step import training_step
