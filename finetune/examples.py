@@ -28,6 +28,11 @@ class Labelled:
     text_pair: str | None
     label: str | None
 
+    @property
+    def shown(self) -> str:
+        """The text, or both, in a line."""
+        return self.text if self.text_pair is None else f"{self.text} | {self.text_pair}"
+
 
 @dataclass(frozen=True)
 class Tagged:

@@ -13,7 +13,8 @@ from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device, refuse_unfit_attention
-from bert.training.loop import Goal, fit
+from bert.training.goal import Goal
+from bert.training.loop import fit
 from bert.training.provenance import UsedDataset
 from bert.training.tracking import Tracker, track
 from finetune import builtin_labels, statistics
@@ -246,19 +247,18 @@ def _start(config: FinetuneConfig, labels: list[str], resume: bool) -> Task:
     else:
         task, said = build(config, labels)
         print(said)
-    _refuse_frozen_noise(config, task)
     task.bert.freeze(config.training.freeze)
+    _refuse_frozen_noise(config, task)
     task.bert.encoder.gradient_checkpointing = config.training.gradient_checkpointing
     return task
 
 
 def _refuse_frozen_noise(config: FinetuneConfig, task: Task) -> None:
     """Layers begun anew that are never to learn anything."""
-    layers, freeze = task.bert.config.num_hidden_layers, config.training.freeze
-    frozen = {"nothing": 0, "embeddings": 0, "encoder": layers}.get(freeze, freeze)
-    if config.reinit_layers and frozen + config.reinit_layers > layers:
-        begun = f"reinit_layers={config.reinit_layers} begins the top ones of {layers} at random"
-        raise UserError(f"training.freeze: {freeze!r} keeps layers as they are that {begun}.")
+    layers = task.bert.encoder.layers
+    if config.reinit_layers and any(layer in task.bert.frozen for layer in layers[-config.reinit_layers :]):
+        begun = f"reinit_layers={config.reinit_layers} begins the top ones of {len(layers)} at random"
+        raise UserError(f"training.freeze: {config.training.freeze!r} keeps layers as they are that {begun}.")
 
 
 def _in_words(task: Task, examples: Examples, features: list[Feature]) -> str:

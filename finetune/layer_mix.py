@@ -21,7 +21,7 @@ class LayerMix(nn.Module):
     def __init__(self, layers: list[int], combine: str, hidden_size: int) -> None:
         super().__init__()
         self.layers = layers
-        summed = combine == "weighted_sum" and len(layers) > 1
+        summed = combine == "weighted_sum"
         self.weights = nn.Parameter(torch.zeros(len(layers))) if summed else None
         self.scale = nn.Parameter(torch.ones(())) if summed else None
         self.width = hidden_size if summed else len(layers) * hidden_size

@@ -39,7 +39,7 @@ class EvaluateConfig:
     """A folder that fine-tuning left."""
 
     output: str | None = None
-    """A folder for metrics.json, classes.json and the confusion matrix; by default they are only printed."""
+    """A folder for metrics.json, classes.json, worst_errors.json and a picture; by default scores are only printed."""
 
     batch_size: int = 64
     """Sequences at once."""
@@ -57,8 +57,8 @@ class PredictConfig:
     `-` is standard input, a text per line; each is answered as it comes."""
 
     output: str | None = None
-    """A JSONL file: labels with probabilities, or entities as ranges of characters; a line for each text, in order.
-    `-` is standard output, and the default where the input is standard input."""
+    """A JSONL file, a line for each text, in order: labels with probabilities, numbers, entities as ranges of
+    characters, or answers. `-` is standard output, and the default where the input is standard input."""
 
     checkpoint: str = "runs/finetune"
     """A folder that fine-tuning left."""
@@ -214,7 +214,7 @@ def _of_rows(path: Path, config: PredictConfig, task: Task) -> Iterator[Example]
         data = replace(data, text=data.text or "question", text_pair=data.text_pair or "context")
     if kind == "tags":
         print(f"input: {path}: read as {format_name(path, task.task, data)}", file=sys.stderr)
-    if task.task.name == "ner" and data.text_pair is not None:
+    if kind == "tags" and data.text_pair is not None:
         raise UserError(f"text_pair: {data.text_pair!r} was given, but entities are found in one text.")
     for item in stream(path, task.task, data, "input", labelled=False):
         if isinstance(item, Refused):

@@ -28,7 +28,7 @@ def in_words(examples: Examples, features: list[Feature], max_length: int) -> li
         entities_in_words(used) if kind is Tagged else None,
         questions_in_words(used) if kind is Question else None,
         f"lengths: {lengths_in_words(lengths_of(len(used), features))}",
-        cut_in_words(features, max_length),
+        cut_questions_in_words(features, max_length) if kind is Question else cut_in_words(features, max_length),
         windows_in_words(features, max_length),
         no_token_in_words(len(used), features),
         line_ends_in_words(used) if kind is Labelled else None,
@@ -100,14 +100,19 @@ def lengths_in_words(lengths: list[int]) -> str:
 
 def cut_in_words(features: list[Feature], max_length: int) -> str | None:
     """How many texts are cut, and the share of their tokens (special ones too) that is lost; None where none is."""
-    cut = {
-        feature.example: feature for feature in features if feature.cut
-    }.values()  # a question is cut alike everywhere
+    cut = [feature for feature in features if feature.cut]
     if not cut:
         return None
     lost = sum(feature.cut for feature in cut)
     share = lost / (lost + sum(len(feature.token_ids) for feature in cut))
     return f"{_texts(len(cut))} cut to data.max_length={max_length}, losing {share:.1%} of their tokens"
+
+
+def cut_questions_in_words(features: list[Feature], max_length: int) -> str | None:
+    """How many questions are cut, so that their texts have half of each sequence; None where none is."""
+    cut = len({feature.example for feature in features if feature.cut})
+    said = "1 question is" if cut == 1 else f"{cut:,} questions are"
+    return f"{said} cut to half of data.max_length={max_length}" if cut else None
 
 
 def windows_in_words(features: list[Feature], max_length: int) -> str | None:

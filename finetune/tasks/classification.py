@@ -82,7 +82,7 @@ class Classification(Task):
         self.table = metrics.label_counts(gold, predicted, self.labels)
         self.confusion = (metrics.confusion(gold, predicted, self.labels), self.labels)
         self.mistakes = [
-            Mistake(e.line, " | ".join(filter(None, (e.text, e.text_pair))), g, p, max(row["probabilities"]))
+            Mistake(e.line, e.shown, g, p, max(row["probabilities"]))
             for e, g, p, row in zip((examples[row["example"]] for row in rows), gold, predicted, rows, strict=True)
             if g != p
         ]

@@ -70,7 +70,7 @@ class Regression(Task):
         examples = [self.judged[0][row["example"]] for row in rows]
         self.pairs = [(float(e.label), row["score"]) for e, row in zip(examples, rows, strict=True)]
         self.mistakes = [
-            Mistake(e.line, " | ".join(filter(None, (e.text, e.text_pair))), f"{g:.3f}", f"{p:.3f}", abs(g - p))
+            Mistake(e.line, e.shown, f"{g:.3f}", f"{p:.3f}", abs(g - p))
             for e, (g, p) in zip(examples, self.pairs, strict=True)
         ]
         gold, predicted = zip(*self.pairs, strict=True)

@@ -8,6 +8,7 @@ from finetune.examples import Examples, Labelled, Question, Tagged
 from finetune.features import Feature, of_labelled, of_tagged
 from finetune.statistics import (
     cut_in_words,
+    cut_questions_in_words,
     entities_in_words,
     in_words,
     labels_in_words,
@@ -130,3 +131,9 @@ def test_questions_are_counted_with_their_texts_and_those_without_an_answer():
         Question(3, "c", "?", "other", ((0, 1), (1, 2))),
     ]
     assert questions_in_words(examples) == "questions: 3 about 2 texts; 1 (33.3%) have no answer"
+
+
+def test_questions_that_are_cut_are_counted_once_however_many_windows_they_have():
+    features = [feature(0, 8, cut=2), feature(0, 8, cut=2), feature(1, 8)]
+    assert cut_questions_in_words(features, 8) == "1 question is cut to half of data.max_length=8"
+    assert cut_questions_in_words(features[2:], 8) is None
