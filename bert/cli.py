@@ -59,6 +59,9 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
     Returns:
         The exit code: 0 done, 2 the person's mistake, 75 stopped on request with a checkpoint saved.
     """
+    sys.stdout.reconfigure(
+        line_buffering=True
+    )  # in a file too: whoever follows it reads each line, errors in their place
     if arguments[:1] in (["--help"], ["-h"]):
         print(_overview(program, description, verbs, default))
         return 0

@@ -1,5 +1,6 @@
 import ast
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -128,6 +129,17 @@ def test_run_py_itself_hands_the_code_to_the_shell(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "run.py pretrain: training.lr: 'fast' is no float.\n"
+
+
+def test_in_a_log_file_an_error_stands_after_what_was_said_before_it(tmp_path):
+    (tmp_path / "one.txt").write_text("one document\n")
+    command = [sys.executable, str(Path(run.__file__)), "pretrain", "--data.train", "one.txt"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with (tmp_path / "log").open("w") as log:
+        subprocess.run(command, stdout=log, stderr=log, cwd=tmp_path, env=environment, check=False)
+    said = (tmp_path / "log").read_text().splitlines()
+    assert said[0].startswith("data.train: one.txt: 1 documents")
+    assert said[-1].startswith("data.train: 1 document(s) in 'one.txt', and sentence.objective=nsp needs at least 2")
 
 
 # Options
