@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bert.linear import product
+
 _NUMBERS_AT_ONCE = 1 << 20
 """Logits that are turned into their gradient while the processor's cache holds them."""
 
@@ -38,12 +40,12 @@ def vocabulary_cross_entropy(hidden: Tensor, table: Tensor, bias: Tensor, labels
 class _InPlace(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor):
-        logits = hidden @ table.T
+        logits = product(hidden, table, bias)
         loss, right = logits.new_zeros(()), labels.new_zeros(())
         rows = max(1, _NUMBERS_AT_ONCE // logits.shape[1])
         for block, of_block in zip(logits.split(rows), labels.split(rows), strict=True):
             labelled, place = of_block[:, None] >= 0, of_block[:, None].clamp(min=0)  # (rows, 1)
-            of_label = block.add_(bias).gather(1, place)  # (rows, 1)
+            of_label = block.gather(1, place)  # (rows, 1)
             highest = block.amax(1, keepdim=True)
             total = block.sub_(highest).exp_().sum(1, keepdim=True)
             loss += torch.where(labelled, total.log() + highest - of_label, 0.0).sum()
@@ -57,4 +59,4 @@ class _InPlace(torch.autograd.Function):
     @staticmethod
     def backward(ctx, of_loss: Tensor, _):
         hidden, table, gradient = ctx.saved_tensors
-        return gradient @ table * of_loss, gradient.T @ (hidden * of_loss), gradient.sum(0) * of_loss, None
+        return product(gradient, table.T) * of_loss, gradient.T @ (hidden * of_loss), gradient.sum(0) * of_loss, None

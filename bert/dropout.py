@@ -22,11 +22,19 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same."""
-        if not self.training or self.p == 0:
-            return x
-        if x.device.type != "cpu" or torch.compiler.is_compiling():  # numpy's numbers are no part of a graph
-            return F.dropout(x, self.p)
+        if not self._by_numpy(x):
+            return F.dropout(x, self.p, self.training)
         return x * scaled_mask(x.shape, self.p, x.dtype)
+
+    def added(self, x: Tensor, to: Tensor) -> Tensor:
+        """`to` plus what is left of x, of the same shape, in one pass."""
+        if not self._by_numpy(x):
+            return to + self(x)
+        return torch.addcmul(to, x, scaled_mask(x.shape, self.p, x.dtype))
+
+    def _by_numpy(self, x: Tensor) -> bool:
+        """Whether there is a mask to draw, and here; numpy's numbers are no part of a compiled graph."""
+        return self.training and self.p > 0 and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
     def extra_repr(self) -> str:
         """What print shows."""
@@ -37,7 +45,7 @@ def scaled_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
     """0 with probability p and else 1 / (1 - p), independently, as torch's seed has it."""
     dropped = round(p * _STEPS)
     seed = int(torch.randint(1 << 62, ()))
-    words = np.random.Generator(np.random.SFC64(seed)).integers(0, 1 << 64, -(-shape.numel() // 4), np.uint64)
+    words = np.random.SFC64(seed).random_raw(-(-shape.numel() // 4))
     numbers = torch.from_numpy(words.view(np.int16)[: shape.numel()])  # -_STEPS / 2 to _STEPS / 2, evenly
-    kept = numbers >= dropped - _STEPS // 2
-    return kept.to(dtype).mul_(_STEPS / (_STEPS - dropped)).view(shape)
+    kept = torch.ge(numbers, dropped - _STEPS // 2, out=torch.empty(shape.numel(), dtype=dtype))  # 1 or 0
+    return kept.mul_(_STEPS / (_STEPS - dropped)).view(shape)

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from bert.attention import BACKENDS
 from bert.config import ModelConfig
 from bert.dropout import Dropout
+from bert.linear import Linear
 from bert.packed import PackedBatch
 from bert.registry import lookup
 
@@ -24,8 +25,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = config.num_attention_heads
         self.probs_dropout = config.attention_probs_dropout_prob
-        self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
-        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+        self.query_key_value = Linear(config.hidden_size, 3 * config.hidden_size)
+        self.output = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, hidden: Tensor, attend) -> tuple[Tensor, Tensor | None]:
         """(T, H) -> (T, H), and the attention probabilities where the backend keeps them."""
@@ -40,8 +41,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.intermediate = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.output = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.intermediate = Linear(config.hidden_size, config.intermediate_size)
+        self.output = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(T, H) -> (T, H)."""
@@ -62,8 +63,8 @@ class Layer(nn.Module):
     def forward(self, hidden: Tensor, attend) -> tuple[Tensor, Tensor | None]:
         """(T, H) -> (T, H), and the attention probabilities where the backend keeps them."""
         mixed, probabilities = self.attention(hidden, attend)
-        hidden = self.attention_norm(hidden + self.dropout(mixed))
-        hidden = self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))
+        hidden = self.attention_norm(self.dropout.added(mixed, to=hidden))
+        hidden = self.feed_forward_norm(self.dropout.added(self.feed_forward(hidden), to=hidden))
         return hidden, probabilities
 
 
