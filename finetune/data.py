@@ -40,7 +40,9 @@ class Batches:
                 if number >= start:
                     after = Position(epoch, 0, number + 1, self.per_epoch)
                     after = Position(epoch + 1) if number + 1 == self.per_epoch else after
-                    yield self.pack([self.features[i] for i in part.tolist()]), after
+                    features = [self.features[i] for i in part.tolist()]
+                    features.sort(key=lambda feature: -len(feature.token_ids))  # as in pretraining: little padding
+                    yield self.pack(features), after
             epoch, start = epoch + 1, 0
 
 

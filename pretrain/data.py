@@ -147,8 +147,7 @@ class Sampler:
         """Build one block: order, pairs and masks, each from its own generator."""
         recipe = self.recipe
         repeated = epoch % recipe.data.copies if recipe.data.copies else epoch
-        sequences, tally = self._sequences(repeated, number)
-        cuts = self._cuts(sequences)
+        sequences, cuts, tally = self._sequences(repeated, number)
         if recipe.shape is not None:
             tally["filler_tokens"] = (len(cuts) - 1) * recipe.shape.tokens - tally["tokens"]
         block = Block(
@@ -164,11 +163,11 @@ class Sampler:
         )
         return self._mask(block, epoch, repeated if recipe.masking.static else epoch, number)
 
-    def _cuts(self, sequences: Sequences) -> np.ndarray:
+    def _cuts(self, lengths: np.ndarray) -> np.ndarray:
         """Where micro-batches start, and the number of sequences last; the last one is no small remainder."""
         if self.recipe.shape is not None:
-            return packing.cut(np.diff(sequences.cu_seqlens), self.recipe.shape)
-        size = len(sequences.labels)
+            return packing.cut(lengths, self.recipe.shape)
+        size = len(lengths)
         count = -(-size // self.recipe.micro_batch_size)
         return np.arange(count + 1) * size // max(1, count)  # sizes differ by one at most
 
@@ -180,7 +179,8 @@ class Sampler:
         done = min(1.0, (epoch + (number + 0.5) / self.num_blocks) / self.recipe.epochs)
         return masking.rate + done * (masking.rate_end - masking.rate)
 
-    def _sequences(self, epoch: int, number: int) -> tuple[Sequences, dict[str, int]]:
+    def _sequences(self, epoch: int, number: int) -> tuple[Sequences, np.ndarray, dict[str, int]]:
+        """The block's sequences, where its micro-batches start, and what became of its text."""
         seed, options = self.recipe.seed, self.recipe.sentence
         size = len(self.documents)  # spread evenly, so that the last block is no small remainder
         places = np.arange(number * size // self.num_blocks, (number + 1) * size // self.num_blocks)
@@ -197,9 +197,13 @@ class Sampler:
         if self.input.crosses_documents:  # [SEP] after the last sentence stands for the one between documents, too
             ends = text.ids[examples.a_start + examples.a_length - 1] == self.sep_id
             examples = replace(examples, a_length=examples.a_length - ends)
+        lengths = examples.a_length + examples.b_length + self.input.special_tokens
+        cuts = self._cuts(lengths)
+        # The longest first in each micro-batch: attention then works on sequences that are alike, and pads little.
+        examples = examples.take(np.lexsort((-lengths, np.repeat(np.arange(len(cuts) - 1), np.diff(cuts)))))
         sequences = examples_.lay_out(examples, text, self.input.segments, self.cls_id, self.sep_id, self.special)
         sizes = {"documents": len(places), "sequences": len(examples), "tokens": len(sequences.ids)}
-        return sequences, sizes | tally | of_sentence | of_truncation
+        return sequences, cuts, sizes | tally | of_sentence | of_truncation
 
     def _read(self, documents: np.ndarray) -> tuple[Text, np.ndarray, np.ndarray, np.ndarray]:
         """The documents' text; tokens, and number in the corpus, of each sentence that has any; sentences of each."""

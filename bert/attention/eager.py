@@ -6,7 +6,7 @@ Letters: T tokens in the batch, N sequences, S longest sequence, A heads, D widt
 import torch.nn.functional as F
 from torch import Tensor
 
-from bert.attention.rectangle import Rectangle
+from bert.attention.rectangle import one_for_all
 from bert.packed import PackedBatch
 
 
@@ -14,7 +14,7 @@ class Attention:
     """Scaled dot-product attention inside each sequence (Vaswani et al. 2017, equation 1)."""
 
     def __init__(self, batch: PackedBatch) -> None:
-        self.rectangle = Rectangle(batch)
+        self.rectangle = one_for_all(batch)
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor | None]:
         """Mix the values of each token's own sequence.

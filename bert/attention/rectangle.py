@@ -1,6 +1,6 @@
-"""Between the flat batch and the rectangle that `eager` and `sdpa` work on.
+"""Between the flat batch and the rectangles that `eager` and `sdpa` work on.
 
-Letters: T tokens in the batch, N sequences, S longest sequence, A heads, D width of a head.
+Letters: T tokens of a rectangle, N its sequences, S the longest of them, A heads, D width of a head.
 """
 
 import torch
@@ -8,58 +8,96 @@ from torch import Tensor
 
 from bert.packed import PackedBatch
 
+_ALIKE = 0.75
+"""A sequence shorter than this share of a rectangle's longest begins another rectangle: padding costs by its square."""
+
 
 class Rectangle:
-    """Where each token of a packed batch stands in an (N, S) rectangle.
+    """Where each token of some sequences, which lie end to end, stands in an (N, S) rectangle.
+
+    Args:
+        lengths: of the sequences, (N,).
+        tokens: T, their sum.
+        longest: S, or an upper bound.
+        full: whether every sequence is of that length, so that nothing need be moved.
 
     Attributes:
         inside: True where the rectangle holds a token, (N, S).
     """
 
-    def __init__(self, batch: PackedBatch) -> None:
-        starts = batch.cu_seqlens[:-1].long()  # (N,)
-        lengths = batch.cu_seqlens.diff()  # (N,)
-        # The true longest is no fixed shape, and a GPU would have to be waited for; the run's bound serves as well.
-        by_bound = lengths.device.type != "cpu" or batch.real is not None
-        longest = batch.max_seqlen if by_bound else int(lengths.max())
-        rows = torch.arange(batch.num_sequences, device=lengths.device)
-        shift = (rows * longest - starts).repeat_interleave(lengths, output_size=batch.num_tokens)  # (T,)
-        self.cells = torch.arange(batch.num_tokens, device=lengths.device) + shift  # (T,)
-        self.inside = torch.arange(longest, device=lengths.device) < lengths[:, None]  # (N, S)
+    def __init__(self, lengths: Tensor, tokens: int, longest: int, full: bool = False) -> None:
+        self.tokens, self.full = tokens, full
+        columns = torch.arange(longest, device=lengths.device)
+        self.inside = columns < lengths[:, None]  # (N, S)
+        if not full:
+            starts = lengths.cumsum(0) - lengths  # (N,)
+            rows = torch.arange(len(lengths), device=lengths.device)
+            shift = (rows * longest - starts).repeat_interleave(lengths, output_size=tokens)  # (T,)
+            self.cells = torch.arange(tokens, device=lengths.device) + shift  # (T,): the cell of each token
+            # The token of each cell, (N * S,); a sequence's last one stands in for what it lacks.
+            self.sources = (starts[:, None] + torch.minimum(columns, lengths[:, None] - 1)).flatten()
 
     def pad(self, x: Tensor) -> Tensor:
-        """(T, A, D) -> (N, A, S, D), zero outside."""
-        cells = _Scatter.apply(x, self.cells, self.inside.numel())  # (N * S, A, D)
+        """(T, A, D) -> (N, A, S, D); what stands outside the sequences must not be read, nor get a gradient."""
+        cells = x if self.full else _ToCells.apply(x, self.cells, self.sources)  # (N * S, A, D)
         return cells.view(*self.inside.shape, *x.shape[1:]).transpose(1, 2)
 
     def unpad(self, x: Tensor) -> Tensor:
         """(N, A, S, D) -> (T, A, D)."""
-        return _Gather.apply(x.transpose(1, 2).reshape(-1, x.shape[1], x.shape[3]), self.cells)
+        cells = x.transpose(1, 2).reshape(-1, x.shape[1], x.shape[3])  # (N * S, A, D)
+        return cells if self.full else _ToTokens.apply(cells, self.cells, self.sources, self.inside)
 
 
-class _Scatter(torch.autograd.Function):
-    """Rows to their cells; backwards, cells to their rows. No cell is named twice, so nothing is ever added up."""
+def one_for_all(batch: PackedBatch) -> Rectangle:
+    """The rectangle of a whole batch."""
+    lengths = batch.cu_seqlens.diff()
+    # The true longest is no fixed shape, and a GPU would have to be waited for; the run's bound serves as well.
+    by_bound = lengths.device.type != "cpu" or batch.real is not None
+    return Rectangle(lengths, batch.num_tokens, batch.max_seqlen if by_bound else int(lengths.max()))
+
+
+def alike_in_length(batch: PackedBatch) -> list[Rectangle]:
+    """Rectangles of sequences about as long as one another, in the batch's order: little of them is padding.
+
+    There are several where the batch has its longest sequences first, and lengths can be read without waiting for a
+    GPU.
+    """
+    lengths = batch.cu_seqlens.diff()
+    if lengths.device.type != "cpu" or batch.real is not None or bool((lengths.diff() > 0).any()):
+        return [one_for_all(batch)]
+    rectangles, first, all_lengths = [], 0, lengths.tolist()
+    for end in range(1, len(all_lengths) + 1):
+        longest = all_lengths[first]
+        if end == len(all_lengths) or all_lengths[end] < _ALIKE * longest:
+            tokens = sum(all_lengths[first:end])
+            rectangles.append(Rectangle(lengths[first:end], tokens, longest, full=all_lengths[end - 1] == longest))
+            first = end
+    return rectangles
+
+
+class _ToCells(torch.autograd.Function):
+    """Tokens to cells; backwards, cells to tokens, since no gradient comes from outside the sequences."""
 
     @staticmethod
-    def forward(ctx, rows: Tensor, cells: Tensor, size: int) -> Tensor:
+    def forward(ctx, tokens: Tensor, cells: Tensor, sources: Tensor) -> Tensor:
         ctx.save_for_backward(cells)
-        return rows.new_zeros(size, *rows.shape[1:]).index_copy_(0, cells, rows)
+        return tokens.index_select(0, sources)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
         return gradient.index_select(0, ctx.saved_tensors[0]), None, None
 
 
-class _Gather(torch.autograd.Function):
-    """Cells to rows: `_Scatter` read the other way."""
+class _ToTokens(torch.autograd.Function):
+    """Cells to tokens; backwards, tokens to cells, and 0 outside the sequences. Nothing is ever added up."""
 
     @staticmethod
-    def forward(ctx, values: Tensor, cells: Tensor) -> Tensor:
-        ctx.save_for_backward(cells)
-        ctx.size = values.shape[0]
+    def forward(ctx, values: Tensor, cells: Tensor, sources: Tensor, inside: Tensor) -> Tensor:
+        ctx.save_for_backward(sources, inside)
         return values.index_select(0, cells)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        cells = ctx.saved_tensors[0]
-        return gradient.new_zeros(ctx.size, *gradient.shape[1:]).index_copy_(0, cells, gradient), None
+        sources, inside = ctx.saved_tensors
+        outside = ~inside.view(-1, *[1] * (gradient.ndim - 1))
+        return gradient.index_select(0, sources).masked_fill_(outside, 0), None, None, None

@@ -120,6 +120,16 @@ def test_a_batch_is_laid_out_as_packed(source):
         assert len(batch.targets["sentence_labels"]) == batch.num_sequences
 
 
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_micro_batch_has_its_longest_sequences_first_and_is_what_chance_put_together(source, name):
+    objective = "nsp" if INPUTS[name].segments == 2 else "none"
+    sampler = make_sampler(source, sentence__objective=objective, sentence__input=name, micro_batch_size=7)
+    lengths = [batch.cu_seqlens.diff().tolist() for batch in batches_of(sampler)]
+    assert all(of_batch == sorted(of_batch, reverse=True) for of_batch in lengths)
+    means = [np.mean(of_batch) for of_batch in lengths]  # sorted within micro-batches, not across them
+    assert np.diff(means).min() < 0 < np.diff(means).max()
+
+
 def test_without_a_sentence_objective_there_are_no_sentence_labels(source):
     for batch in batches_of(make_sampler(source, sentence__objective="none")):
         assert set(batch.targets) == {"masked_index", "masked_labels"}
