@@ -131,7 +131,7 @@ def _walk(
 ) -> tuple[list[tuple[int, int, int, int, int]], int]:
     """Walk every document: rows of (A's first sentence, A's end, B's end, label, document), and sentences unused."""
     find_end, budget = cutting.input.cut, cutting.budget
-    draws = iter(rng.random((len(token_offsets), 4)).tolist())
+    draws = zip(*rng.random((len(token_offsets), 4)).T.tolist(), strict=True)
     rows, unused, begin = [], 0, 0
     for document, size in enumerate(per_document):
         cumulative = token_offsets[begin : begin + size + 1]

@@ -77,14 +77,15 @@ def _read_ahead(array: np.memmap, first: np.ndarray, last: np.ndarray) -> None:
         array: 1-dimensional.
         first, last: of each range; `last` is exclusive.
     """
-    if not hasattr(mmap, "MADV_WILLNEED"):
+    if not hasattr(mmap, "MADV_WILLNEED") or not len(first):
         return
     lead = array.offset % mmap.ALLOCATIONGRANULARITY  # a map begins at a page, the array where its file says
-    begins = (lead + first * array.itemsize) // mmap.PAGESIZE * mmap.PAGESIZE
-    sizes = lead + last * array.itemsize - begins
-    for begin, size in zip(begins.tolist(), sizes.tolist(), strict=True):
-        if size > 0:
-            array.base.madvise(mmap.MADV_WILLNEED, begin, size)
+    order = np.argsort(first)
+    begins = (lead + first[order] * array.itemsize) // mmap.PAGESIZE * mmap.PAGESIZE
+    ends = np.maximum.accumulate(lead + last[order] * array.itemsize)
+    apart = begins[1:] > ends[:-1]  # the others are asked for together with the one before
+    for begin, end in zip(begins[np.r_[True, apart]].tolist(), ends[np.r_[apart, True]].tolist(), strict=True):
+        array.base.madvise(mmap.MADV_WILLNEED, begin, max(1, end - begin))
 
 
 def open_store(corpus: Corpus, tokenizer: Tokenizer, cache: Path, processes: int, verify: bool = False) -> TokenStore:
