@@ -33,6 +33,8 @@ from pretrain.token_source import TokenSource
 _VERSION = 2
 _SHARD_SENTENCES = 50_000
 _SENTENCES_AT_ONCE = 1000
+_BYTES_PER_PROCESS = 32 << 20
+"""Text that a process must have to itself: with less, starting it takes longer than the tokenizer's own threads do."""
 
 
 class TokenStore(TokenSource):
@@ -237,6 +239,7 @@ def _shards(corpus: Corpus) -> Iterator[tuple[int, int]]:
 
 def _encode_all(corpus: Corpus, shards: list[_Shard], processes: int) -> Iterator[_Shard]:
     """The shards, in order, each once its files are written."""
+    processes = min(processes, corpus.num_bytes // _BYTES_PER_PROCESS)
     if processes < 2 or len(shards) < 2:
         _start_worker(corpus, shards[0].folder)
         yield from map(_encode, shards)

@@ -116,6 +116,7 @@ def test_on_the_fly_keeps_what_the_request_at_hand_needs(corpus, tokenizer, stor
 def test_a_store_is_the_same_from_one_process_two_and_many_shards(corpus, tokenizer, tmp_path, monkeypatch):
     open_store(corpus, tokenizer, tmp_path / "whole", 1)
     monkeypatch.setattr(token_store, "_SHARD_SENTENCES", 100)
+    monkeypatch.setattr(token_store, "_BYTES_PER_PROCESS", 1)
     open_store(corpus, tokenizer, tmp_path / "shards", 1)
     assert len(list(token_store._shards(corpus))) > 2
     open_store(corpus, tokenizer, tmp_path / "processes", 2)
