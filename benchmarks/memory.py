@@ -31,7 +31,7 @@ def main() -> None:
     for _ in range(arguments.rounds):
         for name, values in found.items():
             command = [sys.executable, "-m", "benchmarks.memory", *sys.argv[1:], "--child", name]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             values.append(json.loads(done.stdout.splitlines()[-1]))
             print(f"{name}: {values[-1]:,.0f} MB", flush=True)
     ratios = [a / b for a, b in zip(found["ours"], found["theirs"], strict=True)]

@@ -41,7 +41,7 @@ class Work:
         objective = MaskedLM(self.model, self.text.tokenizer, 2, training.attention)
         objective.bert.encoder.gradient_checkpointing = training.gradient_checkpointing
         if training.compile:
-            objective.bert.encoder.compile_layers()
+            objective.compile_parts()
         return objective.to(self.device).train()
 
     def theirs(self, attention: str) -> torch.nn.Module:

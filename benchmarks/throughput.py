@@ -3,9 +3,9 @@
     python -m benchmarks.throughput --text ko_corpus_small.txt
     python -m benchmarks.throughput --text corpus.txt --preset base --vocab_size 32000 --batch_size 512 --json base.json
 
-Ours is the loop's own step with the loader; the peer is given its batches ready, padded to the longest of each. Both
-have the same weights, batches, dropout, AdamW (fused) and clipping. The matrix products are timed right before and
-right after our steps and, like these, on average: what a machine does at its best moment is reported apart.
+Ours is the loop's own step with the loader; the peer is given its batches ready, on the device, padded to the longest
+of each. Both have the same weights, batches, dropout, AdamW (fused) and clipping. The matrix products are timed right
+before and right after our steps and, like these, on average: what a machine does at its best moment is reported apart.
 """
 
 import itertools
@@ -15,13 +15,16 @@ import time
 import torch
 
 from benchmarks.same_work import Work, padded, parser, prepare, report, spread
-from bert.flops import matrix_rate
+from bert.flops import matrix_rates
 from bert.packed import PackedBatch
 from bert.training.device import autocast, product_type
 from bert.training.optim import build_optimizer, parameter_groups
 from bert.training.position import Position
 from bert.training.step import training_step
 from pretrain.data import Stream
+
+WARM_UP = 5
+"""Steps that are not timed: compiling, and memory laid out."""
 
 
 class Ours:
@@ -51,20 +54,28 @@ class Theirs:
     def __init__(self, work: Work, attention: str, compiled: bool) -> None:
         self.work, self.model = work, work.theirs(attention)
         self.forward = torch.compile(self.model) if compiled else self.model
+        self.rows: int | None = None  # of each batch, where shapes are fixed
         self.fixed_shapes = compiled
         groups = parameter_groups(self.model, 0.01)
         self.optimizer = torch.optim.AdamW(groups, lr=1e-4, fused=True)
         self.stream = Stream(work.sampler, 0)(Position())
 
-    def batches(self, steps: int) -> tuple[list[PackedBatch], list[dict[str, torch.Tensor]]]:
-        """The next batches, packed and padded; not timed."""
-        taken = [next(self.stream)[0] for _ in range(steps)]
-        return taken, [padded(batch, to_longest=not self.fixed_shapes) for batch in taken]
+    def batches(self, steps: int) -> tuple[int, list[dict[str, torch.Tensor]]]:
+        """The tokens of the next batches, and these, padded, on the device; not timed.
+
+        A compiled model gets as many sequences in each, of one length, since every other shape is compiled anew.
+        """
+        ready = [padded(next(self.stream)[0], to_longest=not self.fixed_shapes) for _ in range(steps)]
+        if self.fixed_shapes:
+            self.rows = self.rows or round(0.95 * len(ready[0]["input_ids"]))
+            ready = [{name: tensor[: self.rows] for name, tensor in batch.items()} for batch in ready]
+            assert {len(batch["input_ids"]) for batch in ready} == {self.rows}
+        tokens = sum(int(batch["attention_mask"].sum()) for batch in ready)
+        return tokens, [{name: tensor.to(self.work.device) for name, tensor in batch.items()} for batch in ready]
 
     def run(self, batches: list[dict[str, torch.Tensor]]) -> None:
         """A step for each batch."""
         for batch in batches:
-            batch = {name: tensor.to(self.work.device, non_blocking=True) for name, tensor in batch.items()}
             with autocast(self.work.config.training, self.work.device):
                 loss = self.forward(**batch).loss
             loss.backward()
@@ -83,8 +94,8 @@ def main() -> None:
     arguments = options.parse_args()
     work = prepare(arguments)
     ours, theirs = Ours(work), Theirs(work, arguments.peer_attention, arguments.peer_compile)
-    ours.run(3)
-    theirs.run(theirs.batches(3)[1])
+    ours.run(WARM_UP)
+    theirs.run(theirs.batches(WARM_UP)[1])
     kind = product_type(work.config.training, work.device)
     rounds = []
     for _ in range(arguments.rounds):
@@ -98,9 +109,8 @@ def _round(work: Work, ours: Ours, theirs: Theirs, steps: int, kind: torch.dtype
     taken, seconds = _timed(work, lambda: ours.run(steps))
     products.append(_products(work, kind))
     tokens, flops = _work_in(ours, taken)
-    packed, ready = theirs.batches(steps)
+    their_tokens, ready = theirs.batches(steps)
     _, their_seconds = _timed(work, lambda: theirs.run(ready))
-    their_tokens, _ = _work_in(ours, packed)
     return {
         "ours": tokens / seconds,
         "theirs": their_tokens / their_seconds,
@@ -114,7 +124,7 @@ def _products(work: Work, kind: torch.dtype, seconds: float = 2.0) -> tuple[floa
     """FLOP/s of matrix products: on average over some seconds, and the best of them."""
     began, rates = time.perf_counter(), []
     while time.perf_counter() - began < seconds:
-        rates.append(matrix_rate(work.device, kind, times=1))
+        rates += matrix_rates(work.device, kind, times=10)
     return len(rates) / sum(1 / rate for rate in rates), max(rates)
 
 
@@ -154,7 +164,6 @@ def _figures(arguments, work: Work, rounds: list[dict[str, float]]) -> dict:
         "share_of_matrix_rate": spread([of_round["flops"] / of_round["matrix_rate"] for of_round in rounds]),
         "best_matrix_tflops": highest / 1e12,
         "share_of_best_matrix_rate": spread([of_round["flops"] / highest for of_round in rounds]),
-        "peak_gpu_mb": torch.cuda.max_memory_allocated() / 2**20 if on_gpu else None,
         "median_ratio": statistics.median(ratios),
         "rounds": list(itertools.chain(rounds)),
     }

@@ -31,13 +31,27 @@ def training_flops(config: ModelConfig, batch: PackedBatch, masked: int = 0, poo
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, times: int = 5) -> float:
     """FLOP/s of a large square matrix product, the best of several."""
-    size = 8192 if device.type == "cuda" else 1024
-    a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
-    best = float("inf")
+    return max(matrix_rates(device, dtype, times))
+
+
+def matrix_rates(device: torch.device, dtype: torch.dtype, times: int) -> list[float]:
+    """FLOP/s of a large square matrix product, again and again; nothing else is in the times.
+
+    The matrices are random, since a GPU draws less power, and is faster, where all numbers are alike.
+    """
+    on_gpu = device.type == "cuda"
+    size, at_once = (8192, 10) if on_gpu else (1024, 1)  # a GPU is waited for no oftener than each tenth
+    source = torch.Generator(device).manual_seed(0)
+    a, b = (torch.randn(size, size, generator=source, device=device).to(dtype) for _ in range(2))
+    torch.mm(a, b)
+    rates = []
     for _ in range(times):
-        start = time.perf_counter()
-        torch.mm(a, b)
-        if device.type == "cuda":
+        if on_gpu:
             torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+        start = time.perf_counter()
+        for _ in range(at_once):
+            torch.mm(a, b)
+        if on_gpu:
+            torch.cuda.synchronize(device)
+        rates.append(2 * at_once * size**3 / (time.perf_counter() - start))
+    return rates
