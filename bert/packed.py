@@ -55,12 +55,16 @@ class PackedBatch:
         return self.num_sequences if self.real is None else self.real[1]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "PackedBatch":
-        """The same batch on another device."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """The same batch on another device.
 
-    def pin_memory(self) -> "PackedBatch":
-        """The same batch in page-locked memory, from which copies to a GPU can overlap its work."""
-        return self._map(Tensor.pin_memory)
+        Args:
+            device: where to.
+            non_blocking: whether to go on before the batch is there. A GPU's copies overlap its work from page-locked
+                memory alone, so the batch goes through that.
+        """
+        if non_blocking and torch.device(device).type == "cuda":
+            return self._map(lambda tensor: tensor.pin_memory().to(device, non_blocking=True))
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def _map(self, change) -> "PackedBatch":
         return replace(

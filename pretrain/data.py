@@ -21,7 +21,7 @@ from bert.training.position import Position
 from pretrain import examples as examples_
 from pretrain import packing, ragged
 from pretrain.config import DataConfig, MaskingConfig, SentenceConfig
-from pretrain.examples import Cutting, Sequences, Text
+from pretrain.examples import Cutting, Examples, Sequences, Text
 from pretrain.inputs import INPUTS
 from pretrain.masking import MASKING
 from pretrain.masking.replace import corrupt
@@ -87,20 +87,43 @@ class Block:
         begin, end = starts[0], starts[-1]
         m0, m1 = np.searchsorted(self.masked, (begin, end))
         targets = {
-            "masked_index": torch.from_numpy(self.masked[m0:m1] - begin),
-            "masked_labels": torch.from_numpy(self.masked_labels[m0:m1]),
+            "masked_index": _tensor(self.masked[m0:m1] - begin),
+            "masked_labels": _tensor(self.masked_labels[m0:m1]),
         }
         if self.labelled:
-            targets["sentence_labels"] = torch.from_numpy(self.sequences.labels[first:last])
+            targets["sentence_labels"] = _tensor(self.sequences.labels[first:last])
         batch = PackedBatch(
-            token_ids=torch.from_numpy(self.sequences.ids[begin:end]),
-            segment_ids=torch.from_numpy(self.sequences.segments[begin:end]),
-            position_ids=torch.from_numpy(self.sequences.positions[begin:end]),
+            token_ids=_tensor(self.sequences.ids[begin:end]),
+            segment_ids=_tensor(self.sequences.segments[begin:end]),
+            position_ids=_tensor(self.sequences.positions[begin:end]),
             cu_seqlens=torch.from_numpy((starts - begin).astype(np.int32)),
             max_seqlen=self.max_seqlen,
             targets=targets,
         )
         return batch if self.shape is None else packing.fill(batch, self.shape)
+
+    def to_send(self) -> "Block":
+        """The block as a loader worker sends it: what micro-batches are made of alone, in a third of the bytes."""
+        sequences, nothing = self.sequences, np.zeros(0, bool)
+        labels = sequences.labels.astype(np.uint8)
+        return replace(
+            self,
+            sequences=Sequences(
+                ids=sequences.ids.astype(np.int32),
+                segments=sequences.segments.astype(np.uint8),
+                positions=sequences.positions.astype(np.int32),
+                word_starts=nothing,
+                maskable=nothing,
+                cu_seqlens=sequences.cu_seqlens,
+                examples=Examples(**dict.fromkeys(vars(sequences.examples), nothing) | {"labels": labels}),
+            ),
+            units=nothing,
+            masked_labels=self.masked_labels.astype(np.int32),
+        )
+
+
+def _tensor(numbers: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(numbers.astype(np.int64, copy=False))
 
 
 class Sampler:
@@ -273,7 +296,7 @@ class _Blocks(Dataset):
         self.sampler = sampler
 
     def __getitem__(self, place: tuple[int, int]) -> Block:
-        return self.sampler.block(*place)
+        return self.sampler.block(*place).to_send()
 
 
 class Stream:
@@ -303,6 +326,7 @@ class Stream:
             num_workers=self.workers,
             collate_fn=_as_it_is,
             worker_init_fn=_end_with_parent,
+            pin_memory=bool(self.workers) and torch.cuda.is_available(),  # a thread then takes blocks from the pipe
             # Not forked: the process has threads by now, and a fork copies the locks they hold.
             multiprocessing_context="spawn" if self.workers else None,
         )
