@@ -117,6 +117,7 @@ class _Run:
         self.micro_batches = micro_batches(config)
         self.progress = Progress(0, 0, 0, 0.0, Position(), Budget.of(config))
         self.window = Window()
+        self.batches: list[PackedBatch] = []  # of the last step
         self.latest: dict[str, float] = {}
 
     @cached_property
@@ -190,17 +191,18 @@ class _Run:
         did = training_step(self.forward, batches, self.optimizer, self.config, self.progress.step, self.device)
         flops = sum(self.objective.flops(batch) for batch in batches)
         self.window.add(did, tokens, flops, time.perf_counter() - began)
+        self.batches = batches
         if self.device.type == "cpu":
-            self._refuse_many_skipped(self.progress.step + 1, batches)
+            self._refuse_many_skipped(self.progress.step + 1)
         self.progress = after
 
-    def _refuse_many_skipped(self, step: int, batches: list[PackedBatch]) -> None:
+    def _refuse_many_skipped(self, step: int) -> None:
         """Stop where no step does anything any more; weights and the last checkpoint are as they were before."""
         if float(self.window.skipped_in_a_row) < SKIPPED_AT_MOST:
             return
         file = self.output / "skipped_batch.json"
         if distributed.is_first():
-            ids = [batch.to_padded(fill=-1).tolist() for batch in batches]
+            ids = [batch.to_padded(fill=-1).tolist() for batch in self.batches]
             described = {"step": step, "position": asdict(self.progress.position), "token_ids": ids}
             file.write_text(json.dumps(described) + "\n", encoding="utf-8")
         raise UserError(
@@ -221,7 +223,7 @@ class _Run:
         if not self.window.steps:
             return
         if float(self.window.skipped_in_a_row) >= SKIPPED_AT_MOST:  # a GPU is asked no oftener than it is waited for
-            self._refuse_many_skipped(self.progress.step, [])
+            self._refuse_many_skipped(self.progress.step)
         metrics = self.window.metrics(self.objective.weights) | {
             "train/learning_rate": self.optimizer.param_groups[0]["lr"],
             "train/epochs": self.progress.epochs,
@@ -311,6 +313,7 @@ class _Run:
         fresh, stream = self.progress, self.data(self.progress.position)
         self.progress = replace(fresh, budget=Budget("steps", 10**9))
         self._step(stream)  # the first one warms up
+        self._wait_for_device()
         self.window = Window()
         while distributed.from_first(lambda: self.window.steps < 3 or self.window.seconds < min(10, 0.02 * seconds)):
             self._step(stream)
