@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bert.config import ModelConfig
-from bert.cross_entropy import vocabulary_cross_entropy
+from bert.cross_entropy import VocabularyCrossEntropy
 from bert.encoder import initialise
 from bert.linear import Linear
 
@@ -25,6 +25,7 @@ class MaskedLMHead(nn.Module):
         self.transform = Linear(config.hidden_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        self.cross_entropy = VocabularyCrossEntropy()
         initialise(self, config.initializer_range)
 
     def forward(self, hidden: Tensor, token_table: Tensor) -> Tensor:
@@ -33,7 +34,7 @@ class MaskedLMHead(nn.Module):
 
     def loss(self, hidden: Tensor, token_table: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Summed cross-entropy in nats, and how many labels have the highest logit: (M, H), (V, H), (M,) -> (), ()."""
-        return vocabulary_cross_entropy(self._transformed(hidden), token_table, self.bias, labels)
+        return self.cross_entropy(self._transformed(hidden), token_table, self.bias, labels)
 
     def _transformed(self, hidden: Tensor) -> Tensor:
         return self.norm(F.gelu(self.transform(hidden)))

@@ -89,7 +89,7 @@ def build_objective(
     objective.bert.freeze(config.training.freeze)
     objective.bert.encoder.gradient_checkpointing = config.training.gradient_checkpointing
     if config.training.compile:
-        objective.bert.encoder.compile_layers()
+        objective.compile_parts()
     size = sum(parameter.numel() for parameter in objective.parameters())
     shape = f"{model.num_hidden_layers} layers, width {model.hidden_size}, {size / 1e6:.1f} M parameters"
     print(f"model: {shape}, {describe(device)}")

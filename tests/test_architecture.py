@@ -12,7 +12,7 @@ SCRIPTS = ("bert.serving.fill_mask", "finetune.serve_task")  # MLflow runs them,
 
 # Each layer may import itself and those before it.
 LAYERS = (
-    ("bert.config", "bert.registry", "bert.errors", "bert.packed", "bert.dropout", "bert.cross_entropy"),
+    ("bert.config", "bert.registry", "bert.errors", "bert.packed", "bert.dropout", "bert.linear", "bert.cross_entropy"),
     ("bert.embeddings", "bert.attention"),
     ("bert.encoder",),
     ("bert.model",),

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from bert.attention import varlen
 from bert.config import ModelConfig
 from bert.packed import PackedBatch
 from pretrain.objectives.masked_lm import MaskedLM
 from pretrain.packing import Shape, fill
+from tests import varlen_on_cpu
 
 pytestmark = pytest.mark.filterwarnings("default")  # the compiler reads deprecated attributes of its own
 
@@ -58,7 +60,7 @@ def losses_and_gradients(objective: MaskedLM, batch: PackedBatch) -> list[torch.
 
 def compare(attention: str) -> None:
     plain, compiled = objective_of(attention), objective_of(attention)
-    compiled.bert.encoder.compile_layers()
+    compiled.compile_parts()
     for lengths in LENGTHS:
         found = [losses_and_gradients(objective, batch_of(lengths)) for objective in (compiled, plain)]
         torch.testing.assert_close(*found, atol=1e-5, rtol=1e-5)
@@ -76,14 +78,29 @@ def test_compiled_layers_give_the_same_losses_and_gradients():
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_all_layers_and_all_batches_share_one_graph(attention, without_c):
+def test_all_layers_and_all_batches_share_one_graph_and_the_loss_has_its_own(attention, without_c):
     compare(attention)
-    assert graphs() == 1
+    assert graphs() == 2
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_varlen_has_its_place_in_the_graph(recomputed, without_c, monkeypatch):
+    varlen_on_cpu.register()
+    monkeypatch.setattr(varlen, "unmet", lambda *of: [])
+    plain, compiled = objective_of("varlen"), objective_of("varlen")
+    compiled.compile_parts()
+    for objective in (plain, compiled):
+        objective.bert.encoder.gradient_checkpointing = recomputed
+    for lengths in LENGTHS:
+        with torch.autocast("cpu", torch.bfloat16):  # the kernel takes nothing else
+            found = [losses_and_gradients(objective, batch_of(lengths)) for objective in (compiled, plain)]
+        torch.testing.assert_close(*found, atol=2e-2, rtol=2e-2)
+    assert graphs() == 2
 
 
 def test_judging_is_not_compiled_whatever_its_shapes(without_c):
     plain, compiled = objective_of("sdpa"), objective_of("sdpa")
-    compiled.bert.encoder.compile_layers()
+    compiled.compile_parts()
     for lengths in ([3, 4], [2], [5, 5, 5]):
         ids = [[1] * length for length in lengths]
         batch = PackedBatch.from_sequences(ids, ids)
@@ -95,7 +112,7 @@ def test_judging_is_not_compiled_whatever_its_shapes(without_c):
 
 def test_compiled_parameters_keep_their_names(without_c):
     plain, compiled = objective_of("sdpa"), objective_of("sdpa")
-    compiled.bert.encoder.compile_layers()
+    compiled.compile_parts()
     losses_and_gradients(compiled, batch_of(LENGTHS[0]))
     names = [[*one.state_dict(), *dict(one.named_modules())] for one in (plain, compiled)]
     assert names[0] == names[1]
@@ -103,7 +120,7 @@ def test_compiled_parameters_keep_their_names(without_c):
 
 def test_dropout_in_compiled_layers_is_that_of_the_seed(without_c):
     objective = objective_of("sdpa", dropout=0.5)
-    objective.bert.encoder.compile_layers()
+    objective.compile_parts()
     batch, losses = batch_of(LENGTHS[0]), []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)

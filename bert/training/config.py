@@ -118,9 +118,9 @@ class TrainingConfig:
     attention without any padding, the fastest on a GPU; in bf16, and without attention dropout."""
 
     compile: bool = False
-    """Pretraining: compile the encoder's layers (torch.compile). Needs batch_tokens, whose shapes never change. Meant
-    for a GPU and runs of more than some minutes: it takes a minute, and makes norms, GELU and dropout few kernels. On a
-    CPU it is slower."""
+    """Pretraining: compile the encoder's layers and the vocabulary's loss (torch.compile). Needs batch_tokens, whose
+    shapes never change. Meant for a GPU and runs of more than some minutes: it takes a minute, and makes norms, GELU,
+    dropout and softmax few kernels. On a CPU it is slower."""
 
     gradient_checkpointing: bool = False
     """Compute each layer again in the backward pass instead of keeping what it made: less memory, more time, the same

@@ -36,6 +36,11 @@ class MaskedLM(Objective):
         self.tokenizer = tokenizer
         self.weights = {"masked_lm_loss": 1.0, "sentence_loss": 1.0}
 
+    def compile_parts(self) -> None:
+        """Have the encoder's layers and the vocabulary's loss compiled for training; batches must be of one shape."""
+        self.bert.encoder.compile_layers()
+        self.masked_lm_head.cross_entropy.compile(fullgraph=True, dynamic=False)
+
     def counts(self, batch: PackedBatch) -> dict[str, float]:
         """How many tokens are predicted for what is summed over them, and how many pairs likewise; no fillers."""
         counts = {}
