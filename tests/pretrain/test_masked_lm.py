@@ -1,4 +1,6 @@
 import math
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 from bert import hub
 from bert.config import ModelConfig
 from bert.packed import PackedBatch
+from pretrain.inputs import INPUTS
 from pretrain.objectives.masked_lm import MaskedLM
+from tests.pretrain.conftest import make_sampler, numbered, random_lengths
 
 
 @st.composite
@@ -27,7 +31,8 @@ def problems(draw) -> tuple[ModelConfig, dict[str, torch.Tensor], bool]:
         attention_probs_dropout_prob=0.0,
         initializer_range=0.1,
     )
-    lengths = torch.tensor(draw(st.lists(st.integers(1, 8), min_size=1, max_size=4)))
+    lengths = draw(st.lists(st.integers(1, 8), min_size=1, max_size=5))
+    lengths = torch.tensor(sorted(lengths, reverse=True) if draw(st.booleans()) else lengths)
     columns, left = torch.arange(10 if draw(st.booleans()) else int(lengths.max())), draw(st.booleans())
     inside = columns.flip(0) < lengths[:, None] if left else columns < lengths[:, None]
     torch.manual_seed(draw(st.integers(0, 2**31)))
@@ -105,6 +110,38 @@ def test_the_loss_and_every_gradient_are_those_of_bert_for_masked_lm_wherever_th
     means["masked_lm_loss"].backward()
     expected.backward()
     assert_same_gradients(ours, theirs)
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_sampled_micro_batch_gives_what_the_reference_gives_for_one_sequence_after_another(name):
+    objective = "nsp" if INPUTS[name].segments == 2 else "none"
+    source = numbered(random_lengths(30, seed=3))
+    sampler = make_sampler(source, sentence__objective=objective, sentence__input=name, micro_batch_size=24)
+    batch, found = sampler.block(0, 0).micro_batch(0), []
+    assert len(set(batch.cu_seqlens.diff().tolist())) > 3
+    config = ModelConfig(int(source.ids.max()) + 1, 24, 2, 3, 40, 32, initializer_range=0.1)
+    config = replace(config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    for attention, parts in (("sdpa", [batch]), ("eager", one_by_one(batch))):
+        torch.manual_seed(0)
+        model = MaskedLM(config, None, 2 if objective == "nsp" else 0, attention)
+        total = sum(sum(model(part)[name] for name in model.weights if name in model(part)) for part in parts)
+        total.backward()
+        found.append([total.detach(), *(parameter.grad for parameter in model.parameters())])
+    torch.testing.assert_close(*found, atol=2e-4, rtol=1e-4)
+
+
+def one_by_one(batch: PackedBatch) -> list[PackedBatch]:
+    """Each sequence as a batch of its own."""
+    parts, starts = [], batch.cu_seqlens.tolist()
+    for row, (begin, end) in enumerate(pairwise(starts)):
+        places = batch.targets["masked_index"]
+        own = (begin <= places) & (places < end)
+        targets = {"masked_index": places[own] - begin, "masked_labels": batch.targets["masked_labels"][own]}
+        if "sentence_labels" in batch.targets:
+            targets["sentence_labels"] = batch.targets["sentence_labels"][row : row + 1]
+        ids, segments = batch.token_ids[begin:end], batch.segment_ids[begin:end]
+        parts.append(PackedBatch.from_sequences([ids.tolist()], [segments.tolist()], **targets))
+    return parts
 
 
 def small_objective(sentence_labels: int) -> MaskedLM:
