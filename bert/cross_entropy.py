@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bert.linear import product
+from bert.products import ROWS, in_fp32_on_a_cpu, product
 
 _NUMBERS_AT_ONCE = 1 << 20
 """Logits that are turned into their gradient while the processor's cache holds them."""
@@ -30,8 +30,7 @@ def vocabulary_cross_entropy(hidden: Tensor, table: Tensor, bias: Tensor, labels
     Returns:
         The sum over the labelled tokens in nats, and a number of tokens.
     """
-    in_place = hidden.device.type == "cpu" and hidden.dtype == torch.float32 and torch.is_grad_enabled()
-    if in_place and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling():
+    if in_fp32_on_a_cpu(hidden) and torch.is_grad_enabled():
         return _InPlace.apply(hidden, table, bias, labels)
     logits = F.linear(hidden, table, bias).float()
     return F.cross_entropy(logits, labels, reduction="sum"), (logits.detach().argmax(-1) == labels).sum()
@@ -55,23 +54,41 @@ class VocabularyCrossEntropy(nn.Module):
 class _InPlace(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor):
-        logits = product(hidden, table, bias)
-        loss, right = logits.new_zeros(()), labels.new_zeros(())
-        rows = max(1, _NUMBERS_AT_ONCE // logits.shape[1])
-        for block, of_block in zip(logits.split(rows), labels.split(rows), strict=True):
-            labelled, place = of_block[:, None] >= 0, of_block[:, None].clamp(min=0)  # (rows, 1)
-            of_label = block.gather(1, place)  # (rows, 1)
-            highest = block.amax(1, keepdim=True)
-            total = block.sub_(highest).exp_().sum(1, keepdim=True)
-            loss += torch.where(labelled, total.log() + highest - of_label, 0.0).sum()
-            right += (labelled & (of_label == highest)).sum()
-            # Without a label: divided by infinity, and nothing taken away, the gradient is 0.
-            block.div_(torch.where(labelled, total, math.inf)).scatter_add_(1, place, -labelled.to(block.dtype))
-        ctx.save_for_backward(hidden, table, logits)
+        loss, right = hidden.new_zeros(()), labels.new_zeros(())
+        gradients = []
+        for block, of_block in zip(hidden.split(ROWS), labels.split(ROWS), strict=True):
+            logits = product(block, table, bias)  # (R, V)
+            block_loss, block_right = _softmax_minus_one_hot(logits, of_block)
+            loss, right = loss + block_loss, right + block_right
+            gradients.append(logits)
+        ctx.save_for_backward(hidden, table, *gradients)
         ctx.mark_non_differentiable(right)
         return loss, right
 
     @staticmethod
     def backward(ctx, of_loss: Tensor, _):
-        hidden, table, gradient = ctx.saved_tensors
-        return product(gradient, table.T) * of_loss, gradient.T @ (hidden * of_loss), gradient.sum(0) * of_loss, None
+        hidden, table, *gradients = ctx.saved_tensors
+        of_hidden, of_table = torch.empty_like(hidden), torch.zeros_like(table)
+        of_bias = table.new_zeros(len(table))
+        parts = zip((hidden * of_loss).split(ROWS), of_hidden.split(ROWS), gradients, strict=True)
+        for block, of_block, gradient in parts:
+            torch.mul(product(gradient, table.T), of_loss, out=of_block)
+            of_table.addmm_(gradient.T, block)
+            of_bias += gradient.sum(0)
+        return of_hidden, of_table, of_bias * of_loss, None
+
+
+def _softmax_minus_one_hot(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Put the loss's gradient in the logits' place: (R, V), (R,) -> the loss, and how many labels lead, () each."""
+    loss, right = logits.new_zeros(()), labels.new_zeros(())
+    rows = max(1, _NUMBERS_AT_ONCE // logits.shape[1])
+    for block, of_block in zip(logits.split(rows), labels.split(rows), strict=True):
+        labelled, place = of_block[:, None] >= 0, of_block[:, None].clamp(min=0)  # (rows, 1)
+        of_label = block.gather(1, place)  # (rows, 1)
+        highest = block.amax(1, keepdim=True)
+        total = block.sub_(highest).exp_().sum(1, keepdim=True)
+        loss += torch.where(labelled, total.log() + highest - of_label, 0.0).sum()
+        right += (labelled & (of_label == highest)).sum()
+        # Without a label: divided by infinity, and nothing taken away, the gradient is 0.
+        block.div_(torch.where(labelled, total, math.inf)).scatter_add_(1, place, -labelled.to(block.dtype))
+    return loss, right

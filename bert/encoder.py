@@ -6,14 +6,13 @@ Letters: T tokens in the batch, H width, A heads, D width of a head, H = A * D.
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bert.attention import BACKENDS
 from bert.config import ModelConfig
 from bert.dropout import Dropout
-from bert.linear import Linear
+from bert.feed_forward import FeedForward
 from bert.packed import PackedBatch
 from bert.registry import lookup
 
@@ -25,8 +24,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = config.num_attention_heads
         self.probs_dropout = config.attention_probs_dropout_prob
-        self.query_key_value = Linear(config.hidden_size, 3 * config.hidden_size)
-        self.output = Linear(config.hidden_size, config.hidden_size)
+        self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, hidden: Tensor, attend) -> tuple[Tensor, Tensor | None]:
         """(T, H) -> (T, H), and the attention probabilities where the backend keeps them."""
@@ -34,19 +33,6 @@ class SelfAttention(nn.Module):
         projected = self.query_key_value(hidden).view(tokens, 3, self.num_heads, -1)  # (T, 3, A, D)
         mixed, probabilities = attend(*projected.unbind(1), self.probs_dropout if self.training else 0.0)
         return self.output(mixed.reshape(tokens, -1)), probabilities
-
-
-class FeedForward(nn.Module):
-    """Two linear layers with an exact GELU between them (Hendrycks and Gimpel 2016)."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.intermediate = Linear(config.hidden_size, config.intermediate_size)
-        self.output = Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(T, H) -> (T, H)."""
-        return self.output(F.gelu(self.intermediate(hidden)))
 
 
 class Layer(nn.Module):

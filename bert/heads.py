@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from bert.config import ModelConfig
 from bert.cross_entropy import VocabularyCrossEntropy
 from bert.encoder import initialise
-from bert.linear import Linear
 
 
 class MaskedLMHead(nn.Module):
@@ -22,7 +21,7 @@ class MaskedLMHead(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.transform = Linear(config.hidden_size, config.hidden_size)
+        self.transform = nn.Linear(config.hidden_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         self.cross_entropy = VocabularyCrossEntropy()

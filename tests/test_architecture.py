@@ -12,8 +12,16 @@ SCRIPTS = ("bert.serving.fill_mask", "finetune.serve_task")  # MLflow runs them,
 
 # Each layer may import itself and those before it.
 LAYERS = (
-    ("bert.config", "bert.registry", "bert.errors", "bert.packed", "bert.dropout", "bert.linear", "bert.cross_entropy"),
-    ("bert.embeddings", "bert.attention"),
+    (
+        "bert.config",
+        "bert.registry",
+        "bert.errors",
+        "bert.packed",
+        "bert.dropout",
+        "bert.products",
+        "bert.cross_entropy",
+    ),
+    ("bert.embeddings", "bert.attention", "bert.feed_forward"),
     ("bert.encoder",),
     ("bert.model",),
     ("bert.heads",),

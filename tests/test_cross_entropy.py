@@ -18,25 +18,25 @@ def reference(hidden, table, bias, labels):
 @settings(max_examples=60)
 @given(
     rows=st.integers(1, 40),
+    of_block=st.integers(1, 20),
     width=st.integers(1, 9),
     vocabulary=st.integers(2, 60),
     at_once=st.integers(1, 500),
     size=st.sampled_from([0.1, 1.0, 30.0]),
     seed=st.integers(0, 1000),
 )
-def test_loss_and_gradients_are_those_of_pytorch(rows, width, vocabulary, at_once, size, seed):
+def test_loss_and_gradients_are_those_of_pytorch(rows, of_block, width, vocabulary, at_once, size, seed):
     torch.manual_seed(seed)
     inputs = [size * torch.randn(rows, width), torch.randn(vocabulary, width), torch.randn(vocabulary)]
     labels, scale, found = torch.randint(0, vocabulary, (rows,)), 0.37, []
-    before, cross_entropy._NUMBERS_AT_ONCE = cross_entropy._NUMBERS_AT_ONCE, at_once
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cross_entropy, "_NUMBERS_AT_ONCE", at_once)
+        patch.setattr(cross_entropy, "ROWS", of_block)
         for loss_of in (vocabulary_cross_entropy, reference):
             leaves = [tensor.clone().requires_grad_() for tensor in inputs]
             loss, right = loss_of(*leaves, labels)
             (scale * loss).backward()
             found.append([loss.detach(), right, *(leaf.grad for leaf in leaves)])
-    finally:
-        cross_entropy._NUMBERS_AT_ONCE = before
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-4 * size, rtol=1e-4)
 

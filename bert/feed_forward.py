@@ -1,0 +1,63 @@
+"""The feed-forward half of a layer, and how a CPU computes it in blocks of rows.
+
+Letters: T tokens in the batch, H width, I intermediate width, R rows of a block.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bert.config import ModelConfig
+from bert.products import ROWS, in_fp32_on_a_cpu, product
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with an exact GELU between them (Hendrycks and Gimpel 2016)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.intermediate = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.output = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(T, H) -> (T, H)."""
+        if not in_fp32_on_a_cpu(hidden):
+            return self.output(F.gelu(self.intermediate(hidden)))
+        first, second = self.intermediate, self.output
+        return _InBlocks.apply(hidden, first.weight, first.bias, second.weight, second.bias)
+
+
+class _InBlocks(torch.autograd.Function):
+    """Both products and the GELU between them for one block of rows after another.
+
+    What stands between the products never leaves the processor's cache but once, and all blocks but the last are of one
+    shape, which is what `product` is fast for.
+    """
+
+    @staticmethod
+    def forward(ctx, hidden: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor) -> Tensor:
+        out, inputs, outputs = hidden.new_empty(len(hidden), len(down)), [], []
+        for block, of_block in zip(hidden.split(ROWS), out.split(ROWS), strict=True):
+            inputs.append(product(block, up, up_bias))  # (R, I)
+            outputs.append(F.gelu(inputs[-1]))
+            of_block.copy_(product(outputs[-1], down, down_bias))
+        ctx.save_for_backward(hidden, up, down, *inputs, *outputs)
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        hidden, up, down, *kept = ctx.saved_tensors
+        learned = ctx.needs_input_grad[1]  # all four of a layer, or none: they are frozen together
+        of_hidden = torch.empty_like(hidden)
+        of_up, of_down = torch.zeros_like(up), torch.zeros_like(down)
+        of_up_bias, of_down_bias = up.new_zeros(len(up)), gradient.sum(0)
+        halves = kept[: len(kept) // 2], kept[len(kept) // 2 :]
+        parts = zip(hidden.split(ROWS), gradient.split(ROWS), of_hidden.split(ROWS), *halves, strict=True)
+        for block, of_block, of_hidden_block, gelu_in, gelu_out in parts:
+            of_gelu_in = torch.ops.aten.gelu_backward(product(of_block, down.T), gelu_in)  # (R, I)
+            of_hidden_block.copy_(product(of_gelu_in, up.T))
+            if learned:
+                of_down.addmm_(of_block.T, gelu_out)
+                of_up.addmm_(of_gelu_in.T, block)
+                of_up_bias += of_gelu_in.sum(0)
+        return of_hidden, *((of_up, of_up_bias, of_down, of_down_bias) if learned else [None] * 4)

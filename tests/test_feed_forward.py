@@ -1,0 +1,91 @@
+"""The feed-forward half of a layer in blocks of rows, against the same in two plain layers."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bert import feed_forward, products
+from bert.config import ModelConfig
+from bert.feed_forward import FeedForward
+from bert.products import ROWS, product
+
+
+def half_layer(width: int, intermediate: int, seed: int) -> FeedForward:
+    torch.manual_seed(seed)
+    return FeedForward(ModelConfig(9, width, 1, 1, intermediate, 8))
+
+
+def outputs_and_gradients(compute, hidden: torch.Tensor, weights: torch.Tensor, half: FeedForward) -> list:
+    half.zero_grad()
+    leaf = hidden.clone().requires_grad_()
+    out = compute(leaf)
+    (out * weights).sum().backward()
+    return [out.detach(), leaf.grad, *(parameter.grad for parameter in half.parameters())]
+
+
+@settings(max_examples=40)
+@given(
+    tokens=st.integers(0, 30),
+    rows=st.integers(1, 12),
+    width=st.integers(1, 9),
+    intermediate=st.integers(1, 9),
+    seed=st.integers(0, 1000),
+)
+def test_blocks_of_any_size_give_the_outputs_and_gradients_of_two_plain_layers(tokens, rows, width, intermediate, seed):
+    half, hidden, weights = (
+        half_layer(width, intermediate, seed),
+        torch.randn(tokens, width),
+        torch.randn(tokens, width),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feed_forward, "ROWS", rows)
+        patch.setattr(products, "ROWS", rows)
+        found = outputs_and_gradients(half, hidden, weights, half)
+    expected = outputs_and_gradients(lambda x: half.output(F.gelu(half.intermediate(x))), hidden, weights, half)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_frozen_layer_passes_its_gradient_on_and_keeps_none():
+    half, hidden = half_layer(4, 6, seed=0), torch.randn(5, 4, requires_grad=True)
+    half(hidden).sum().backward()
+    expected, hidden.grad = hidden.grad, None
+    half.zero_grad()
+    half.requires_grad_(False)(hidden).sum().backward()
+    assert torch.equal(hidden.grad, expected)
+    assert all(parameter.grad is None for parameter in half.parameters())
+
+
+@pytest.mark.parametrize("case", ["float64", "bf16 autocast", "compiled"])
+def test_elsewhere_it_is_two_plain_layers(case, monkeypatch):
+    monkeypatch.setattr(feed_forward._InBlocks, "apply", lambda *of: pytest.fail("computed in blocks"))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: case == "compiled")
+    kind = torch.float64 if case == "float64" else torch.float32
+    half, hidden = half_layer(4, 6, seed=0).to(kind), torch.randn(5, 4, dtype=kind)
+    with torch.autocast("cpu", torch.bfloat16, enabled=case == "bf16 autocast"):
+        assert torch.equal(half(hidden), half.output(F.gelu(half.intermediate(hidden))))
+
+
+@pytest.mark.skipif(not products._AVAILABLE, reason="needs a PyTorch with oneDNN on x86-64")
+def test_onednn_is_given_one_number_of_rows_alone(monkeypatch):
+    called, real = [], torch.ops.mkldnn._linear_pointwise
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", lambda x, *of: called.append(len(x)) or real(x, *of))
+    half = half_layer(8, 8, seed=0)
+    half(torch.randn(2 * ROWS + 5, 8)).sum().backward()
+    assert called == [ROWS] * 8  # up and down, and the gradient of each, for two blocks; what is left goes elsewhere
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("change", [lambda x: x, lambda x: x[:, ::2], lambda x: x[:1].expand(ROWS, 6)])
+def test_a_product_is_that_of_pytorch_whatever_the_strides(change, biased):
+    torch.manual_seed(0)
+    x, weight = change(torch.randn(ROWS, 6)), torch.randn(6, 10).T  # (10, 6), not contiguous
+    weight, bias = weight[:, : x.shape[1]], torch.randn(10) if biased else None
+    torch.testing.assert_close(product(x, weight, bias), F.linear(x, weight, bias), atol=1e-5, rtol=1e-5)
+
+
+def test_without_onednn_a_product_is_pytorch_s_own(monkeypatch):
+    monkeypatch.setattr(products, "_AVAILABLE", False)
+    x, weight = torch.randn(ROWS, 3), torch.randn(4, 3)
+    assert torch.equal(product(x, weight), F.linear(x, weight))
