@@ -6,9 +6,12 @@
 Ours is the loop's own step with the loader; the peer is given its batches ready, on the device, padded to the longest
 of each. Both have the same weights, batches, dropout, AdamW (fused) and clipping. The matrix products are timed right
 before and right after our steps and, like these, on average: what a machine does at its best moment is reported apart.
+Each side has a process of its own, which sleeps while the other works: its memory is not what the other left.
 """
 
+import contextlib
 import itertools
+import multiprocessing
 import statistics
 import time
 
@@ -47,6 +50,18 @@ class Ours:
             taken.append(batch)
         return taken
 
+    def measured(self, steps: int) -> dict[str, float]:
+        """Tokens and operations a second, between two measurements of the matrix rate."""
+        products = [_products(self.work)]
+        taken, seconds = _timed(self.work, lambda: self.run(steps))
+        products.append(_products(self.work))
+        return {
+            "ours": sum(batch.real_tokens for batch in taken) / seconds,
+            "flops": sum(self.objective.flops(batch) for batch in taken) / seconds,
+            "matrix_rate": sum(rate for rate, _ in products) / 2,
+            "best_matrix_rate": max(best for _, best in products),
+        }
+
 
 class Theirs:
     """transformers' model in a plain training step."""
@@ -83,6 +98,11 @@ class Theirs:
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
 
+    def measured(self, steps: int) -> dict[str, float]:
+        """Tokens a second."""
+        tokens, ready = self.batches(steps)
+        return {"theirs": tokens / _timed(self.work, lambda: self.run(ready))[1]}
+
 
 def main() -> None:
     """Measure in turn and report."""
@@ -92,36 +112,48 @@ def main() -> None:
     options.add_argument("--peer_attention", default="eager", help="eager or sdpa")
     options.add_argument("--peer_compile", action="store_true")
     arguments = options.parse_args()
-    work = prepare(arguments)
-    ours, theirs = Ours(work), Theirs(work, arguments.peer_attention, arguments.peer_compile)
-    ours.run(WARM_UP)
-    theirs.run(theirs.batches(WARM_UP)[1])
-    kind = product_type(work.config.training, work.device)
+    work = prepare(arguments)  # and for both: tokenizer and token store are in the cache from here on
+    contestants = [_Apart(name, arguments) for name in ("ours", "theirs")]
     rounds = []
     for _ in range(arguments.rounds):
-        rounds.append(_round(work, ours, theirs, arguments.steps, kind))
+        rounds.append({name: rate for contestant in contestants for name, rate in contestant.measured().items()})
         print(f"ours {rounds[-1]['ours']:,.0f} tokens/s, transformers {rounds[-1]['theirs']:,.0f}", flush=True)
     report(_figures(arguments, work, rounds), arguments.json)
 
 
-def _round(work: Work, ours: Ours, theirs: Theirs, steps: int, kind: torch.dtype) -> dict[str, float]:
-    products = [_products(work, kind)]
-    taken, seconds = _timed(work, lambda: ours.run(steps))
-    products.append(_products(work, kind))
-    tokens, flops = _work_in(ours, taken)
-    their_tokens, ready = theirs.batches(steps)
-    _, their_seconds = _timed(work, lambda: theirs.run(ready))
-    return {
-        "ours": tokens / seconds,
-        "theirs": their_tokens / their_seconds,
-        "flops": flops / seconds,
-        "matrix_rate": sum(rate for rate, _ in products) / 2,
-        "best_matrix_rate": max(best for _, best in products),
-    }
+class _Apart:
+    """One side in a process of its own, warmed up, which works when it is asked to."""
+
+    def __init__(self, name: str, arguments) -> None:
+        processes = multiprocessing.get_context("spawn")
+        self.pipe, theirs = processes.Pipe()
+        processes.Process(target=_answer, args=(name, arguments, theirs), daemon=name == "theirs").start()
+        theirs.close()
+        self.pipe.recv()
+
+    def measured(self) -> dict[str, float]:
+        """What it measures now."""
+        self.pipe.send("measure")
+        return self.pipe.recv()
 
 
-def _products(work: Work, kind: torch.dtype, seconds: float = 2.0) -> tuple[float, float]:
+def _answer(name: str, arguments, pipe) -> None:
+    work = prepare(arguments)
+    if name == "ours":
+        contestant = Ours(work)
+        contestant.run(WARM_UP)
+    else:
+        contestant = Theirs(work, arguments.peer_attention, arguments.peer_compile)
+        contestant.run(contestant.batches(WARM_UP)[1])
+    pipe.send("ready")
+    with contextlib.suppress(EOFError):  # until the one who asks is gone
+        while pipe.recv():
+            pipe.send(contestant.measured(arguments.steps))
+
+
+def _products(work: Work, seconds: float = 2.0) -> tuple[float, float]:
     """FLOP/s of matrix products: on average over some seconds, and the best of them."""
+    kind = product_type(work.config.training, work.device)
     began, rates = time.perf_counter(), []
     while time.perf_counter() - began < seconds:
         rates += matrix_rates(work.device, kind, times=10)
@@ -135,10 +167,6 @@ def _timed(work: Work, call):
     result = call()
     wait()
     return result, time.perf_counter() - began
-
-
-def _work_in(ours: Ours, batches: list[PackedBatch]) -> tuple[int, float]:
-    return sum(batch.real_tokens for batch in batches), sum(ours.objective.flops(batch) for batch in batches)
 
 
 def _figures(arguments, work: Work, rounds: list[dict[str, float]]) -> dict:
