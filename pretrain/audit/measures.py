@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pretrain.data import Block, Sampler
+from pretrain.block import Block
+from pretrain.data import Sampler
 
 BUCKETS = 8
 """Of sequence lengths, equally wide."""

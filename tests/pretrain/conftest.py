@@ -10,9 +10,10 @@ import pytest
 
 from bert.tokenizer import Tokenizer, TokenizerConfig, train
 from pretrain import ragged
+from pretrain.block import Block
 from pretrain.config import DataConfig, MaskingConfig, SentenceConfig
 from pretrain.corpus import Corpus, CorpusFormat, open_corpus
-from pretrain.data import Block, Recipe, Sampler
+from pretrain.data import Recipe, Sampler
 from pretrain.token_source import TokenSource
 from pretrain.token_store import TokenStore, open_store
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from bert.packed import PackedBatch
 from bert.training.position import Position
 from pretrain import data
+from pretrain.block import Block
 from pretrain.corpus import READERS, CorpusFormat, open_corpus
-from pretrain.data import Block, Sampler, Stream, frozen_batches
+from pretrain.data import Sampler, Stream, frozen_batches
 from pretrain.inputs import INPUTS
 from pretrain.masking import MASKING
 from pretrain.on_the_fly import OnTheFly
@@ -118,6 +119,15 @@ def test_a_batch_is_laid_out_as_packed(source):
         assert kinds.pop("cu_seqlens") == (torch.int32, 1)
         assert set(kinds.values()) == {(torch.int64, 1)}
         assert len(batch.targets["sentence_labels"]) == batch.num_sequences
+
+
+def test_a_block_that_was_sent_gives_the_same_batches_in_half_the_bytes_or_less(source):
+    block = make_sampler(source).block(0, 0)
+    sent = pickle.dumps(block.to_send())
+    assert len(sent) < len(pickle.dumps(block)) / 2
+    again = pickle.loads(sent)
+    assert len(again) == len(block) > 1
+    assert all(same(block.micro_batch(number), again.micro_batch(number)) for number in range(len(block)))
 
 
 @pytest.mark.parametrize("name", INPUTS)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from bert.config import ModelConfig
 from bert.packed import PackedBatch
 from bert.training.position import Position
-from pretrain.data import Block, Recipe, Sampler, Stream
+from pretrain.block import Block
+from pretrain.data import Recipe, Sampler, Stream
 from pretrain.masking import MASKING
 from pretrain.objectives.masked_lm import MaskedLM
 from pretrain.packing import Shape, cut, fill, shape_of, without_fillers
