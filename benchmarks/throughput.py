@@ -113,11 +113,14 @@ def main() -> None:
     options.add_argument("--peer_compile", action="store_true")
     arguments = options.parse_args()
     work = prepare(arguments)  # and for both: tokenizer and token store are in the cache from here on
-    contestants = [_Apart(name, arguments) for name in ("ours", "theirs")]
     rounds = []
-    for _ in range(arguments.rounds):
-        rounds.append({name: rate for contestant in contestants for name, rate in contestant.measured().items()})
-        print(f"ours {rounds[-1]['ours']:,.0f} tokens/s, transformers {rounds[-1]['theirs']:,.0f}", flush=True)
+    with (
+        contextlib.closing(_Apart("ours", arguments)) as ours,
+        contextlib.closing(_Apart("theirs", arguments)) as theirs,
+    ):
+        for _ in range(arguments.rounds):
+            rounds.append({name: rate for contestant in (ours, theirs) for name, rate in contestant.measured().items()})
+            print(f"ours {rounds[-1]['ours']:,.0f} tokens/s, transformers {rounds[-1]['theirs']:,.0f}", flush=True)
     report(_figures(arguments, work, rounds), arguments.json)
 
 
@@ -135,6 +138,10 @@ class _Apart:
         """What it measures now."""
         self.pipe.send("measure")
         return self.pipe.recv()
+
+    def close(self) -> None:
+        """Ask no more, which ends it; a side that waits to be asked would be waited for."""
+        self.pipe.close()
 
 
 def _answer(name: str, arguments, pipe) -> None:

@@ -39,7 +39,7 @@ def vocabulary_cross_entropy(hidden: Tensor, table: Tensor, bias: Tensor, labels
 class VocabularyCrossEntropy(nn.Module):
     """`vocabulary_cross_entropy` as a module, which can be compiled for training.
 
-    A GPU then passes over the logits, the largest tensor of all, about a third as often.
+    The passes over the logits, the largest tensor of all, then become fewer.
     """
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
