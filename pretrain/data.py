@@ -252,7 +252,7 @@ class Stream:
             num_workers=self.workers,
             collate_fn=_as_it_is,
             worker_init_fn=_end_with_parent,
-            pin_memory=bool(self.workers) and torch.cuda.is_available(),  # a thread then takes blocks from the pipe
+            pin_memory=bool(self.workers) and torch.cuda.is_initialized(),  # a thread then takes blocks from the pipe
             # Not forked: the process has threads by now, and a fork copies the locks they hold.
             multiprocessing_context="spawn" if self.workers else None,
         )
