@@ -2,9 +2,11 @@
 
 import os
 
-# Before torch is imported. Threads that wait for each other would spin; where another process holds a core, a step then
-# takes several times as long (docs/performance.md).
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before torch is imported. Its threads would spin while they wait for each other: where another process holds a core, a
+# step then takes several times as long. So many turns are enough between two operations (docs/performance.md).
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from bert.pretrained import Bert
 
