@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bert.products import ROWS, in_fp32_on_a_cpu, product
+from bert.products import BLOCK, in_fp32_on_a_cpu, product
 
 _NUMBERS_AT_ONCE = 1 << 20
 """Logits that are turned into their gradient while the processor's cache holds them."""
@@ -56,7 +56,7 @@ class _InPlace(torch.autograd.Function):
     def forward(ctx, hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor):
         loss, right = hidden.new_zeros(()), labels.new_zeros(())
         gradients = []
-        for block, of_block in zip(hidden.split(ROWS), labels.split(ROWS), strict=True):
+        for block, of_block in zip(hidden.split(BLOCK), labels.split(BLOCK), strict=True):
             logits = product(block, table, bias)  # (R, V)
             block_loss, block_right = _softmax_minus_one_hot(logits, of_block)
             loss, right = loss + block_loss, right + block_right
@@ -70,7 +70,7 @@ class _InPlace(torch.autograd.Function):
         hidden, table, *gradients = ctx.saved_tensors
         of_hidden, of_table = torch.empty_like(hidden), torch.zeros_like(table)
         of_bias = table.new_zeros(len(table))
-        parts = zip((hidden * of_loss).split(ROWS), of_hidden.split(ROWS), gradients, strict=True)
+        parts = zip((hidden * of_loss).split(BLOCK), of_hidden.split(BLOCK), gradients, strict=True)
         for block, of_block, gradient in parts:
             torch.mul(product(gradient, table.T), of_loss, out=of_block)
             of_table.addmm_(gradient.T, block)

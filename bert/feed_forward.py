@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bert.config import ModelConfig
-from bert.products import ROWS, in_fp32_on_a_cpu, product
+from bert.products import BLOCK, in_fp32_on_a_cpu, product
 
 
 class FeedForward(nn.Module):
@@ -37,7 +37,7 @@ class _InBlocks(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor) -> Tensor:
         out, inputs, outputs = hidden.new_empty(len(hidden), len(down)), [], []
-        for block, of_block in zip(hidden.split(ROWS), out.split(ROWS), strict=True):
+        for block, of_block in zip(hidden.split(BLOCK), out.split(BLOCK), strict=True):
             inputs.append(product(block, up, up_bias))  # (R, I)
             outputs.append(F.gelu(inputs[-1]))
             of_block.copy_(product(outputs[-1], down, down_bias))
@@ -52,7 +52,7 @@ class _InBlocks(torch.autograd.Function):
         of_up, of_down = torch.zeros_like(up), torch.zeros_like(down)
         of_up_bias, of_down_bias = up.new_zeros(len(up)), gradient.sum(0)
         halves = kept[: len(kept) // 2], kept[len(kept) // 2 :]
-        parts = zip(hidden.split(ROWS), gradient.split(ROWS), of_hidden.split(ROWS), *halves, strict=True)
+        parts = zip(hidden.split(BLOCK), gradient.split(BLOCK), of_hidden.split(BLOCK), *halves, strict=True)
         for block, of_block, of_hidden_block, gelu_in, gelu_out in parts:
             of_gelu_in = torch.ops.aten.gelu_backward(product(of_block, down.T), gelu_in)  # (R, I)
             of_hidden_block.copy_(product(of_gelu_in, up.T))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from bert.config import ModelConfig
 from bert.cross_entropy import VocabularyCrossEntropy
 from bert.encoder import initialise
+from bert.products import Linear, spare_rows
 
 
 class MaskedLMHead(nn.Module):
@@ -21,7 +22,7 @@ class MaskedLMHead(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.transform = nn.Linear(config.hidden_size, config.hidden_size)
+        self.transform = Linear(config.hidden_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         self.cross_entropy = VocabularyCrossEntropy()
@@ -33,6 +34,8 @@ class MaskedLMHead(nn.Module):
 
     def loss(self, hidden: Tensor, token_table: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Summed cross-entropy in nats, and how many labels have the highest logit: (M, H), (V, H), (M,) -> (), ()."""
+        spare = spare_rows(len(labels), of=hidden)
+        hidden, labels = F.pad(hidden, (0, 0, 0, spare)), F.pad(labels, (0, spare), value=-100)
         return self.cross_entropy(self._transformed(hidden), token_table, self.bias, labels)
 
     def _transformed(self, hidden: Tensor) -> Tensor:

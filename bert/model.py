@@ -1,11 +1,12 @@
 """BertModel: embeddings, encoder and pooler.
 
-Letters: T tokens in the batch, N sequences, H width.
+Letters: T tokens in the batch, R of them that are read, N sequences, H width.
 """
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bert.config import ModelConfig
@@ -13,6 +14,7 @@ from bert.embeddings import Embeddings
 from bert.encoder import Encoder, initialise
 from bert.errors import UserError
 from bert.packed import PackedBatch
+from bert.products import spare_rows
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class BertOutput:
     """What the encoder made of a batch.
 
     Attributes:
-        hidden_states: after the embeddings and after each layer, (T, H) each.
+        hidden_states: after the embeddings and after each layer, (T, H) each; (R, H) after the last.
         attentions: of each layer, (N, A, S, S), or None where the backend keeps none.
         pooled: (N, H), or None for a model without a pooler.
     """
@@ -31,7 +33,7 @@ class BertOutput:
 
     @property
     def last_hidden_state(self) -> Tensor:
-        """(T, H)."""
+        """(R, H): (T, H) where all tokens are read."""
         return self.hidden_states[-1]
 
 
@@ -53,10 +55,24 @@ class BertModel(nn.Module):
         self.frozen: list[nn.Module] = []
         initialise(self, config.initializer_range)
 
-    def forward(self, batch: PackedBatch) -> BertOutput:
-        """Encode a batch; a sequence's tokens see their own sequence alone."""
-        states, probabilities = self.encoder(self.embeddings(batch), batch)
-        return BertOutput(states, probabilities, self._pool(states[-1], batch))
+    def forward(self, batch: PackedBatch, read: Tensor | None = None) -> BertOutput:
+        """Encode a batch; a sequence's tokens see their own sequence alone.
+
+        Args:
+            batch: N sequences.
+            read: places in the batch of the tokens whose last hidden state is wanted, (R,), in any order; all T where
+                not given. First tokens are pooled in any case. The fewer, the less there is to do in the last layer.
+        """
+        firsts = batch.cu_seqlens[:-1] if self.pooler is not None else batch.cu_seqlens[:0]
+        wanted = None if read is None else torch.cat([read, firsts])
+        (*states, last), probabilities = self._encoded(batch, wanted)
+        last, first = (last, last.index_select(0, firsts)) if read is None else last.split([len(read), len(firsts)])
+        pooled = None if self.pooler is None else torch.tanh(self.pooler(first))
+        return BertOutput([*states, last], probabilities, pooled)
+
+    def pool(self, batch: PackedBatch) -> Tensor:
+        """The pooled outputs alone, (N, H), where no token's own state is read."""
+        return self(batch, read=batch.cu_seqlens[:0]).pooled
 
     def freeze(self, what: int | str) -> None:
         """Keep parts as they are, without gradient or dropout, as features (Devlin et al. 2019, section 5.3).
@@ -103,8 +119,15 @@ class BertModel(nn.Module):
         parts = name.split(".")
         return len(self.encoder.layers) - 1 - int(parts[2]) if parts[:2] == ["encoder", "layers"] else 0
 
-    def _pool(self, hidden: Tensor, batch: PackedBatch) -> Tensor | None:
-        """(T, H) -> (N, H): each sequence's first token, [CLS], through a dense layer and tanh."""
-        if self.pooler is None:
-            return None
-        return torch.tanh(self.pooler(hidden.index_select(0, batch.cu_seqlens[:-1])))
+    def _encoded(self, batch: PackedBatch, wanted: Tensor | None) -> tuple[list[Tensor], list[Tensor | None]]:
+        """What the encoder gives; computed with a few rows more where that is faster, and given without them."""
+        table = self.embeddings.token.weight
+        spare = 0 if batch.real is not None else spare_rows(batch.num_tokens, of=table)
+        whole = batch.with_spare_tokens(spare) if spare else batch
+        read = None if wanted is None else F.pad(wanted, (0, spare_rows(len(wanted), of=table)))
+        states, probabilities = self.encoder(self.embeddings(whole), whole, read)
+        rows = [batch.num_tokens] * (len(states) - 1) + [batch.num_tokens if wanted is None else len(wanted)]
+        return (
+            [state if len(state) == number else state[:number] for state, number in zip(states, rows, strict=True)],
+            [kept if kept is None else kept[: batch.num_sequences] for kept in probabilities],
+        )

@@ -27,8 +27,9 @@ class LayerMix(nn.Module):
         self.width = hidden_size if summed else len(layers) * hidden_size
 
     def forward(self, hidden_states: list[Tensor], index: Tensor) -> Tensor:
-        """L + 1 of (T, H), (K,) -> (K, H), or (K, C * H)."""
-        chosen = [hidden_states[layer].index_select(0, index) for layer in self.layers]
+        """L of (T, H) and the last one, (K, H), of the tokens alone; (K,) -> (K, H), or (K, C * H)."""
+        *states, last = hidden_states
+        chosen = [last if layer in (-1, len(states)) else states[layer].index_select(0, index) for layer in self.layers]
         if self.weights is None:
             return torch.cat(chosen, -1)
         return self.scale * sum(weight * part for weight, part in zip(self.weights.softmax(0), chosen, strict=True))

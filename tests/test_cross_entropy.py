@@ -31,7 +31,7 @@ def test_loss_and_gradients_are_those_of_pytorch(rows, of_block, width, vocabula
     labels, scale, found = torch.randint(0, vocabulary, (rows,)), 0.37, []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cross_entropy, "_NUMBERS_AT_ONCE", at_once)
-        patch.setattr(cross_entropy, "ROWS", of_block)
+        patch.setattr(cross_entropy, "BLOCK", of_block)
         for loss_of in (vocabulary_cross_entropy, reference):
             leaves = [tensor.clone().requires_grad_() for tensor in inputs]
             loss, right = loss_of(*leaves, labels)

@@ -6,10 +6,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert import feed_forward, products
+from bert import feed_forward
 from bert.config import ModelConfig
 from bert.feed_forward import FeedForward
-from bert.products import ROWS, product
 
 
 def half_layer(width: int, intermediate: int, seed: int) -> FeedForward:
@@ -40,8 +39,7 @@ def test_blocks_of_any_size_give_the_outputs_and_gradients_of_two_plain_layers(t
         torch.randn(tokens, width),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feed_forward, "ROWS", rows)
-        patch.setattr(products, "ROWS", rows)
+        patch.setattr(feed_forward, "BLOCK", rows)
         found = outputs_and_gradients(half, hidden, weights, half)
     expected = outputs_and_gradients(lambda x: half.output(F.gelu(half.intermediate(x))), hidden, weights, half)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
@@ -65,27 +63,3 @@ def test_elsewhere_it_is_two_plain_layers(case, monkeypatch):
     half, hidden = half_layer(4, 6, seed=0).to(kind), torch.randn(5, 4, dtype=kind)
     with torch.autocast("cpu", torch.bfloat16, enabled=case == "bf16 autocast"):
         assert torch.equal(half(hidden), half.output(F.gelu(half.intermediate(hidden))))
-
-
-@pytest.mark.skipif(not products._AVAILABLE, reason="needs a PyTorch with oneDNN on x86-64")
-def test_onednn_is_given_one_number_of_rows_alone(monkeypatch):
-    called, real = [], torch.ops.mkldnn._linear_pointwise
-    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", lambda x, *of: called.append(len(x)) or real(x, *of))
-    half = half_layer(8, 8, seed=0)
-    half(torch.randn(2 * ROWS + 5, 8)).sum().backward()
-    assert called == [ROWS] * 8  # up and down, and the gradient of each, for two blocks; what is left goes elsewhere
-
-
-@pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.parametrize("change", [lambda x: x, lambda x: x[:, ::2], lambda x: x[:1].expand(ROWS, 6)])
-def test_a_product_is_that_of_pytorch_whatever_the_strides(change, biased):
-    torch.manual_seed(0)
-    x, weight = change(torch.randn(ROWS, 6)), torch.randn(6, 10).T  # (10, 6), not contiguous
-    weight, bias = weight[:, : x.shape[1]], torch.randn(10) if biased else None
-    torch.testing.assert_close(product(x, weight, bias), F.linear(x, weight, bias), atol=1e-5, rtol=1e-5)
-
-
-def test_without_onednn_a_product_is_pytorch_s_own(monkeypatch):
-    monkeypatch.setattr(products, "_AVAILABLE", False)
-    x, weight = torch.randn(ROWS, 3), torch.randn(4, 3)
-    assert torch.equal(product(x, weight), F.linear(x, weight))

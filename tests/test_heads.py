@@ -30,6 +30,18 @@ def test_the_activation_is_the_exact_gelu():
     torch.testing.assert_close(logits, torch.tensor([[*exact, 0.0]]), atol=1e-6, rtol=0)
 
 
+def test_the_loss_is_that_of_the_logits_whatever_the_number_of_labels():
+    torch.manual_seed(0)
+    head, table = MaskedLMHead(CONFIG), torch.randn(3, 2)
+    for number in (1, 255, 257, 300):
+        hidden, labels = torch.randn(number, 2), torch.arange(number) % 3
+        loss, right = head.loss(hidden, table, labels)
+        logits = head(hidden, table)
+        expected = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+        torch.testing.assert_close(loss, expected, atol=1e-4, rtol=1e-5)
+        assert int(right) == int((logits.argmax(-1) == labels).sum())
+
+
 def test_the_masked_lm_head_owns_a_bias_and_no_matrix_of_the_vocabulary():
     shapes = {name: tuple(parameter.shape) for name, parameter in MaskedLMHead(CONFIG).named_parameters()}
     expected = {"transform.weight": (2, 2), "transform.bias": (2,), "norm.weight": (2,), "norm.bias": (2,)}

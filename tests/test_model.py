@@ -111,6 +111,54 @@ def test_both_backends_give_the_same_outputs_and_gradients(unsettled):
     torch.testing.assert_close(found["sdpa"], found["eager"], atol=1e-5, rtol=1e-4)
 
 
+def outputs_and_gradients(model: BertModel, output, last: torch.Tensor) -> list[torch.Tensor]:
+    """The pooled outputs, and every gradient of a sum over these and the last hidden states."""
+    model.zero_grad()
+    (last.pow(3).sum() + output.pooled.pow(3).sum()).backward()
+    return [last.detach(), output.pooled.detach(), *(parameter.grad.clone() for parameter in model.parameters())]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("recomputed", [False, True])
+@settings(max_examples=25)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.lists(st.integers(0, 1000), max_size=12))
+def test_what_is_read_is_the_same_as_if_all_were_and_so_are_the_gradients(attention, recomputed, lengths, places):
+    torch.manual_seed(0)
+    model = BertModel(small_config(initializer_range=0.2), attention=attention).double()
+    model.encoder.gradient_checkpointing = recomputed
+    batch = batch_of(*[[(7 * n + length) % 30 for n in range(length)] for length in lengths])
+    read = torch.tensor(places, dtype=torch.long) % batch.num_tokens  # in any order, some twice, perhaps none
+    whole, part = model(batch), model(batch, read)
+    assert [len(state) for state in part.hidden_states] == [batch.num_tokens] * 2 + [len(places)]
+    expected = outputs_and_gradients(model, whole, whole.last_hidden_state.index_select(0, read))
+    torch.testing.assert_close(
+        outputs_and_gradients(model, part, part.last_hidden_state), expected, atol=1e-9, rtol=1e-7
+    )
+    torch.testing.assert_close(model.pool(batch), whole.pooled)
+
+
+def test_a_model_without_a_pooler_reads_the_same(unsettled):
+    model, batch = unsettled(BertModel(small_config(), pooler=False)), batch_of([1, 5, 9, 4], [2])
+    output = model(batch, torch.tensor([4, 1]))
+    assert output.pooled is None
+    torch.testing.assert_close(output.last_hidden_state, model(batch).last_hidden_state[[4, 1]])
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("read", [None, [3, 299, 17]])
+def test_spare_rows_change_no_output_and_no_gradient(attention, read, unsettled, monkeypatch):
+    batch = batch_of(*[[number % 30, 5, 9][: 1 + number % 3] for number in range(150)])  # 300 tokens, made 304
+    model, found = unsettled(BertModel(small_config(), attention=attention)), []
+    read = None if read is None else torch.tensor(read)
+    for spare in (None, 0):
+        if spare is not None:
+            monkeypatch.setattr("bert.model.spare_rows", lambda *of, **named: 0)
+        output = model(batch, read)
+        states = [*output.hidden_states, *(p for p in output.attentions if p is not None)]
+        found.append(states + outputs_and_gradients(model, output, output.last_hidden_state))
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+
+
 def test_token_segment_and_position_each_matter():
     model = BertModel(small_config()).eval()
     base = batch_of([1, 5, 9, 4])

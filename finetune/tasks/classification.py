@@ -115,4 +115,4 @@ class Classification(Task):
 
     def _logits(self, batch: PackedBatch) -> Tensor:
         """(N, C)."""
-        return self.head["classifier"](self.dropout(self.bert(batch).pooled))
+        return self.head["classifier"](self.dropout(self.bert.pool(batch)))

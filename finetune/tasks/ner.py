@@ -212,7 +212,8 @@ class Ner(Task):
 
     def _units(self, batch: PackedBatch) -> Tensor:
         """(K, H)."""
-        return self.dropout(self.layer_mix(self.bert(batch).hidden_states, batch.targets["tag_index"]))
+        index = batch.targets["tag_index"]
+        return self.dropout(self.layer_mix(self.bert(batch, read=index).hidden_states, index))
 
     def _gold(self, example: Tagged, units: list[Unit] | tuple[Unit, ...]) -> list[str]:
         """The units' tags, as the model learns them; a unit carries that of its first character."""

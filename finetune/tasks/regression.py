@@ -102,4 +102,4 @@ class Regression(Task):
 
     def _scores(self, batch: PackedBatch) -> Tensor:
         """(N,)."""
-        return self.head["classifier"](self.dropout(self.bert(batch).pooled)).squeeze(-1)
+        return self.head["classifier"](self.dropout(self.bert.pool(batch))).squeeze(-1)

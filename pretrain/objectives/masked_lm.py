@@ -62,7 +62,8 @@ class MaskedLM(Objective):
 
     def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
         """Summed cross-entropies in nats, and numbers of right answers."""
-        output = self.bert(batch)
+        # Only masked tokens meet the vocabulary; nothing else is read of the last layer but what is pooled.
+        output = self.bert(batch, read=batch.targets.get("masked_index", batch.cu_seqlens[:0]))
         sums = {}
         if "masked_index" in batch.targets:
             sums |= self._masked_lm(output.last_hidden_state, batch)
@@ -73,10 +74,8 @@ class MaskedLM(Objective):
         return sums
 
     def _masked_lm(self, hidden: Tensor, batch: PackedBatch) -> dict[str, Tensor]:
-        # Only masked tokens meet the vocabulary: (T, H) -> (M, H) -> (M, V).
-        masked = hidden.index_select(0, batch.targets["masked_index"])
         table, labels = self.bert.embeddings.token.weight, batch.targets["masked_labels"]
-        loss, right = self.masked_lm_head.loss(masked, table, labels)
+        loss, right = self.masked_lm_head.loss(hidden, table, labels)  # (M, H) -> (M, V) -> ()
         return {"masked_lm_loss": loss, "masked_lm_accuracy": right}
 
     def export(self, folder: Path) -> None:
