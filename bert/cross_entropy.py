@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bert.products import BLOCK, in_fp32_on_a_cpu, product
+from bert.products import BLOCK, in_fp32_on_a_cpu, product, summed
 
 _NUMBERS_AT_ONCE = 1 << 20
 """Logits that are turned into their gradient while the processor's cache holds them."""
@@ -68,12 +68,12 @@ class _InPlace(torch.autograd.Function):
     @staticmethod
     def backward(ctx, of_loss: Tensor, _):
         hidden, table, *gradients = ctx.saved_tensors
-        of_hidden, of_table = torch.empty_like(hidden), torch.zeros_like(table)
+        of_hidden, of_table = torch.empty_like(hidden), None
         of_bias = table.new_zeros(len(table))
         parts = zip((hidden * of_loss).split(BLOCK), of_hidden.split(BLOCK), gradients, strict=True)
         for block, of_block, gradient in parts:
             torch.mul(product(gradient, table.T), of_loss, out=of_block)
-            of_table.addmm_(gradient.T, block)
+            of_table = summed(of_table, gradient, block)
             of_bias += gradient.sum(0)
         return of_hidden, of_table, of_bias * of_loss, None
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bert.config import ModelConfig
-from bert.products import BLOCK, in_fp32_on_a_cpu, product
+from bert.products import BLOCK, in_fp32_on_a_cpu, product, summed
 
 
 class FeedForward(nn.Module):
@@ -49,7 +49,7 @@ class _InBlocks(torch.autograd.Function):
         hidden, up, down, *kept = ctx.saved_tensors
         learned = ctx.needs_input_grad[1]  # all four of a layer, or none: they are frozen together
         of_hidden = torch.empty_like(hidden)
-        of_up, of_down = torch.zeros_like(up), torch.zeros_like(down)
+        of_up = of_down = None
         of_up_bias, of_down_bias = up.new_zeros(len(up)), gradient.sum(0)
         halves = kept[: len(kept) // 2], kept[len(kept) // 2 :]
         parts = zip(hidden.split(BLOCK), gradient.split(BLOCK), of_hidden.split(BLOCK), *halves, strict=True)
@@ -57,7 +57,7 @@ class _InBlocks(torch.autograd.Function):
             of_gelu_in = torch.ops.aten.gelu_backward(product(of_block, down.T), gelu_in)  # (R, I)
             of_hidden_block.copy_(product(of_gelu_in, up.T))
             if learned:
-                of_down.addmm_(of_block.T, gelu_out)
-                of_up.addmm_(of_gelu_in.T, block)
+                of_down = summed(of_down, of_block, gelu_out)
+                of_up = summed(of_up, of_gelu_in, block)
                 of_up_bias += of_gelu_in.sum(0)
         return of_hidden, *((of_up, of_up_bias, of_down, of_down_bias) if learned else [None] * 4)

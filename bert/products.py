@@ -48,6 +48,11 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
+def summed(total: Tensor | None, gradient: Tensor, x: Tensor) -> Tensor:
+    """A weight's gradient, one block of rows after another: (O, I) or None, (R, O), (R, I) -> (O, I), in total's place."""
+    return gradient.T @ x if total is None else total.addmm_(gradient.T, x)
+
+
 class Linear(nn.Linear):
     """torch.nn.Linear: the same parameters under the same names, the same sums in another order."""
 

@@ -71,9 +71,11 @@ def training_step(
             (sum(parts) * distributed.ranks()).backward()  # it averages over the ranks, and the parts are to be added
         for name, value in found.items():
             sums[name] = sums[name] + value.detach()
-    norm = torch.nn.utils.clip_grad_norm_(objective.parameters(), config.max_grad_norm or math.inf)
+    norm = torch.nn.utils.get_total_norm(p.grad for p in objective.parameters() if p.grad is not None)
     skipped = (~torch.isfinite(norm)).float()
-    optimizer.found_inf = skipped  # the fused kernel then leaves weights, moments and their step count alone
+    # The fused kernel clips as it goes; where a step is skipped it leaves weights, moments and their step count alone.
+    optimizer.grad_scale = (norm / (config.max_grad_norm or math.inf)).clamp(min=1)
+    optimizer.found_inf = skipped
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     kept = skipped == 0
