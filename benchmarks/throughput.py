@@ -6,19 +6,23 @@
 Ours is the loop's own step with the loader; the peer is given its batches ready, on the device, padded to the longest
 of each. Both have the same weights, batches, dropout, AdamW (fused) and clipping. The matrix products are timed right
 before and right after our steps and, like these, on average: what a machine does at its best moment is reported apart.
-Each side has a process of its own, which sleeps while the other works: its memory is not what the other left.
+Shares count the work that bert/flops.py counts; `share_computed` leaves out what our last layer leaves out.
+Each measurement has a process of its own, and no other is there: where the system lays a process's memory may make a
+side that moves much of it half as fast, and a process that waits keeps the better places.
 """
 
 import contextlib
+import io
 import itertools
 import multiprocessing
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
 from benchmarks.same_work import Work, padded, parser, prepare, report, spread
-from bert.flops import matrix_rates
+from bert.flops import matrix_rates, unread_flops
 from bert.packed import PackedBatch
 from bert.training.device import autocast, product_type
 from bert.training.optim import build_optimizer, parameter_groups
@@ -26,7 +30,7 @@ from bert.training.position import Position
 from bert.training.step import training_step
 from pretrain.data import Stream
 
-WARM_UP = 5
+WARM_UP = 3
 """Steps that are not timed: compiling, and memory laid out."""
 
 
@@ -58,9 +62,14 @@ class Ours:
         return {
             "ours": sum(batch.real_tokens for batch in taken) / seconds,
             "flops": sum(self.objective.flops(batch) for batch in taken) / seconds,
+            "unread": sum(self._unread(batch) for batch in taken) / seconds,
             "matrix_rate": sum(rate for rate, _ in products) / 2,
             "best_matrix_rate": max(best for _, best in products),
         }
+
+    def _unread(self, batch: PackedBatch) -> float:
+        predicted = int((batch.targets["masked_labels"] >= 0).sum())
+        return unread_flops(self.work.model, batch, predicted + batch.real_sequences)
 
 
 class Theirs:
@@ -114,48 +123,28 @@ def main() -> None:
     arguments = options.parse_args()
     work = prepare(arguments)  # and for both: tokenizer and token store are in the cache from here on
     rounds = []
-    with (
-        contextlib.closing(_Apart("ours", arguments)) as ours,
-        contextlib.closing(_Apart("theirs", arguments)) as theirs,
-    ):
-        for _ in range(arguments.rounds):
-            rounds.append({name: rate for contestant in (ours, theirs) for name, rate in contestant.measured().items()})
-            print(f"ours {rounds[-1]['ours']:,.0f} tokens/s, transformers {rounds[-1]['theirs']:,.0f}", flush=True)
+    for _ in range(arguments.rounds):
+        rounds.append(_apart("ours", arguments) | _apart("theirs", arguments))
+        print(f"ours {rounds[-1]['ours']:,.0f} tokens/s, transformers {rounds[-1]['theirs']:,.0f}", flush=True)
     report(_figures(arguments, work, rounds), arguments.json)
 
 
-class _Apart:
-    """One side in a process of its own, warmed up, which works when it is asked to."""
-
-    def __init__(self, name: str, arguments) -> None:
-        processes = multiprocessing.get_context("spawn")
-        self.pipe, theirs = processes.Pipe()
-        processes.Process(target=_answer, args=(name, arguments, theirs), daemon=name == "theirs").start()
-        theirs.close()
-        self.pipe.recv()
-
-    def measured(self) -> dict[str, float]:
-        """What it measures now."""
-        self.pipe.send("measure")
-        return self.pipe.recv()
-
-    def close(self) -> None:
-        """Ask no more, which ends it; a side that waits to be asked would be waited for."""
-        self.pipe.close()
+def _apart(name: str, arguments) -> dict[str, float]:
+    """What one side measures, warmed up, in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(_measured, name, arguments).result()
 
 
-def _answer(name: str, arguments, pipe) -> None:
-    work = prepare(arguments)
+def _measured(name: str, arguments) -> dict[str, float]:
+    with contextlib.redirect_stdout(io.StringIO()):  # what is said of the text has been said
+        work = prepare(arguments)
     if name == "ours":
         contestant = Ours(work)
         contestant.run(WARM_UP)
     else:
         contestant = Theirs(work, arguments.peer_attention, arguments.peer_compile)
         contestant.run(contestant.batches(WARM_UP)[1])
-    pipe.send("ready")
-    with contextlib.suppress(EOFError):  # until the one who asks is gone
-        while pipe.recv():
-            pipe.send(contestant.measured(arguments.steps))
+    return contestant.measured(arguments.steps)
 
 
 def _products(work: Work, seconds: float = 2.0) -> tuple[float, float]:
@@ -197,6 +186,7 @@ def _figures(arguments, work: Work, rounds: list[dict[str, float]]) -> dict:
         "ratio": spread(ratios),
         "matrix_tflops": spread([of_round["matrix_rate"] / 1e12 for of_round in rounds]),
         "share_of_matrix_rate": spread([of_round["flops"] / of_round["matrix_rate"] for of_round in rounds]),
+        "share_computed": spread([(r["flops"] - r["unread"]) / r["matrix_rate"] for r in rounds]),
         "best_matrix_tflops": highest / 1e12,
         "share_of_best_matrix_rate": spread([of_round["flops"] / highest for of_round in rounds]),
         "median_ratio": statistics.median(ratios),

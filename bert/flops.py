@@ -13,7 +13,8 @@ def training_flops(config: ModelConfig, batch: PackedBatch, masked: int = 0, poo
 
     6 for each parameter of the layers' matrices and token, of the pooler and sequence, of the vocabulary head and
     masked position; 12 x layers x width for each pair of tokens that attention looks at. Looking up embeddings is free;
-    padding, fillers and logits that nobody reads are no work.
+    padding, fillers and logits that nobody reads are no work. All layers count alike, as wherever such figures are
+    published; what is left out of the last one, `unread_flops`, is not taken off.
 
     Args:
         config: the model's sizes.
@@ -27,6 +28,20 @@ def training_flops(config: ModelConfig, batch: PackedBatch, masked: int = 0, poo
     head = width**2 + config.vocab_size * width
     products = batch.real_tokens * matrices + batch.real_sequences * pooler * width**2 + masked * head
     return 6.0 * products + 12.0 * layers * width * float(lengths.square().sum())
+
+
+def unread_flops(config: ModelConfig, batch: PackedBatch, read: int) -> float:
+    """The part of `training_flops` that is not computed: the last layer's for tokens that nobody reads there.
+
+    Of each such token, the attention's output matrix and the feed-forward half.
+
+    Args:
+        config: the model's sizes.
+        batch: on the host.
+        read: its tokens whose last hidden state is wanted.
+    """
+    width = config.hidden_size
+    return 6.0 * (batch.real_tokens - read) * (width**2 + 2 * width * config.intermediate_size)
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, times: int = 5) -> float:

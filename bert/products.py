@@ -49,7 +49,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def summed(total: Tensor | None, gradient: Tensor, x: Tensor) -> Tensor:
-    """A weight's gradient, one block of rows after another: (O, I) or None, (R, O), (R, I) -> (O, I), in total's place."""
+    """A weight's gradient, block by block of rows: (O, I) or None, (R, O), (R, I) -> (O, I), in the total's place."""
     return gradient.T @ x if total is None else total.addmm_(gradient.T, x)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bert.config import ModelConfig
-from bert.flops import matrix_rate, training_flops
+from bert.flops import matrix_rate, training_flops, unread_flops
 from bert.packed import PackedBatch
 from pretrain.objectives.masked_lm import MaskedLM
 
@@ -16,6 +16,12 @@ def test_a_small_model_s_operations_are_those_counted_by_hand():
     batch = PackedBatch.from_sequences([[1, 2], [3, 4, 5]], [[0, 0], [0, 0, 0]])
     assert training_flops(config, batch, masked=3) == 6 * (5 * 28 + 2 * 4 + 3 * 18) + 12 * 2 * 13
     assert training_flops(config, batch, pooler=False) == 6 * 5 * 28 + 12 * 2 * 13
+
+
+def test_what_the_last_layer_leaves_out_is_its_output_and_feed_forward_matrices_for_each_unread_token():
+    # Width 2: 2 * 2 in the output matrix, 2 * 2 * 3 in feed-forward = 16 for each of 3 tokens out of 5.
+    batch = PackedBatch.from_sequences([[1, 2], [3, 4, 5]], [[0, 0], [0, 0, 0]])
+    assert unread_flops(ModelConfig(7, 2, 4, 1, 3), batch, read=2) == 6 * 3 * 16
 
 
 def test_base_at_length_128_costs_the_545_million_a_token_that_are_known_of_it():
