@@ -138,6 +138,9 @@ def test_sequences_alike_in_length_share_a_rectangle_where_the_longest_come_firs
     ]
     assert shapes([8, 8, 8]) == [((3, 8), 24, True)]
     assert shapes([2, 8, 1]) == [((3, 8), 11, False)]  # another order is left alone
+    # Eight of one length are many: what is a little shorter does not get them moved and masked.
+    assert shapes([8] * 7 + [7]) == [((8, 8), 63, False)]
+    assert shapes([8] * 9 + [7, 6]) == [((9, 8), 72, True), ((2, 7), 13, False)]
 
 
 # Flash attention without padding, which needs a GPU: on a CPU with a stand-in for PyTorch's function, there in earnest.

@@ -11,6 +11,9 @@ from bert.packed import PackedBatch
 _ALIKE = 0.75
 """A sequence shorter than this share of a rectangle's longest begins another rectangle: padding costs by its square."""
 
+_MANY = 8
+"""So many sequences of one length have a rectangle to themselves, in which nothing is moved and nothing masked."""
+
 
 class Rectangle:
     """Where each token of some sequences, which lie end to end, stands in an (N, S) rectangle.
@@ -67,10 +70,11 @@ def alike_in_length(batch: PackedBatch) -> list[Rectangle]:
         return [one_for_all(batch)]
     rectangles, first, all_lengths = [], 0, lengths.tolist()
     for end in range(1, len(all_lengths) + 1):
-        longest = all_lengths[first]
-        if end == len(all_lengths) or all_lengths[end] < _ALIKE * longest:
-            tokens = sum(all_lengths[first:end])
-            rectangles.append(Rectangle(lengths[first:end], tokens, longest, full=all_lengths[end - 1] == longest))
+        longest, last = all_lengths[first], all_lengths[end - 1]
+        following = all_lengths[end] if end < len(all_lengths) else 0
+        full = last == longest
+        if following < (longest if full and end - first >= _MANY else _ALIKE * longest):
+            rectangles.append(Rectangle(lengths[first:end], sum(all_lengths[first:end]), longest, full))
             first = end
     return rectangles
 
