@@ -35,12 +35,12 @@ WARM_UP = 3
 
 
 class Ours:
-    """The loop's step over the loader's batches."""
+    """The loop's step over the loader's batches, from some epoch on."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, epoch: int = 0) -> None:
         self.work, self.objective, self.step = work, work.ours(), 0
         self.optimizer = build_optimizer(self.objective, work.config.training)
-        self.stream = Stream(work.sampler, 2 if work.device.type == "cuda" else 0)(Position())
+        self.stream = Stream(work.sampler, 2 if work.device.type == "cuda" else 0)(Position(epoch=epoch))
 
     def run(self, steps: int) -> list[PackedBatch]:
         """So many steps; gives back their batches."""
@@ -73,16 +73,16 @@ class Ours:
 
 
 class Theirs:
-    """transformers' model in a plain training step."""
+    """transformers' model in a plain training step, on the same batches."""
 
-    def __init__(self, work: Work, attention: str, compiled: bool) -> None:
+    def __init__(self, work: Work, attention: str, compiled: bool, epoch: int = 0) -> None:
         self.work, self.model = work, work.theirs(attention)
         self.forward = torch.compile(self.model) if compiled else self.model
         self.rows: int | None = None  # of each batch, where shapes are fixed
         self.fixed_shapes = compiled
         groups = parameter_groups(self.model, 0.01)
         self.optimizer = torch.optim.AdamW(groups, lr=1e-4, fused=True)
-        self.stream = Stream(work.sampler, 0)(Position())
+        self.stream = Stream(work.sampler, 0)(Position(epoch=epoch))
 
     def batches(self, steps: int) -> tuple[int, list[dict[str, torch.Tensor]]]:
         """The tokens of the next batches, and these, padded, on the device; not timed.
@@ -123,26 +123,26 @@ def main() -> None:
     arguments = options.parse_args()
     work = prepare(arguments)  # and for both: tokenizer and token store are in the cache from here on
     rounds = []
-    for _ in range(arguments.rounds):
-        rounds.append(_apart("ours", arguments) | _apart("theirs", arguments))
+    for number in range(arguments.rounds):
+        rounds.append(_apart("ours", arguments, number) | _apart("theirs", arguments, number))
         print(f"ours {rounds[-1]['ours']:,.0f} tokens/s, transformers {rounds[-1]['theirs']:,.0f}", flush=True)
     report(_figures(arguments, work, rounds), arguments.json)
 
 
-def _apart(name: str, arguments) -> dict[str, float]:
+def _apart(name: str, arguments, number: int) -> dict[str, float]:
     """What one side measures, warmed up, in a process of its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(_measured, name, arguments).result()
+        return process.submit(_measured, name, arguments, number).result()
 
 
-def _measured(name: str, arguments) -> dict[str, float]:
+def _measured(name: str, arguments, number: int) -> dict[str, float]:
     with contextlib.redirect_stdout(io.StringIO()):  # what is said of the text has been said
         work = prepare(arguments)
     if name == "ours":
-        contestant = Ours(work)
+        contestant = Ours(work, number)
         contestant.run(WARM_UP)
     else:
-        contestant = Theirs(work, arguments.peer_attention, arguments.peer_compile)
+        contestant = Theirs(work, arguments.peer_attention, arguments.peer_compile, number)
         contestant.run(contestant.batches(WARM_UP)[1])
     return contestant.measured(arguments.steps)
 

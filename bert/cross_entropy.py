@@ -8,6 +8,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from bert.products import BLOCK, in_fp32_on_a_cpu, product, summed
 
@@ -66,6 +67,7 @@ class _InPlace(torch.autograd.Function):
         return loss, right
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, of_loss: Tensor, _):
         hidden, table, *gradients = ctx.saved_tensors
         of_hidden, of_table = torch.empty_like(hidden), None

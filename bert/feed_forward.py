@@ -6,6 +6,7 @@ Letters: T tokens in the batch, H width, I intermediate width, R rows of a block
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from bert.config import ModelConfig
 from bert.products import BLOCK, in_fp32_on_a_cpu, product, summed
@@ -45,6 +46,7 @@ class _InBlocks(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient: Tensor):
         hidden, up, down, *kept = ctx.saved_tensors
         learned = ctx.needs_input_grad[1]  # all four of a layer, or none: they are frozen together

@@ -121,13 +121,11 @@ class BertModel(nn.Module):
 
     def _encoded(self, batch: PackedBatch, wanted: Tensor | None) -> tuple[list[Tensor], list[Tensor | None]]:
         """What the encoder gives; computed with a few rows more where that is faster, and given without them."""
-        table = self.embeddings.token.weight
-        spare = 0 if batch.real is not None else spare_rows(batch.num_tokens, of=table)
-        whole = batch.with_spare_tokens(spare) if spare else batch
-        read = None if wanted is None else F.pad(wanted, (0, spare_rows(len(wanted), of=table)))
-        states, probabilities = self.encoder(self.embeddings(whole), whole, read)
+        hidden = self.embeddings(batch)
+        if spare := spare_rows(len(hidden), of=hidden):
+            hidden = F.pad(hidden, (0, 0, 0, spare))
+        read = None if wanted is None else F.pad(wanted, (0, spare_rows(len(wanted), of=hidden)))
+        states, probabilities = self.encoder(hidden, batch, read)
         rows = [batch.num_tokens] * (len(states) - 1) + [batch.num_tokens if wanted is None else len(wanted)]
-        return (
-            [state if len(state) == number else state[:number] for state, number in zip(states, rows, strict=True)],
-            [kept if kept is None else kept[: batch.num_sequences] for kept in probabilities],
-        )
+        cut = [state if len(state) == number else state[:number] for state, number in zip(states, rows, strict=True)]
+        return cut, probabilities

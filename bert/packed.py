@@ -6,7 +6,6 @@ Letters: T tokens in the batch, N sequences, S longest sequence.
 from dataclasses import dataclass, field, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bert.errors import UserError
@@ -66,12 +65,6 @@ class PackedBatch:
         if non_blocking and torch.device(device).type == "cuda":
             return self._map(lambda tensor: tensor.pin_memory().to(device, non_blocking=True))
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def with_spare_tokens(self, number: int) -> "PackedBatch":
-        """The same sequences and so many more of one token each, which no target is in."""
-        more = {name: F.pad(getattr(self, name), (0, number)) for name in ("token_ids", "segment_ids", "position_ids")}
-        ends = self.num_tokens + 1 + torch.arange(number, dtype=torch.int32, device=self.cu_seqlens.device)
-        return replace(self, cu_seqlens=torch.cat([self.cu_seqlens, ends]), **more)
 
     def _map(self, change) -> "PackedBatch":
         return replace(
@@ -146,4 +139,4 @@ class PackedBatch:
 
 def starts_of(lengths: Tensor) -> Tensor:
     """Lengths (N,) -> cumulative starts (N + 1,), int32."""
-    return F.pad(lengths.cumsum(0), (1, 0)).int()
+    return torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int()

@@ -28,8 +28,11 @@ class LayerMix(nn.Module):
 
     def forward(self, hidden_states: list[Tensor], index: Tensor) -> Tensor:
         """L of (T, H) and the last one, (K, H), of the tokens alone; (K,) -> (K, H), or (K, C * H)."""
-        *states, last = hidden_states
-        chosen = [last if layer in (-1, len(states)) else states[layer].index_select(0, index) for layer in self.layers]
+        last = len(hidden_states) - 1
+        chosen = [
+            hidden_states[last] if layer in (-1, last) else hidden_states[layer].index_select(0, index)
+            for layer in self.layers
+        ]
         if self.weights is None:
             return torch.cat(chosen, -1)
         return self.scale * sum(weight * part for weight, part in zip(self.weights.softmax(0), chosen, strict=True))

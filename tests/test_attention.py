@@ -61,7 +61,8 @@ def test_the_gradient_is_that_of_finite_differences(backend):
 @settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4)
-    | st.lists(st.integers(1, 9), min_size=3, max_size=9).map(lambda some: sorted(some, reverse=True)),
+    | st.lists(st.integers(1, 9), min_size=3, max_size=9).map(lambda some: sorted(some, reverse=True))
+    | st.integers(2, 6).map(lambda length: [length] * 8 + [length - 1, 1]),
     heads=st.integers(1, 3),
     width=st.integers(1, 5),
     seed=st.integers(0, 2**31),
@@ -75,6 +76,18 @@ def test_every_backend_agrees_with_the_reference_in_outputs_and_gradients(length
         found[backend] = [mixed, *(x.grad for x in inputs)]
     for backend in ON_CPU:
         torch.testing.assert_close(found[backend], found["eager"], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+@pytest.mark.parametrize("lengths", [[4], [3, 5], [5, 3, 1]])
+def test_rows_behind_the_last_sequence_come_back_as_0_and_change_nothing(backend, lengths):
+    tokens = sum(lengths)
+    given_ = random_inputs(tokens + 3, 2, 4, seed=1)
+    mixed, _ = attend(backend, lengths, *given_)
+    alone, _ = attend(backend, lengths, *(x[:tokens] for x in given_))
+    torch.testing.assert_close(mixed, torch.cat([alone, torch.zeros(3, 2, 4)]))
+    for of_one in torch.autograd.grad(mixed.sum() + mixed.pow(2).sum(), given_):
+        assert of_one[:tokens].any() and not of_one[tokens:].any()
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=4))

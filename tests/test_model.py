@@ -141,6 +141,7 @@ def test_a_model_without_a_pooler_reads_the_same(unsettled):
     model, batch = unsettled(BertModel(small_config(), pooler=False)), batch_of([1, 5, 9, 4], [2])
     output = model(batch, torch.tensor([4, 1]))
     assert output.pooled is None
+    assert model(batch, torch.tensor([], dtype=torch.long)).last_hidden_state.shape == (0, 16)
     torch.testing.assert_close(output.last_hidden_state, model(batch).last_hidden_state[[4, 1]])
 
 

@@ -76,15 +76,6 @@ def test_starts_are_the_running_sum_of_the_lengths():
     assert starts_of(torch.tensor([3, 1, 2])).tolist() == [0, 3, 4, 6]
 
 
-def test_spare_tokens_are_sequences_of_their_own_behind_all_others():
-    batch = PackedBatch.from_sequences([[5, 6], [7]], [[0, 1], [0]], masked_index=torch.tensor([1]))
-    more = batch.with_spare_tokens(2)
-    assert more.token_ids.tolist() == [5, 6, 7, 0, 0]
-    assert (more.segment_ids.tolist(), more.position_ids.tolist()) == ([0, 1, 0, 0, 0], [0, 1, 0, 0, 0])
-    assert more.cu_seqlens.tolist() == [0, 2, 3, 4, 5] and more.cu_seqlens.dtype == torch.int32
-    assert more.targets == batch.targets
-
-
 def test_moving_a_batch_takes_its_targets_along():
     batch = PackedBatch.from_padded(torch.tensor([[5, 6]]))
     batch.targets["masked_index"] = torch.tensor([1])

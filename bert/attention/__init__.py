@@ -5,6 +5,8 @@ A backend is made once for a batch, from where its sequences lie, and then calle
     attend = BACKENDS[name](batch)
     mixed, probabilities = attend(query, key, value, dropout)     # (T, A, D) three times -> (T, A, D)
 
+More rows than the batch has tokens may be given: they belong to no sequence, and 0 comes back in their place.
+
 Only `eager` returns probabilities, (N, A, S, S); the others return None in their place. What a backend needs of device,
 precision and model, and would not find there, is said by `UNMET`; one that is not in it runs anywhere.
 """

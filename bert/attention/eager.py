@@ -20,16 +20,18 @@ class Attention:
         """Mix the values of each token's own sequence.
 
         Args:
-            query, key, value: (T, A, D).
+            query, key, value: (T, A, D), or more rows, which belong to no sequence.
             dropout: probability with which each attention probability is dropped.
 
         Returns:
-            The mixed values, (T, A, D), and the probabilities before dropout, (N, A, S, S), zero outside a sequence.
+            The mixed values, (T, A, D), 0 in further rows, and the probabilities before dropout, (N, A, S, S), zero
+            outside a sequence.
         """
         inside = self.rectangle.inside  # (N, S)
-        query, key, value = (self.rectangle.pad(x) for x in (query, key, value))  # each (N, A, S, D)
+        tokens, spare = self.rectangle.tokens, query.shape[0] - self.rectangle.tokens
+        query, key, value = (self.rectangle.pad(x[:tokens]) for x in (query, key, value))  # each (N, A, S, D)
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5  # (N, A, S, S)
         scores = scores.masked_fill(~inside[:, None, None, :], float("-inf"))
         probabilities = scores.softmax(-1) * inside[:, None, :, None]
         mixed = F.dropout(probabilities, dropout, training=dropout > 0) @ value  # (N, A, S, D)
-        return self.rectangle.unpad(mixed), probabilities
+        return F.pad(self.rectangle.unpad(mixed), (0, 0, 0, 0, 0, spare)), probabilities

@@ -21,11 +21,13 @@ class Attention:
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor | None]:
         """(T, A, D) three times -> the mixed values, (T, A, D), and None in place of the probabilities."""
-        if len(self.rectangles) == 1:
-            return _mixed(self.rectangles[0], self.masks[0], query, key, value, dropout), None
         sizes = [rectangle.tokens for rectangle in self.rectangles]
-        parts = zip(self.rectangles, self.masks, *(x.split(sizes) for x in (query, key, value)), strict=True)
-        return torch.cat([_mixed(*part, dropout) for part in parts]), None
+        spare = query.shape[0] - sum(sizes)
+        if len(sizes) == 1 and not spare:
+            return _mixed(self.rectangles[0], self.masks[0], query, key, value, dropout), None
+        parts = zip(self.rectangles, self.masks, *(x.split([*sizes, spare]) for x in (query, key, value)), strict=False)
+        mixed = [_mixed(*part, dropout) for part in parts]
+        return torch.cat([*mixed, query.new_zeros(spare, *query.shape[1:])]), None
 
 
 def _mixed(

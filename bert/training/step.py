@@ -74,7 +74,7 @@ def training_step(
     norm = torch.nn.utils.get_total_norm(p.grad for p in objective.parameters() if p.grad is not None)
     skipped = (~torch.isfinite(norm)).float()
     # The fused kernel clips as it goes; where a step is skipped it leaves weights, moments and their step count alone.
-    optimizer.grad_scale = (norm / (config.max_grad_norm or math.inf)).clamp(min=1)
+    optimizer.grad_scale = (norm / (config.max_grad_norm or math.inf)).clamp(min=1).float()
     optimizer.found_inf = skipped
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -13,6 +13,7 @@ from finetune import pictures
 from finetune.config import EXAMPLES, TaskConfig
 from finetune.examples import Labelled, Question, Tagged
 from finetune.heads import AS_TRANSFORMERS, HEADS
+from finetune.layer_mix import LayerMix
 from finetune.model import load
 from finetune.schemes import TAGGINGS, check_iob2
 from finetune.tasks import TASKS
@@ -213,6 +214,14 @@ def test_constrained_tags_are_never_stray_and_others_may_be(small_config, pieces
         ]
         assert stray[1] == 0
     assert stray[0] > 0
+
+
+@pytest.mark.parametrize("layers", [[-4, -3, -2, -1], [0, 1, 2, 3], [-2, 3], [2]])
+def test_a_mix_reads_the_layers_that_are_named(layers):
+    states, index = [torch.full((5, 2), float(layer)) for layer in range(3)], torch.tensor([4, 1])
+    last = torch.full((2, 2), 3.0)  # of the last layer, the tokens alone
+    found = LayerMix(layers, "concat", 2)([*states, last], index)
+    assert found[:, ::2].tolist() == [[layer % 4 for layer in layers]] * 2
 
 
 def test_several_layers_are_read_side_by_side_or_summed(small_config, pieces, tmp_path):

@@ -185,6 +185,26 @@ def test_a_large_gradient_is_scaled_down_to_the_norm_and_a_small_one_left():
     torch.testing.assert_close(left, free)
 
 
+@pytest.mark.parametrize("limit", [0.5, 100.0, 0.0])
+def test_steps_of_the_run_s_optimizer_are_those_of_plain_adamw_on_clipped_gradients(limit):
+    config = config_of(max_grad_norm=limit, weight_decay=0.0)
+    ours, plain = Toy(), Toy()
+    optimizer, reference = build_optimizer(ours, config), build_optimizer(plain, config)
+    for group in reference.param_groups:
+        group["fused"] = False
+    for step, sequences in enumerate(([1, 2], [3], [4, 5, 6])):  # at the first step alone, Adam hides the scale
+        training_step(ours, [batch_of(sequences)], optimizer, config, step, CPU)
+        batch = batch_of(sequences)
+        sums, counts = plain(batch), plain.counts(batch)
+        sum(weight * sums[name] / counts[name] for name, weight in plain.weights.items()).backward()
+        torch.nn.utils.clip_grad_norm_(plain.parameters(), limit or math.inf)
+        reference.step()
+        reference.zero_grad()
+    torch.testing.assert_close([*ours.parameters()], [*plain.parameters()], atol=1e-6, rtol=1e-5)
+    moments = [[one.state[p]["exp_avg_sq"] for p in one.state] for one in (optimizer, reference)]
+    torch.testing.assert_close(*moments, atol=1e-9, rtol=1e-4)
+
+
 def test_the_norm_that_is_told_is_that_before_clipping():
     _, _, free, _ = stepped(Toy(), [batch_of([1, 2])], config_of(max_grad_norm=0.0))
     _, _, clipped, _ = stepped(Toy(), [batch_of([1, 2])], config_of(max_grad_norm=0.001))
