@@ -4,8 +4,9 @@
 
 Ours is the loop (`fit`) with its sampler. The peer is transformers' Trainer with BertForPreTraining; it is given the
 same batches in the same order, sampled before its clock starts, and pads each to its longest sequence. Both have the
-same initial weights, dropout, AdamW (fused), clipping and learning rates. Every `eval_every` steps both are judged on
-the same frozen batches by the same code (ours, which takes up the peer's weights); both clocks stand still meanwhile.
+same initial weights, dropout (drawn by another seed in each round), AdamW (fused), clipping and learning rates. Every
+`eval_every` steps both are judged on the same frozen batches by the same code (ours, which takes up the peer's
+weights); both clocks stand still meanwhile.
 """
 
 import tempfile
@@ -68,21 +69,22 @@ class Judge:
         return {"valid/masked_lm_loss": loss}
 
 
-def ours(work: Work, judge: Judge) -> None:
+def ours(work: Work, judge: Judge, seed: int) -> None:
     """Our loop, from the first weights until the judge has enough."""
     objective, stream = work.ours(), Stream(work.sampler, 0)
+    training = replace(work.config.training, seed=seed)
     goal = Goal("valid/masked_lm_loss", higher_is_better=False, root="last")
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder)
         try:
             with track(output, TrackingConfig(uri="none"), {}, {}, resume=False) as tracker:
                 judge.start()
-                fit(objective, stream, lambda: judge(objective), work.config.training, goal, output, tracker)
+                fit(objective, stream, lambda: judge(objective), training, goal, output, tracker)
         except Reached:
             return
 
 
-def theirs(work: Work, judge: Judge, attention: str) -> None:
+def theirs(work: Work, judge: Judge, seed: int, attention: str) -> None:
     """transformers' Trainer, likewise."""
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -99,6 +101,7 @@ def theirs(work: Work, judge: Judge, attention: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
+            seed=seed,
             max_steps=training.steps,
             per_device_train_batch_size=1,  # an item of the data is a whole batch
             max_grad_norm=training.max_grad_norm,
@@ -156,10 +159,10 @@ def main() -> None:
     judge = Judge(work, arguments.gain, arguments.eval_every)
     contestants = {"ours": ours, "theirs": lambda *given: theirs(*given, arguments.peer_attention)}
     curves = {name: [] for name in contestants}
-    for _ in range(arguments.rounds):
+    for seed in range(arguments.rounds):
         for name, run in contestants.items():
             print(f"{name}, to {judge.target:.3f}:", flush=True)
-            run(work, judge)
+            run(work, judge, seed)
             if judge.curve[-1][2] > judge.target:
                 raise SystemExit(f"{name}: {arguments.steps} steps end above {judge.target:.3f}; give more --steps.")
             curves[name].append(judge.curve)
@@ -190,9 +193,14 @@ def figures(arguments, work: Work, target: float, curves: dict[str, list]) -> di
         "loss": {name: [curve[-1][2] for curve in found] for name, found in curves.items()},
         "seconds": spread(seconds["ours"]),
         "seconds_peer": spread(seconds["theirs"]),
-        "ratio": spread([a / b for a, b in zip(seconds["ours"], seconds["theirs"], strict=True)]),
+        "ratio_of_a_step": spread(_ratios({name: [c[-1][1] / c[-1][0] for c in of] for name, of in curves.items()})),
+        "ratio": spread(_ratios(seconds)),
         "curves": curves,
     }
+
+
+def _ratios(of_each: dict[str, list[float]]) -> list[float]:
+    return [a / b for a, b in zip(of_each["ours"], of_each["theirs"], strict=True)]
 
 
 if __name__ == "__main__":
