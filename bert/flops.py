@@ -44,8 +44,8 @@ def unread_flops(config: ModelConfig, batch: PackedBatch, read: int) -> float:
     return 6.0 * (batch.real_tokens - read) * (width**2 + 2 * width * config.intermediate_size)
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype, times: int = 5) -> float:
-    """FLOP/s of a large square matrix product, the best of several."""
+def matrix_rate(device: torch.device, dtype: torch.dtype, times: int = 20) -> float:
+    """FLOP/s of a large square matrix product, the best of so many: a shared machine may be half as fast for a few."""
     return max(matrix_rates(device, dtype, times))
 
 
