@@ -34,8 +34,8 @@ class MaskedLMHead(nn.Module):
 
     def loss(self, hidden: Tensor, token_table: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Summed cross-entropy in nats, and how many labels have the highest logit: (M, H), (V, H), (M,) -> (), ()."""
-        spare = spare_rows(len(labels), of=hidden)
-        hidden, labels = F.pad(hidden, (0, 0, 0, spare)), F.pad(labels, (0, spare), value=-100)
+        if spare := spare_rows(len(labels), of=hidden):
+            hidden, labels = F.pad(hidden, (0, 0, 0, spare)), F.pad(labels, (0, spare), value=-100)
         return self.cross_entropy(self._transformed(hidden), token_table, self.bias, labels)
 
     def _transformed(self, hidden: Tensor) -> Tensor:

@@ -41,7 +41,8 @@ def spare_rows(rows: int, of: Tensor) -> int:
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`x @ weight.T + bias` in fp32 on a CPU, without a gradient of its own: (R, I), (O, I), (O,) -> (R, O).
 
-    By oneDNN where `spare_rows` has rounded the rows up, or might have, and else by what PyTorch takes.
+    By oneDNN where the number of rows is as round as `spare_rows` makes it (below 256: a multiple of 8), and else by
+    what PyTorch takes.
     """
     rows = x.shape[0]
     if not _AVAILABLE or rows == 0 or rows % _grain(rows):

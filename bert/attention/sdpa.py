@@ -25,6 +25,7 @@ class Attention:
         spare = query.shape[0] - sum(sizes)
         if len(sizes) == 1 and not spare:
             return _mixed(self.rectangles[0], self.masks[0], query, key, value, dropout), None
+        # The spare rows are split off last, and left over where the rectangles end.
         parts = zip(self.rectangles, self.masks, *(x.split([*sizes, spare]) for x in (query, key, value)), strict=False)
         mixed = [_mixed(*part, dropout) for part in parts]
         return torch.cat([*mixed, query.new_zeros(spare, *query.shape[1:])]), None
