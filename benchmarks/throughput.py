@@ -68,8 +68,10 @@ class Ours:
         }
 
     def _unread(self, batch: PackedBatch) -> float:
-        predicted = int((batch.targets["masked_labels"] >= 0).sum())
-        return unread_flops(self.work.model, batch, predicted + batch.real_sequences)
+        masked = batch.targets["masked_index"][batch.targets["masked_labels"] >= 0]
+        read = torch.cat([masked, batch.cu_seqlens[: batch.real_sequences]])
+        attend = self.objective.bert.encoder.backend(batch.to(self.work.device))
+        return unread_flops(self.work.model, batch, read, queries=attend.answers_some)
 
 
 class Theirs:

@@ -6,6 +6,7 @@ Letters: T tokens in the batch, R of them that are read, H width, A heads, D wid
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -14,7 +15,7 @@ from bert.config import ModelConfig
 from bert.dropout import Dropout
 from bert.feed_forward import FeedForward
 from bert.packed import PackedBatch
-from bert.products import Linear
+from bert.products import Linear, linear, spare_rows
 from bert.registry import lookup
 
 
@@ -30,11 +31,21 @@ class SelfAttention(nn.Module):
 
     def forward(self, hidden: Tensor, attend, read: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(T, H) -> (T, H), or (R, H) of the places to read; and the probabilities where the backend keeps them."""
-        tokens = hidden.shape[0]
-        projected = self.query_key_value(hidden).view(tokens, 3, self.num_heads, -1)  # (T, 3, A, D)
-        mixed, probabilities = attend(*projected.unbind(1), self.probs_dropout if self.training else 0.0)
-        mixed = mixed.reshape(tokens, -1)  # (T, H)
-        return self.output(mixed if read is None else mixed.index_select(0, read)), probabilities
+        dropout = self.probs_dropout if self.training else 0.0
+        if read is not None and attend.answers_some:
+            return self.output(self._some(hidden, attend, read, dropout)), None
+        projected = self.query_key_value(hidden).view(len(hidden), 3, self.num_heads, -1)  # (T, 3, A, D)
+        mixed, probabilities = attend(*projected.unbind(1), dropout)
+        mixed = mixed.reshape(len(hidden), -1)  # (T, H)
+        return self.output(mixed if read is None else rows_at(read, mixed)), probabilities
+
+    def _some(self, hidden: Tensor, attend, read: Tensor, dropout: float) -> Tensor:
+        """The mixed values of the tokens to read, (R, H); of the others keys and values alone are computed."""
+        width = hidden.shape[1]
+        weights, biases = (p.split([width, 2 * width]) for p in self.query_key_value.parameters())
+        query = linear(rows_at(read, hidden), weights[0], biases[0]).view(-1, self.num_heads, width // self.num_heads)
+        key_value = linear(hidden, weights[1], biases[1]).view(len(hidden), 2, self.num_heads, -1)  # (T, 2, A, D)
+        return attend.some(read, query, *key_value.unbind(1), dropout).flatten(1)
 
 
 class Layer(nn.Module):
@@ -52,7 +63,7 @@ class Layer(nn.Module):
         """(T, H) -> (T, H), or (R, H) of the places to read; and the probabilities where the backend keeps them."""
         mixed, probabilities = self.attention(hidden, attend, read)
         if read is not None:
-            hidden = hidden.index_select(0, read)  # (R, H)
+            hidden = rows_at(read, hidden)  # (R, H)
         hidden = self.attention_norm(self.dropout.added(mixed, to=hidden))
         hidden = self.feed_forward_norm(self.dropout.added(self.feed_forward(hidden), to=hidden))
         return hidden, probabilities
@@ -110,6 +121,13 @@ class Encoder(nn.Module):
             states.append(hidden)
             probabilities.append(layer_probabilities)
         return states, probabilities
+
+
+def rows_at(places: Tensor, of: Tensor) -> Tensor:
+    """Some rows, and as many of 0 behind them as make the products that follow fastest: (R,), (T, H) -> (R, H)."""
+    rows = of.index_select(0, places)
+    spare = spare_rows(len(rows), of=of)
+    return F.pad(rows, (0, 0, 0, spare)) if spare else rows
 
 
 def _plain(layer: Callable, hidden: Tensor, attend, read: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -3,6 +3,7 @@
 import time
 
 import torch
+from torch import Tensor
 
 from bert.config import ModelConfig
 from bert.packed import PackedBatch
@@ -30,18 +31,23 @@ def training_flops(config: ModelConfig, batch: PackedBatch, masked: int = 0, poo
     return 6.0 * products + 12.0 * layers * width * float(lengths.square().sum())
 
 
-def unread_flops(config: ModelConfig, batch: PackedBatch, read: int) -> float:
+def unread_flops(config: ModelConfig, batch: PackedBatch, read: Tensor, queries: bool) -> float:
     """The part of `training_flops` that is not computed: the last layer's for tokens that nobody reads there.
 
-    Of each such token, the attention's output matrix and the feed-forward half.
+    Of each such token, the attention's output matrix and the feed-forward half, and perhaps its query.
 
     Args:
         config: the model's sizes.
         batch: on the host.
-        read: its tokens whose last hidden state is wanted.
+        read: places of its tokens whose last hidden state is wanted, each once, (R,).
+        queries: whether the attention's queries of the others are left out too (`answers_some` of a backend).
     """
-    width = config.hidden_size
-    return 6.0 * (batch.real_tokens - read) * (width**2 + 2 * width * config.intermediate_size)
+    width, starts = config.hidden_size, batch.cu_seqlens[: batch.real_sequences + 1].long()
+    lengths = starts.diff().double()  # (N,)
+    unread = lengths - torch.searchsorted(read.sort().values, starts).diff()
+    products = float(unread.sum()) * (width**2 + 2 * width * config.intermediate_size)
+    of_queries = 6.0 * width**2 * float(unread.sum()) + 12.0 * width * float(lengths @ unread)
+    return 6.0 * products + queries * of_queries
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, times: int = 20) -> float:

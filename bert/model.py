@@ -124,8 +124,7 @@ class BertModel(nn.Module):
         hidden = self.embeddings(batch)
         if spare := spare_rows(len(hidden), of=hidden):
             hidden = F.pad(hidden, (0, 0, 0, spare))
-        read = None if wanted is None else F.pad(wanted, (0, spare_rows(len(wanted), of=hidden)))
-        states, probabilities = self.encoder(hidden, batch, read)
+        states, probabilities = self.encoder(hidden, batch, wanted)
         rows = [batch.num_tokens] * (len(states) - 1) + [batch.num_tokens if wanted is None else len(wanted)]
         cut = [state if len(state) == number else state[:number] for state, number in zip(states, rows, strict=True)]
         return cut, probabilities

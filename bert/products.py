@@ -60,9 +60,12 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(R, I) -> (R, O)."""
-        if not in_fp32_on_a_cpu(x):
-            return super().forward(x)
-        return _Linear.apply(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`Linear` with weights that are handed in: (R, I), (O, I), (O,) -> (R, O)."""
+    return _Linear.apply(x, weight, bias) if in_fp32_on_a_cpu(x) else F.linear(x, weight, bias)
 
 
 class _Linear(torch.autograd.Function):

@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import itertools
 import math
 
@@ -58,11 +59,16 @@ def test_the_gradient_is_that_of_finite_differences(backend):
     assert torch.autograd.gradcheck(lambda *x: attend(backend, [3, 2], *x)[0], inputs)
 
 
+LENGTHS = (
+    st.lists(st.integers(1, 6), min_size=1, max_size=4)
+    | st.lists(st.integers(1, 9), min_size=3, max_size=9).map(lambda some: sorted(some, reverse=True))
+    | st.integers(2, 6).map(lambda length: [length] * 8 + [length - 1, 1])
+)
+
+
 @settings(max_examples=40)
 @given(
-    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=4)
-    | st.lists(st.integers(1, 9), min_size=3, max_size=9).map(lambda some: sorted(some, reverse=True))
-    | st.integers(2, 6).map(lambda length: [length] * 8 + [length - 1, 1]),
+    lengths=LENGTHS,
     heads=st.integers(1, 3),
     width=st.integers(1, 5),
     seed=st.integers(0, 2**31),
@@ -76,6 +82,31 @@ def test_every_backend_agrees_with_the_reference_in_outputs_and_gradients(length
         found[backend] = [mixed, *(x.grad for x in inputs)]
     for backend in ON_CPU:
         torch.testing.assert_close(found[backend], found["eager"], atol=1e-5, rtol=1e-4)
+
+
+@settings(max_examples=40)
+@given(lengths=LENGTHS, places=st.lists(st.integers(0, 1000), max_size=12), spare=st.sampled_from([0, 3]))
+def test_some_queries_alone_give_the_same_rows_and_gradients_as_if_all_had_been_computed(lengths, places, spare):
+    tokens, places = sum(lengths), torch.tensor(places, dtype=torch.long)
+    places = places % tokens  # in any order, some twice, perhaps none; often none of a whole sequence
+    query, key, value = inputs = random_inputs(tokens, 2, 3, seed=0)
+    whole, _ = attend("eager", lengths, *inputs)
+    backend = BACKENDS["sdpa"](batch_of(lengths))
+    assert backend.answers_some
+    asking = torch.cat([query.index_select(0, places), torch.zeros(spare, 2, 3)])
+    some = backend.some(places, asking, *(torch.cat([x, torch.zeros(spare, 2, 3)]) for x in (key, value)))
+    expected = torch.cat([whole.index_select(0, places), torch.zeros(spare, 2, 3)])
+    torch.testing.assert_close(some, expected)
+    if len(places):
+        found = [torch.autograd.grad(mixed.pow(3).sum(), inputs) for mixed in (some, expected)]
+        torch.testing.assert_close(*found, atol=1e-5, rtol=1e-4)
+
+
+def test_lengths_that_a_gpu_or_fixed_shapes_keep_back_let_no_query_be_left_out():
+    fixed = dataclasses.replace(batch_of([3, 2]), real=(5, 2))
+    assert BACKENDS["sdpa"](batch_of([3, 2])).answers_some
+    assert not BACKENDS["sdpa"](fixed).answers_some
+    assert not BACKENDS["eager"](batch_of([3, 2])).answers_some
 
 
 @pytest.mark.parametrize("backend", ON_CPU)

@@ -146,14 +146,15 @@ def test_a_model_without_a_pooler_reads_the_same(unsettled):
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("read", [None, [3, 299, 17]])
+@pytest.mark.parametrize("read", [None, [3, 299, 17], list(range(299, 0, -1))])
 def test_spare_rows_change_no_output_and_no_gradient(attention, read, unsettled, monkeypatch):
     batch = batch_of(*[[number % 30, 5, 9][: 1 + number % 3] for number in range(150)])  # 300 tokens, made 304
     model, found = unsettled(BertModel(small_config(), attention=attention)), []
     read = None if read is None else torch.tensor(read)
     for spare in (None, 0):
         if spare is not None:
-            monkeypatch.setattr("bert.model.spare_rows", lambda *of, **named: 0)
+            for module in ("bert.model", "bert.encoder"):
+                monkeypatch.setattr(f"{module}.spare_rows", lambda *of, **named: 0)
         output = model(batch, read)
         states = [*output.hidden_states, *(p for p in output.attentions if p is not None)]
         found.append(states + outputs_and_gradients(model, output, output.last_hidden_state))

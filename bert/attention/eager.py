@@ -13,6 +13,8 @@ from bert.packed import PackedBatch
 class Attention:
     """Scaled dot-product attention inside each sequence (Vaswani et al. 2017, equation 1)."""
 
+    answers_some = False
+
     def __init__(self, batch: PackedBatch) -> None:
         self.rectangle = one_for_all(batch)
 

@@ -38,7 +38,7 @@ class Rectangle:
             shift = (rows * longest - starts).repeat_interleave(lengths, output_size=tokens)  # (T,)
             self.cells = torch.arange(tokens, device=lengths.device) + shift  # (T,): the cell of each token
             # The token of each cell, (N * S,); a sequence's last one stands in for what it lacks.
-            self.sources = (starts[:, None] + torch.minimum(columns, lengths[:, None] - 1)).flatten()
+            self.sources = (starts[:, None] + torch.minimum(columns, lengths[:, None] - 1)).clamp(min=0).flatten()
 
     def pad(self, x: Tensor) -> Tensor:
         """(T, A, D) -> (N, A, S, D); what stands outside the sequences must not be read, nor get a gradient."""
@@ -51,12 +51,15 @@ class Rectangle:
         return cells if self.full else _ToTokens.apply(cells, self.cells, self.sources, self.inside)
 
 
+def lengths_at_hand(batch: PackedBatch) -> bool:
+    """Whether lengths may decide shapes: a GPU would have to be waited for, and fixed shapes depend on no text."""
+    return batch.cu_seqlens.device.type == "cpu" and batch.real is None
+
+
 def one_for_all(batch: PackedBatch) -> Rectangle:
     """The rectangle of a whole batch."""
     lengths = batch.cu_seqlens.diff()
-    # The true longest is no fixed shape, and a GPU would have to be waited for; the run's bound serves as well.
-    by_bound = lengths.device.type != "cpu" or batch.real is not None
-    return Rectangle(lengths, batch.num_tokens, batch.max_seqlen if by_bound else int(lengths.max()))
+    return Rectangle(lengths, batch.num_tokens, int(lengths.max()) if lengths_at_hand(batch) else batch.max_seqlen)
 
 
 def alike_in_length(batch: PackedBatch) -> list[Rectangle]:
@@ -66,7 +69,7 @@ def alike_in_length(batch: PackedBatch) -> list[Rectangle]:
     GPU.
     """
     lengths = batch.cu_seqlens.diff()
-    if lengths.device.type != "cpu" or batch.real is not None or bool((lengths.diff() > 0).any()):
+    if not lengths_at_hand(batch) or bool((lengths.diff() > 0).any()):
         return [one_for_all(batch)]
     rectangles, first, all_lengths = [], 0, lengths.tolist()
     for end in range(1, len(all_lengths) + 1):

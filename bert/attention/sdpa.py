@@ -1,13 +1,13 @@
 """PyTorch's fused attention over padded rectangles.
 
-Letters: T tokens in the batch, N sequences, S longest sequence, A heads, D width of a head.
+Letters: T tokens in the batch, R of them that ask, N sequences, S longest sequence, A heads, D width of a head.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bert.attention.rectangle import Rectangle, alike_in_length
+from bert.attention.rectangle import Rectangle, alike_in_length, lengths_at_hand
 from bert.packed import PackedBatch
 
 
@@ -18,21 +18,56 @@ class Attention:
         self.rectangles = alike_in_length(batch)
         # Which keys may be read, (N, 1, 1, S); all of them where there is no padding.
         self.masks = [None if one.full else one.inside[:, None, None, :] for one in self.rectangles]
+        self.starts = batch.cu_seqlens
+        self.answers_some = lengths_at_hand(batch)
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor | None]:
         """(T, A, D) three times -> the mixed values, (T, A, D), and None in place of the probabilities."""
-        sizes = [rectangle.tokens for rectangle in self.rectangles]
-        spare = query.shape[0] - sum(sizes)
-        if len(sizes) == 1 and not spare:
-            return _mixed(self.rectangles[0], self.masks[0], query, key, value, dropout), None
+        return self._mixed(self.rectangles, query, key, value, dropout), None
+
+    def some(self, places: Tensor, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
+        """The mixed values of some tokens alone.
+
+        Args:
+            places: of these tokens in the batch, (R,), in any order.
+            query: theirs, (R, A, D).
+            key, value: of all tokens, (T, A, D).
+        """
+        order = places.argsort()
+        counts = torch.searchsorted(places[order], self.starts).diff()  # (N,)
+        parts = counts.split([len(rectangle.inside) for rectangle in self.rectangles])
+        mixed = self._mixed([_rectangle(part) for part in parts], query.index_select(0, order), key, value, dropout)
+        return F.pad(mixed.index_select(0, order.argsort()), (0, 0, 0, 0, 0, len(query) - len(places)))
+
+    def _mixed(self, asking: list[Rectangle], query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+        """The queries of each of the rectangles that ask meet the keys of the batch's own in its place."""
+        answering = [rectangle.tokens for rectangle in self.rectangles]
+        spare = len(key) - sum(answering)
+        if len(answering) == 1 and not spare:
+            return _of_rectangle(asking[0], self.rectangles[0], self.masks[0], query, key, value, dropout)
         # The spare rows are split off last, and left over where the rectangles end.
-        parts = zip(self.rectangles, self.masks, *(x.split([*sizes, spare]) for x in (query, key, value)), strict=False)
-        mixed = [_mixed(*part, dropout) for part in parts]
-        return torch.cat([*mixed, query.new_zeros(spare, *query.shape[1:])]), None
+        keys, values = (x.split([*answering, spare]) for x in (key, value))
+        asked = [rectangle.tokens for rectangle in asking]
+        queries = query.split([*asked, len(query) - sum(asked)])
+        parts = zip(asking, self.rectangles, self.masks, queries, keys, values, strict=False)
+        mixed = [_of_rectangle(*part, dropout) for part in parts if part[0].tokens]
+        return torch.cat([*mixed, query.new_zeros(queries[-1].shape)])
 
 
-def _mixed(
-    rectangle: Rectangle, mask: Tensor | None, query: Tensor, key: Tensor, value: Tensor, dropout: float
+def _rectangle(counts: Tensor) -> Rectangle:
+    """Where the tokens that ask stand, so many of each sequence."""
+    longest = int(counts.max())
+    return Rectangle(counts, int(counts.sum()), longest, full=bool((counts == longest).all()))
+
+
+def _of_rectangle(
+    asking: Rectangle,
+    answering: Rectangle,
+    mask: Tensor | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    dropout: float,
 ) -> Tensor:
-    query, key, value = (rectangle.pad(x) for x in (query, key, value))  # each (N, A, S, D)
-    return rectangle.unpad(F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout))
+    query, key, value = asking.pad(query), answering.pad(key), answering.pad(value)  # each (N, A, ., D)
+    return asking.unpad(F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout))

@@ -20,6 +20,8 @@ class Attention:
         UserError: the batch is not on a GPU, or dropout is asked for.
     """
 
+    answers_some = False
+
     def __init__(self, batch: PackedBatch) -> None:
         refuse_if(unmet(batch.token_ids.device))
         from torch.nn.attention.varlen import varlen_attn  # brings the compiler with it, which takes two seconds
