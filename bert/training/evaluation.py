@@ -31,7 +31,7 @@ def evaluate(
         sums.update(dict.fromkeys(counted, 0.0))  # the same names on a rank that has no batch
         if number % distributed.ranks() != distributed.rank():
             continue
-        batch = batch.to(device)
+        batch = batch.to(device, non_blocking=True)
         with precision:
             found = objective(batch)
             numbered.append((number, objective.predict(batch)))

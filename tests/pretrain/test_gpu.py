@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 
 from bert.config import ModelOptions
 from bert.tokenizer import TokenizerConfig
-from bert.training import checkpoint
+from bert.training import checkpoint, loop
 from bert.training.config import TrainingConfig
+from bert.training.step import training_step
 from bert.training.tracking import TrackingConfig
 from pretrain import launch
 from pretrain.config import AuditConfig, DataConfig, PretrainConfig
@@ -65,6 +66,22 @@ def test_a_run_in_bf16_learns_and_goes_on_from_its_checkpoint(way, text_file, ca
     assert result["steps"] == len(losses) == 20
     assert sum(losses[-3:]) / 3 < losses[0] - 0.2
     assert all("_orig_mod" not in name for name in load_file(tmp_path / "run" / "model.safetensors"))
+
+
+@WITHOUT_GPU
+@pytest.mark.parametrize("way", [way for way in WAYS if "gpu" in way])
+@pytest.mark.filterwarnings("default")
+def test_no_step_waits_for_the_gpu(way, text_file, cache, tmp_path, monkeypatch):
+    def watched(*of, **named):
+        torch.cuda.set_sync_debug_mode("error" if len(steps) > 2 else "default")  # compiling may wait
+        steps.append(training_step(*of, **named))
+        torch.cuda.set_sync_debug_mode("default")
+        return steps[-1]
+
+    steps = []
+    monkeypatch.setattr(loop, "training_step", watched)
+    pretrain(config_of(text_file, cache, tmp_path / "run", way))
+    assert len(steps) == 20
 
 
 def _killed_after(micro_batches: int) -> type:
