@@ -51,7 +51,7 @@ class Classification(Task):
         if self.task.class_weights == "balanced":
             counts = Counter(example.label for example in examples)
             rows = [len(examples) / (len(counts) * counts[label]) for label in self.labels]
-            self.class_weights = torch.tensor(rows)
+            self.class_weights = torch.tensor(rows, device=self.head["classifier"].weight.device)
 
     def counts(self, batch: PackedBatch) -> dict[str, float]:
         """N."""
@@ -61,7 +61,7 @@ class Classification(Task):
         """Summed cross-entropy in nats, while training weighed and smoothed as set, and right answers."""
         logits, gold = self._logits(batch), batch.targets["class_labels"]
         right = (logits.detach().argmax(-1) == gold).sum()
-        weights = None if self.class_weights is None or not self.training else self.class_weights.to(logits.device)
+        weights = None if self.class_weights is None or not self.training else self.class_weights
         smoothing = self.task.label_smoothing if self.training else 0.0
         loss = F.cross_entropy(logits, gold, weights, reduction="sum", label_smoothing=smoothing)
         return {"loss": loss, "accuracy": right}
