@@ -26,6 +26,7 @@ SMALL = {
     "model": {"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32},
     "tokenizer": {"vocab_size": 300},
     "sentence": {"input": "sentence_pair"},
+    "audit": {"sequences": 0},
     "training": {
         "batch_size": 16,
         "eval_every": 4,
