@@ -3,8 +3,6 @@
 Letters: M masked tokens, H width, V vocabulary.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -88,9 +86,9 @@ def _softmax_minus_one_hot(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tens
         labelled, place = of_block[:, None] >= 0, of_block[:, None].clamp(min=0)  # (rows, 1)
         of_label = block.gather(1, place)  # (rows, 1)
         highest = block.amax(1, keepdim=True)
-        total = block.sub_(highest).exp_().sum(1, keepdim=True)
-        loss += torch.where(labelled, total.log() + highest - of_label, 0.0).sum()
+        torch.softmax(block, 1, out=block)
+        total = highest - block.amax(1, keepdim=True).log()  # log of the sum of the logits' exponentials
+        loss += torch.where(labelled, total - of_label, 0.0).sum()
         right += (labelled & (of_label == highest)).sum()
-        # Without a label: divided by infinity, and nothing taken away, the gradient is 0.
-        block.div_(torch.where(labelled, total, math.inf)).scatter_add_(1, place, -labelled.to(block.dtype))
+        block.scatter_add_(1, place, -torch.ones_like(of_label)).index_fill_(0, (of_block < 0).nonzero()[:, 0], 0)
     return loss, right
