@@ -1,8 +1,13 @@
 """The same text, model and batches for ours and for transformers, so that what is compared is the work alone."""
 
 import argparse
+import contextlib
+import io
 import json
+import multiprocessing
 import statistics
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,6 +128,22 @@ def padded(batch: PackedBatch, to_longest: bool = True) -> dict[str, torch.Tenso
         fills = {"labels": -100}
         rows = {n: torch.nn.functional.pad(t, (0, missing), value=fills.get(n, 0)) for n, t in rows.items()}
     return rows | {"next_sentence_label": batch.targets["sentence_labels"]}
+
+
+def apart(call: Callable, *given):
+    """What a function of a module gives in a fresh process, while this one waits.
+
+    Where the system lays a process's memory may make a side that moves much of it half as fast, and what a side leaves
+    behind in a process slows the other.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(call, *given).result()
+
+
+def prepare_again(options: argparse.Namespace) -> Work:
+    """`prepare` in another process: what is said of the text has been said."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return prepare(options)
 
 
 @torch.no_grad()

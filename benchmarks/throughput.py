@@ -7,21 +7,16 @@ Ours is the loop's own step with the loader; the peer is given its batches ready
 of each. Both have the same weights, batches, dropout, AdamW (fused) and clipping. The matrix products are timed right
 before and right after our steps and, like these, on average: what a machine does at its best moment is reported apart.
 Shares count the work that bert/flops.py counts; `share_computed` leaves out what our last layer leaves out.
-Each measurement has a process of its own, and no other is there: where the system lays a process's memory may make a
-side that moves much of it half as fast, and a process that waits keeps the better places.
+Each measurement has a process of its own, with the machine to itself.
 """
 
-import contextlib
-import io
 import itertools
-import multiprocessing
 import statistics
 import time
-from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
-from benchmarks.same_work import Work, padded, parser, prepare, report, spread
+from benchmarks.same_work import Work, apart, padded, parser, prepare, prepare_again, report, spread
 from bert.flops import matrix_rates, unread_flops
 from bert.packed import PackedBatch
 from bert.training.device import autocast, product_type
@@ -126,20 +121,14 @@ def main() -> None:
     work = prepare(arguments)  # and for both: tokenizer and token store are in the cache from here on
     rounds = []
     for number in range(arguments.rounds):
-        rounds.append(_apart("ours", arguments, number) | _apart("theirs", arguments, number))
+        rounds.append(apart(_measured, "ours", arguments, number) | apart(_measured, "theirs", arguments, number))
         print(f"ours {rounds[-1]['ours']:,.0f} tokens/s, transformers {rounds[-1]['theirs']:,.0f}", flush=True)
     report(_figures(arguments, work, rounds), arguments.json)
 
 
-def _apart(name: str, arguments, number: int) -> dict[str, float]:
-    """What one side measures, warmed up, in a process of its own."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(_measured, name, arguments, number).result()
-
-
 def _measured(name: str, arguments, number: int) -> dict[str, float]:
-    with contextlib.redirect_stdout(io.StringIO()):  # what is said of the text has been said
-        work = prepare(arguments)
+    """What one side measures, warmed up."""
+    work = prepare_again(arguments)
     if name == "ours":
         contestant = Ours(work, number)
         contestant.run(WARM_UP)

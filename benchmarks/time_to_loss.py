@@ -6,19 +6,19 @@ Ours is the loop (`fit`) with its sampler. The peer is transformers' Trainer wit
 same batches in the same order, sampled before its clock starts, and pads each to its longest sequence. Both have the
 same initial weights, dropout (drawn by another seed in each round), AdamW (fused), clipping and learning rates. Every
 `eval_every` steps both are judged on the same frozen batches by the same code (ours, which takes up the peer's
-weights); both clocks stand still meanwhile.
+weights); both clocks stand still meanwhile. Each way to the loss has a process of its own, with the machine to itself.
 """
 
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import torch
 from torch.utils.data import IterableDataset
 
-from benchmarks.same_work import Work, padded, parser, prepare, report, spread, take_up
+from benchmarks.same_work import Work, apart, padded, parser, prepare, prepare_again, report, spread, take_up
 from bert.packed import PackedBatch
 from bert.training.device import autocast
 from bert.training.evaluation import evaluate
@@ -155,18 +155,34 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=2)
     options.add_argument("--peer_attention", default="sdpa", help="eager, or sdpa as is the library's default")
     arguments = options.parse_args()
-    work = with_training(prepare(arguments), arguments)
-    judge = Judge(work, arguments.gain, arguments.eval_every)
-    contestants = {"ours": ours, "theirs": lambda *given: theirs(*given, arguments.peer_attention)}
-    curves = {name: [] for name in contestants}
+    prepare(arguments)  # and for all that follows: tokenizer and token store are in the cache from here on
+    curves = {"ours": [], "theirs": []}
     for seed in range(arguments.rounds):
-        for name, run in contestants.items():
-            print(f"{name}, to {judge.target:.3f}:", flush=True)
-            run(work, judge, seed)
-            if judge.curve[-1][2] > judge.target:
-                raise SystemExit(f"{name}: {arguments.steps} steps end above {judge.target:.3f}; give more --steps.")
-            curves[name].append(judge.curve)
-    report(figures(arguments, work, judge.target, curves), arguments.json)
+        for name, of_rounds in curves.items():
+            print(f"{name}:", flush=True)
+            of_rounds.append(apart(curve, name, arguments, seed))
+    report(figures(arguments, curves), arguments.json)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How a side came to the loss: steps, seconds and loss at each evaluation."""
+
+    points: list[tuple[int, float, float]]
+    target: float
+
+
+def curve(name: str, arguments, seed: int) -> Curve:
+    """One side's way to the loss, from the first weights."""
+    work = with_training(prepare_again(arguments), arguments)
+    judge = Judge(work, arguments.gain, arguments.eval_every)
+    if name == "ours":
+        ours(work, judge, seed)
+    else:
+        theirs(work, judge, seed, arguments.peer_attention)
+    if judge.curve[-1][2] > judge.target:
+        raise SystemExit(f"{name}: {arguments.steps} steps end above {judge.target:.3f}; give more --steps.")
+    return Curve(judge.curve, judge.target)
 
 
 def with_training(work: Work, arguments) -> Work:
@@ -176,26 +192,29 @@ def with_training(work: Work, arguments) -> Work:
     return replace(work, config=replace(work.config, training=training))
 
 
-def figures(arguments, work: Work, target: float, curves: dict[str, list]) -> dict:
+def figures(arguments, curves: dict[str, list[Curve]]) -> dict:
     """Times to the target, and their ratio round by round."""
-    seconds = {name: [curve[-1][1] for curve in found] for name, found in curves.items()}
+    ends = {name: [one.points[-1] for one in of_rounds] for name, of_rounds in curves.items()}  # steps, seconds, loss
+    seconds = {name: [end[1] for end in of_rounds] for name, of_rounds in ends.items()}
+    of_a_step = {name: [end[1] / end[0] for end in of_rounds] for name, of_rounds in ends.items()}
     return {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "model": vars(work.model),
+        "preset": arguments.preset,
+        "vocab_size": arguments.vocab_size,
         "batch_size": arguments.batch_size,
         "max_length": arguments.max_length,
         "lr": arguments.lr,
         "steps_of_the_schedule": arguments.steps,
         "peer": f"transformers Trainer, BertForPreTraining, {arguments.peer_attention}, dynamic padding",
-        "target_loss": target,
-        "steps": {name: [curve[-1][0] for curve in found] for name, found in curves.items()},
-        "loss": {name: [curve[-1][2] for curve in found] for name, found in curves.items()},
+        "target_loss": curves["ours"][0].target,
+        "steps": {name: [end[0] for end in of_rounds] for name, of_rounds in ends.items()},
+        "loss": {name: [end[2] for end in of_rounds] for name, of_rounds in ends.items()},
         "seconds": spread(seconds["ours"]),
         "seconds_peer": spread(seconds["theirs"]),
-        "ratio_of_a_step": spread(_ratios({name: [c[-1][1] / c[-1][0] for c in of] for name, of in curves.items()})),
+        "ratio_of_a_step": spread(_ratios(of_a_step)),
         "ratio": spread(_ratios(seconds)),
-        "curves": curves,
+        "curves": {name: [one.points for one in of_rounds] for name, of_rounds in curves.items()},
     }
 
 
