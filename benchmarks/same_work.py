@@ -20,7 +20,7 @@ from bert.packed import PackedBatch
 from bert.tokenizer import TokenizerConfig
 from bert.training import config as training_config
 from bert.training.config import TrainingConfig
-from bert.training.device import choose_device, refuse_unfit_attention
+from bert.training.device import choose_device, product_type, refuse_unfit_attention
 from pretrain.config import DataConfig, MaskingConfig, PretrainConfig, SentenceConfig, check
 from pretrain.data import Sampler
 from pretrain.launch import training_sampler, with_defaults
@@ -131,13 +131,30 @@ def padded(batch: PackedBatch, to_longest: bool = True) -> dict[str, torch.Tenso
 
 
 def apart(call: Callable, *given):
-    """What a function of a module gives in a fresh process, while this one waits.
+    """What a function of a module gives in a fresh process, while this one waits and holds next to nothing.
 
     Where the system lays a process's memory may make a side that moves much of it half as fast, and what a side leaves
     behind in a process slows the other.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         return process.submit(call, *given).result()
+
+
+def described(options: argparse.Namespace) -> dict:
+    """What every measurement has in common; tokenizer and token store are in the cache from here on."""
+    work = prepare(options)
+    on_gpu = work.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "model": vars(work.model),
+        "batch_size": options.batch_size if options.batch_tokens is None else None,
+        "batch_tokens": options.batch_tokens,
+        "compile": options.compile,
+        "max_length": options.max_length,
+        "attention": options.attention,
+        "precision": str(product_type(work.config.training, work.device)),
+    }
 
 
 def prepare_again(options: argparse.Namespace) -> Work:

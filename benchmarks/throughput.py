@@ -16,7 +16,7 @@ import time
 
 import torch
 
-from benchmarks.same_work import Work, apart, padded, parser, prepare, prepare_again, report, spread
+from benchmarks.same_work import Work, apart, described, padded, parser, prepare_again, report, spread
 from bert.flops import matrix_rates, unread_flops
 from bert.packed import PackedBatch
 from bert.training.device import autocast, product_type
@@ -118,12 +118,12 @@ def main() -> None:
     options.add_argument("--peer_attention", default="eager", help="eager or sdpa")
     options.add_argument("--peer_compile", action="store_true")
     arguments = options.parse_args()
-    work = prepare(arguments)  # and for both: tokenizer and token store are in the cache from here on
+    common = apart(described, arguments)
     rounds = []
     for number in range(arguments.rounds):
         rounds.append(apart(_measured, "ours", arguments, number) | apart(_measured, "theirs", arguments, number))
         print(f"ours {rounds[-1]['ours']:,.0f} tokens/s, transformers {rounds[-1]['theirs']:,.0f}", flush=True)
-    report(_figures(arguments, work, rounds), arguments.json)
+    report(_figures(arguments, common, rounds), arguments.json)
 
 
 def _measured(name: str, arguments, number: int) -> dict[str, float]:
@@ -156,21 +156,11 @@ def _timed(work: Work, call):
     return result, time.perf_counter() - began
 
 
-def _figures(arguments, work: Work, rounds: list[dict[str, float]]) -> dict:
+def _figures(arguments, common: dict, rounds: list[dict[str, float]]) -> dict:
     highest = max(of_round["best_matrix_rate"] for of_round in rounds)
     ratios = [of_round["ours"] / of_round["theirs"] for of_round in rounds]
     peer = arguments.peer_attention + (", compiled" if arguments.peer_compile else "")
-    on_gpu = work.device.type == "cuda"
-    return {
-        "device": torch.cuda.get_device_name() if on_gpu else f"cpu, {torch.get_num_threads()} threads",
-        "torch": torch.__version__,
-        "model": vars(work.model),
-        "batch_size": work.config.training.batch_size,
-        "batch_tokens": arguments.batch_tokens,
-        "compile": arguments.compile,
-        "max_length": arguments.max_length,
-        "attention": arguments.attention,
-        "precision": str(product_type(work.config.training, work.device)),
+    return common | {
         "peer": f"transformers BertForPreTraining, {peer}",
         "tokens_per_second": spread([of_round["ours"] for of_round in rounds]),
         "tokens_per_second_peer": spread([of_round["theirs"] for of_round in rounds]),

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import IterableDataset
 
-from benchmarks.same_work import Work, apart, padded, parser, prepare, prepare_again, report, spread, take_up
+from benchmarks.same_work import Work, apart, described, padded, parser, prepare_again, report, spread, take_up
 from bert.packed import PackedBatch
 from bert.training.device import autocast
 from bert.training.evaluation import evaluate
@@ -155,13 +155,13 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=2)
     options.add_argument("--peer_attention", default="sdpa", help="eager, or sdpa as is the library's default")
     arguments = options.parse_args()
-    prepare(arguments)  # and for all that follows: tokenizer and token store are in the cache from here on
+    common = apart(described, arguments)
     curves = {"ours": [], "theirs": []}
     for seed in range(arguments.rounds):
         for name, of_rounds in curves.items():
             print(f"{name}:", flush=True)
             of_rounds.append(apart(curve, name, arguments, seed))
-    report(figures(arguments, curves), arguments.json)
+    report(figures(arguments, common, curves), arguments.json)
 
 
 @dataclass(frozen=True)
@@ -192,18 +192,12 @@ def with_training(work: Work, arguments) -> Work:
     return replace(work, config=replace(work.config, training=training))
 
 
-def figures(arguments, curves: dict[str, list[Curve]]) -> dict:
+def figures(arguments, common: dict, curves: dict[str, list[Curve]]) -> dict:
     """Times to the target, and their ratio round by round."""
     ends = {name: [one.points[-1] for one in of_rounds] for name, of_rounds in curves.items()}  # steps, seconds, loss
     seconds = {name: [end[1] for end in of_rounds] for name, of_rounds in ends.items()}
     of_a_step = {name: [end[1] / end[0] for end in of_rounds] for name, of_rounds in ends.items()}
-    return {
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "preset": arguments.preset,
-        "vocab_size": arguments.vocab_size,
-        "batch_size": arguments.batch_size,
-        "max_length": arguments.max_length,
+    return common | {
         "lr": arguments.lr,
         "steps_of_the_schedule": arguments.steps,
         "peer": f"transformers Trainer, BertForPreTraining, {arguments.peer_attention}, dynamic padding",

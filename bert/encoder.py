@@ -1,6 +1,7 @@
 """The Transformer encoder: post-norm layers over a packed batch (Vaswani et al. 2017, section 3.1).
 
-Letters: T tokens in the batch, R of them that are read, H width, A heads, D width of a head, H = A * D.
+Letters: T tokens in the batch, R of them that are read, H width, A heads, D width of a head, H = A * D. There may be
+spare rows behind the T and behind the R (bert/products.py).
 """
 
 from collections.abc import Callable
@@ -29,21 +30,33 @@ class SelfAttention(nn.Module):
         self.query_key_value = Linear(config.hidden_size, 3 * config.hidden_size)
         self.output = Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden: Tensor, attend, read: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """(T, H) -> (T, H), or (R, H) of the places to read; and the probabilities where the backend keeps them."""
+    def forward(
+        self, hidden: Tensor, asking: Tensor, attend, read: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the tokens that ask get from those of their sequence.
+
+        Args:
+            hidden: of all tokens, (T, H).
+            asking: of those that ask, (R, H); the same (T, H) where all do.
+            attend: the batch's attention.
+            read: the places of those that ask, (R,), where not all do.
+
+        Returns:
+            (R, H) or (T, H), and the probabilities where the backend keeps them.
+        """
         dropout = self.probs_dropout if self.training else 0.0
         if read is not None and attend.answers_some:
-            return self.output(self._some(hidden, attend, read, dropout)), None
+            return self.output(self._some(hidden, asking, attend, read, dropout)), None
         projected = self.query_key_value(hidden).view(len(hidden), 3, self.num_heads, -1)  # (T, 3, A, D)
         mixed, probabilities = attend(*projected.unbind(1), dropout)
         mixed = mixed.reshape(len(hidden), -1)  # (T, H)
         return self.output(mixed if read is None else rows_at(read, mixed)), probabilities
 
-    def _some(self, hidden: Tensor, attend, read: Tensor, dropout: float) -> Tensor:
+    def _some(self, hidden: Tensor, asking: Tensor, attend, read: Tensor, dropout: float) -> Tensor:
         """The mixed values of the tokens to read, (R, H); of the others keys and values alone are computed."""
-        width = hidden.shape[1]
-        weights, biases = (p.split([width, 2 * width]) for p in self.query_key_value.parameters())
-        query = linear(rows_at(read, hidden), weights[0], biases[0]).view(-1, self.num_heads, width // self.num_heads)
+        width, whole = hidden.shape[1], self.query_key_value
+        weights, biases = (p.split([width, 2 * width]) for p in (whole.weight, whole.bias))
+        query = linear(asking, weights[0], biases[0]).view(-1, self.num_heads, width // self.num_heads)  # (R, A, D)
         key_value = linear(hidden, weights[1], biases[1]).view(len(hidden), 2, self.num_heads, -1)  # (T, 2, A, D)
         return attend.some(read, query, *key_value.unbind(1), dropout).flatten(1)
 
@@ -61,10 +74,9 @@ class Layer(nn.Module):
 
     def forward(self, hidden: Tensor, attend, read: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(T, H) -> (T, H), or (R, H) of the places to read; and the probabilities where the backend keeps them."""
-        mixed, probabilities = self.attention(hidden, attend, read)
-        if read is not None:
-            hidden = rows_at(read, hidden)  # (R, H)
-        hidden = self.attention_norm(self.dropout.added(mixed, to=hidden))
+        asking = hidden if read is None else rows_at(read, hidden)  # (R, H)
+        mixed, probabilities = self.attention(hidden, asking, attend, read)
+        hidden = self.attention_norm(self.dropout.added(mixed, to=asking))
         hidden = self.feed_forward_norm(self.dropout.added(self.feed_forward(hidden), to=hidden))
         return hidden, probabilities
 
@@ -124,7 +136,7 @@ class Encoder(nn.Module):
 
 
 def rows_at(places: Tensor, of: Tensor) -> Tensor:
-    """Some rows, and as many of 0 behind them as make the products that follow fastest: (R,), (T, H) -> (R, H)."""
+    """Some rows, and the spare ones that make products fastest, all 0, behind them: (R,), (T, H) -> (R + spare, H)."""
     rows = of.index_select(0, places)
     spare = spare_rows(len(rows), of=of)
     return F.pad(rows, (0, 0, 0, spare)) if spare else rows

@@ -34,7 +34,8 @@ def training_flops(config: ModelConfig, batch: PackedBatch, masked: int = 0, poo
 def unread_flops(config: ModelConfig, batch: PackedBatch, read: Tensor, queries: bool) -> float:
     """The part of `training_flops` that is not computed: the last layer's for tokens that nobody reads there.
 
-    Of each such token, the attention's output matrix and the feed-forward half, and perhaps its query.
+    Of each such token, the attention's output matrix and the feed-forward half, and perhaps its query with all that it
+    would look at.
 
     Args:
         config: the model's sizes.

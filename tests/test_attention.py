@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert.attention import BACKENDS, varlen
-from bert.attention.rectangle import alike_in_length, one_for_all
+from bert.attention.rectangle import alike_in_length, lengths_at_hand, one_for_all
 from bert.config import ModelConfig
 from bert.errors import UserError
 from bert.model import BertModel
@@ -97,16 +97,16 @@ def test_some_queries_alone_give_the_same_rows_and_gradients_as_if_all_had_been_
     some = backend.some(places, asking, *(torch.cat([x, torch.zeros(spare, 2, 3)]) for x in (key, value)))
     expected = torch.cat([whole.index_select(0, places), torch.zeros(spare, 2, 3)])
     torch.testing.assert_close(some, expected)
-    if len(places):
-        found = [torch.autograd.grad(mixed.pow(3).sum(), inputs) for mixed in (some, expected)]
-        torch.testing.assert_close(*found, atol=1e-5, rtol=1e-4)
+    found = [torch.autograd.grad(mixed.pow(3).sum(), inputs) for mixed in (some, expected)]
+    torch.testing.assert_close(*found, atol=1e-5, rtol=1e-4)
 
 
-def test_lengths_that_a_gpu_or_fixed_shapes_keep_back_let_no_query_be_left_out():
+def test_where_lengths_are_not_to_be_read_all_queries_are_computed():
     fixed = dataclasses.replace(batch_of([3, 2]), real=(5, 2))
     assert BACKENDS["sdpa"](batch_of([3, 2])).answers_some
     assert not BACKENDS["sdpa"](fixed).answers_some
     assert not BACKENDS["eager"](batch_of([3, 2])).answers_some
+    assert not lengths_at_hand(batch_of([3, 2]).to("meta"))  # as on a GPU
 
 
 @pytest.mark.parametrize("backend", ON_CPU)

@@ -41,6 +41,22 @@ def test_loss_and_gradients_are_those_of_pytorch(rows, of_block, width, vocabula
         torch.testing.assert_close(ours, theirs, atol=2e-4 * size, rtol=1e-4)
 
 
+def test_so_they_are_at_the_size_of_a_real_vocabulary_and_on_two_threads():
+    torch.manual_seed(0)
+    inputs, labels = [torch.randn(70, 8), torch.randn(16000, 8), torch.randn(16000)], torch.randint(0, 16000, (70,))
+    threads, found = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        for loss_of in (vocabulary_cross_entropy, reference):
+            leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+            loss, right = loss_of(*leaves, labels)
+            loss.backward()
+            found.append([loss.detach(), right, *(leaf.grad for leaf in leaves)])
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+
+
 def test_no_target_is_no_loss():
     hidden = torch.zeros(0, 3, requires_grad=True)
     loss, right = vocabulary_cross_entropy(hidden, torch.randn(5, 3), torch.zeros(5), torch.zeros(0, dtype=torch.long))

@@ -201,11 +201,23 @@ def test_dropout_changes_training_outputs_and_never_evaluation(attention):
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("name", ["hidden_dropout_prob", "attention_probs_dropout_prob"])
-def test_each_dropout_is_applied_by_itself(attention, name):
+@pytest.mark.parametrize("read", [None, torch.tensor([2, 1])])
+def test_each_dropout_is_applied_by_itself(attention, name, read):
     torch.manual_seed(0)
-    model = BertModel(small_config(**{name: 0.5}), attention=attention)
+    model = BertModel(small_config(num_hidden_layers=1, **{name: 0.5}), attention=attention)
+    model.embeddings.dropout.p = 0.0  # else everything behind it differs anyway
     batch = batch_of([1, 5, 9, 4])
-    assert not torch.equal(model(batch).last_hidden_state, model(batch).last_hidden_state)
+    assert not torch.equal(model(batch, read).last_hidden_state, model(batch, read).last_hidden_state)
+
+
+def test_tokens_that_nobody_reads_ask_nothing_in_the_last_layer():
+    model, asked = BertModel(small_config(num_hidden_layers=2)), []
+    batch = batch_of([1, 5, 9, 4], [2, 3])
+    attend = model.encoder.backend(batch)
+    model.encoder.backend = lambda _: attend
+    attend._mixed = lambda of, query, key, value, dropout: asked.append((len(query), len(key))) or query
+    model(batch, torch.tensor([1]))
+    assert asked == [(6, 6), (3, 6)]  # the token that is read, and the first of each sequence
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

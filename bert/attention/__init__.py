@@ -11,6 +11,8 @@ Where `attend.answers_some`, some tokens can ask alone, in any order; elsewhere 
 
     mixed = attend.some(places, query, key, value, dropout)       # (R,), (R, A, D), (T, A, D) twice -> (R, A, D)
 
+with 0 again for queries in further rows.
+
 Only `eager` returns probabilities, (N, A, S, S); the others return None in their place. What a backend needs of device,
 precision and model, and would not find there, is said by `UNMET`; one that is not in it runs anywhere.
 """

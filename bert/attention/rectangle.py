@@ -19,7 +19,7 @@ class Rectangle:
     """Where each token of some sequences, which lie end to end, stands in an (N, S) rectangle.
 
     Args:
-        lengths: of the sequences, (N,).
+        lengths: of the sequences, (N,); of queries, some may have none.
         tokens: T, their sum.
         longest: S, or an upper bound.
         full: whether every sequence is of that length, so that nothing need be moved.
@@ -37,7 +37,8 @@ class Rectangle:
             rows = torch.arange(len(lengths), device=lengths.device)
             shift = (rows * longest - starts).repeat_interleave(lengths, output_size=tokens)  # (T,)
             self.cells = torch.arange(tokens, device=lengths.device) + shift  # (T,): the cell of each token
-            # The token of each cell, (N * S,); a sequence's last one stands in for what it lacks.
+            # The token of each cell, (N * S,); a sequence's last one stands in for what it lacks, and a neighbour's
+            # where it has none.
             self.sources = (starts[:, None] + torch.minimum(columns, lengths[:, None] - 1)).clamp(min=0).flatten()
 
     def pad(self, x: Tensor) -> Tensor:

@@ -30,37 +30,39 @@ class Attention:
 
         Args:
             places: of these tokens in the batch, (R,), in any order.
-            query: theirs, (R, A, D).
-            key, value: of all tokens, (T, A, D).
+            query: theirs, (R, A, D), or more rows, which belong to no token; 0 comes back in their place.
+            key, value: of all tokens, (T, A, D), or more rows.
         """
         order = places.argsort()
         counts = torch.searchsorted(places[order], self.starts).diff()  # (N,)
         parts = counts.split([len(rectangle.inside) for rectangle in self.rectangles])
-        mixed = self._mixed([_rectangle(part) for part in parts], query.index_select(0, order), key, value, dropout)
-        return F.pad(mixed.index_select(0, order.argsort()), (0, 0, 0, 0, 0, len(query) - len(places)))
+        mixed = self._mixed([_of_counts(part) for part in parts], query.index_select(0, order), key, value, dropout)
+        spare = len(query) - len(places)
+        mixed = mixed.index_select(0, order.argsort())
+        return F.pad(mixed, (0, 0, 0, 0, 0, spare)) if spare else mixed
 
     def _mixed(self, asking: list[Rectangle], query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
-        """The queries of each of the rectangles that ask meet the keys of the batch's own in its place."""
+        """Each rectangle of queries meets the batch's rectangle of keys at the same place in the list."""
         answering = [rectangle.tokens for rectangle in self.rectangles]
         spare = len(key) - sum(answering)
         if len(answering) == 1 and not spare:
-            return _of_rectangle(asking[0], self.rectangles[0], self.masks[0], query, key, value, dropout)
+            return _answered(asking[0], self.rectangles[0], self.masks[0], query, key, value, dropout)
         # The spare rows are split off last, and left over where the rectangles end.
         keys, values = (x.split([*answering, spare]) for x in (key, value))
         asked = [rectangle.tokens for rectangle in asking]
         queries = query.split([*asked, len(query) - sum(asked)])
         parts = zip(asking, self.rectangles, self.masks, queries, keys, values, strict=False)
-        mixed = [_of_rectangle(*part, dropout) for part in parts if part[0].tokens]
+        mixed = [_answered(*part, dropout) for part in parts]
         return torch.cat([*mixed, query.new_zeros(queries[-1].shape)])
 
 
-def _rectangle(counts: Tensor) -> Rectangle:
-    """Where the tokens that ask stand, so many of each sequence."""
+def _of_counts(counts: Tensor) -> Rectangle:
+    """Where the tokens that ask stand, so many of each sequence, (N,)."""
     longest = int(counts.max())
     return Rectangle(counts, int(counts.sum()), longest, full=bool((counts == longest).all()))
 
 
-def _of_rectangle(
+def _answered(
     asking: Rectangle,
     answering: Rectangle,
     mask: Tensor | None,

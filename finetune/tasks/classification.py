@@ -47,7 +47,10 @@ class Classification(Task):
         return batch
 
     def learn_from(self, examples: list[Labelled]) -> None:
-        """Take each class's weight: rows / (classes x rows of the class), 1 on average (King and Zeng 2001)."""
+        """Take each class's weight: rows / (classes x rows of the class), 1 on average (King and Zeng 2001).
+
+        They lie on the device that the head is on by now.
+        """
         if self.task.class_weights == "balanced":
             counts = Counter(example.label for example in examples)
             rows = [len(examples) / (len(counts) * counts[label]) for label in self.labels]
