@@ -5,14 +5,11 @@
 On a CPU what is resident beyond what was there before the model; on a GPU what PyTorch allocated.
 """
 
-import json
 import resource
-import subprocess
-import sys
 
 import torch
 
-from benchmarks.same_work import parser, prepare, report, spread
+from benchmarks.same_work import apart, described, parser, prepare_again, report, spread
 from benchmarks.throughput import Ours, Theirs
 
 
@@ -22,26 +19,23 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=4, help="steps in each measurement")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--peer_attention", default="eager", help="eager or sdpa")
-    options.add_argument("--child", help="used by the benchmark itself")
     arguments = options.parse_args()
-    if arguments.child:
-        print(json.dumps(_measure(arguments)))
-        return
+    common = apart(described, arguments)
     found = {name: [] for name in ("ours", "theirs")}
     for _ in range(arguments.rounds):
         for name, values in found.items():
-            command = [sys.executable, "-m", "benchmarks.memory", *sys.argv[1:], "--child", name]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            values.append(json.loads(done.stdout.splitlines()[-1]))
+            values.append(apart(_measured, name, arguments))
             print(f"{name}: {values[-1]:,.0f} MB", flush=True)
     ratios = [a / b for a, b in zip(found["ours"], found["theirs"], strict=True)]
-    report({"mb": spread(found["ours"]), "mb_peer": spread(found["theirs"]), "ratio": spread(ratios)}, arguments.json)
+    figures = {"mb": spread(found["ours"]), "mb_peer": spread(found["theirs"]), "ratio": spread(ratios)}
+    report(common | figures, arguments.json)
 
 
-def _measure(arguments) -> float:
-    work = prepare(arguments)
+def _measured(name: str, arguments) -> float:
+    """What one side needs at most, in MB."""
+    work = prepare_again(arguments)
     before = _highest()
-    if arguments.child == "ours":
+    if name == "ours":
         Ours(work).run(arguments.steps)
     else:
         theirs = Theirs(work, arguments.peer_attention, compiled=False)

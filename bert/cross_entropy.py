@@ -86,9 +86,7 @@ def _softmax_minus_one_hot(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tens
         labelled, place = of_block[:, None] >= 0, of_block[:, None].clamp(min=0)  # (rows, 1)
         of_label = block.gather(1, place)  # (rows, 1)
         highest = block.amax(1, keepdim=True)
-        torch.softmax(
-            block, 1, out=block
-        )  # in place: PyTorch's kernel for a CPU is done with a number when it writes it
+        torch.softmax(block, 1, out=block)  # PyTorch's kernel for a CPU is done with a number when it writes it
         log_total = highest - block.amax(1, keepdim=True).log()
         loss += torch.where(labelled, log_total - of_label, 0.0).sum()
         right += (labelled & (of_label == highest)).sum()
