@@ -1,7 +1,8 @@
-"""Dropout (Srivastava et al. 2014) whose mask is drawn four numbers at a time on a CPU.
+"""Dropout (Srivastava et al. 2014) whose mask is drawn four numbers at a time on a CPU, and hashed in a compiled graph.
 
 PyTorch draws a CPU's mask one number after another on one thread: for a layer of width 256 that takes longer than the
-layer's own matrix product.
+layer's own matrix product. In a compiled graph its generator makes four numbers for each that is used, which takes a
+GPU longer than all else that is done in the same pass.
 """
 
 import numpy as np
@@ -22,19 +23,17 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same."""
-        if not self._by_numpy(x):
-            return F.dropout(x, self.p, self.training)
-        return x * scaled_mask(x.shape, self.p, x.dtype)
+        if not self.training or self.p == 0:
+            return x
+        if torch.compiler.is_compiling():
+            return hashed_mask(x.shape, self.p, x.device) * x / (1 - self.p)
+        return x * scaled_mask(x.shape, self.p, x.dtype) if x.device.type == "cpu" else F.dropout(x, self.p)
 
     def added(self, x: Tensor, to: Tensor) -> Tensor:
         """`to` plus what is left of x, of the same shape, in one pass."""
-        if not self._by_numpy(x):
+        if not self.training or self.p == 0 or x.device.type != "cpu" or torch.compiler.is_compiling():
             return to + self(x)
         return torch.addcmul(to, x, scaled_mask(x.shape, self.p, x.dtype))
-
-    def _by_numpy(self, x: Tensor) -> bool:
-        """Whether there is a mask to draw, and here; numpy's numbers are no part of a compiled graph."""
-        return self.training and self.p > 0 and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
     def extra_repr(self) -> str:
         """What print shows."""
@@ -49,3 +48,25 @@ def scaled_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
     numbers = torch.from_numpy(words.view(np.int16)[: shape.numel()])  # -_STEPS / 2 to _STEPS / 2, evenly
     kept = torch.ge(numbers, dropped - _STEPS // 2, out=torch.empty(shape.numel(), dtype=dtype))  # 1 or 0
     return kept.mul_(_STEPS / (_STEPS - dropped)).view(shape)
+
+
+def hashed_mask(shape: torch.Size, p: float, device: torch.device) -> Tensor:
+    """False with probability p, independently, as torch's seed has it: each value's place hashed with two drawn keys.
+
+    The hash is lowbias32 (Wellons 2018, "Prospecting for hash functions"), once with each key.
+    """
+    keys = torch.randint(-(1 << 31), 1 << 31, (2,), device=device).int()
+    places = torch.arange(shape.numel(), dtype=torch.int32, device=device).view(shape)
+    return _hashed(_hashed(places ^ keys[0]) ^ keys[1]) >= round(p * (1 << 32)) - (1 << 31)
+
+
+def _hashed(x: Tensor) -> Tensor:
+    """int32 -> int32, one to one; every bit of x decides about every bit."""
+    x = (x ^ _shifted(x, 16)) * 0x7FEB352D
+    x = (x ^ _shifted(x, 15)) * (0x846CA68B - (1 << 32))
+    return x ^ _shifted(x, 16)
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """To the right, as if there were no sign."""
+    return (x >> bits) & ((1 << (32 - bits)) - 1)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bert.config import ModelConfig
 from bert.dropout import Dropout
+from bert.norm import LayerNorm
 from bert.packed import PackedBatch
 
 
@@ -19,7 +20,7 @@ class Embeddings(nn.Module):
         self.token = nn.Embedding(config.vocab_size, config.hidden_size)
         self.position = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.segment = nn.Embedding(config.type_vocab_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.norm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, batch: PackedBatch) -> Tensor:

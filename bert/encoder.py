@@ -15,6 +15,7 @@ from bert.attention import BACKENDS
 from bert.config import ModelConfig
 from bert.dropout import Dropout
 from bert.feed_forward import FeedForward
+from bert.norm import LayerNorm
 from bert.packed import PackedBatch
 from bert.products import Linear, linear, spare_rows
 from bert.registry import lookup
@@ -67,9 +68,9 @@ class Layer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.attention = SelfAttention(config)
-        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention_norm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.feed_forward = FeedForward(config)
-        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.feed_forward_norm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden: Tensor, attend, read: Tensor | None = None) -> tuple[Tensor, Tensor | None]:

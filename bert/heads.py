@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from bert.config import ModelConfig
 from bert.cross_entropy import VocabularyCrossEntropy
 from bert.encoder import initialise
+from bert.norm import LayerNorm
 from bert.products import Linear, spare_rows
 
 
@@ -23,7 +24,7 @@ class MaskedLMHead(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.transform = Linear(config.hidden_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.norm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         self.cross_entropy = VocabularyCrossEntropy()
         initialise(self, config.initializer_range)

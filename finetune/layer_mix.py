@@ -35,4 +35,5 @@ class LayerMix(nn.Module):
         ]
         if self.weights is None:
             return torch.cat(chosen, -1)
-        return self.scale * sum(weight * part for weight, part in zip(self.weights.softmax(0), chosen, strict=True))
+        parts = zip(self.weights.softmax(0), chosen, strict=True)
+        return self.scale * sum(weight * part.float() for weight, part in parts)

@@ -35,6 +35,9 @@ from pretrain.token_source import TokenSource
 BLOCK_BYTES = 4 << 20
 """Text in a block: some ten thousand sequences, enough to shuffle well, built in about a second."""
 
+FILLED_BLOCK_BYTES = 4 * BLOCK_BYTES
+"""The same where micro-batches have a shape: of each block about half a micro-batch is lost to rounding."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -90,7 +93,8 @@ class Sampler:
         self.ordinary_ids = tokenizer.ordinary_ids
         self.special = np.zeros(tokenizer.vocab_size, bool)
         self.special[tokenizer.special_ids] = True
-        self.num_blocks = -(-len(documents) // max(1, round(BLOCK_BYTES / source.mean_document_bytes)))
+        block_bytes = BLOCK_BYTES if recipe.shape is None else FILLED_BLOCK_BYTES
+        self.num_blocks = -(-len(documents) // max(1, round(block_bytes / source.mean_document_bytes)))
 
     def block(self, epoch: int, number: int) -> Block:
         """Build one block: order, pairs and masks, each from its own generator."""

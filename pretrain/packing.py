@@ -79,7 +79,9 @@ def cut(lengths: np.ndarray, shape: Shape) -> np.ndarray:
         Where each micro-batch starts, and E last, (micro-batches + 1,).
     """
     total = int(lengths.sum())
-    room = max(shape.tokens - shape.longest - shape.sequences, shape.tokens // 2)
+    # tokens = room + longest (the last sequence may not fit) + sequences - room / mean (a free place takes a token).
+    taken = 1 - len(lengths) / max(1, total)
+    room = max((shape.tokens - shape.longest - shape.sequences) / max(taken, 0.5), shape.tokens / 2)
     share = total / max(1, math.ceil(total / room))
     cuts, before, tokens, sequences = [], 0, 0, 0
     for place, length in enumerate(lengths.tolist()):

@@ -18,6 +18,8 @@ LAYERS = (
         "bert.errors",
         "bert.packed",
         "bert.dropout",
+        "bert.gelu",
+        "bert.norm",
         "bert.products",
         "bert.cross_entropy",
     ),

@@ -1,26 +1,61 @@
-"""Dropout on a CPU: its odds, its scale, and what repeats."""
+"""Dropout on a CPU and in a compiled graph: its odds, its scale, and what repeats."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert.dropout import Dropout, scaled_mask
+from bert.dropout import Dropout, hashed_mask, scaled_mask
+
+CPU = torch.device("cpu")
+MASKS = {
+    "scaled": lambda shape, p: scaled_mask(shape, p, torch.float64) != 0,
+    "hashed": lambda shape, p: hashed_mask(shape, p, CPU),
+}
 
 
-def test_values_are_dropped_with_the_odds_asked_for_and_the_mean_stays():
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.03])
+@pytest.mark.parametrize("kind", MASKS)
+def test_values_are_dropped_with_the_odds_asked_for_and_independently(kind, p):
     torch.manual_seed(0)
-    for p in (0.1, 0.5, 0.03):
-        mask = scaled_mask(torch.Size([1000, 999]), p, torch.float64)
-        kept = mask != 0
-        deviation = (p * (1 - p) / mask.numel()) ** 0.5
-        assert abs(1 - kept.double().mean() - p) < 5 * deviation + 1 / 65536
-        assert len(mask.unique()) == 2
-        assert mask.max() == pytest.approx(1 / (1 - p), rel=1e-4)
-        # Neighbours are independent of one another, along rows and down columns.
-        for a, b in ((kept[:, 1:], kept[:, :-1]), (kept[1:], kept[:-1])):
-            both = (a & b).double().mean()
-            assert abs(both - (1 - p) ** 2) < 1e-3
+    kept = MASKS[kind](torch.Size([1000, 999]), p)
+    other = MASKS[kind](kept.shape, p)
+    deviation = (p * (1 - p) / kept.numel()) ** 0.5
+    assert abs(1 - kept.double().mean() - p) < 5 * deviation + 1 / 65536
+    # Along rows, down columns, far apart, and from one mask to the next.
+    flat = kept.flatten()
+    pairs = ((kept[:, 1:], kept[:, :-1]), (kept[1:], kept[:-1]), (flat[65_536:], flat[:-65_536]), (kept, other))
+    for a, b in pairs:
+        assert abs((a & b).double().mean() - (1 - p) ** 2) < 1e-3
+    # No row or column is dropped oftener than chance has it: so many of p * (1 - p) is their variance.
+    for direction in (0, 1):
+        means = kept.double().mean(direction)
+        assert means.var() == pytest.approx(p * (1 - p) / kept.shape[direction], rel=0.25)
+
+
+def test_what_is_left_is_scaled_so_that_the_mean_stays():
+    mask = scaled_mask(torch.Size([1000, 9]), 0.1, torch.float64)
+    assert len(mask.unique()) == 2
+    assert mask.max() == pytest.approx(1 / 0.9, rel=1e-4)
+
+
+@pytest.mark.filterwarnings("default")  # the compiler reads deprecated attributes of its own
+def test_in_a_compiled_graph_the_hash_drops_and_the_gradient_passes_where_values_did():
+    torch.compiler.reset()
+    dropout, x, to = Dropout(0.25), torch.randn(40, 30, requires_grad=True), torch.randn(40, 30)
+    compiled = torch.compile(dropout.added, backend="aot_eager", fullgraph=True)
+    found = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        found.append(compiled(x, to=to))
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+    torch.manual_seed(1)
+    kept = hashed_mask(x.shape, 0.25, CPU)
+    torch.testing.assert_close(found[0], to + kept * x / 0.75)
+    found[0].sum().backward()
+    torch.testing.assert_close(x.grad, kept / 0.75)
+    assert torch.equal(torch.compile(dropout.eval().added, backend="aot_eager")(x, to=to), to + x)
+    torch.compiler.reset()
 
 
 def test_gradients_pass_where_values_passed():

@@ -62,4 +62,5 @@ def test_elsewhere_it_is_two_plain_layers(case, monkeypatch):
     kind = torch.float64 if case == "float64" else torch.float32
     half, hidden = half_layer(4, 6, seed=0).to(kind), torch.randn(5, 4, dtype=kind)
     with torch.autocast("cpu", torch.bfloat16, enabled=case == "bf16 autocast"):
-        assert torch.equal(half(hidden), half.output(F.gelu(half.intermediate(hidden))))
+        found, expected = half(hidden), half.output(F.gelu(half.intermediate(hidden)))
+    torch.testing.assert_close(found, expected, atol=1e-6 if case == "compiled" else 0, rtol=0)
