@@ -3,6 +3,7 @@
 Letters: T tokens in the batch, H width.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -22,6 +23,10 @@ class Embeddings(nn.Module):
         self.segment = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.norm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def __call__(self, batch: PackedBatch) -> Tensor:
+        """As it is compiled; where nothing is learned, and shapes change, as it is."""
+        return super().__call__(batch) if torch.is_grad_enabled() else self.forward(batch)
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """Token, segment and position ids, (T,) each -> (T, H)."""

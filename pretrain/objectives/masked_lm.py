@@ -37,7 +37,8 @@ class MaskedLM(Objective):
         self.weights = {"masked_lm_loss": 1.0, "sentence_loss": 1.0}
 
     def compile_parts(self) -> None:
-        """Have the encoder's layers and the vocabulary's loss compiled for training; batches must be of one shape."""
+        """Have embeddings, layers and the vocabulary's loss compiled for training; batches must be of one shape."""
+        self.bert.embeddings.compile(fullgraph=True, dynamic=False)
         self.bert.encoder.compile_layers()
         self.masked_lm_head.cross_entropy.compile(fullgraph=True, dynamic=False)
 

@@ -1,5 +1,6 @@
 """A whole run in bf16: on a GPU in every way there is, and on a CPU too, so that the test itself is tried."""
 
+from dataclasses import replace
 from functools import partialmethod
 from pathlib import Path
 
@@ -84,6 +85,20 @@ def test_no_step_waits_for_the_gpu_once_it_is_warm(way, text_file, cache, tmp_pa
     monkeypatch.setattr(loop, "training_step", watched)
     pretrain(config_of(text_file, cache, tmp_path / "run", way))
     assert len(steps) == 20
+
+
+@WITHOUT_GPU
+@pytest.mark.parametrize("way", [way for way in WAYS if "gpu" in way])
+@pytest.mark.filterwarnings("default")
+def test_a_deterministic_run_repeats_to_the_last_bit(way, text_file, cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    found = []
+    for name in ("one", "other"):
+        config = config_of(text_file, cache, tmp_path / name, way)
+        pretrain(replace(config, training=replace(config.training, deterministic=True)))
+        found.append(load_file(tmp_path / name / "model.safetensors"))
+    torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(found[0][weights], found[1][weights]) for weights in found[0])
 
 
 def _killed_after(micro_batches: int) -> type:
