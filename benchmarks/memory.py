@@ -5,11 +5,7 @@
 On a CPU what is resident beyond what was there before the model; on a GPU what PyTorch allocated.
 """
 
-import resource
-
-import torch
-
-from benchmarks.same_work import apart, described, parser, prepare_again, report, spread
+from benchmarks.same_work import apart, described, parser, peak_mb, prepare_again, report, spread
 from benchmarks.throughput import Ours, Theirs
 
 
@@ -34,20 +30,13 @@ def main() -> None:
 def _measured(name: str, arguments) -> float:
     """What one side needs at most, in MB."""
     work = prepare_again(arguments)
-    before = _highest()
+    before = peak_mb(work.device)
     if name == "ours":
         Ours(work).run(arguments.steps)
     else:
         theirs = Theirs(work, arguments.peer_attention, compiled=False)
         theirs.run(theirs.batches(arguments.steps)[1])
-    if work.device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return _highest() - before
-
-
-def _highest() -> float:
-    """Of what was ever resident, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_mb(work.device) - before
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import multiprocessing
+import resource
 import statistics
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -161,6 +162,13 @@ def prepare_again(options: argparse.Namespace) -> Work:
     """`prepare` in another process: what is said of the text has been said."""
     with contextlib.redirect_stdout(io.StringIO()):
         return prepare(options)
+
+
+def peak_mb(device: torch.device) -> float:
+    """The most memory up to now: on a GPU what PyTorch allocated, on a CPU what was resident of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ import time
 
 import torch
 
-from benchmarks.same_work import Work, apart, described, padded, parser, prepare_again, report, spread
+from benchmarks.same_work import Work, apart, described, padded, parser, peak_mb, prepare_again, report, spread
 from bert.flops import matrix_rates, unread_flops
 from bert.packed import PackedBatch
 from bert.training.device import autocast, product_type
@@ -60,6 +60,7 @@ class Ours:
             "unread": sum(self._unread(batch) for batch in taken) / seconds,
             "matrix_rate": sum(rate for rate, _ in products) / 2,
             "best_matrix_rate": max(best for _, best in products),
+            "peak_mb": peak_mb(self.work.device),
         }
 
     def _unread(self, batch: PackedBatch) -> float:
@@ -107,7 +108,8 @@ class Theirs:
     def measured(self, steps: int) -> dict[str, float]:
         """Tokens a second."""
         tokens, ready = self.batches(steps)
-        return {"theirs": tokens / _timed(self.work, lambda: self.run(ready))[1]}
+        rate = tokens / _timed(self.work, lambda: self.run(ready))[1]
+        return {"theirs": rate, "peak_mb_peer": peak_mb(self.work.device)}
 
 
 def main() -> None:
@@ -170,6 +172,8 @@ def _figures(arguments, common: dict, rounds: list[dict[str, float]]) -> dict:
         "share_computed": spread([(r["flops"] - r["unread"]) / r["matrix_rate"] for r in rounds]),
         "best_matrix_tflops": highest / 1e12,
         "share_of_best_matrix_rate": spread([of_round["flops"] / highest for of_round in rounds]),
+        "peak_mb": spread([of_round["peak_mb"] for of_round in rounds]),
+        "peak_mb_peer": spread([of_round["peak_mb_peer"] for of_round in rounds]),
         "median_ratio": statistics.median(ratios),
         "rounds": list(itertools.chain(rounds)),
     }
