@@ -89,11 +89,17 @@ class Theirs:
         """
         ready = [padded(next(self.stream)[0], to_longest=not self.fixed_shapes) for _ in range(steps)]
         if self.fixed_shapes:
-            self.rows = self.rows or round(0.95 * len(ready[0]["input_ids"]))
-            ready = [{name: tensor[: self.rows] for name, tensor in batch.items()} for batch in ready]
-            assert {len(batch["input_ids"]) for batch in ready} == {self.rows}
+            ready = self._of_one_shape(ready)
         tokens = sum(int(batch["attention_mask"].sum()) for batch in ready)
         return tokens, [{name: tensor.to(self.work.device) for name, tensor in batch.items()} for batch in ready]
+
+    def _of_one_shape(self, batches: list[dict[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
+        """The same sequences in batches of as many as the first ones had on average; some may be left over."""
+        rows = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+        there = len(rows["input_ids"])
+        self.rows = self.rows or there // len(batches)
+        ends = range(self.rows, there + 1, self.rows)
+        return [{name: tensor[end - self.rows : end] for name, tensor in rows.items()} for end in ends]
 
     def run(self, batches: list[dict[str, torch.Tensor]]) -> None:
         """A step for each batch."""

@@ -37,8 +37,9 @@ class TrainingConfig:
     out; by default the whole batch. Masks are drawn by the micro-batch, so it decides which ones."""
 
     batch_tokens: int | None = None
-    """Pretraining: tokens in an optimizer step, in place of batch_size. Every micro-batch then has the same shape; a
-    few in a hundred tokens are fillers, which count in nothing; the run says how many. For a GPU, and for compile."""
+    """Pretraining: tokens in an optimizer step, in place of batch_size. Every micro-batch then has the same shape;
+    one to three in a hundred tokens are fillers, which count in nothing; the run says how many. For a GPU, and for
+    compile."""
 
     micro_batch_tokens: int | None = None
     """Tokens on the device at once, in place of micro_batch_size; at least 2 x data.max_length."""
@@ -111,16 +112,16 @@ class TrainingConfig:
     """CPU threads of one process; by default PyTorch's choice. Runs repeat bit for bit on equal numbers."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 on a GPU, where weights and moments stay fp32, and fp32 on a CPU."""
+    """auto: bf16 on a GPU, for products and hidden states, where weights and moments stay fp32; fp32 on a CPU."""
 
     attention: Literal[*BACKENDS] = "sdpa"
     """sdpa: PyTorch's fused attention, over padded rows. eager: plain matrix products, the reference. varlen: flash
     attention without any padding, the fastest on a GPU; in bf16, and without attention dropout."""
 
     compile: bool = False
-    """Pretraining: compile the encoder's layers and the vocabulary's loss (torch.compile). Needs batch_tokens, whose
-    shapes never change. Meant for a GPU and runs of more than some minutes: it takes a minute, and makes norms, GELU,
-    dropout and softmax few kernels. On a CPU it is slower."""
+    """Pretraining: compile embeddings, layers and the vocabulary's loss (torch.compile). Needs batch_tokens, whose
+    shapes never change. Meant for a GPU and runs of more than some minutes: it takes half a minute, and makes norms,
+    GELU, dropout and softmax few kernels. On a CPU it is slower."""
 
     gradient_checkpointing: bool = False
     """Compute each layer again in the backward pass instead of keeping what it made: less memory, more time, the same
