@@ -7,7 +7,8 @@ Ours is the loop's own step with the loader; the peer is given its batches ready
 of each. Both have the same weights, batches, dropout, AdamW (fused) and clipping. The matrix products are timed right
 before and right after our steps and, like these, on average: what a machine does at its best moment is reported apart.
 Shares count the work that bert/flops.py counts; `share_computed` leaves out what our last layer leaves out.
-Each measurement has a process of its own, with the machine to itself.
+Each measurement has a process of its own, with the machine to itself; `peak_mb` is the memory it took in all, on a GPU
+what PyTorch allocated there.
 """
 
 import itertools

@@ -23,10 +23,17 @@ class Embeddings(nn.Module):
         self.segment = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.norm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
+        self.compiled = False
+
+    def compile(self, *given, **named) -> None:
+        """Have it compiled for training, as torch.nn.Module.compile does."""
+        self.compiled = True
+        super().compile(*given, **named)
 
     def __call__(self, batch: PackedBatch) -> Tensor:
         """As it is compiled; where nothing is learned, and shapes change, as it is."""
-        return super().__call__(batch) if torch.is_grad_enabled() else self.forward(batch)
+        plainly = self.compiled and not torch.is_grad_enabled()
+        return self.forward(batch) if plainly else super().__call__(batch)
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """Token, segment and position ids, (T,) each -> (T, H)."""

@@ -35,5 +35,5 @@ class LayerMix(nn.Module):
         ]
         if self.weights is None:
             return torch.cat(chosen, -1)
-        parts = zip(self.weights.softmax(0), chosen, strict=True)
-        return self.scale * sum(weight * part.float() for weight, part in parts)
+        weights = self.weights.softmax(0).split(1)  # (1,) each: without a dimension they would be rounded to bf16
+        return self.scale * sum(weight * part for weight, part in zip(weights, chosen, strict=True))

@@ -33,7 +33,7 @@ from pretrain.sentence.objective import Training
 from pretrain.token_source import TokenSource
 
 BLOCK_BYTES = 4 << 20
-"""Text in a block: some ten thousand sequences, enough to shuffle well, built in about a second."""
+"""Text in a block: thousands of sequences, enough to shuffle well, built in a fraction of a second."""
 
 FILLED_BLOCK_BYTES = 4 * BLOCK_BYTES
 """The same where micro-batches have a shape: of each block about half a micro-batch is lost to rounding."""

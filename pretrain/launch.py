@@ -23,7 +23,7 @@ from pretrain.audit.audit import audit
 from pretrain.config import PretrainConfig, check
 from pretrain.data import Recipe, Sampler, Stream
 from pretrain.objectives.masked_lm import MaskedLM
-from pretrain.packing import Shape, shape_of
+from pretrain.packing import RULE, Shape, shape_of
 from pretrain.report import print_report, sampling_in_words
 from pretrain.start import Start, build_objective, model_config, open_start
 from pretrain.text import TextToLearn, datasets_of, open_text
@@ -83,6 +83,7 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
         "corpus": text.fingerprint,
         "tokenizer": text.tokenizer.fingerprint,
         "blocks": str(training_sampler(config, text).num_blocks),
+        **({} if config.training.batch_tokens is None else {"packing": f"rule {RULE}"}),
         **({} if start is None else start.facts),
     }
     accepted, defaults = tuple(config.accept_changes), asdict(PretrainConfig())

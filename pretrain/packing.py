@@ -16,6 +16,9 @@ from torch import Tensor
 from bert.packed import PackedBatch
 from pretrain import ragged
 
+RULE = 2
+"""Raised where the same text is cut into other micro-batches than before: no run goes on across that."""
+
 _SPARE = 1.1
 """So many times as many sequences as fit on average: a spare one costs a token, one too few costs all that is left."""
 

@@ -37,9 +37,9 @@ class TrainingConfig:
     out; by default the whole batch. Masks are drawn by the micro-batch, so it decides which ones."""
 
     batch_tokens: int | None = None
-    """Pretraining: tokens in an optimizer step, in place of batch_size. Every micro-batch then has the same shape;
-    one to three in a hundred tokens are fillers, which count in nothing; the run says how many. For a GPU, and for
-    compile."""
+    """Pretraining: tokens in an optimizer step, in place of batch_size. Every micro-batch then has the same shape,
+    up to which it is filled with tokens that count in nothing: one in a hundred where micro-batches and the text are
+    large, many where either is small; the run says how many. For a GPU, and for compile."""
 
     micro_batch_tokens: int | None = None
     """Tokens on the device at once, in place of micro_batch_size; at least 2 x data.max_length."""

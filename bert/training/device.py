@@ -35,8 +35,9 @@ def choose_device(config: TrainingConfig) -> torch.device:
         torch.set_num_threads(config.threads)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it PyTorch refuses a GPU's products
-    torch.use_deterministic_algorithms(config.deterministic)
     on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    # A CPU always repeats; compiled, it would add up the embeddings' gradients in the order in which threads come.
+    torch.use_deterministic_algorithms(config.deterministic or (config.compile and not on_gpu))
     if on_gpu:
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.deterministic = config.deterministic

@@ -241,6 +241,17 @@ def test_several_layers_are_read_side_by_side_or_summed(small_config, pieces, tm
     torch.testing.assert_close(found, (states[0] + states[1]) / 2)
 
 
+def test_a_mix_of_bf16_layers_is_summed_in_fp32_and_so_is_what_it_learns():
+    torch.manual_seed(0)
+    states, index = [torch.randn(400, 64).bfloat16() for _ in range(4)], torch.arange(400)
+    mixes = [LayerMix([0, 1, 2, 3], "weighted_sum", 64) for _ in range(2)]
+    found = [mix(of, index) for mix, of in zip(mixes, (states, [state.double() for state in states]), strict=True)]
+    for out in found:
+        (out * torch.linspace(-1, 1, 64)).sum().backward()
+    torch.testing.assert_close(found[0].double(), found[1].double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(mixes[0].weights.grad, mixes[1].weights.grad, atol=0, rtol=1e-4)
+
+
 def test_a_layer_that_is_not_there_is_refused(small_config, pieces):
     with pytest.raises(UserError, match=r"task.layers: \[-4\], but the model has the hidden states -2 to 1"):
         TASKS["ner"](small_config, pieces, TAGS, TaskConfig(name="ner", layers=[-4]), 16)

@@ -1,6 +1,7 @@
 import itertools
 import json
 import pickle
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,7 @@ from pretrain.data import Sampler, Stream, frozen_batches
 from pretrain.inputs import INPUTS
 from pretrain.masking import MASKING
 from pretrain.on_the_fly import OnTheFly
+from pretrain.packing import Shape
 from pretrain.token_store import open_store
 from tests.pretrain.conftest import (
     FIRST,
@@ -421,6 +423,15 @@ def test_a_block_holds_about_so_many_bytes_of_text(store, tokenizer, monkeypatch
         monkeypatch.setattr(data, "BLOCK_BYTES", size * store.mean_document_bytes)
         sampler = Sampler(store, np.arange(62), tokenizer, recipe)
         assert sampler.num_blocks == -(-62 // documents)
+
+
+def test_a_block_is_four_times_as_large_where_micro_batches_have_a_shape(store, tokenizer, monkeypatch):
+    of_one = make_sampler(store, tokenizer).recipe
+    shaped = replace(of_one, shape=Shape(tokens=256, sequences=20, masked=60, longest=of_one.data.max_length))
+    monkeypatch.setattr(data, "BLOCK_BYTES", 2 * store.mean_document_bytes)
+    monkeypatch.setattr(data, "FILLED_BLOCK_BYTES", data.FILLED_BLOCK_BYTES // (4 << 20) * data.BLOCK_BYTES)
+    blocks = [Sampler(store, np.arange(62), tokenizer, recipe).num_blocks for recipe in (of_one, shaped)]
+    assert blocks == [31, 8]
 
 
 # Frozen sets.

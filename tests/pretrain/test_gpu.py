@@ -93,11 +93,13 @@ def test_no_step_waits_for_the_gpu_once_it_is_warm(way, text_file, cache, tmp_pa
 def test_a_deterministic_run_repeats_to_the_last_bit(way, text_file, cache, tmp_path, monkeypatch):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     found = []
-    for name in ("one", "other"):
-        config = config_of(text_file, cache, tmp_path / name, way)
-        pretrain(replace(config, training=replace(config.training, deterministic=True)))
-        found.append(load_file(tmp_path / name / "model.safetensors"))
-    torch.use_deterministic_algorithms(False)
+    try:
+        for name in ("one", "other"):
+            config = config_of(text_file, cache, tmp_path / name, way)
+            pretrain(replace(config, training=replace(config.training, deterministic=True)))
+            found.append(load_file(tmp_path / name / "model.safetensors"))
+    finally:
+        torch.use_deterministic_algorithms(False)
     assert all(torch.equal(found[0][weights], found[1][weights]) for weights in found[0])
 
 

@@ -209,6 +209,18 @@ def test_with_fixed_shapes_too(make_config, disturb, tmp_path):
     assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
 
 
+def test_a_run_with_fixed_shapes_does_not_go_on_where_text_is_cut_by_another_rule(make_config, disturb, tmp_path):
+    config = make_config(tmp_path / "run", **IN_TOKENS)
+    disturb(9, ask_to_stop)
+    with pytest.raises(Stopped):
+        pretrain(config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "RULE", 3)
+        with pytest.raises(UserError, match="was started with packing=rule 2, and is now asked for with rule 3"):
+            pretrain(config)
+    assert pretrain(config)["steps"] == config.training.steps
+
+
 @pytest.mark.filterwarnings("default")  # the compiler reads deprecated attributes of its own
 def test_with_compiled_layers_too_and_nothing_is_named_after_the_compiler(make_config, disturb, tmp_path):
     first, second = (make_config(tmp_path / name, **IN_TOKENS, compile=True, steps=6) for name in "ab")

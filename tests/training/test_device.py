@@ -38,6 +38,9 @@ def test_threads_and_determinism_are_set_as_asked(no_gpu):
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (2, True)
     choose_device(TrainingConfig(device="cpu", threads=1))
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (1, False)
+    # Compiled gradients of embeddings would be summed in whatever order the threads come.
+    choose_device(TrainingConfig(device="cpu", compile=True, batch_size=None, batch_tokens=2048))
+    assert torch.are_deterministic_algorithms_enabled()
 
 
 def test_determinism_on_a_gpu_gets_the_workspace_that_pytorch_asks_for(no_gpu, monkeypatch):
