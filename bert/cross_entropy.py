@@ -5,9 +5,10 @@ Letters: M masked tokens, H width, V vocabulary.
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from bert.compiled import CompiledForTraining
 from bert.products import BLOCK, in_fp32_on_a_cpu, product, summed
 
 _NUMBERS_AT_ONCE = 1 << 20
@@ -35,15 +36,11 @@ def vocabulary_cross_entropy(hidden: Tensor, table: Tensor, bias: Tensor, labels
     return F.cross_entropy(logits, labels, reduction="sum"), (logits.detach().argmax(-1) == labels).sum()
 
 
-class VocabularyCrossEntropy(nn.Module):
+class VocabularyCrossEntropy(CompiledForTraining):
     """`vocabulary_cross_entropy` as a module, which can be compiled for training.
 
     The passes over the logits, the largest tensor of all, then become fewer.
     """
-
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """As it is compiled; where nothing is learned, and shapes change, as it is."""
-        return super().__call__(*inputs) if torch.is_grad_enabled() else self.forward(*inputs)
 
     def forward(self, hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(M, H), (V, H), (V,), (M,) -> (), ()."""

@@ -23,17 +23,21 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same."""
-        if not self.training or self.p == 0:
-            return x
-        if torch.compiler.is_compiling():
+        if self._by_numpy(x):
+            return x * scaled_mask(x.shape, self.p, x.dtype)
+        if self.training and self.p > 0 and torch.compiler.is_compiling():
             return hashed_mask(x.shape, self.p, x.device) * x / (1 - self.p)
-        return x * scaled_mask(x.shape, self.p, x.dtype) if x.device.type == "cpu" else F.dropout(x, self.p)
+        return F.dropout(x, self.p, self.training)
 
     def added(self, x: Tensor, to: Tensor) -> Tensor:
         """`to` plus what is left of x, of the same shape, in one pass."""
-        if not self.training or self.p == 0 or x.device.type != "cpu" or torch.compiler.is_compiling():
+        if not self._by_numpy(x):
             return to + self(x)
         return torch.addcmul(to, x, scaled_mask(x.shape, self.p, x.dtype))
+
+    def _by_numpy(self, x: Tensor) -> bool:
+        """Whether there is a mask to draw, and here; numpy's numbers are no part of a compiled graph."""
+        return self.training and self.p > 0 and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
     def extra_repr(self) -> str:
         """What print shows."""

@@ -3,17 +3,17 @@
 Letters: T tokens in the batch, H width.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bert.compiled import CompiledForTraining
 from bert.config import ModelConfig
 from bert.dropout import Dropout
 from bert.norm import LayerNorm
 from bert.packed import PackedBatch
 
 
-class Embeddings(nn.Module):
+class Embeddings(CompiledForTraining):
     """The sum of three learned tables, normalised."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -23,17 +23,6 @@ class Embeddings(nn.Module):
         self.segment = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.norm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
-        self.compiled = False
-
-    def compile(self, *given, **named) -> None:
-        """Have it compiled for training, as torch.nn.Module.compile does."""
-        self.compiled = True
-        super().compile(*given, **named)
-
-    def __call__(self, batch: PackedBatch) -> Tensor:
-        """As it is compiled; where nothing is learned, and shapes change, as it is."""
-        plainly = self.compiled and not torch.is_grad_enabled()
-        return self.forward(batch) if plainly else super().__call__(batch)
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """Token, segment and position ids, (T,) each -> (T, H)."""

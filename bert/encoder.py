@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bert.attention import BACKENDS
+from bert.compiled import CompiledForTraining
 from bert.config import ModelConfig
 from bert.dropout import Dropout
 from bert.feed_forward import FeedForward
@@ -62,7 +63,7 @@ class SelfAttention(nn.Module):
         return attend.some(read, query, *key_value.unbind(1), dropout).flatten(1)
 
 
-class Layer(nn.Module):
+class Layer(CompiledForTraining):
     """Attention, then feed-forward; each is added to its input and the sum normalised (post-norm)."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -95,21 +96,18 @@ class Encoder(nn.Module):
         self.attend_by(attention)
         self.gradient_checkpointing = False
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-        self.compiled = False
 
     def attend_by(self, attention: str) -> None:
         """Use another of bert.attention.BACKENDS from now on; the weights are the same for all."""
         self.backend = lookup(BACKENDS, attention, "training.attention")
 
     def compile_layers(self) -> None:
-        """Have the layers compiled for training, when they are first called; batches must be of one shape.
+        """Have the layers compiled for training; batches must be of one shape.
 
-        One graph serves all layers but the last, where few tokens may be read, and parameters keep their names. Judging
-        goes on uncompiled: its batches have other shapes, each of which would be compiled anew.
+        One graph serves all layers but the last, where few tokens may be read.
         """
-        self.compiled = True
         for layer in self.layers:
-            layer.compile(fullgraph=True, dynamic=False)
+            layer.compile_for_training()
 
     def forward(
         self, hidden: Tensor, batch: PackedBatch, read: Tensor | None = None
@@ -129,8 +127,7 @@ class Encoder(nn.Module):
         run = _recomputed if self.gradient_checkpointing and torch.is_grad_enabled() else _plain
         states, probabilities = [hidden], []
         for number, layer in enumerate(self.layers, 1):
-            call = layer.forward if self.compiled and not torch.is_grad_enabled() else layer
-            hidden, layer_probabilities = run(call, hidden, attend, read if number == len(self.layers) else None)
+            hidden, layer_probabilities = run(layer, hidden, attend, read if number == len(self.layers) else None)
             states.append(hidden)
             probabilities.append(layer_probabilities)
         return states, probabilities

@@ -17,6 +17,7 @@ LAYERS = (
         "bert.registry",
         "bert.errors",
         "bert.packed",
+        "bert.compiled",
         "bert.dropout",
         "bert.gelu",
         "bert.norm",

@@ -38,9 +38,9 @@ class MaskedLM(Objective):
 
     def compile_parts(self) -> None:
         """Have embeddings, layers and the vocabulary's loss compiled for training; batches must be of one shape."""
-        self.bert.embeddings.compile(fullgraph=True, dynamic=False)
+        self.bert.embeddings.compile_for_training()
         self.bert.encoder.compile_layers()
-        self.masked_lm_head.cross_entropy.compile(fullgraph=True, dynamic=False)
+        self.masked_lm_head.cross_entropy.compile_for_training()
 
     def counts(self, batch: PackedBatch) -> dict[str, float]:
         """How many tokens are predicted for what is summed over them, and how many pairs likewise; no fillers."""
