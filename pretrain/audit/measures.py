@@ -5,9 +5,11 @@ Letters: N sequences, T tokens, M masked tokens, U units, E pairs.
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
+from pretrain import ragged
 from pretrain.block import Block
 from pretrain.data import Sampler
 
@@ -177,18 +179,23 @@ def _add_pairs(found: Measures, sampler: Sampler, block: Block) -> None:
 
 def _read_back(found: Measures, sampler: Sampler, block: Block) -> None:
     """Whether A and B say what the corpus says at the sentences they are said to be from."""
-    original, sequences = _original(block), block.sequences
-    examples, offsets = sequences.examples, sampler.source.sentence_offsets
-    for number in range(min(READ_BACK, len(examples))):
-        start, end = sequences.cu_seqlens[number : number + 2]
-        second = start + 1 + int(np.argmax(sequences.segments[start:end] == 1)) - 1
-        texts = (original[start + 1 : second - 1], original[second : end - 1])
-        for text, sentence in zip(texts, (examples.a_sentence[number], examples.b_sentence[number]), strict=True):
-            document = sampler.source.document_of(np.array([sentence]))[0]
-            last = min(offsets[document + 1], sentence + 1 + len(text))
-            said, _ = sampler.source.read(np.array([sentence]), np.array([last]))
-            found.counts["texts_read_back"] += 1
-            found.counts["texts_differ"] += text.tobytes() not in np.ascontiguousarray(said).tobytes()
+    texts, examples, source = _texts(block), block.sequences.examples, sampler.source
+    sentences = np.stack([examples.a_sentence, examples.b_sentence], axis=1)[: len(texts) // 2].ravel()
+    longest = sentences + 1 + np.array([len(text) for text in texts])
+    last = np.minimum(source.sentence_offsets[source.document_of(sentences) + 1], longest)
+    tokens = np.add.reduceat(source.counts(sentences, last), ragged.offsets(last - sentences)[:-1])
+    said = np.split(source.read(sentences, last)[0], np.cumsum(tokens)[:-1])
+    found.counts["texts_read_back"] += len(texts)
+    found.counts["texts_differ"] += sum(a.tobytes() not in b.tobytes() for a, b in zip(texts, said, strict=True))
+
+
+def _texts(block: Block) -> list[np.ndarray]:
+    """A and B of the first `READ_BACK` pairs, in turn, as they were before any token was masked."""
+    original, sequences, texts = _original(block), block.sequences, []
+    for start, end in pairwise(sequences.cu_seqlens[: READ_BACK + 1]):
+        second = start + int(np.argmax(sequences.segments[start:end] == 1))
+        texts += [original[start + 1 : second - 1], original[second : end - 1]]
+    return texts
 
 
 def _original(block: Block) -> np.ndarray:

@@ -28,7 +28,7 @@ from bert.training.position import Position
 from bert.training.stopping import Stopped
 from bert.training.tracking import TrackingConfig
 from pretrain import launch
-from pretrain.config import DataConfig, PretrainConfig, SentenceConfig
+from pretrain.config import AuditConfig, DataConfig, PretrainConfig, SentenceConfig
 from pretrain.launch import pretrain, with_defaults
 from pretrain.text import datasets_of, open_text
 from tests.pretrain.conftest import made_up_text, write_text
@@ -58,6 +58,7 @@ def make_config(text_file, cache):
             data=DataConfig(train=str(text_file), cache=str(cache), max_length=32),
             tokenizer=TokenizerConfig(vocab_size=300),
             model=small_model(),
+            audit=AuditConfig(sequences=500),
             training=TrainingConfig(**settings | training),
             tracking=TrackingConfig(uri="none"),
             output=str(output),

@@ -15,7 +15,7 @@ from bert.tokenizer import TokenizerConfig
 from bert.training.config import TrainingConfig
 from bert.training.tracking import TrackingConfig
 from pretrain import launch
-from pretrain.config import DataConfig, PretrainConfig, SentenceConfig, check
+from pretrain.config import AuditConfig, DataConfig, PretrainConfig, SentenceConfig, check
 from pretrain.launch import DEFAULT_LR_OF_INIT, pretrain, with_defaults
 
 WORDS = "word_embeddings.weight"
@@ -40,6 +40,7 @@ def config(given, text_file, cache, tmp_path) -> PretrainConfig:
     return PretrainConfig(
         init=str(given),
         data=DataConfig(train=str(text_file), cache=str(cache), max_length=32),
+        audit=AuditConfig(sequences=500),
         training=TrainingConfig(steps=6, batch_size=16, save_every=2, eval_every=6, log_every=1, device="cpu", lr=1e-9),
         tracking=TrackingConfig(uri="none"),
         output=str(tmp_path / "run"),
