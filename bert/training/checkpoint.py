@@ -20,11 +20,15 @@ from safetensors.torch import load_file, save_file
 from bert.errors import UserError
 from bert.training.objective import Objective
 
-_MANIFEST = "manifest.json"
+_MANIFEST, _REACHED = "manifest.json", "reached.json"
 
 
 def save(output: Path, objective: Objective, optimizer: torch.optim.Optimizer, state: dict, keep: int) -> Path:
-    """Write the checkpoint of state["step"], and remove all but the newest `keep`."""
+    """Write the checkpoint of state["step"], and remove earlier ones, so that `keep` are left.
+
+    Later ones can only be damaged, or the run would have gone on from them; they count for nothing, and are written
+    anew in their turn.
+    """
     folder = output / "checkpoints" / f"step-{state['step']:08d}"
     if folder.is_dir() and _damage(folder) is not None:
         shutil.rmtree(folder)
@@ -34,16 +38,31 @@ def save(output: Path, objective: Objective, optimizer: torch.optim.Optimizer, s
             save_file(_moments(objective, optimizer), unfinished / "optimizer.safetensors")
             (unfinished / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
             _write_manifest(unfinished)
-    for old in sorted(folder.parent.glob("step-*"))[:-keep]:
+    earlier = sorted(old for old in folder.parent.glob("step-*") if old.name < folder.name)
+    for old in earlier[: max(0, len(earlier) - (keep - 1))]:
         shutil.rmtree(old)
     return folder
 
 
-def export(objective: Objective, folder: Path) -> None:
-    """Write the model alone, as a folder that is there whole or not at all."""
-    shutil.rmtree(folder, ignore_errors=True)
+def export(objective: Objective, folder: Path, reached: dict) -> None:
+    """Write the model alone, and what it reached, in the place of what is there; whole or not at all."""
     with _Unfinished(folder) as unfinished:
         objective.export(unfinished)
+        (unfinished / _REACHED).write_text(json.dumps(reached, indent=2) + "\n", encoding="utf-8")
+
+
+def exported(folder: Path) -> dict | None:
+    """What the model that `export` wrote here reached: {} where nobody wrote it down, None where there is no model.
+
+    Where a process died between two names, the model before has its name again.
+    """
+    if not folder.is_dir() and _aside(folder).is_dir():
+        _aside(folder).rename(folder)
+    shutil.rmtree(_aside(folder), ignore_errors=True)
+    if not folder.is_dir():
+        return None
+    file = folder / _REACHED
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def newest(output: Path) -> Path | None:
@@ -86,7 +105,7 @@ def _moments(objective: Objective, optimizer: torch.optim.Optimizer) -> dict[str
 
 
 class _Unfinished:
-    """A folder that gets its name once all in it is on disk, and is gone if that fails."""
+    """A folder that gets its name once all in it is on disk, and is gone if that fails; one of that name gives way."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -103,8 +122,17 @@ class _Unfinished:
             return
         for file in self.unfinished.iterdir():
             _sync(file)
+        if self.folder.is_dir():
+            shutil.rmtree(_aside(self.folder), ignore_errors=True)
+            self.folder.rename(_aside(self.folder))
         self.unfinished.rename(self.folder)
         _sync(self.folder.parent)
+        shutil.rmtree(_aside(self.folder), ignore_errors=True)
+
+
+def _aside(folder: Path) -> Path:
+    """Where what a folder held lies until what takes its place is there."""
+    return folder.with_name(f".{folder.name}.before")
 
 
 def _sync(path: Path) -> None:

@@ -132,6 +132,11 @@ class _Run:
             state = checkpoint.restore(folder, self.objective, self.optimizer)
             self.window = Window.from_json(state.pop("window"))
             self.progress = Progress.from_json(state)
+            # The best weights may be of a later evaluation than the checkpoint, and are so whatever the steps between
+            # them bring now; and where there are none any more, the next evaluation is the best.
+            reached = distributed.from_first(lambda: checkpoint.exported(self.output / "best"))
+            nothing = {"best": None, "best_step": None, "best_among_equals": None}
+            self.progress = replace(self.progress, **(nothing if reached is None else reached))
             (self.output / STOPPED).unlink(missing_ok=True)
             print(f"resuming from {folder}")
         elif self.progress.budget.unit == "minutes":
@@ -247,17 +252,22 @@ class _Run:
         if goal.better(self.latest, progress.best, progress.best_among_equals):
             equals = None if goal.among_equals is None else self.latest[goal.among_equals]
             best = {"best": self.latest[goal.metric], "best_step": progress.step, "best_among_equals": equals}
-            self.progress = replace(progress, **best)
-            self._write(lambda: checkpoint.export(self.objective, self.output / "best"))
+            if self._write(lambda: checkpoint.export(self.objective, self.output / "best", best)):
+                self.progress = replace(progress, **best)
 
     def _save(self) -> None:
         state = asdict(self.progress) | {"window": self.window.to_json()}
         keep = self.config.keep_checkpoints
         self._write(lambda: checkpoint.save(self.output, self.objective, self.optimizer, state, keep))
 
-    def _write(self, call: Callable[[], object]) -> None:
-        """Rank 0 writes, the others wait; what cannot be written ends the run, or does not, as is set."""
-        if distributed.is_first():
+    def _write(self, call: Callable[[], object]) -> bool:
+        """Rank 0 writes, the others wait; what cannot be written ends the run, or does not, as is set.
+
+        Returns:
+            Whether it is written.
+        """
+
+        def written() -> bool:
             try:
                 call()
             except (OSError, SafetensorError) as error:
@@ -265,7 +275,10 @@ class _Run:
                 if self.config.save_error == "stop":
                     raise UserError(said) from error
                 tqdm.write(f"{said} Going on, as training.save_error says.", file=sys.stderr)
-        distributed.wait()
+                return False
+            return True
+
+        return distributed.from_first(written)
 
     def _mark_stop(self) -> None:
         """Say in a file that the run ended because it was asked to: under torchrun the exit code cannot."""
@@ -276,8 +289,8 @@ class _Run:
         """Lay the model in the output's root and say what was reached."""
         if not self.latest:  # stopped between the last checkpoint and the end of the run
             self.latest = self.evaluate()
-        if self.goal.root == "best":
-            self._write(lambda: checkpoint.export(self.objective, self.output / "last"))
+        if self.goal.root == "best" and self.progress.best is not None:
+            self._write(lambda: checkpoint.export(self.objective, self.output / "last", {"step": self.progress.step}))
             self.objective.restore(self.output / "best")
         if distributed.is_first():
             self.objective.export(self.output)

@@ -153,6 +153,41 @@ def test_a_parameter_that_is_frozen_has_no_moments_to_restore(tmp_path):
 def test_an_exported_model_replaces_the_one_before(tmp_path):
     before, after = trained(steps=1)[0], trained(steps=2)[0]
     for objective in (before, after):
-        checkpoint.export(objective, tmp_path / "best")
+        checkpoint.export(objective, tmp_path / "best", {"step": 3})
     assert torch.equal(load_file(tmp_path / "best" / "model.safetensors")["table"], after.table.detach())
     assert [entry.name for entry in tmp_path.iterdir()] == ["best"]
+
+
+def test_an_export_that_fails_leaves_the_model_before(tmp_path):
+    best, objective = tmp_path / "best", trained()[0]
+    checkpoint.export(objective, best, {"best": 0.5})
+    before = (best / "model.safetensors").read_bytes()
+    objective.export = lambda folder: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        checkpoint.export(objective, best, {"best": 0.6})
+    assert (best / "model.safetensors").read_bytes() == before
+    assert checkpoint.exported(best) == {"best": 0.5}
+
+
+def test_a_death_between_two_names_leaves_the_model_before(tmp_path):
+    best = tmp_path / "best"
+    checkpoint.export(trained()[0], best, {"best": 0.5})
+    best.rename(tmp_path / ".best.before")
+    assert checkpoint.exported(best) == {"best": 0.5}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["best"]
+
+
+def test_where_no_model_was_exported_there_is_none(tmp_path):
+    assert checkpoint.exported(tmp_path / "best") is None
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_later_checkpoint_that_is_damaged_costs_no_good_one(keep, tmp_path):
+    save(tmp_path, 500)
+    flip_a_byte(save(tmp_path, 600) / "model.safetensors")
+    save(tmp_path, 550, keep)
+    assert steps_in(tmp_path) == [*["step-00000500"][: keep - 1], "step-00000550", "step-00000600"]
+    assert checkpoint.newest(tmp_path).name == "step-00000550"
+    save(tmp_path, 600, keep)
+    assert steps_in(tmp_path) == [*["step-00000550"][: keep - 1], "step-00000600"]
+    assert checkpoint.newest(tmp_path).name == "step-00000600"

@@ -3,6 +3,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -311,6 +312,72 @@ def test_the_best_and_the_last_weights_are_both_left(root, higher, scores, best_
     assert torch.equal(load_file(tmp_path / "model.safetensors")["table"], best if root == "best" else last)
     assert torch.equal(load_file(tmp_path / beside / "model.safetensors")["table"], last if root == "best" else best)
     assert (result["best_step"], result["best_valid/token_loss"]) == (best_step, scores[best_step // 4 - 1])
+
+
+class Scores:
+    """Judges by a list, one after another, and remembers the weights it saw."""
+
+    def __init__(self, objective: Toy, scores: list[float]) -> None:
+        self.objective, self.scores, self.tables = objective, iter(scores), []
+
+    def __call__(self) -> dict[str, float]:
+        self.tables.append(self.objective.table.detach().clone())
+        return {"valid/token_loss": next(self.scores)}
+
+
+def test_the_best_weights_are_those_of_the_best_score_though_a_replay_scores_otherwise(tmp_path):
+    config = config_of(eval_every=2)  # and saved every 4th step
+    first, second = Toy(), Toy()
+    before, after = Scores(first, [0.9, 0.8, 0.5]), Scores(second, [0.7, 0.6, 0.65, 0.66])  # as on a GPU, say
+    with pytest.raises(Killed):
+        run(tmp_path, config, data=DisturbedData(14, crash), judge=before, objective=first)  # in step 7
+    result = run(tmp_path, config, judge=after, objective=second)
+    assert (result["best_step"], result["best_valid/token_loss"]) == (6, 0.5)
+    assert torch.equal(load_file(tmp_path / "best" / "model.safetensors")["table"], before.tables[2])
+
+
+def test_where_the_best_weights_are_gone_the_next_ones_are_the_best(tmp_path):
+    config = config_of(eval_every=2)
+    objective = Toy()
+    with pytest.raises(Killed):
+        run(
+            tmp_path,
+            config,
+            data=DisturbedData(14, crash),
+            judge=Scores(objective, [0.1, 0.2, 0.3]),
+            objective=objective,
+        )
+    shutil.rmtree(tmp_path / "best")
+    goal, again = Goal("valid/token_loss", higher_is_better=False, root="best"), Toy()
+    result = run(tmp_path, config, judge=Scores(again, [0.7, 0.6, 0.65, 0.66]), objective=again, goal=goal)
+    assert (result["best_step"], result["best_valid/token_loss"]) == (8, 0.6)
+
+
+@pytest.mark.parametrize(("fails", "best"), [(1, (8, 0.8)), (2, (12, 0.85)), (3, (8, 0.8))])
+def test_a_disk_that_is_full_for_the_best_weights_ends_no_run_that_is_to_go_on(fails, best, tmp_path, monkeypatch):
+    objective = Toy()
+    export, tried = checkpoint.export, []
+
+    def full_once(*given) -> None:
+        tried.append(given)
+        if len(tried) == fails:
+            raise OSError(28, "No space left on device")
+        export(*given)
+
+    monkeypatch.setattr(checkpoint, "export", full_once)
+    goal = Goal("valid/token_loss", higher_is_better=False, root="best")
+    judge = Scores(objective, [0.9, 0.8, 0.85])
+    result = run(tmp_path, config_of(save_error="go_on"), judge=judge, goal=goal, objective=objective)
+    assert (result["best_step"], result["best_valid/token_loss"]) == best
+    assert torch.equal(load_file(tmp_path / "model.safetensors")["table"], judge.tables[best[0] // 4 - 1])
+
+
+def test_without_any_score_that_is_a_number_the_last_weights_are_left(tmp_path):
+    objective = Toy()
+    goal = Goal("valid/token_loss", higher_is_better=False, root="best")
+    result = run(tmp_path, config_of(), judge=Scores(objective, [math.nan] * 3), goal=goal, objective=objective)
+    assert result["best_step"] is None
+    assert torch.equal(load_file(tmp_path / "model.safetensors")["table"], objective.table.detach())
 
 
 def test_of_equal_scores_the_first_is_the_best_and_no_number_never_is():
