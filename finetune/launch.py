@@ -13,7 +13,7 @@ from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device, refuse_unfit_attention
-from bert.training.goal import Goal
+from bert.training.goal import Goal, higher_is_better
 from bert.training.loop import fit
 from bert.training.provenance import UsedDataset
 from bert.training.tracking import Tracker, track
@@ -30,8 +30,6 @@ from finetune.tasks.task import Task
 
 DEFAULT_EPOCHS, DEFAULT_LR = 3, 1e-4
 """The budget of a run that was given none, and its peak learning rate."""
-
-LOWER_IS_BETTER = ("loss", "mse")
 
 # Options that change nothing in the result, so that a run may be resumed with others.
 FREE = (
@@ -196,7 +194,7 @@ def _run(
     with track(output, config.tracking, asdict(config), tags, resume) as tracker:
         tracker.datasets(_datasets(train_set, judges, facts))
         evaluate_now = evaluator(task, judges["eval"], size, device, training)
-        goal = Goal(f"valid/{config.best}", config.best not in LOWER_IS_BETTER, "best", among_equals="valid/loss")
+        goal = Goal(f"valid/{config.best}", higher_is_better(config.best), "best", among_equals="valid/loss")
         result = fit(task, batches, evaluate_now, training, goal, output, tracker)
         print(f"\nthe best by {config.best}, of step {result['best_step']}:")
         result |= evaluate_now()  # the root holds the best weights: what they reach, not what the last did

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from bert.picture import blank, save
+from bert.training.goal import higher_is_better
 from pretrain.ablation.grid import AblateConfig, Cell, combinations, variant_name
-from pretrain.ablation.results import Effect, Result, higher_is_better
+from pretrain.ablation.results import Effect, Result
 
 
 def curves(config: AblateConfig, results: dict[Cell, Result], path: Path) -> None:
@@ -43,7 +44,7 @@ def effects(found: dict[str, list[Effect]], path: Path) -> None:
         for place, effect in enumerate(of_metric):
             if effect.comparison is not None:
                 d = effect.comparison.difference
-                low, high = (d.mean, d.mean) if d.n < 2 else (d.low, d.high)
+                low, high = (d.mean, d.mean) if np.isnan(d.low) else (d.low, d.high)
                 axes.errorbar(d.mean, place, xerr=[[d.mean - low], [high - d.mean]], fmt="o", capsize=4, color="C0")
         axes.axvline(0, color="grey", linewidth=0.8)
         axes.set_yticks(range(len(names)), names)

@@ -18,6 +18,9 @@ from bert.training.tracking import TrackingConfig
 from pretrain.config import PretrainConfig, check
 from pretrain.launch import with_defaults
 
+_TAKEN = ("valid", "pretrain")
+"""What stands for pretraining, among the metrics and in a cell's folder."""
+
 
 @dataclass(frozen=True)
 class FinetuneTask:
@@ -179,6 +182,14 @@ def _grid_faults(config: AblateConfig) -> list[str]:
             faults.append(
                 f"effects: {name!r} is no axis; one of {', '.join(config.axes)}{did_you_mean(name, config.axes)}."
             )
+    twice = sorted({name for name in config.effects if config.effects.count(name) > 1})
+    faults += [f"effects: {name!r} stands there twice, and would count as two tests." for name in twice]
+    for name, task in config.finetune.items():
+        if name in _TAKEN or not re.fullmatch(r"\w[\w.-]*", name):
+            allowed = f"letters, digits and any of . _ -, and neither {' nor '.join(_TAKEN)}"
+            faults.append(f"finetune: {name!r} is no name for a task: {allowed}.")
+        if not task.seeds or len(set(task.seeds)) < len(task.seeds):
+            faults.append(f"finetune.{name}.seeds: {task.seeds}, but there must be one at least, and each once.")
     for name, values in config.axes.items():
         if name not in config.baseline:
             faults.append(f"baseline: no value for {name}; one of {values}.")

@@ -5,6 +5,7 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
+from bert.training.goal import higher_is_better
 from bert.training.provenance import git_commit
 from pretrain.ablation import charts
 from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, grid_as_yaml, variant_name
@@ -14,7 +15,6 @@ from pretrain.ablation.results import (
     Result,
     against_baseline,
     effects,
-    higher_is_better,
     summaries,
 )
 from pretrain.ablation.statistics import Summary
@@ -67,6 +67,11 @@ def sentence(effect: Effect) -> str:
     difference = effect.comparison.difference
     if difference.n < 2:
         return f"{named} differs from {effect.baseline} on {metric} by {_signed(difference.mean, metric)} in one seed."
+    if difference.deviation == 0:
+        return (
+            f"{named} differs from {effect.baseline} on {metric} by {_signed(difference.mean, metric)} in each of "
+            f"{difference.n} seeds: without any spread there is nothing to test that against."
+        )
     better = (difference.mean > 0) == higher_is_better(metric)
     if effect.p < 0.05:
         low, high = sorted((abs(difference.low), abs(difference.high)))
@@ -229,7 +234,7 @@ def _finite(value):
 
 
 def _in_points(metric: str) -> bool:
-    return metric.endswith(("_f1", "accuracy"))
+    return metric.endswith(("f1", "accuracy", "exact_match"))
 
 
 def _number(value: float, metric: str, sign: bool = False) -> str:

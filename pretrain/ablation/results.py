@@ -16,8 +16,6 @@ from pretrain.ablation.statistics import Comparison, Summary, compare, holm, sum
 LEARNED = 0.5
 """Nats below the unigram cross-entropy that a model must reach to be compared."""
 
-_LOWER_IS_BETTER = ("loss", "bits_per_character", "cross_entropy")
-
 
 @dataclass(frozen=True)
 class Result:
@@ -74,11 +72,6 @@ def read_results(config: AblateConfig) -> dict[Cell, Result]:
         if finished(folder / "pretrain") and all(finished(folder / run) for run in runs):
             found[cell] = _read(config, folder)
     return found
-
-
-def higher_is_better(metric: str) -> bool:
-    """Its direction, by its name."""
-    return not metric.endswith(_LOWER_IS_BETTER)
 
 
 def summaries(results: dict[Cell, Result], metric: str) -> dict[str, Summary]:

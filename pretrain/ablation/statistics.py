@@ -4,12 +4,15 @@ Letters: n seeds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
 
 CONFIDENCE, POWER = 0.95, 0.80
+
+_ROUNDING = 1e-9
+"""Deviations that are no more than this share of the values are those of their last digits."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,10 @@ class Comparison:
 
     Attributes:
         difference: mean, deviation and 95% interval of the n differences.
-        p: of the paired t-test, two-sided; nan for one seed.
+        p: of the paired t-test, two-sided; nan for one seed, and 1 where all differences are the same: a few seeds
+            whose scores are counts can agree by chance, and there is no spread to test that against.
         detectable: the smallest true difference that a test at 5% would have found in 80% of such experiments, given
-            how much these differences vary; nan for one seed.
+            how much these differences vary; nan for one seed, and where they do not vary, as is the interval.
     """
 
     difference: Summary
@@ -66,9 +70,10 @@ def compare(variant: Sequence[float], baseline: Sequence[float]) -> Comparison:
     difference = summarise(differences)
     if difference.n < 2:
         return Comparison(difference, float("nan"), float("nan"))
+    if difference.deviation <= _ROUNDING * np.abs([variant, baseline]).max():
+        unknown = float("nan")
+        return Comparison(replace(difference, deviation=0.0, low=unknown, high=unknown), 1.0, unknown)
     error = difference.deviation / sqrt(difference.n)
-    if error == 0:  # the same difference each time: no noise to test against
-        return Comparison(difference, 0.0 if difference.mean else 1.0, 0.0)
     p = float(2 * stats.t.sf(abs(difference.mean) / error, difference.n - 1))
     return Comparison(difference, p, _detectable(error, difference.n))
 

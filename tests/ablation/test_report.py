@@ -8,16 +8,19 @@ import pytest
 from pretrain.ablation.grid import cells
 from pretrain.ablation.report import sentence, write_report
 from pretrain.ablation.results import effects, read_results, summaries
+from pretrain.ablation.statistics import compare
 from tests.ablation.conftest import write_cells
 
 NOISE = {0: 0.1, 1: -0.1, 2: 0.02, 3: 0.0, 4: -0.03}
 
 
 def loss(cell) -> float:
-    """Spans cost 0.2, no sentence loss gains 0.01 or so; a seed moves all cells alike."""
+    """Spans cost 0.2 or so, no sentence loss gains 0.01 or so; a seed moves all cells alike."""
     span, none = cell.values["masking.strategy"] == "span", cell.values["sentence.objective"] == "none"
     wobble = {0: 0.01, 1: -0.01, 2: 0.0, 3: 0.02, 4: -0.02}[cell.seed]
-    return 5.0 + NOISE[cell.seed] + 0.2 * span + (0.001 + wobble) * none + 0.01 * span * none
+    return (
+        5.0 + NOISE[cell.seed] + (0.2 + 0.004 * (cell.seed - 2)) * span + (0.001 + wobble) * none + 0.01 * span * none
+    )
 
 
 @pytest.fixture
@@ -36,7 +39,8 @@ def test_an_effect_is_averaged_over_the_other_axis_and_paired_by_seed(grid):
     span = found["span"].comparison
     # Per seed: (0.2 + 0.21) / 2; what a seed does to all cells cancels.
     assert (span.difference.n, found["span"].over) == (5, (2, 2))
-    assert span.difference.mean == pytest.approx(0.205) and span.difference.deviation == pytest.approx(0, abs=1e-9)
+    assert span.difference.mean == pytest.approx(0.205)
+    assert span.difference.deviation == pytest.approx(0.004 * 2.5**0.5)
     none = found["none"].comparison
     # Per seed: 0.001 + 0.005 + wobble, whose deviation is sqrt(0.001 / 4).
     assert none.difference.mean == pytest.approx(0.006)
@@ -46,11 +50,20 @@ def test_an_effect_is_averaged_over_the_other_axis_and_paired_by_seed(grid):
 def test_each_effect_becomes_a_plain_sentence(grid):
     found = by_value(grid, read_results(grid))
     assert sentence(found["span"]).startswith(
-        "masking.strategy: span falls behind token on valid/masked_lm_loss by 0.205 nats, 95% CI 0.205 to 0.205 (p = "
+        "masking.strategy: span falls behind token on valid/masked_lm_loss by 0.205 nats, 95% CI 0.197 to 0.213 (p = "
     )
     assert sentence(found["none"]).startswith(
         "sentence.objective: none: no difference from nsp detected on valid/masked_lm_loss (+0.006 nats, 95% CI -0.014 "
         "to 0.026); 0.0"
+    )
+
+
+def test_an_effect_that_is_the_same_in_each_seed_is_told_and_not_tested(grid):
+    found = by_value(grid, read_results(grid))["span"]
+    said = sentence(replace(found, comparison=compare([2.25, 3.25], [2.0, 3.0]), p=1.0))
+    assert said == (
+        "masking.strategy: span differs from token on valid/masked_lm_loss by +0.250 nats in each of 2 seeds: without "
+        "any spread there is nothing to test that against."
     )
 
 

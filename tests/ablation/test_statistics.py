@@ -51,8 +51,11 @@ def test_one_seed_gives_a_difference_and_no_more():
     assert all(map(math.isnan, (found.difference.deviation, found.difference.low, found.p, found.detectable)))
 
 
-def test_differences_without_noise_are_certain_and_none_is_none():
-    assert (compare([2, 3], [1, 2]).p, compare([1, 2], [1, 2]).p) == (0.0, 1.0)
+def test_differences_without_any_spread_are_not_tested():
+    for variant, difference in (([2, 3], 1), ([1, 2], 0), ([1.1, 2.1], 0.1)):
+        found = compare(variant, [1, 2])
+        assert (found.difference.mean, found.difference.deviation, found.p) == (pytest.approx(difference), 0.0, 1.0)
+        assert all(map(math.isnan, (found.detectable, found.difference.low, found.difference.high)))
 
 
 def test_holm_on_the_worked_example_of_four():
