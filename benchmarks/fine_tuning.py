@@ -46,7 +46,7 @@ class Contest:
             arguments.train, arguments.eval, text=arguments.text, label=arguments.label, on_bad_row="skip"
         )
         self.train = read(Path(arguments.train), self.task, self.data, "--train")
-        self.labels = labels_of(self.train.used)
+        self.labels = labels_of(self.train.used, self.task)
         self.eval = read(Path(arguments.eval), self.task, self.data, "--eval", self.labels)
         self.device = choose_device(self.config(0).training)
 

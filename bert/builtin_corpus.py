@@ -7,13 +7,13 @@ tables, signatures, headings, markup) is dropped.
 import ast
 import os
 import re
-import secrets
 import sys
 import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from bert import whole_file
 from bert.errors import UserError
 from bert.sentence_splitter import split_sentences
 
@@ -37,14 +37,7 @@ def write(path: Path) -> None:
         raise UserError("data.train: this Python comes without its library's sources; give a corpus file.")
     if unread:
         print(f"built-in corpus: {len(unread)} sources left out, {unread[0]} the first", file=sys.stderr)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-    content = "\n".join("".join(f"{sentence}\n" for sentence in document) for document in documents)
-    try:
-        unfinished.write_bytes(content.encode())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    whole_file.write(path, "\n".join("".join(f"{sentence}\n" for sentence in document) for document in documents))
 
 
 def _without_repeats(documents: Iterable[list[str]]) -> Iterator[list[str]]:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from bert import builtin_corpus
+from bert import builtin_corpus, whole_file
 from finetune.config import DataConfig, TaskConfig
 
 _FOLDER = Path("runs/cache")
@@ -39,7 +39,7 @@ def files(task: TaskConfig) -> DataConfig:
     for part, path in paths.items():
         # Every sixth document is for evaluation, whole, so that no sentence's neighbour is trained on.
         of_part = [d for number, d in enumerate(documents) if (number % 6 == 0) == (part == "eval")]
-        path.write_text("".join(rows(of_part)), encoding="utf-8")
+        whole_file.write(path, "".join(rows(of_part)))
     return DataConfig(train=str(paths["train"]), eval=str(paths["eval"]), format=name, max_length=128)
 
 

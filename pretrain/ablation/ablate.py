@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,10 @@ from pathlib import Path
 import torch
 import yaml
 
+from bert import whole_file
 from bert.cli import read_options
 from bert.config import resolve
-from bert.errors import UserError
+from bert.errors import UserError, refuse_if
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
 from bert.training.ledger import LEDGER, hold
@@ -33,7 +35,7 @@ from pretrain.ablation.grid import (
 )
 from pretrain.ablation.report import FILES, write_report
 from pretrain.ablation.results import read_results
-from pretrain.ablation.run import ROOT, cell_folder, finished, run_cells
+from pretrain.ablation.run import ROOT, cell_folder, differences, finished, run_cells
 from pretrain.config import PretrainConfig
 
 _GRID = "grid.yaml"
@@ -43,18 +45,20 @@ def ablate(config: AblateConfig) -> None:
     """Run what is not finished of a grid, and write its report.
 
     Raises:
-        UserError: what is wrong with the grid, or cells that failed.
+        UserError: what is wrong with the grid, what its folder holds of another, or cells that failed.
         Stopped: a signal asked to stop; the same command goes on from there.
     """
     refuse_wrong(config)
     _refuse_wrong_tasks(config)
+    refuse_if(differences(config, cells(config)))
     wanted = _only(config)
     print(_plan(config, wanted))
     if config.dry_run:
         return
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    (output / _GRID).write_text(grid_as_yaml(config), encoding="utf-8")
+    if config.only is None:  # one cell is given the file, with others maybe
+        whole_file.write(output / _GRID, grid_as_yaml(config))
     if config.print_cells:
         with _grid_run(config) as tracker:  # so that the cells, wherever they run, find their parent in MLflow
             _parent(output, tracker)
@@ -138,11 +142,11 @@ def _refuse_wrong_tasks(config: AblateConfig) -> None:
             path = task.options.get("data", {}).get(part)
             if path not in (None, "builtin") and not Path(path).is_file():
                 raise UserError(f"finetune.{name}: data.{part}: no such file: '{path}'.")
-        file = Path(config.output) / f"{name}.yaml"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(yaml.safe_dump(task.options, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        asked = [sys.executable, str(ROOT / "run_finetune.py"), "train", "--config", str(file), "--print_config"]
-        said = subprocess.run(asked, capture_output=True, text=True, check=False)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"{name}.yaml"
+            file.write_text(yaml.safe_dump(task.options, sort_keys=False, allow_unicode=True), encoding="utf-8")
+            asked = [sys.executable, str(ROOT / "run_finetune.py"), "train", "--config", str(file), "--print_config"]
+            said = subprocess.run(asked, capture_output=True, text=True, check=False)
         if said.returncode:
             raise UserError(f"finetune.{name}: {said.stderr.strip()}")
 

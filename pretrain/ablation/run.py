@@ -24,9 +24,11 @@ import yaml
 
 from bert.errors import UserError
 from bert.registry import did_you_mean
+from bert.training.identity import flatten
 from bert.training.ledger import LEDGER, hold
 from bert.training.stopping import EXIT_CODE
 from pretrain.ablation.grid import AblateConfig, Cell, pretrain_options, put
+from pretrain.launch import FREE
 
 ROOT = Path(__file__).parents[2]
 """Where run.py and run_finetune.py lie."""
@@ -188,6 +190,36 @@ def wrong_metrics(config: AblateConfig, cell: Cell) -> list[str]:
 def metrics_of(folder: Path) -> dict[str, float]:
     """What a finished run reached."""
     return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def differences(config: AblateConfig, cells: list[Cell]) -> list[str]:
+    """What finished commands of these cells were told otherwise than they would be now: a report must not mix them."""
+    found: dict[str, list[str]] = {}
+    for cell in cells:
+        folder = cell_folder(config, cell)
+        if not finished(folder / "pretrain"):
+            continue
+        for step in steps(config, cell, None):
+            file = folder / f"{step.name}.yaml"
+            if not finished(folder / step.name) or not file.is_file():
+                continue
+            given = yaml.safe_load(file.read_text(encoding="utf-8"))
+            before, now = (_telling(options, step.name) for options in (given, step.options))
+            for name in sorted(before.keys() | now.keys()):
+                if before.get(name) != now.get(name):
+                    said = f"{step.program[0]}: {name}={before.get(name)}, and is now asked for with {now.get(name)}"
+                    found.setdefault(said, []).append(str(folder / step.name))
+    return [
+        f"output: {len(runs)} finished runs of this grid ('{runs[0]}' for one) are of {said}. Use another folder, or "
+        f"remove those runs."
+        for said, runs in found.items()
+    ]
+
+
+def _telling(options: dict[str, Any], step: str) -> dict[str, Any]:
+    """A command's options but for those that change nothing, and for the model of the cell that a task begins with."""
+    free = [name for name in FREE if name != "data.train"] + ["init"] * (step != "pretrain")
+    return {name: value for name, value in flatten(options).items() if not name.startswith(tuple(free))}
 
 
 def _done(config: AblateConfig, cell: Cell) -> bool:

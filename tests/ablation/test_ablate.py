@@ -18,7 +18,7 @@ from bert.training.tracking import TrackingConfig
 from pretrain.ablation.ablate import ablate
 from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, grid_as_yaml, refuse_wrong
 from pretrain.ablation.results import read_results
-from pretrain.ablation.run import ROOT, _taken, cell_folder, run_cells
+from pretrain.ablation.run import ROOT, _taken, cell_folder, differences, run_cells, steps
 from tests.ablation.conftest import AXES, BASELINE
 from tests.pretrain.conftest import made_up_text, write_text
 
@@ -90,7 +90,7 @@ def test_a_dry_run_says_the_plan_and_runs_nothing(make_grid, base, capsys):
     ablate(config)
     said = capsys.readouterr().out
     assert "4 combinations x 2 seeds = 8 runs of 3,000 tokens" in said and "24,000 tokens" in said
-    assert not (Path(config.output) / "cells").exists()
+    assert not Path(config.output).exists()
 
 
 def test_each_cell_has_a_command_of_its_own(make_grid, base, capsys):
@@ -210,6 +210,37 @@ def test_two_processes_share_a_grid_without_doing_a_cell_twice(finished_grid, tm
     ran = [line.split()[4] for text in said for line in text.splitlines() if " of 4 cells: " in line]
     assert sorted(ran) == sorted(cell.name for cell in cells(config))
     assert without_times(tmp_path / "out") == without_times(Path(config.output))
+
+
+def test_a_grid_whose_finished_cells_were_told_otherwise_is_refused(finished_grid):
+    config, _, _ = finished_grid
+    before = (Path(config.output) / "grid.yaml").read_text()
+    training = config.base["training"] | {"lr": 0.5}
+    for changed, said in (
+        (replace(config, tokens=1600), r"4 finished runs .* are of run.py: training.tokens=1500, and is now .* 1600"),
+        (replace(config, base=config.base | {"training": training}), r"run.py: training.lr=None, and is now .* 0.5"),
+    ):
+        with pytest.raises(UserError, match=said):
+            ablate(changed)
+    assert (Path(config.output) / "grid.yaml").read_text() == before
+    another = replace(config, seeds=[0, 1, 2], effects=[], dry_run=True)
+    ablate(another)  # it may grow
+
+
+def test_a_task_whose_finished_runs_were_told_otherwise_is_refused(finished_grid, tmp_path):
+    config, _, _ = finished_grid
+    copy = replace(config, output=str(tmp_path / "out"), finetune={"topic": FinetuneTask({"training": {"lr": 0.1}})})
+    shutil.copytree(config.output, copy.output)
+    for cell in cells(copy):
+        _, tuning = steps(copy, cell, None)
+        folder = cell_folder(copy, cell)
+        (folder / "topic-0.yaml").write_text(yaml.safe_dump(tuning.options))
+        (folder / "topic-0").mkdir()
+        (folder / "topic-0" / "metrics.json").write_text("{}")
+    assert differences(copy, cells(copy)) == []
+    other = replace(copy, finetune={"topic": FinetuneTask({"training": {"lr": 0.2}})})
+    (said,) = differences(other, cells(other))
+    assert "4 finished runs" in said and "run_finetune.py: training.lr=0.1, and is now asked for with 0.2" in said
 
 
 def test_a_metric_that_no_cell_gives_is_named_with_those_there_are(finished_grid):
