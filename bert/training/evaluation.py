@@ -33,8 +33,8 @@ def evaluate(
             continue
         batch = batch.to(device, non_blocking=True)
         with precision:
-            found = objective(batch)
-            numbered.append((number, objective.predict(batch)))
+            found, rows = objective.judge(batch)
+        numbered.append((number, rows))
         for name, value in found.items():
             sums[name] = sums[name] + value.double()
     objective.train(was_training)

@@ -1,6 +1,5 @@
 """tracking.json: what MLflow is to get of a run, and how far that has come."""
 
-import fcntl
 import json
 import os
 import sys
@@ -126,17 +125,6 @@ def _flat(params: dict[str, Any], prefix: str = "") -> dict[str, str]:
 def cut(value: str, mark: str = "... [cut]", most: int = VALUE_LENGTH) -> str:
     """The value as far as MLflow takes it, marked where something is missing."""
     return value if len(value) <= most else value[: most - len(mark)] + mark
-
-
-def hold(descriptor: int, kind: int) -> bool:
-    """Hold a file until it is closed: runs share theirs, a sync has it alone. False where it is taken."""
-    try:
-        fcntl.flock(descriptor, kind)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks (some Lustre and NFS mounts): go on as if alone
-        return True
-    return True
 
 
 def warn(message: str) -> None:

@@ -1,4 +1,4 @@
-"""One run at a time in an output folder."""
+"""Files that one process holds, or several share; one run at a time in an output folder."""
 
 import contextlib
 import fcntl
@@ -13,6 +13,20 @@ from bert.errors import UserError
 from bert.training import distributed
 
 _LOCK = ".lock"
+
+
+def take(descriptor: int, kind: int) -> bool:
+    """Hold a file until it is closed, alone or with others (fcntl.LOCK_EX, LOCK_SH); False where it is taken.
+
+    On a file system without locks (some Lustre and NFS mounts) every file is free: one goes on as if alone.
+    """
+    try:
+        fcntl.flock(descriptor, kind)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 @contextlib.contextmanager
@@ -33,10 +47,8 @@ def hold(output: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"output: cannot write to '{output}': {error.strerror}.") from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"output: '{output}' belongs to {_holder(output)}, which is at work on it.") from None
+        if not take(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
+            raise UserError(f"output: '{output}' belongs to {_holder(output)}, which is at work on it.")
         file.truncate(0)
         file.write(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}))
         file.flush()

@@ -17,7 +17,8 @@ from typing import Any
 from bert.errors import UserError
 from bert.serving import mlflow_model
 from bert.serving.served import SERVED, model_files
-from bert.training.ledger import NOTHING_SENT, Ledger, cut, hold, warn
+from bert.training.ledger import NOTHING_SENT, Ledger, cut, warn
+from bert.training.lock import take
 from bert.training.metrics_file import METRICS, points_of, whole_lines
 
 METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 25  # MLflow takes no more
@@ -221,7 +222,7 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        hold(descriptor, fcntl.LOCK_EX)
+        take(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -44,10 +44,11 @@ class Objective(nn.Module, ABC):
         """How far below the top a parameter lies: 0 for heads, 1 for the last layer, and so on; for layer_decay."""
         return 0
 
-    def predict(self, batch: PackedBatch) -> list[Row]:
-        """What scoring needs from each example; nothing where sums say it all."""
-        return []
+    def judge(self, batch: PackedBatch) -> tuple[dict[str, Tensor], list[Row]]:
+        """The sums of `forward`, and of the same pass what scoring needs from each example: nothing where sums say it
+        all."""
+        return self(batch), []
 
     def score(self, rows: list[Row]) -> dict[str, float]:
-        """Metrics over a whole split, from the rows of `predict`."""
+        """Metrics over a whole split, from the rows of `judge`."""
         return {}

@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 from bert.errors import UserError
 from bert.training import distributed
-from bert.training.ledger import LEDGER, Ledger, hold, new_ledger, unsent, warn
+from bert.training.ledger import LEDGER, Ledger, new_ledger, unsent, warn
+from bert.training.lock import take
 from bert.training.metrics_file import METRICS, note_step, read_back
 from bert.training.mlflow_feed import STORE_MODULES, Sender, reason, resolve
 from bert.training.provenance import UsedDataset
@@ -79,7 +80,7 @@ class Tracker:
         size, self._seen = read_back(path)
         self._ledger = Ledger.load(folder) or new_ledger(folder, uri, config.experiment, config.run_name, params)
         self._file = path.open("a", encoding="utf-8")
-        if not hold(self._file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB):
+        if not take(self._file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB):
             self._file.close()
             raise UserError(f"output: a sync is sending {str(folder)!r} start again when it is done.")
         self._file.truncate(size)  # cuts a last line torn by a crash
@@ -263,7 +264,7 @@ def sync(folder: Path, uri: str | None = None) -> int:
     if not (folder / METRICS).exists() or not (folder / LEDGER).exists():
         raise UserError(f"sync: {str(folder)!r} holds no {LEDGER} and {METRICS}; give a run's output folder.")
     with (folder / METRICS).open("rb") as file:
-        if not hold(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if not take(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
             raise UserError(f"sync: a run is at work in {str(folder)!r}, and sends by itself.")
         ledger = Ledger.load(folder)
         address = resolve(uri or ledger["uri"])

@@ -60,18 +60,22 @@ class Classification(Task):
         """N."""
         return {"loss": batch.num_sequences, "accuracy": batch.num_sequences}
 
-    def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
+    def compute(self, batch: PackedBatch) -> Tensor:
+        """(N, C)."""
+        return self.head["classifier"](self.dropout(self.bert.pool(batch)))
+
+    def sums(self, logits: Tensor, batch: PackedBatch) -> dict[str, Tensor]:
         """Summed cross-entropy in nats, while training weighed and smoothed as set, and right answers."""
-        logits, gold = self._logits(batch), batch.targets["class_labels"]
+        gold = batch.targets["class_labels"]
         right = (logits.detach().argmax(-1) == gold).sum()
         weights = None if self.class_weights is None or not self.training else self.class_weights
         smoothing = self.task.label_smoothing if self.training else 0.0
         loss = F.cross_entropy(logits, gold, weights, reduction="sum", label_smoothing=smoothing)
         return {"loss": loss, "accuracy": right}
 
-    def predict(self, batch: PackedBatch) -> list[Row]:
+    def rows(self, logits: Tensor, batch: PackedBatch) -> list[Row]:
         """Each example's probabilities, (C,)."""
-        probabilities = self._logits(batch).softmax(-1).cpu()
+        probabilities = logits.softmax(-1).cpu()
         return [
             {"example": example, "probabilities": row}
             for example, row in zip(batch.targets["example"].tolist(), probabilities.tolist(), strict=True)
@@ -115,7 +119,3 @@ class Classification(Task):
     def _best(self, row: Row) -> str:
         probabilities = row["probabilities"]
         return self.labels[probabilities.index(max(probabilities))]
-
-    def _logits(self, batch: PackedBatch) -> Tensor:
-        """(N, C)."""
-        return self.head["classifier"](self.dropout(self.bert.pool(batch)))

@@ -79,16 +79,21 @@ class Ner(Task):
         """K: the CRF's likelihood is counted by the unit too, so that sequences weigh by their length."""
         return {"loss": batch.targets["tag_index"].shape[0]}
 
-    def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
+    def compute(self, batch: PackedBatch) -> Tensor:
+        """(K, H)."""
+        index = batch.targets["tag_index"]
+        return self.dropout(self.layer_mix(self.bert(batch, read=index).hidden_states, index))
+
+    def sums(self, units: Tensor, batch: PackedBatch) -> dict[str, Tensor]:
         """Summed loss of the tags, in nats; while training smoothed as set."""
         targets, smoothing = batch.targets, self.task.label_smoothing if self.training else 0.0
-        return {"loss": self.head.loss(self._units(batch), targets["tag_labels"], targets["cu_units"], smoothing)}
+        return {"loss": self.head.loss(units, targets["tag_labels"], targets["cu_units"], smoothing)}
 
-    def predict(self, batch: PackedBatch) -> list[Row]:
+    def rows(self, units: Tensor, batch: PackedBatch) -> list[Row]:
         """The tag ids of each sequence's units, and their log-probability; and which row begins a batch."""
         targets = batch.targets
         legal = None if self.legal is None else self.legal.for_windows(targets["begins"], targets["ends"])
-        units, cu_units = self._units(batch), targets["cu_units"]
+        cu_units = targets["cu_units"]
         tags = self.head.decode(units, cu_units, legal)
         logarithms = self.head.log_probability(units, tags, cu_units)
         tags, cuts = tags.tolist(), cu_units.tolist()
@@ -209,11 +214,6 @@ class Ner(Task):
     def is_beside(self, name: str) -> bool:
         """A CRF's transitions; the whole head where the class cannot express it."""
         return ".crf." in name if self.as_transformers else not name.startswith("bert.")
-
-    def _units(self, batch: PackedBatch) -> Tensor:
-        """(K, H)."""
-        index = batch.targets["tag_index"]
-        return self.dropout(self.layer_mix(self.bert(batch, read=index).hidden_states, index))
 
     def _gold(self, example: Tagged, units: list[Unit] | tuple[Unit, ...]) -> list[str]:
         """The units' tags, as the model learns them; a unit carries that of its first character."""

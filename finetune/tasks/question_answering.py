@@ -72,19 +72,22 @@ class QuestionAnswering(Task):
         """N."""
         return {"loss": batch.num_sequences}
 
-    def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
+    def compute(self, batch: PackedBatch) -> Tensor:
+        """(N, S, 2); minus infinity where a sequence has no token."""
+        return batch.to_padded(self.head["qa_outputs"](self.bert(batch).last_hidden_state), -torch.inf)
+
+    def sums(self, logits: Tensor, batch: PackedBatch) -> dict[str, Tensor]:
         """Summed cross-entropy over each sequence's tokens, in nats: the mean of that of starts and of ends."""
-        logits, targets = self._logits(batch), batch.targets  # (N, S, 2)
+        targets = batch.targets
         starts = F.cross_entropy(logits[..., 0], targets["starts"], reduction="sum")
         ends = F.cross_entropy(logits[..., 1], targets["ends"], reduction="sum")
         return {"loss": (starts + ends) / 2}
 
-    def predict(self, batch: PackedBatch) -> list[Row]:
+    def rows(self, logits: Tensor, batch: PackedBatch) -> list[Row]:
         """Each sequence's best answer, its score and probability, and the score of its holding none.
 
         A score is the sum of two logits, as those of a text's windows are compared (Devlin et al. 2019, code).
         """
-        logits = self._logits(batch)  # (N, S, 2)
         logarithms = logits.log_softmax(1)
         may_answer = batch.to_padded(batch.targets["may_answer"])  # (N, S)
         start, end = logits.masked_fill(~may_answer[..., None], -torch.inf).unbind(-1)
@@ -179,10 +182,6 @@ class QuestionAnswering(Task):
         """The text of an answer, or nothing where there being none scores enough higher."""
         silent = self.may_be_silent and answer.margin > self.task.no_answer_threshold
         return "" if silent else answer.text
-
-    def _logits(self, batch: PackedBatch) -> Tensor:
-        """(N, S, 2); minus infinity where a sequence has no token."""
-        return batch.to_padded(self.head["qa_outputs"](self.bert(batch).last_hidden_state), -torch.inf)
 
 
 @dataclass(frozen=True)

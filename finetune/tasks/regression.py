@@ -56,13 +56,17 @@ class Regression(Task):
         """N."""
         return {"loss": batch.num_sequences}
 
-    def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
-        """Summed squared error, in the square of the labels' unit."""
-        return {"loss": (self._scores(batch) - batch.targets["scores"]).square().sum()}
+    def compute(self, batch: PackedBatch) -> Tensor:
+        """(N,)."""
+        return self.head["classifier"](self.dropout(self.bert.pool(batch))).squeeze(-1)
 
-    def predict(self, batch: PackedBatch) -> list[Row]:
+    def sums(self, scores: Tensor, batch: PackedBatch) -> dict[str, Tensor]:
+        """Summed squared error, in the square of the labels' unit."""
+        return {"loss": (scores - batch.targets["scores"]).square().sum()}
+
+    def rows(self, scores: Tensor, batch: PackedBatch) -> list[Row]:
         """Each example's number."""
-        found = self._scores(batch).tolist()
+        found = scores.tolist()
         return [{"example": e, "score": s} for e, s in zip(batch.targets["example"].tolist(), found, strict=True)]
 
     def score(self, rows: list[Row]) -> dict[str, float]:
@@ -99,7 +103,3 @@ class Regression(Task):
         """The number, then the text."""
         texts = [prediction["text"], prediction.get("text_pair")]
         return f"{prediction['score']:.2f}: {' | '.join(text for text in texts if text)}"
-
-    def _scores(self, batch: PackedBatch) -> Tensor:
-        """(N,)."""
-        return self.head["classifier"](self.dropout(self.bert.pool(batch))).squeeze(-1)

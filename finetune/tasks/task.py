@@ -102,6 +102,31 @@ class Task(Objective):
         """A batch of features with the targets of their examples, where these have labels."""
 
     @abstractmethod
+    def compute(self, batch: PackedBatch) -> Tensor:
+        """One pass: what both losses and predictions are made of."""
+
+    @abstractmethod
+    def sums(self, computed: Tensor, batch: PackedBatch) -> dict[str, Tensor]:
+        """The sums of `forward`, from what `compute` gave."""
+
+    @abstractmethod
+    def rows(self, computed: Tensor, batch: PackedBatch) -> list[Row]:
+        """The rows of `predict`, likewise."""
+
+    def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
+        """Sums over the batch's labels."""
+        return self.sums(self.compute(batch), batch)
+
+    def predict(self, batch: PackedBatch) -> list[Row]:
+        """What scores and predictions need from each sequence; it needs no labels."""
+        return self.rows(self.compute(batch), batch)
+
+    def judge(self, batch: PackedBatch) -> tuple[dict[str, Tensor], list[Row]]:
+        """Both, of one pass."""
+        computed = self.compute(batch)
+        return self.sums(computed, batch), self.rows(computed, batch)
+
+    @abstractmethod
     def predictions(self, examples: list, features: list[Feature], rows: list[Row]) -> list[dict]:
         """What prediction writes for each example, from the rows of `predict`, one for each feature."""
 

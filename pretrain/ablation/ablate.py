@@ -20,7 +20,8 @@ from bert.config import resolve
 from bert.errors import UserError, refuse_if
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
-from bert.training.ledger import LEDGER, hold
+from bert.training.ledger import LEDGER
+from bert.training.lock import take
 from bert.training.provenance import tags
 from bert.training.stopping import Stopped, stop_requests
 from bert.training.tracking import Tracker, track
@@ -157,7 +158,7 @@ def _grid_run(config: AblateConfig) -> Iterator[Tracker | None]:
     output = Path(config.output)
     descriptor = os.open(output / ".grid", os.O_RDWR | os.O_CREAT)
     try:
-        if config.only is not None or not hold(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if config.only is not None or not take(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
             yield None
             return
         resume = (output / LEDGER).is_file()

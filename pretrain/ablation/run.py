@@ -25,7 +25,8 @@ import yaml
 from bert.errors import UserError
 from bert.registry import did_you_mean
 from bert.training.identity import flatten
-from bert.training.ledger import LEDGER, hold
+from bert.training.ledger import LEDGER
+from bert.training.lock import take
 from bert.training.stopping import EXIT_CODE
 from pretrain.ablation.grid import AblateConfig, Cell, pretrain_options, put
 from pretrain.launch import FREE
@@ -137,7 +138,7 @@ def _taken(folder: Path) -> Iterator[int | None]:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
     try:
-        yield descriptor if hold(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) else None
+        yield descriptor if take(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) else None
     finally:
         os.close(descriptor)
 

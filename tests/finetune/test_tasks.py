@@ -70,6 +70,14 @@ def test_classification_is_that_of_transformers(classification, tmp_path):
     assert theirs.config.id2label == dict(enumerate(LABELS))
 
 
+def test_a_batch_is_judged_by_one_pass_of_the_encoder(classification):
+    batch, passes = classification.pack(classification.features(FILMS), FILMS), []
+    expected = classification(batch), classification.predict(batch)
+    classification.bert.encoder.register_forward_hook(lambda *_: passes.append(1))
+    assert classification.judge(batch) == expected
+    assert len(passes) == 1
+
+
 @pytest.mark.parametrize("ner", AS_TRANSFORMERS, indirect=True)
 def test_tagging_scores_are_those_of_transformers(ner, tmp_path):
     from transformers import AutoModelForTokenClassification, AutoTokenizer
@@ -77,7 +85,7 @@ def test_tagging_scores_are_those_of_transformers(ner, tmp_path):
     theirs = opened(ner, tmp_path, AutoModelForTokenClassification)
     batch = ner.pack(ner.features([KOREAN]), [KOREAN])
     row = AutoTokenizer.from_pretrained(tmp_path)(TEXT, return_tensors="pt")
-    torch.testing.assert_close(ner.head.classifier(ner._units(batch)), theirs(**row).logits[0, 1:-1])
+    torch.testing.assert_close(ner.head.classifier(ner.compute(batch)), theirs(**row).logits[0, 1:-1])
 
 
 @pytest.mark.parametrize("ner", sorted({*HEADS} - {*AS_TRANSFORMERS}), indirect=True)
@@ -231,10 +239,10 @@ def test_several_layers_are_read_side_by_side_or_summed(small_config, pieces, tm
         task = TASKS["ner"](small_config, pieces, TAGS, config, 16).eval()
         batch = task.pack(task.features([KOREAN]), [KOREAN])
         states = [state.index_select(0, batch.targets["tag_index"]) for state in task.bert(batch).hidden_states]
-        batch_of[combine] = task._units(batch), states
+        batch_of[combine] = task.compute(batch), states
         task.export(tmp_path)
         again = load(tmp_path)
-        torch.testing.assert_close(again._units(batch), task._units(batch), rtol=0, atol=0)
+        torch.testing.assert_close(again.compute(batch), task.compute(batch), rtol=0, atol=0)
     found, states = batch_of["concat"]
     torch.testing.assert_close(found, torch.cat([states[0], states[1]], -1))
     found, states = batch_of["weighted_sum"]  # as it begins, the mean
@@ -335,7 +343,7 @@ def test_rare_classes_weigh_more_while_training_and_no_more_when_judged(small_co
     expected = [6 / (3 * 2), 6 / (3 * 1), 6 / (3 * 3)]  # bad, fair, good
     torch.testing.assert_close(task.class_weights, torch.tensor(expected))
     batch = task.pack(task.features(rows), rows)
-    logits = task._logits(batch)
+    logits = task.compute(batch)
     each = F.cross_entropy(logits, batch.targets["class_labels"], reduction="none")
     torch.testing.assert_close(task(batch)["loss"], each.sum())
     task.training = True  # without the dropout of train()
@@ -346,7 +354,7 @@ def test_rare_classes_weigh_more_while_training_and_no_more_when_judged(small_co
 def test_smoothing_gives_every_class_its_share_while_training(small_config, pieces):
     task = TASKS["classification"](small_config, pieces, LABELS, TaskConfig(label_smoothing=0.3), 16).eval()
     batch = task.pack(task.features(FILMS), FILMS)
-    logarithms = task._logits(batch).log_softmax(-1)
+    logarithms = task.compute(batch).log_softmax(-1)
     task.training = True
     expected = -(0.7 * (logarithms[0, 2] + logarithms[1, 0]) + 0.3 * logarithms.mean(-1).sum())
     torch.testing.assert_close(task(batch)["loss"], expected)
@@ -418,7 +426,7 @@ def test_answering_is_that_of_transformers(answering, tmp_path):
 
 def test_the_best_answer_is_the_best_of_all_pairs_of_the_texts_pieces(answering):
     batch = answering.pack(answering.features(ASKED), ASKED)
-    logits = answering._logits(batch)
+    logits = answering.compute(batch)
     for row, logit, begin in zip(answering.predict(batch), logits, (4, 5), strict=True):
         pairs = [(s, e) for s in range(begin, begin + 6) for e in range(s, min(s + 3, begin + 6))]
         best = max(pairs, key=lambda pair: (logit[pair[0], 0] + logit[pair[1], 1]).item())
@@ -495,7 +503,7 @@ def test_constraints_cost_nothing_where_an_entity_crosses_a_windows_edge(small_c
     batch = task.pack(features, gold)
     # Units that say their own tag: the head's matrix is the identity, and the vectors are the gold tags.
     certain = F.one_hot(batch.targets["tag_labels"], 16).float() * 20
-    task._units = lambda batch: certain
+    task.compute = lambda batch: certain
     with torch.no_grad():
         task.head.classifier.weight.copy_(torch.eye(len(labels), 16))
     task.judged = (gold, features)

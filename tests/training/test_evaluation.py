@@ -20,8 +20,8 @@ class Lengths(Toy):
         dropped = self.dropout(torch.ones(batch.num_tokens))
         return {"mean_id": (batch.token_ids * dropped).sum(), "mean_length": torch.tensor(float(batch.num_tokens))}
 
-    def predict(self, batch: PackedBatch) -> list[dict]:
-        return [{"id": number} for number in batch.token_ids.tolist()]
+    def judge(self, batch: PackedBatch) -> tuple[dict[str, torch.Tensor], list[dict]]:
+        return self(batch), [{"id": number} for number in batch.token_ids.tolist()]
 
     def score(self, rows: list[dict]) -> dict[str, float]:
         return {"largest": max((row["id"] for row in rows), default=-1)}

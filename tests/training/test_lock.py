@@ -1,5 +1,7 @@
 """One run at a time in a folder."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -56,3 +58,12 @@ def test_spaces_and_hangul_are_as_good_as_any(tmp_path):
     folder = tmp_path / "한글 이름 와 공백"
     with lock.hold(folder):
         assert Path(folder / ".lock").is_file()
+
+
+def test_on_a_file_system_without_locks_a_run_goes_on_as_if_alone(tmp_path, monkeypatch):
+    def unsupported(*_) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with lock.hold(tmp_path / "run"):
+        assert (tmp_path / "run" / ".lock").is_file()
