@@ -28,6 +28,9 @@ from pretrain.token_store import open_store
 TOKENIZER_BYTES = 200 << 20
 """Text that a tokenizer is trained on, at most; documents are drawn evenly."""
 
+MEASURED_BYTES = 16 << 20
+"""Validation text whose characters are counted, about; documents are drawn evenly."""
+
 
 @dataclass(frozen=True)
 class TextToLearn:
@@ -188,7 +191,9 @@ def _source(config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer) -> Tok
     return store
 
 
-def _characters_per_token(corpus: Corpus, source: TokenSource, documents: np.ndarray, most: int = 1000) -> float:
-    some = np.asarray(documents[:most])
-    tokens = source.counts(source.sentence_offsets[some], source.sentence_offsets[some + 1]).sum()
-    return sum(len(s) for document in some.tolist() for s in corpus.sentences(document)) / max(1, int(tokens))
+def _characters_per_token(corpus: Corpus, source: TokenSource, documents: np.ndarray) -> float:
+    """Of those documents, or of an even draw of them where they are more than MEASURED_BYTES."""
+    wanted = min(len(documents), 1 + int(MEASURED_BYTES / source.mean_document_bytes))
+    drawn = np.sort(documents[Permutation(len(documents), 0, 0)(np.arange(wanted))])
+    tokens = source.counts(source.sentence_offsets[drawn], source.sentence_offsets[drawn + 1]).sum()
+    return sum(len(s) for document in drawn.tolist() for s in corpus.sentences(document)) / max(1, int(tokens))

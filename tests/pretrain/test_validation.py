@@ -9,6 +9,7 @@ import torch
 from bert.errors import UserError
 from bert.tokenizer import TokenizerConfig
 from bert.training.config import TrainingConfig
+from pretrain import text as text_
 from pretrain import validation
 from pretrain.config import DataConfig, MaskingConfig, PretrainConfig, SentenceConfig
 from pretrain.launch import pretrain
@@ -251,6 +252,20 @@ def test_bits_per_character_come_from_nats_per_token(config, text, built):
     characters = sum(len(line) for document in np.asarray(text.valid) for line in corpus.sentences(int(document)))
     tokens = sum(map(len, document_ids(text, text.valid)))
     assert built.bits_per_character_factor == pytest.approx(tokens / characters / math.log(2))
+
+
+def test_characters_per_token_are_of_documents_drawn_evenly_where_they_are_many(monkeypatch, tmp_path):
+    # One source after another: the first has lines of 30 characters and more, the second of a third of that.
+    sources = [(0, "a" * 30), (1000, "가" * 5)]
+    numbered = [[f"{begin + place} {line}"] * 2 for begin, line in sources for place in range(1000)]
+    given = {"train": str(write_text(tmp_path / "train.txt", numbered[:4])), "cache": str(tmp_path)}
+    valid = str(write_text(tmp_path / "valid.txt", numbered))
+    config = PretrainConfig(data=DataConfig(valid=valid, **given), tokenizer=TokenizerConfig(vocab_size=300))
+    everything = open_text(config).characters_per_token
+    monkeypatch.setattr(text_, "MEASURED_BYTES", 10_000)
+    drawn = open_text(config).characters_per_token
+    assert drawn == open_text(config).characters_per_token != everything
+    assert drawn == pytest.approx(everything, rel=0.1)
 
 
 # A validation corpus of its own.
