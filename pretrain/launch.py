@@ -18,13 +18,15 @@ from bert.training.evaluation import evaluate
 from bert.training.goal import Goal
 from bert.training.loop import fit
 from bert.training.tracking import track
+from pretrain import packing
 from pretrain.audit.audit import FILES as AUDIT_FILES
 from pretrain.audit.audit import audit
 from pretrain.config import PretrainConfig, check
 from pretrain.data import Recipe, Sampler, Stream
 from pretrain.objectives.masked_lm import MaskedLM
-from pretrain.packing import RULE, Shape, shape_of
+from pretrain.packing import Shape, shape_of
 from pretrain.report import print_report, sampling_in_words
+from pretrain.sentence import same_document
 from pretrain.start import Start, build_objective, model_config, open_start
 from pretrain.text import TextToLearn, datasets_of, open_text
 from pretrain.validation import VALIDATION_MASKINGS, Validation, build_validation
@@ -83,7 +85,7 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
         "corpus": text.fingerprint,
         "tokenizer": text.tokenizer.fingerprint,
         "blocks": str(training_sampler(config, text).num_blocks),
-        **({} if config.training.batch_tokens is None else {"packing": f"rule {RULE}"}),
+        **_rules(config),
         **({} if start is None else start.facts),
     }
     accepted, defaults = tuple(config.accept_changes), asdict(PretrainConfig())
@@ -92,6 +94,14 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
         print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
         return None
     return _run(config, start, text, facts, device, resume=state == "unfinished")
+
+
+def _rules(config: PretrainConfig) -> dict[str, str]:
+    """By which rules text becomes batches, where there was another before."""
+    rules = {} if config.training.batch_tokens is None else {"packing": f"rule {packing.RULE}"}
+    if config.sentence.negatives == "same_document":
+        rules["negatives"] = f"rule {same_document.RULE}"
+    return rules
 
 
 def audit_only(config: PretrainConfig) -> None:

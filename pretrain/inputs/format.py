@@ -11,11 +11,13 @@ class Format:
     Attributes:
         segments: 1 or 2.
         cut: see the package's docstring.
+        single_sentences: whether each segment is one sentence alone.
         crosses_documents: whether an example goes on in the next document, after one more [SEP].
     """
 
     segments: int
     cut: Callable[[list[int], int, int, float], tuple[int, int] | None]
+    single_sentences: bool = False
     crosses_documents: bool = False
 
     @property

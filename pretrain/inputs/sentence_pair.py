@@ -9,4 +9,4 @@ def cut(cumulative: list[int], start: int, target: int, uniform: float) -> tuple
     return (start + 1, start + 2) if last - start >= 2 else None
 
 
-FORMAT = Format(segments=2, cut=cut)
+FORMAT = Format(segments=2, cut=cut, single_sentences=True)

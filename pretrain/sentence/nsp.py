@@ -2,7 +2,9 @@
 
 A random B is the true B of another pair, cut from its document as this one was, and exactly as long wherever there is
 such a one. So neither an example's length, nor its number of sentences, nor where B stands in its document gives the
-label away; in the paper's code random pairs are shorter or longer than true ones.
+label away; in the paper's code random pairs are shorter or longer than true ones. From A's own document it is a run
+of sentences that comes nearest in length. A document has nothing else as long as its longest B, so very long Bs are
+true more often there; where documents hardly fill a sequence, long ones are.
 
 Letters: E examples, R runs of sentences that may stand as B.
 """
@@ -48,8 +50,8 @@ def arrange(
         examples: with labels drawn, B being what truly follows.
         text: what they point into.
         training: where random runs are from: `other_document`, `same_document`, or `anywhere` but in A and where the
-            true B starts. Examples of documents that have nothing else to offer are left out of `same_document`,
-            whatever their label.
+            true B starts. Examples whose document has nothing else to offer are left out of `same_document`, whatever
+            their label.
         rng: the generator of this block's pairs.
 
     Returns:
@@ -82,7 +84,7 @@ def _random_runs(
     examples: Examples, text: Text, training: Training, rng: np.random.Generator
 ) -> tuple[Examples, np.ndarray, np.ndarray, dict[str, int]]:
     """The examples that can be had, a run (first sentence and end) for each of label 1, and how many had to go."""
-    if training.negatives == "same_document":
+    if training.negatives == "same_document" and len(examples) > 0:
         return _from_same_document(examples, text, training, rng)
     random = examples.take(np.flatnonzero(examples.labels == 1))
     if len(random) == 0:
@@ -98,12 +100,12 @@ def _from_same_document(
     def differs(some: Examples, first: np.ndarray, last: np.ndarray) -> np.ndarray:
         return ~_same_text(some, text, first, last, training)
 
-    before = len(examples)
-    examples = examples.take(np.flatnonzero(same_document.have_others(examples, training.source)))
-    random = np.flatnonzero(examples.labels == 1)
-    first, last = same_document.draw(examples.take(random), training.source, differs, rng)
-    examples = examples.take(np.setdiff1d(np.arange(len(examples)), random[first < 0]))
-    return examples, first[first >= 0], last[first >= 0], {"pairs_left_out": before - len(examples)}
+    # Every example draws a run, whatever its label: those that have to go then leave the labels as they were.
+    first, last = same_document.draw(examples, training.source, training.cutting, differs, rng)
+    kept = first >= 0
+    examples, first, last = examples.take(kept), first[kept], last[kept]
+    random = examples.labels == 1
+    return examples, first[random], last[random], {"pairs_left_out": int((~kept).sum())}
 
 
 def _draw_runs(training: Training, wanted: int, rng: np.random.Generator) -> Runs:

@@ -3,64 +3,87 @@
 Letters: E examples, S sentences of their documents.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from pretrain import ragged
-from pretrain.examples import Examples
+from pretrain.examples import Cutting, Examples
 from pretrain.token_source import TokenSource
 
-_ROUNDS = 32
+RULE = 2
+"""Raised where the same text gets other random Bs than before: no run goes on across that."""
 
-
-def have_others(examples: Examples, source: TokenSource) -> np.ndarray:
-    """Whether a document has any sentence but its first, those of A, and the one that truly follows, (E,)."""
-    first, last = _documents(examples, source)
-    return (examples.a_sentence > first) | (examples.next_sentence + 1 < last)
+STARTS = 32
+"""Sentences of a document that are tried as the beginning of an example's random B."""
 
 
 def draw(
     examples: Examples,
     source: TokenSource,
+    cutting: Cutting,
     differs: Callable[[Examples, np.ndarray, np.ndarray], np.ndarray],
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A run of sentences for each example: first and end, (E,) each; -1 where the document offers none.
 
-    It begins at random, is at least as long as the true B wherever the document has such a run, no longer than it must
-    be, and holds neither A nor the beginning of what truly follows; nor does it begin the document, as no true B does.
+    Of the runs that begin at `STARTS` sentences, spread evenly over the document, it is the one nearest to the true B's
+    length, longer or shorter, or one of the nearest at random. It is a single sentence where the input's segments are,
+    holds neither A nor the beginning of what truly follows, and does not begin the document, as no true B does.
 
     Args:
         examples: those that want one.
         source: the corpus.
+        cutting: how examples are cut; lengths from its budget on are alike.
         differs: whether a run (first, end) says something else than the true B, word for word.
         rng: the generator of this block's pairs.
     """
-    first, last = _documents(examples, source)
+    tokens, begin, end = _lay_out(examples, source)
+    shift = begin - source.sentence_offsets[examples.document]  # from a sentence's number to its place in tokens
+    a, true_b = examples.a_sentence + shift, examples.next_sentence + shift
+    wanted = np.minimum(examples.b_length, cutting.budget)
+    run_first, run_last, least = np.full(len(a), -1), np.full(len(a), -1), np.full(len(a), np.inf)
+    for some, first in _starts(begin, end, rng):
+        has_text_before = tokens[first] > tokens[begin[some]]
+        fits = has_text_before & ((first < a[some]) | (first > true_b[some]))
+        some, first = some[fits], first[fits]
+        stop = np.where(first < a[some], a[some], end[some])
+        for last in _ends(tokens, first, stop, wanted[some], cutting.input.single_sentences):
+            length = np.minimum(tokens[last] - tokens[first], cutting.budget)
+            missed = np.abs(length - wanted[some]) + rng.random(len(some))  # less than one more, to settle ties
+            better = np.flatnonzero((length > 0) & (missed < least[some]))
+            move = shift[some[better]]
+            better = better[differs(examples.take(some[better]), first[better] - move, last[better] - move)]
+            chosen = some[better]
+            least[chosen], run_first[chosen], run_last[chosen] = missed[better], first[better], last[better]
+    found = run_first >= 0
+    return np.where(found, run_first - shift, -1), np.where(found, run_last - shift, -1)
+
+
+def _lay_out(examples: Examples, source: TokenSource) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens before each sentence of the examples' documents, (S + 1,), and where each one's begins and ends, (E,)."""
     documents, which = np.unique(examples.document, return_inverse=True)
-    begins, ends = source.sentence_offsets[documents] + 1, source.sentence_offsets[documents + 1]
-    tokens = ragged.offsets(source.counts(begins, ends))  # tokens before each sentence of these documents, (S + 1,)
-    shift = ragged.offsets(ends - begins)[:-1][which] - first  # from a sentence's number to its place in tokens
-    run_first, run_last = np.full(len(examples), -1), np.full(len(examples), -1)
-    for wanted in (np.maximum(1, examples.b_length), np.ones(len(examples), np.int64)):
-        for _ in range(_ROUNDS):
-            open_ = np.flatnonzero(run_first < 0)
-            start = first[open_] + (rng.random(len(open_)) * (last - first)[open_]).astype(np.int64)
-            place = start + shift[open_]
-            end = start + np.searchsorted(tokens, tokens[place] + wanted[open_]) - place
-            fits = (end <= last[open_]) & _apart(start, end, examples.take(open_))
-            tried = np.flatnonzero(fits)
-            fits[tried] = differs(examples.take(open_[tried]), start[tried], end[tried])
-            run_first[open_[fits]], run_last[open_[fits]] = start[fits], end[fits]
-    return run_first, run_last
+    first, last = source.sentence_offsets[documents], source.sentence_offsets[documents + 1]
+    places = ragged.offsets(last - first)
+    return ragged.offsets(source.counts(first, last)), places[which], places[which + 1]
 
 
-def _documents(examples: Examples, source: TokenSource) -> tuple[np.ndarray, np.ndarray]:
-    """Where the sentences that may stand as B begin and end: all but the document's first."""
-    return source.sentence_offsets[examples.document] + 1, source.sentence_offsets[examples.document + 1]
+def _starts(begin: np.ndarray, end: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Which examples have one more sentence to try, and which: all, or `STARTS` spread evenly, from a random one on."""
+    size = end - begin
+    tried, offset = np.minimum(STARTS, size), (rng.random(len(size)) * size).astype(np.int64)
+    for step in range(tried.max(initial=0)):
+        some = np.flatnonzero(step < tried)
+        yield some, begin[some] + (offset[some] + step * size[some] // tried[some]) % size[some]
 
 
-def _apart(first: np.ndarray, last: np.ndarray, examples: Examples) -> np.ndarray:
-    """Whether a run ends before A, or begins behind the sentence that truly follows."""
-    return (last <= examples.a_sentence) | (first > examples.next_sentence)
+def _ends(
+    tokens: np.ndarray, first: np.ndarray, stop: np.ndarray, wanted: np.ndarray, single: bool
+) -> Iterator[np.ndarray]:
+    """Where a run from each sentence may end, `stop` at most: after it, or on either side of the length wanted."""
+    if single:
+        yield first + 1
+        return
+    reached = np.searchsorted(tokens, tokens[first] + wanted)
+    yield np.minimum(reached, stop)
+    yield np.clip(reached - 1, first + 1, stop)

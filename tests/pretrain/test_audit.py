@@ -203,6 +203,15 @@ def test_labels_that_lengths_give_away_are_caught(monkeypatch, source):
     assert "label_by_length" in breaches(make_sampler(source), source)
 
 
+def test_lengths_that_a_document_cannot_match_are_told_and_are_no_breach():
+    source = numbered([[1] * 8] * 900)  # one sequence each, A and B: a random B is shorter than the true one
+    sampler = make_sampler(source, sentence__negatives="same_document", data__max_length=11)
+    checks = check(measure(sampler, 2000), sampler, text_of(source), PretrainConfig())
+    (found,) = [found for found in checks if found.name == "label_by_length"]
+    assert found.found.startswith("0.00% in length bucket 8")
+    assert not found.breach
+
+
 def test_negatives_from_where_they_should_not_be_are_caught(source):
     sampler = make_sampler(source, sentence__negatives="other_document")
     sampler.training = replace(sampler.training, negatives="same_document")

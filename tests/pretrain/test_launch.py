@@ -27,9 +27,10 @@ from bert.training.identity import flatten
 from bert.training.position import Position
 from bert.training.stopping import Stopped
 from bert.training.tracking import TrackingConfig
-from pretrain import launch
+from pretrain import launch, packing
 from pretrain.config import AuditConfig, DataConfig, PretrainConfig, SentenceConfig
 from pretrain.launch import pretrain, with_defaults
+from pretrain.sentence import same_document
 from pretrain.text import datasets_of, open_text
 from tests.pretrain.conftest import made_up_text, write_text
 
@@ -210,16 +211,27 @@ def test_with_fixed_shapes_too(make_config, disturb, tmp_path):
     assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
 
 
-def test_a_run_with_fixed_shapes_does_not_go_on_where_text_is_cut_by_another_rule(make_config, disturb, tmp_path):
-    config = make_config(tmp_path / "run", **IN_TOKENS)
+def refused_by_another_rule(config: PretrainConfig, disturb, module, fact: str) -> None:
+    """Stop a run, ask for it with a higher rule of a module, which is refused, and have it go on as it was."""
     disturb(9, ask_to_stop)
     with pytest.raises(Stopped):
         pretrain(config)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "RULE", 3)
-        with pytest.raises(UserError, match="was started with packing=rule 2, and is now asked for with rule 3"):
+        patch.setattr(module, "RULE", 3)
+        with pytest.raises(UserError, match=f"was started with {fact}=rule 2, and is now asked for with rule 3"):
             pretrain(config)
     assert pretrain(config)["steps"] == config.training.steps
+
+
+def test_a_run_with_fixed_shapes_does_not_go_on_where_text_is_cut_by_another_rule(make_config, disturb, tmp_path):
+    refused_by_another_rule(make_config(tmp_path / "run", **IN_TOKENS), disturb, packing, "packing")
+
+
+def test_a_run_does_not_go_on_where_random_bs_of_the_same_document_are_drawn_by_another_rule(
+    make_config, disturb, tmp_path
+):
+    config = make_config(tmp_path / "run", {"sentence": SentenceConfig(negatives="same_document")})
+    refused_by_another_rule(config, disturb, same_document, "negatives")
 
 
 @pytest.mark.filterwarnings("default")  # the compiler reads deprecated attributes of its own

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -242,8 +244,9 @@ def test_what_truly_followed_begins_the_next_example_or_is_dropped(remainder, be
 # The shape of a random B, which should not give the label away.
 
 
-def test_a_random_b_of_a_sentence_pair_is_one_sentence(source):
-    _, examples, text, _ = arranged(source, UNCUT, "sentence_pair")
+@pytest.mark.parametrize("negatives", NEGATIVES)
+def test_a_random_b_of_a_sentence_pair_is_one_sentence(source, negatives):
+    _, examples, text, _ = arranged(source, UNCUT, "sentence_pair", negatives)
     assert all(len(set(source.sentence_at(b))) == 1 for _, b in second_texts(examples, text, 1))
 
 
@@ -284,9 +287,10 @@ def test_at_equal_length_b_ends_its_document_as_often_with_either_label(source):
     assert (np.abs(found) < 5).all()
 
 
-def test_a_random_b_does_not_begin_a_document_whose_first_sentence_has_no_token():
-    source = ListSource([[[], [100 * n + 10], [100 * n + 11], [100 * n + 12]] for n in range(1, 20)])
-    sampler = make_sampler(source, data__max_length=64, sentence__input="sentence_pair")
+@pytest.mark.parametrize("negatives", NEGATIVES)
+def test_a_random_b_does_not_begin_a_document_whose_first_sentence_has_no_token(negatives):
+    source = ListSource([[[], *([100 * n + place] for place in range(10, 15))] for n in range(1, 20)])
+    sampler = make_sampler(source, data__max_length=64, sentence__input="sentence_pair", sentence__negatives=negatives)
     begun = [int(b[0]) for _, b, label in pairs_of(sampler, epochs=5) if label]
     assert not [number for number in begun if number % 100 == 10]
 
@@ -379,3 +383,95 @@ def test_a_repeated_sentence_is_no_random_b_of_the_same_document():
         after_first = examples.a_sentence[examples.labels == 1] % 4 == 0  # `same` is what truly follows
         assert after_first.any()
         assert all(b != same for (_, b), first in zip(random, after_first, strict=True) if first)
+
+
+def test_a_random_b_of_the_same_document_is_the_sentence_nearest_in_length():
+    source = numbered([[4, 6, 9, 8, 3, 2]])
+    # After 4 comes 6, and 9, 8, 3, 2 are left; after 6 comes 9, and 8, 3, 2 are left; after 9 comes 8, and 6, 3, 2 are
+    # left; after 8 comes 3, and 6, 9, 2 are left; after 3 comes 2, and 6, 9, 8 are left.
+    nearest = {6: 8, 9: 8, 8: 6, 3: 2, 2: 6}
+    for seed in range(20):
+        true, examples, _, _ = arranged(source, UNCUT, "sentence_pair", "same_document", seed)
+        for place in np.flatnonzero(examples.labels == 1):
+            assert examples.b_length[place] == nearest[int(true.b_length[place])]
+
+
+def allowed_runs(source: ListSource, examples: Examples, place: int, single: bool) -> list[tuple[int, int]]:
+    """Every run of sentences of A's document that may stand as an example's random B, (first, end) each."""
+    begin, end = source.sentence_offsets[examples.document[place] :][:2]
+    a, true = examples.a_sentence[place], examples.next_sentence[place]
+    runs = [(first, last) for first in range(begin + 1, end) for last in range(first + 1, end + 1)]
+    apart = [(first, last) for first, last in runs if last <= a or first > true]
+    return [(first, last) for first, last in apart if last == first + 1 or not single]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("budget", [29, UNCUT])
+def test_a_random_b_of_the_same_document_is_as_near_in_length_as_the_document_allows(source, name, budget):
+    true, examples, _, _ = arranged(source, budget, name, "same_document")
+    kept = {(int(a), int(document)) for a, document in zip(examples.a_sentence, examples.document, strict=True)}
+    wanted = dict(zip(true.a_sentence.tolist(), np.minimum(true.b_length, budget).tolist(), strict=True))
+    longer = shorter = 0
+    for place in range(len(examples)):
+        runs = allowed_runs(source, examples, place, name == "sentence_pair")
+        lengths = [min(budget, source.token_offsets[last] - source.token_offsets[first]) for first, last in runs]
+        if examples.labels[place] == 1:
+            of_true, found = wanted[int(examples.a_sentence[place])], min(budget, examples.b_length[place])
+            assert abs(found - of_true) == min(abs(length - of_true) for length in lengths)
+            longer, shorter = longer + (found > of_true), shorter + (found < of_true)
+    assert longer > 10 and shorter > 10
+    for place in range(len(true)):
+        offered = len(allowed_runs(source, true, place, name == "sentence_pair")) > 0
+        assert offered == ((int(true.a_sentence[place]), int(true.document[place])) in kept)
+
+
+def test_equally_near_runs_of_the_same_document_all_come_to_stand_as_b():
+    source = numbered([[3] * 8])
+    begun = {}
+    for seed in range(200):
+        _, examples, _, _ = arranged(source, UNCUT, "sentence_pair", "same_document", seed)
+        for place in np.flatnonzero(examples.labels == 1):
+            begun.setdefault(int(examples.a_sentence[place]), set()).add(int(examples.b_sentence[place]))
+    assert begun[0] == {2, 3, 4, 5, 6, 7}
+    assert begun[2] == {1, 4, 5, 6, 7}
+
+
+def test_which_pairs_of_the_same_document_are_left_out_does_not_depend_on_the_label():
+    source = numbered(random_lengths(200, seed=8, sentences=6))
+    documents, how = np.arange(200), Cutting(INPUTS["segment_pair"], 29, 0.1, 0.5, True, True)
+    true, _ = cut(
+        np.diff(source.token_offsets),
+        np.arange(source.sentence_offsets[-1]),
+        np.diff(source.sentence_offsets),
+        documents,
+        how,
+        np.random.default_rng(0),
+    )
+    training = Training(source, documents, "same_document", how)
+    kept = []
+    for labels in (true.labels, 1 - true.labels):
+        given = replace(true, labels=labels)
+        text = Text(source.ids, source.word_starts)
+        kept.append(nsp.arrange(given, text, training, np.random.default_rng(1))[0].a_sentence.tolist())
+    assert kept[0] == kept[1]
+    assert 50 < len(kept[0]) < len(true)
+
+
+@pytest.mark.parametrize(
+    "name, lengths",
+    [
+        pytest.param(
+            "sentence_pair", random_lengths(60, seed=5, sentences=60, tokens=40), id="sentences of many lengths"
+        ),
+        pytest.param("segment_pair", [[1] * 100] * 20, id="documents that fit one sequence"),
+    ],
+)
+def test_with_the_same_document_the_length_of_b_hardly_tells_the_label(name, lengths):
+    source, found = numbered(lengths), []
+    for seed in range(20):
+        _, examples, _, _ = arranged(source, 125, name, "same_document", seed)
+        found.append(np.stack([examples.b_length, examples.labels]))
+    length, label = np.concatenate(found, axis=1)
+    assert length[label == 1].mean() == pytest.approx(length[label == 0].mean(), rel=0.06)
+    for low, high in np.quantile(length, [[0.0, 0.25], [0.25, 0.5], [0.5, 0.75], [0.75, 1.0]]):
+        assert label[(length >= low) & (length <= high)].mean() == pytest.approx(0.5, abs=0.05)
