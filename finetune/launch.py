@@ -187,10 +187,13 @@ def _run(
     batches = Batches(features, lambda some: task.pack(some, train_set.used), size, training.seed)
     if training.eval_every is None:
         training = replace(training, eval_every=-(-batches.per_epoch // training_config.micro_batches(training)))
+    if resume and config.accept_changes:
+        checkpoint.refuse_unfit(output, task)
     if distributed.is_first():
         identity.claim(output, asdict(config), facts)
     tags = provenance.tags(device) | {name: value[:16] for name, value in facts.items()} | _TABLE_TAG
     tags |= {} if config.init == "none" else provenance.parent(Path(config.init))
+    tags |= identity.accepted_tag(asdict(config), facts, tuple(config.accept_changes))
     with track(output, config.tracking, asdict(config), tags, resume) as tracker:
         tracker.datasets(_datasets(train_set, judges, facts))
         evaluate_now = evaluator(task, judges["eval"], size, device, training)

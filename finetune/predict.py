@@ -210,7 +210,7 @@ def _of_rows(path: Path, config: PredictConfig, task: Task) -> Iterator[Example]
     if said := _taken_from_training(given, data):
         print(f"input: read as in training: {said}", file=sys.stderr)
     kind = EXAMPLES[task.task.name]
-    if kind == "questions":
+    if kind == "questions" and FORMATS[format_name(path, task.task, data)].holds == "rows":
         data = replace(data, text=data.text or "question", text_pair=data.text_pair or "context")
     if kind == "tags":
         print(f"input: {path}: read as {format_name(path, task.task, data)}", file=sys.stderr)

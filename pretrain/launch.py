@@ -10,8 +10,8 @@ from bert.errors import UserError, refuse_if
 from bert.inspection.fill_mask import filled
 from bert.packed import PackedBatch
 from bert.serving.served import Served
+from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
-from bert.training import distributed, identity, lock, provenance
 from bert.training.config import TrainingConfig
 from bert.training.device import autocast, choose_device, default_workers, refuse_unfit_attention
 from bert.training.evaluation import evaluate
@@ -180,10 +180,13 @@ def _run(
     print(validation.in_words())
     stream = Stream(sampler, default_workers(config.training, device))
     objective = build_objective(config, text.tokenizer, start, device)
+    if resume and config.accept_changes:
+        checkpoint.refuse_unfit(output, objective)
     if distributed.is_first():
         identity.claim(output, asdict(config), facts)
     tags = provenance.tags(device) | {name: value[:16] for name, value in facts.items()}
     tags |= {} if config.init is None else provenance.parent(Path(config.init))
+    tags |= identity.accepted_tag(asdict(config), facts, tuple(config.accept_changes))
     with track(output, config.tracking, asdict(config) | {"data_sample": tally}, tags, resume) as tracker:
         tracker.datasets(datasets_of(config, text))
         evaluate_now = _evaluator(config, objective, validation, device)

@@ -162,7 +162,10 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, split: Split) -> Tokenize
         unfinished = file.with_suffix(f".{np.random.SeedSequence().entropy:x}"[:12])
         unfinished.write_text(trained.backend.to_str(), encoding="utf-8")
         unfinished.replace(file)
-    return tokenizer_files.load(file)
+    tokenizer = tokenizer_files.load(file)
+    if tokenizer.vocab_size < options.vocab_size:
+        print(f"the text gives {tokenizer.vocab_size:,} tokens, of tokenizer.vocab_size={options.vocab_size:,}")
+    return tokenizer
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,16 @@ def newest(output: Path) -> Path | None:
     return None
 
 
+def refuse_unfit(output: Path, objective: Objective) -> None:
+    """Take up the newest weights, to learn whether they fit a model whose options have changed.
+
+    Raises:
+        UserError: they do not.
+    """
+    if (folder := newest(output)) is not None:
+        objective.restore(folder)
+
+
 def restore(folder: Path, objective: Objective, optimizer: torch.optim.Optimizer) -> dict:
     """Put weights and moments back, and return the state that was saved with them."""
     objective.restore(folder)

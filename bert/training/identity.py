@@ -7,8 +7,12 @@ from typing import Any, Literal
 import yaml
 
 from bert.errors import UserError, refuse_if
+from bert.registry import did_you_mean
 
 _CONFIG, _FACTS, _RESULT = "run.yaml", "run_facts.json", "metrics.json"
+
+_FIXED = ("training.minutes",)
+"""What no run goes on with when it changes: minutes were measured in tokens when it began."""
 
 
 def state_of(
@@ -26,7 +30,7 @@ def state_of(
         config: the run's options, nested.
         facts: what it depends on besides (fingerprints), by name.
         free: prefixes of options that may differ, since they change nothing in the result.
-        accepted: names whose difference the person accepts; it is said.
+        accepted: names whose difference the person accepts, while the run is not finished; it is said.
         defaults: nested like config: what an option that the run does not know, being newer than it, stands for.
 
     Raises:
@@ -41,20 +45,32 @@ def state_of(
     now = flatten(config) | facts
     names = (name for name in sorted(before.keys() | now.keys()) if not name.startswith(free))
     differing = [name for name in names if before.get(name) != now.get(name)]
-    for name in [name for name in differing if name in accepted]:
+    refuse_if([f"accept_changes: no {n!r}{did_you_mean(n, now)}." for n in accepted if n not in before.keys() | now])
+    finished = (output / _RESULT).is_file()
+    changeable = [] if finished else [name for name in differing if name not in _FIXED]
+    for name in [name for name in changeable if name in accepted]:
         print(f"output: '{output}' goes on with {name}={now.get(name)}, which was {before.get(name)}")
         differing.remove(name)
     begun = [*(output / "checkpoints").glob("step-*"), *output.glob(f"*/{_CONFIG}")]  # of its own, or of runs in it
-    if differing and not (output / _RESULT).is_file() and not begun:
+    if differing and not finished and not begun:
         return "new"
     faults = [
         f"output: '{output}' was started with {name}={before.get(name)}, and is now asked for with {now.get(name)}."
         for name in differing
     ]
     if faults:
-        faults[-1] += f" Use another folder, or go on all the same: --accept_changes '[{','.join(differing)}]'."
+        go_on = f", or go on all the same: --accept_changes '[{','.join(differing)}]'"
+        finished_by = "; a finished run is not changed any more" if finished else ""
+        faults[-1] += f" Use another folder{go_on if {*differing} <= {*changeable} else finished_by}."
     refuse_if(faults)
-    return "finished" if (output / _RESULT).is_file() else "unfinished"
+    return "finished" if finished else "unfinished"
+
+
+def accepted_tag(config: dict[str, Any], facts: dict[str, str], accepted: tuple[str, ...]) -> dict[str, str]:
+    """What a run went on with though it was started otherwise, for MLflow, whose parameters stay those of the start."""
+    now = flatten(config) | facts
+    said = ", ".join(f"{name}={now[name]}" for name in accepted)
+    return {"accept_changes": said} if said else {}
 
 
 def started_with(output: Path, option: str) -> Any:

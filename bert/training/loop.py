@@ -132,6 +132,8 @@ class _Run:
             state = checkpoint.restore(folder, self.objective, self.optimizer)
             self.window = Window.from_json(state.pop("window"))
             self.progress = Progress.from_json(state)
+            if self.config.minutes is None:  # what they were in tokens was measured once
+                self.progress = replace(self.progress, budget=Budget.of(self.config))
             # The best weights may be of a later evaluation than the checkpoint, and are so whatever the steps between
             # them bring now; and where there are none any more, the next evaluation is the best.
             reached = distributed.from_first(lambda: checkpoint.exported(self.output / "best"))

@@ -50,6 +50,7 @@ def ablate(config: AblateConfig) -> None:
         Stopped: a signal asked to stop; the same command goes on from there.
     """
     refuse_wrong(config)
+    refuse_if(_missing_texts(config))
     _refuse_wrong_tasks(config)
     refuse_if(differences(config, cells(config)))
     wanted = _only(config)
@@ -133,7 +134,15 @@ def _cell_command(config: AblateConfig, cell: Cell) -> str:
     grid = Path(config.output) / _GRID
     words = [sys.executable, str(ROOT / "run.py"), "ablate", "--config", str(grid), "--output", config.output]
     words += ["--tracking.uri", config.tracking.uri, "--tracking.experiment", config.tracking.experiment]
+    if config.tracking.tags:
+        words += ["--tracking.tags", json.dumps(config.tracking.tags, ensure_ascii=False)]
     return shlex.join([*words, "--only", cell.name])
+
+
+def _missing_texts(config: AblateConfig) -> list[str]:
+    texts = config.axes.get("data.train", [config.base.get("data", {}).get("train", "builtin")])
+    missing = [text for text in map(str, texts) if text != "builtin" and not Path(text).exists()]
+    return [f"data.train: no such file: '{text}'." for text in missing]
 
 
 def _refuse_wrong_tasks(config: AblateConfig) -> None:

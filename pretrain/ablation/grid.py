@@ -203,9 +203,10 @@ def _grid_faults(config: AblateConfig) -> list[str]:
         if task != "valid" and task not in config.finetune:
             known = ["valid", *config.finetune]
             faults.append(f"metrics: {metric!r} begins with none of {', '.join(known)}{did_you_mean(task, known)}.")
+    given = [("base", name) for name in flatten(config.base)] + [("axes", name) for name in config.axes]
     faults += [
-        f"base: {name} is the grid's affair (axes, seeds, tokens, output, tracking)."
-        for name in flatten(config.base)
+        f"{where}: {name} is the grid's affair (axes, seeds, tokens, output, tracking)."
+        for where, name in given
         if name in ("output", "training.seed", *training_config.BUDGET_OPTIONS) or name.startswith("tracking.")
     ]
     return faults

@@ -169,7 +169,7 @@ def _tracked(
     config: AblateConfig, options: dict[str, Any], run_name: str, tags: dict[str, str], parent: str | None
 ) -> dict[str, Any]:
     """Options with a place in MLflow: under the grid's run, or a cell's."""
-    tags = tags | ({"mlflow.parentRunId": parent} if parent else {})
+    tags = config.tracking.tags | tags | ({"mlflow.parentRunId": parent} if parent else {})
     place = {"uri": config.tracking.uri, "experiment": config.tracking.experiment, "run_name": run_name, "tags": tags}
     return options | {"tracking": place}
 

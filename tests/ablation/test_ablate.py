@@ -62,6 +62,7 @@ def base(tmp_path_factory) -> dict:
         ({"tokens": 0}, "tokens: 0, but it must be above 0"),
         ({"metrics": ["nre/f1"]}, "metrics: 'nre/f1' begins with none of valid"),
         ({"base": {"training": {"epochs": 3}}}, "base: training.epochs is the grid's affair"),
+        ({"axes": AXES | {"training.steps": [5, 9]}}, "axes: training.steps is the grid's affair"),
         ({"base": {"masking": {"rat": 0.3}}}, r"no option masking.rat \(did you mean masking.rate\?\)"),
         (
             {"base": {"sentence": {"input": "doc_sentences"}}},
@@ -83,6 +84,11 @@ def test_a_task_that_cannot_run_is_refused_before_it_starts(make_grid, base):
     missing = {"data": {"train": "x.tsv", "eval": "y.tsv"}}
     with pytest.raises(UserError, match=r"finetune.topic: data.train: no such file: 'x.tsv'"):
         ablate(make_grid(base=base, finetune={"topic": FinetuneTask(missing)}))
+
+
+def test_a_text_that_is_not_there_is_said_by_a_dry_run_too(make_grid):
+    with pytest.raises(UserError, match=r"data.train: no such file: 'nowhere.txt'\."):
+        ablate(make_grid(base={"data": {"train": "nowhere.txt"}}, dry_run=True))
 
 
 def test_a_dry_run_says_the_plan_and_runs_nothing(make_grid, base, capsys):

@@ -318,3 +318,14 @@ def test_a_pipe_gets_each_answer_before_it_asks_again_and_may_close_early(classi
         process.stdin.close()
         assert process.stderr.read().decode() == "2 predictions\n"
         assert process.wait() == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"format": "squad"}])
+def test_questions_come_from_a_file_like_squad_s_too(options, tmp_path_factory, small_config, pieces, predicted):
+    folder = tmp_path_factory.mktemp("questions")
+    task = TaskConfig(name="question_answering")
+    TASKS["question_answering"](small_config, pieces, ["answer"], task, 16).export(folder)
+    asked = {"id": "7", "question": "the dog", "answers": [{"text": "cat", "answer_start": 4}]}
+    content = {"data": [{"paragraphs": [{"context": "the cat sat", "qas": [asked]}]}]}
+    (found,) = predicted(str(folder), json.dumps(content), "in.json", **options)
+    assert (found["id"], found["text"], found["text_pair"]) == ("7", "the dog", "the cat sat")

@@ -324,6 +324,7 @@ def test_a_finished_output_says_so_and_does_nothing(copy, make_config, capsys):
 
 
 def test_a_changed_option_is_refused_by_name_with_both_values(copy, make_config):
+    (copy / "metrics.json").unlink()
     with pytest.raises(UserError) as raised:
         pretrain(make_config(copy, lr=0.02, warmup=0.2))
     expected = [
@@ -482,6 +483,26 @@ def test_a_change_that_is_accepted_by_name_is_said_and_the_run_goes_on(copy, mak
     pretrain(replace(config, accept_changes=["training.lr"]))
     said = capsys.readouterr().out
     assert f"output: '{copy}' goes on with training.lr=0.02, which was 0.01" in said and "resuming from" in said
+
+
+def test_another_budget_that_is_accepted_is_the_run_s(make_config, disturb, tmp_path):
+    config = make_config(tmp_path / "run")
+    disturb(10, ask_to_stop)  # in step 5 of 12
+    with pytest.raises(Stopped):
+        pretrain(config)
+    changed = replace(config, training=replace(config.training, steps=7), accept_changes=["training.steps"])
+    assert pretrain(changed)["steps"] == 7
+
+
+def test_a_change_that_no_checkpoint_fits_is_refused_and_not_written_down(make_config, disturb, tmp_path):
+    config = make_config(tmp_path / "run")
+    disturb(10, ask_to_stop)
+    with pytest.raises(Stopped):
+        pretrain(config)
+    wider = {"model": small_model(width=32), "accept_changes": ["model.hidden_size", "model.intermediate_size"]}
+    with pytest.raises(UserError, match="but the model"):
+        pretrain(replace(config, **wider))
+    assert pretrain(config)["steps"] == 12
 
 
 def test_another_corpus_may_be_accepted_too(copy, make_config, cache, tmp_path):

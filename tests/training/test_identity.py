@@ -47,6 +47,29 @@ def test_every_difference_is_named_and_another_folder_asked_for(claimed):
     assert list(raised.value.messages) == [*expected[:2], expected[2] + said]
 
 
+def test_a_finished_run_is_changed_no_more_whatever_is_accepted(claimed):
+    identity.finish(claimed, {})
+    said = r"started with training.lr=5e-05, .* 0.1. Use another folder; a finished run is not changed any more\.$"
+    with pytest.raises(UserError, match=said):
+        identity.state_of(claimed, training(lr=0.1), FACTS, FREE, ("training.lr",))
+
+
+def test_minutes_are_fixed(claimed):
+    with pytest.raises(UserError, match=r"training.minutes=None, and is now asked for with 5. Use another folder\.$"):
+        identity.state_of(claimed, training(minutes=5), FACTS, FREE, ("training.minutes",))
+
+
+def test_a_change_that_is_accepted_must_be_of_something(claimed):
+    with pytest.raises(UserError, match=r"accept_changes: no 'training.lrr' \(did you mean training.lr\?\)\."):
+        identity.state_of(claimed, CONFIG, FACTS, FREE, ("training.lrr",))
+
+
+def test_mlflow_is_told_what_was_accepted():
+    tag = identity.accepted_tag({"training": {"lr": 0.1, "seed": 3}}, FACTS, ("training.lr", "corpus"))
+    assert tag == {"accept_changes": f"training.lr=0.1, corpus={FACTS['corpus']}"}
+    assert identity.accepted_tag(CONFIG, FACTS, ()) == {}
+
+
 def test_an_option_newer_than_the_run_stands_for_its_default(claimed):
     defaults = training(layer_decay=1.0)
     for value, expected in ((1.0, "unfinished"), (0.9, None)):
