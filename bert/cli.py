@@ -3,13 +3,16 @@
 import difflib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse
+import yaml
 
-from bert.errors import UserError
+from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
 from bert.training import distributed, stopping
 
@@ -101,7 +104,37 @@ def read_options(program: str, config: type, options: dict[str, Any]) -> Any:
 
 def _parse(program: str, config: type, arguments: list[str]) -> Any:
     parser = _parser(program, config)
+    _refuse_unclear(arguments)
     return _instance(parser, config, parser.parse_args(arguments))
+
+
+def _refuse_unclear(arguments: list[str]) -> None:
+    """Files for --config that are no YAML, or say one thing twice, of which only the last would count.
+
+    Raises:
+        UserError: the file, the line, and what is wrong.
+    """
+    files = [after for one, after in pairwise(arguments) if one == "--config"]
+    files += [one.removeprefix("--config=") for one in arguments if one.startswith("--config=")]
+    for file in (file for file in files if Path(file).is_file()):
+        try:
+            root = yaml.compose(Path(file).read_text(encoding="utf-8"))
+        except yaml.MarkedYAMLError as error:
+            raise UserError(f"{file}:{error.problem_mark.line + 1}: {error.problem}.") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{file}: {' '.join(str(error).split())}.") from error
+        refuse_if([f"{file}:{line}: {name} stands there twice." for name, line in _twice(root, "")])
+
+
+def _twice(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]:
+    """Each name that a mapping has more than once, with its second line."""
+    names = set()
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        name = f"{prefix}{key.value}"
+        if name in names:
+            yield name, key.start_mark.line + 1
+        names.add(name)
+        yield from _twice(value, f"{name}.")
 
 
 def _parser(program: str, config: type) -> Parser:

@@ -177,7 +177,7 @@ def _run(
         audit(sampler, text, config)
     distributed.wait()
     validation = build_validation(config, text)
-    print(validation.in_words())
+    print(validation.in_words(tally["tokens"] / tally["sequences"]))
     stream = Stream(sampler, default_workers(config.training, device))
     objective = build_objective(config, text.tokenizer, start, device)
     if resume and config.accept_changes:

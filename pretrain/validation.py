@@ -22,6 +22,9 @@ VALIDATION_MASKINGS = ("token", "whole_word", "span")
 MICRO_BATCH = 64
 """Sequences in a batch of the frozen sets: masks are drawn by the micro-batch, so the run's own size plays no part."""
 
+_MUCH_LONGER = 1.5
+"""Times as long as training's from which on the validation's sequences are worth a word."""
+
 UNIGRAM_BYTES = 64 << 20
 """Text that word frequencies are counted on, about."""
 
@@ -42,14 +45,24 @@ class Validation:
     unigram_cross_entropy: float
     bits_per_character_factor: float
 
-    def in_words(self) -> str:
-        """How much there is to be judged by."""
+    def in_words(self, trained_length: float) -> str:
+        """How much there is to be judged by, and whether it is much longer than the sequences trained on, in tokens."""
         masked = sum(len(batch.targets["masked_labels"]) for batch in self.masked["token"])
         said = f"validation: {masked:,} masked tokens"
+        length = _mean_length(self.masked["token"])
+        if length > _MUCH_LONGER * trained_length:
+            said += (
+                f" in sequences of {length:.0f} tokens on average, training's have {trained_length:.0f}: what stands "
+                f"behind the places that training reaches is hardly learned, and counts in valid/masked_lm_loss"
+            )
         for name, batches in self.pairs.items():
             labels = np.concatenate([batch.targets["sentence_labels"].numpy() for batch in batches])
             said += f"; {name}: {len(labels):,} pairs of which {labels.mean():.1%} have label 1"
         return said
+
+
+def _mean_length(batches: list[PackedBatch]) -> float:
+    return sum(batch.num_tokens for batch in batches) / sum(batch.num_sequences for batch in batches)
 
 
 def build_validation(config: PretrainConfig, text: TextToLearn) -> Validation:
@@ -101,8 +114,12 @@ def _without_masked(batch: PackedBatch) -> PackedBatch:
 
 
 def _unigram_cross_entropy(masked: list[PackedBatch], text: TextToLearn) -> float:
-    """Nats that a model knowing frequencies alone would need for each validation target (add-one smoothing)."""
+    """Nats that a model knowing frequencies alone would need for each validation target (add-one smoothing).
+
+    No target is [UNK], which is never masked.
+    """
     counts = _training_counts(text) + 1.0
+    counts[text.tokenizer.unk_id] = 0.0
     targets = np.concatenate([batch.targets["masked_labels"].numpy() for batch in masked])
     return float(np.log(counts.sum()) - np.log(counts[targets]).mean())
 

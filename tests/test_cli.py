@@ -206,11 +206,24 @@ def config_file(text: str) -> str:
         ("training:\n  lr: fast\n", "training.lr: 'fast' is no float."),
         ("masking:\n  strategy: tokens\n", "masking.strategy: no 'tokens'; one of "),
         ("- a\n", "Unexpected config: - a"),
-        ("a: [\n", "Problems parsing config: "),
     ],
 )
 def test_a_wrong_config_file_is_one_line(text, said, refused):
     assert refused("--config", config_file(text)).startswith(f"run.py pretrain: {said}")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("training:\n  lr: [1\n", ":3: expected ',' or ']'"),
+        ("training:\n  lr: 1\noutput: a\ntraining:\n  steps: 2\n", ":4: training stands there twice."),
+        ("training:\n  lr: 1\n  steps: 2\n  lr: 3\n", ":4: training.lr stands there twice."),
+    ],
+)
+def test_a_config_file_that_is_unclear_is_named_with_the_line(text, said, refused):
+    file = config_file(text)
+    assert refused("--config", file).startswith(f"{file}{said}")
+    assert refused(f"--config={file}").startswith(f"{file}{said}")
 
 
 def test_a_wrong_group_in_a_config_file_gets_the_closest_name(refused):

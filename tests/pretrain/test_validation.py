@@ -240,7 +240,7 @@ def test_the_unigram_cross_entropy_is_that_of_add_one_counts(config, text, built
     assert training == np.asarray(text.train).tolist()
     counts = Counter(number for document in document_ids(text, training) for number in document)
     labels = joined(built.masked["token"], lambda batch: batch.targets["masked_labels"]).tolist()
-    total = sum(counts.values()) + text.tokenizer.vocab_size
+    total = sum(counts.values()) - counts[text.tokenizer.unk_id] + text.tokenizer.vocab_size - 1  # [UNK] is no target
     expected = -sum(math.log((counts[number] + 1) / total) for number in labels) / len(labels)
     assert built.unigram_cross_entropy == pytest.approx(expected, rel=1e-12)
 
@@ -332,3 +332,11 @@ def test_copies_of_one_document_are_refused_since_all_are_held_out(tmp_path):
 
 def test_masking_of_the_config_is_not_that_of_validation():
     assert MaskingConfig().strategy != "token"  # else the tests above prove less than they say
+
+
+def test_validation_much_longer_than_what_is_trained_on_is_said(built):
+    tokens = sum(batch.num_tokens for batch in built.masked["token"])
+    length = tokens / sum(batch.num_sequences for batch in built.masked["token"])
+    said = f" in sequences of {length:.0f} tokens on average, training's have {length / 2:.0f}: "
+    assert said in built.in_words(length / 2)
+    assert "tokens on average" not in built.in_words(length / 1.4)
