@@ -162,14 +162,16 @@ def main() -> None:
     options.add_argument("--train", required=True, help="labelled rows to learn from")
     options.add_argument("--eval", required=True, help="labelled rows to judge by")
     options.add_argument("--task", default="classification", choices=SHOWN)
-    options.add_argument("--text", default="text", help="the column with the text")
-    options.add_argument("--label", default="label", help="the column with the label")
+    options.add_argument("--text", help="the column with the text, by default text")
+    options.add_argument("--label", help="the column with the label, by default label")
     options.add_argument("--epochs", type=float, default=3)
     options.add_argument("--batch_size", type=int, default=32)
     options.add_argument("--lr", type=float, default=3e-4, help="peak learning rate")
-    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--seeds", type=int, default=3, help="at least 2")
     options.add_argument("--json", help="a file for the figures")
     arguments = options.parse_args()
+    if arguments.seeds < 2:
+        options.error("--seeds: at least 2, for a deviation")
     contest = Contest(arguments)
     found = {"ours": [], "theirs": []}
     for seed in range(arguments.seeds):
