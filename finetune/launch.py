@@ -193,7 +193,8 @@ def _run(
         identity.claim(output, asdict(config), facts)
     tags = provenance.tags(device) | {name: value[:16] for name, value in facts.items()} | _TABLE_TAG
     tags |= {} if config.init == "none" else provenance.parent(Path(config.init))
-    tags |= identity.accepted_tag(asdict(config), facts, tuple(config.accept_changes))
+    if resume:
+        tags |= identity.accepted_tag(asdict(config), facts, tuple(config.accept_changes))
     with track(output, config.tracking, asdict(config), tags, resume) as tracker:
         tracker.datasets(_datasets(train_set, judges, facts))
         evaluate_now = evaluator(task, judges["eval"], size, device, training)

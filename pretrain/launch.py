@@ -186,7 +186,8 @@ def _run(
         identity.claim(output, asdict(config), facts)
     tags = provenance.tags(device) | {name: value[:16] for name, value in facts.items()}
     tags |= {} if config.init is None else provenance.parent(Path(config.init))
-    tags |= identity.accepted_tag(asdict(config), facts, tuple(config.accept_changes))
+    if resume:
+        tags |= identity.accepted_tag(asdict(config), facts, tuple(config.accept_changes))
     with track(output, config.tracking, asdict(config) | {"data_sample": tally}, tags, resume) as tracker:
         tracker.datasets(datasets_of(config, text))
         evaluate_now = _evaluator(config, objective, validation, device)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bert import builtin_corpus, tokenizer_files
+from bert import builtin_corpus, tokenizer_files, whole_file
 from bert import tokenizer as tokenizers
 from bert.errors import UserError
 from bert.tokenizer import Tokenizer
@@ -159,9 +159,7 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, split: Split) -> Tokenize
     if not file.is_file():
         print(f"training a tokenizer of {options.vocab_size:,} tokens")
         trained = tokenizers.train(_TokenizerLines(corpus, split.train), options)
-        unfinished = file.with_suffix(f".{np.random.SeedSequence().entropy:x}"[:12])
-        unfinished.write_text(trained.backend.to_str(), encoding="utf-8")
-        unfinished.replace(file)
+        whole_file.write(file, trained.backend.to_str())
     tokenizer = tokenizer_files.load(file)
     if tokenizer.vocab_size < options.vocab_size:
         print(f"the text gives {tokenizer.vocab_size:,} tokens, of tokenizer.vocab_size={options.vocab_size:,}")

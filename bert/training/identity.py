@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import yaml
 
+from bert import whole_file
 from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
 
@@ -37,15 +38,16 @@ def state_of(
         UserError: the folder holds something else; the message names the differences. A run that never reached a
             checkpoint is nothing, and gives way.
     """
+    now = flatten(config) | facts
     if not (output / _CONFIG).is_file():
+        _refuse_unknown(accepted, now)
         if (output / "config.json").exists():
             raise UserError(f"output: '{output}' holds a model, but no run of this project. Use another folder.")
         return "new"
     before = flatten(defaults or {}) | _read(output)
-    now = flatten(config) | facts
+    _refuse_unknown(accepted, before | now)
     names = (name for name in sorted(before.keys() | now.keys()) if not name.startswith(free))
     differing = [name for name in names if before.get(name) != now.get(name)]
-    refuse_if([f"accept_changes: no {n!r}{did_you_mean(n, now)}." for n in accepted if n not in before.keys() | now])
     finished = (output / _RESULT).is_file()
     changeable = [] if finished else [name for name in differing if name not in _FIXED]
     for name in [name for name in changeable if name in accepted]:
@@ -66,10 +68,14 @@ def state_of(
     return "finished" if finished else "unfinished"
 
 
+def _refuse_unknown(accepted: tuple[str, ...], known: dict[str, Any]) -> None:
+    refuse_if([f"accept_changes: no {name!r}{did_you_mean(name, known)}." for name in accepted if name not in known])
+
+
 def accepted_tag(config: dict[str, Any], facts: dict[str, str], accepted: tuple[str, ...]) -> dict[str, str]:
     """What a run went on with though it was started otherwise, for MLflow, whose parameters stay those of the start."""
     now = flatten(config) | facts
-    said = ", ".join(f"{name}={now[name]}" for name in accepted)
+    said = ", ".join(f"{name}={now.get(name)}" for name in accepted)
     return {"accept_changes": said} if said else {}
 
 
@@ -87,9 +93,7 @@ def claim(output: Path, config: dict[str, Any], facts: dict[str, str]) -> None:
 
 def finish(output: Path, metrics: dict[str, float]) -> None:
     """Write metrics.json: what was reached, and the mark of a finished run."""
-    unfinished = output / f".{_RESULT}"
-    unfinished.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(output / _RESULT)
+    whole_file.write(output / _RESULT, json.dumps(metrics, indent=2) + "\n")
 
 
 def _read(output: Path) -> dict[str, Any]:

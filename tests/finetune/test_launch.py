@@ -378,6 +378,7 @@ def test_a_resumed_run_has_the_options_that_were_accepted(make_config, stop_befo
     assert (again.task.label_smoothing, again.max_length) == (0.3, 12)
 
 
+@pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy is deprecated:DeprecationWarning")
 def test_in_mlflow_the_seeds_are_children_of_the_whole(make_config, tmp_path):
     import mlflow
 

@@ -64,10 +64,16 @@ def test_a_change_that_is_accepted_must_be_of_something(claimed):
         identity.state_of(claimed, CONFIG, FACTS, FREE, ("training.lrr",))
 
 
+def test_it_must_be_of_something_in_a_new_folder_too(tmp_path):
+    with pytest.raises(UserError, match=r"accept_changes: no 'training.lrr'"):
+        identity.state_of(tmp_path / "new", CONFIG, FACTS, FREE, ("training.lrr",))
+
+
 def test_mlflow_is_told_what_was_accepted():
     tag = identity.accepted_tag({"training": {"lr": 0.1, "seed": 3}}, FACTS, ("training.lr", "corpus"))
     assert tag == {"accept_changes": f"training.lr=0.1, corpus={FACTS['corpus']}"}
     assert identity.accepted_tag(CONFIG, FACTS, ()) == {}
+    assert identity.accepted_tag(CONFIG, FACTS, ("packing",)) == {"accept_changes": "packing=None"}  # a fact no more
 
 
 def test_an_option_newer_than_the_run_stands_for_its_default(claimed):
