@@ -75,6 +75,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument("--attention", default="sdpa", help="our attention backend")
     options.add_argument("--gradient_checkpointing", action="store_true", help="by both")
     options.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
+    options.add_argument("--peer_precision", help="the peer's, where it is not ours")
     options.add_argument("--cache", default="runs/cache", help="where tokenizer and token store are kept")
     options.add_argument("--json", help="a file for the figures")
     return options
@@ -155,6 +156,7 @@ def described(options: argparse.Namespace) -> dict:
         "max_length": options.max_length,
         "attention": options.attention,
         "precision": str(product_type(work.config.training, work.device)),
+        "precision_peer": options.peer_precision or "the same",
     }
 
 
@@ -162,6 +164,12 @@ def prepare_again(options: argparse.Namespace) -> Work:
     """`prepare` in another process: what is said of the text has been said."""
     with contextlib.redirect_stdout(io.StringIO()):
         return prepare(options)
+
+
+def prepare_for_peer(options: argparse.Namespace) -> Work:
+    """`prepare_again` in the precision that the peer is to compute in."""
+    precision = options.peer_precision or options.precision
+    return prepare_again(argparse.Namespace(**vars(options) | {"precision": precision}))
 
 
 def peak_mb(device: torch.device) -> float:

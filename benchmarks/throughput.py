@@ -17,7 +17,18 @@ import time
 
 import torch
 
-from benchmarks.same_work import Work, apart, described, padded, parser, peak_mb, prepare_again, report, spread
+from benchmarks.same_work import (
+    Work,
+    apart,
+    described,
+    padded,
+    parser,
+    peak_mb,
+    prepare_again,
+    prepare_for_peer,
+    report,
+    spread,
+)
 from bert.flops import matrix_rates, unread_flops
 from bert.packed import PackedBatch
 from bert.training.device import autocast, product_type
@@ -137,12 +148,11 @@ def main() -> None:
 
 def _measured(name: str, arguments, number: int) -> dict[str, float]:
     """What one side measures, warmed up."""
-    work = prepare_again(arguments)
     if name == "ours":
-        contestant = Ours(work, number)
+        contestant = Ours(prepare_again(arguments), number)
         contestant.run(WARM_UP)
     else:
-        contestant = Theirs(work, arguments.peer_attention, arguments.peer_compile, number)
+        contestant = Theirs(prepare_for_peer(arguments), arguments.peer_attention, arguments.peer_compile, number)
         contestant.run(contestant.batches(WARM_UP)[1])
     return contestant.measured(arguments.steps)
 

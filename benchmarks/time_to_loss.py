@@ -18,9 +18,20 @@ from pathlib import Path
 import torch
 from torch.utils.data import IterableDataset
 
-from benchmarks.same_work import Work, apart, described, padded, parser, prepare_again, report, spread, take_up
+from benchmarks.same_work import (
+    Work,
+    apart,
+    described,
+    padded,
+    parser,
+    prepare_again,
+    prepare_for_peer,
+    report,
+    spread,
+    take_up,
+)
 from bert.packed import PackedBatch
-from bert.training.device import autocast
+from bert.training.device import autocast, product_type
 from bert.training.evaluation import evaluate
 from bert.training.goal import Goal
 from bert.training.loop import fit
@@ -110,7 +121,7 @@ def theirs(work: Work, judge: Judge, seed: int, attention: str) -> None:
             report_to="none",
             disable_tqdm=True,
             use_cpu=work.device.type == "cpu",
-            bf16=work.device.type == "cuda",
+            bf16=product_type(training, work.device) is torch.bfloat16,
             dataloader_pin_memory=work.device.type == "cuda",
         )
         trainer = Trainer(
@@ -179,7 +190,7 @@ def curve(name: str, arguments, seed: int) -> Curve:
     if name == "ours":
         ours(work, judge, seed)
     else:
-        theirs(work, judge, seed, arguments.peer_attention)
+        theirs(with_training(prepare_for_peer(arguments), arguments), judge, seed, arguments.peer_attention)
     if judge.curve[-1][2] > judge.target:
         raise SystemExit(f"{name}: {arguments.steps} steps end above {judge.target:.3f}; give more --steps.")
     return Curve(judge.curve, judge.target)

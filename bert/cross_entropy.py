@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bert.compiled import CompiledForTraining
-from bert.products import BLOCK, in_fp32_on_a_cpu, product, summed
+from bert.products import BLOCK, in_type_of_products, on_a_cpu, product, summed
 
 _NUMBERS_AT_ONCE = 1 << 20
 """Logits that are turned into their gradient while the processor's cache holds them."""
@@ -18,7 +18,7 @@ _NUMBERS_AT_ONCE = 1 << 20
 def vocabulary_cross_entropy(hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of `hidden @ table.T + bias` against the labels, and how often the label's logit is the highest.
 
-    Where a CPU trains in fp32, the gradient of the logits, softmax minus one-hot, takes their place as soon as they are
+    Where a CPU trains, the gradient of the logits, softmax minus one-hot, takes their place as soon as they are
     there, so that (M, V) numbers are written once instead of four times. Elsewhere it is PyTorch's own.
 
     Args:
@@ -30,7 +30,7 @@ def vocabulary_cross_entropy(hidden: Tensor, table: Tensor, bias: Tensor, labels
     Returns:
         The sum over the labelled tokens in nats, and a number of tokens.
     """
-    if in_fp32_on_a_cpu(hidden) and torch.is_grad_enabled():
+    if on_a_cpu(hidden) and torch.is_grad_enabled():
         return _InPlace.apply(hidden, table, bias, labels)
     logits = F.linear(hidden, table, bias).float()
     return F.cross_entropy(logits, labels, reduction="sum"), (logits.detach().argmax(-1) == labels).sum()
@@ -50,7 +50,8 @@ class VocabularyCrossEntropy(CompiledForTraining):
 class _InPlace(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor):
-        loss, right = hidden.new_zeros(()), labels.new_zeros(())
+        hidden, table, bias = in_type_of_products(hidden, table, bias)
+        loss, right = torch.zeros(()), labels.new_zeros(())
         gradients = []
         for block, of_block in zip(hidden.split(BLOCK), labels.split(BLOCK), strict=True):
             logits = product(block, table, bias)  # (R, V)
@@ -66,7 +67,7 @@ class _InPlace(torch.autograd.Function):
     def backward(ctx, of_loss: Tensor, _):
         hidden, table, *gradients = ctx.saved_tensors
         of_hidden, of_table = torch.empty_like(hidden), None
-        of_bias = table.new_zeros(len(table))
+        of_bias = torch.zeros(len(table))
         parts = zip((hidden * of_loss).split(BLOCK), of_hidden.split(BLOCK), gradients, strict=True)
         for block, of_block, gradient in parts:
             torch.mul(product(gradient, table.T), of_loss, out=of_block)
@@ -77,9 +78,10 @@ class _InPlace(torch.autograd.Function):
 
 def _softmax_minus_one_hot(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Put the loss's gradient in the logits' place: (R, V), (R,) -> the loss, and how many labels lead, () each."""
-    loss, right = logits.new_zeros(()), labels.new_zeros(())
+    loss, right = torch.zeros(()), labels.new_zeros(())
     rows = max(1, _NUMBERS_AT_ONCE // logits.shape[1])
-    for block, of_block in zip(logits.split(rows), labels.split(rows), strict=True):
+    for in_place, of_block in zip(logits.split(rows), labels.split(rows), strict=True):
+        block = in_place.float()  # itself in fp32
         labelled, place = of_block[:, None] >= 0, of_block[:, None].clamp(min=0)  # (rows, 1)
         of_label = block.gather(1, place)  # (rows, 1)
         highest = block.amax(1, keepdim=True)
@@ -88,4 +90,5 @@ def _softmax_minus_one_hot(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tens
         loss += torch.where(labelled, log_total - of_label, 0.0).sum()
         right += (labelled & (of_label == highest)).sum()
         block.scatter_add_(1, place, -torch.ones_like(of_label)).index_fill_(0, (of_block < 0).nonzero()[:, 0], 0)
+        in_place.copy_(block)
     return loss, right

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 _STEPS = 1 << 16
 """A probability is met to one part in so many."""
@@ -24,7 +25,7 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same."""
         if self._by_numpy(x):
-            return x * scaled_mask(x.shape, self.p, x.dtype)
+            return _Drop.apply(x, None, *drawn_mask(x.shape, self.p, x.dtype))
         if self.training and self.p > 0 and torch.compiler.is_compiling():
             return hashed_mask(x.shape, self.p, x.device) * x / (1 - self.p)
         return F.dropout(x, self.p, self.training)
@@ -33,7 +34,7 @@ class Dropout(nn.Module):
         """`to` plus what is left of x, of the same shape, in one pass."""
         if not self._by_numpy(x):
             return to + self(x)
-        return torch.addcmul(to, x, scaled_mask(x.shape, self.p, x.dtype))
+        return _Drop.apply(x, to, *drawn_mask(x.shape, self.p, x.dtype))
 
     def _by_numpy(self, x: Tensor) -> bool:
         """Whether there is a mask to draw, and here; numpy's numbers are no part of a compiled graph."""
@@ -44,14 +45,31 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
-def scaled_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
-    """0 with probability p and else 1 / (1 - p), independently, as torch's seed has it."""
+class _Drop(torch.autograd.Function):
+    """x where the mask is 1, scaled, and what it is added to if there is anything; bf16 rounds no scale."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, to: Tensor | None, kept: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(kept)
+        ctx.scale = scale
+        return (x * kept).mul_(scale) if to is None else torch.addcmul(to, x, kept, value=scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor):
+        (kept,) = ctx.saved_tensors
+        of_x, of_to = ctx.needs_input_grad[:2]
+        return (gradient * kept).mul_(ctx.scale) if of_x else None, gradient if of_to else None, None, None
+
+
+def drawn_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> tuple[Tensor, float]:
+    """0 with probability p and else 1, independently, as torch's seed has it; and what keeps the mean, 1 / (1 - p)."""
     dropped = round(p * _STEPS)
     seed = int(torch.randint(1 << 62, ()))
     words = np.random.SFC64(seed).random_raw(-(-shape.numel() // 4))
     numbers = torch.from_numpy(words.view(np.int16)[: shape.numel()])  # -_STEPS / 2 to _STEPS / 2, evenly
     kept = torch.ge(numbers, dropped - _STEPS // 2, out=torch.empty(shape.numel(), dtype=dtype))  # 1 or 0
-    return kept.mul_(_STEPS / (_STEPS - dropped)).view(shape)
+    return kept.view(shape), _STEPS / (_STEPS - dropped)
 
 
 def hashed_mask(shape: torch.Size, p: float, device: torch.device) -> Tensor:

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from bert.config import ModelConfig
 from bert.gelu import gelu
-from bert.products import BLOCK, in_fp32_on_a_cpu, product, summed
+from bert.products import BLOCK, in_type_of_products, on_a_cpu, product, summed
 
 
 class FeedForward(nn.Module):
@@ -25,7 +25,7 @@ class FeedForward(nn.Module):
         """(T, H) -> (T, H)."""
         if torch.compiler.is_compiling():
             return self.output(gelu(self.intermediate(hidden)))
-        if not in_fp32_on_a_cpu(hidden):
+        if not on_a_cpu(hidden):
             return self.output(F.gelu(self.intermediate(hidden)))
         first, second = self.intermediate, self.output
         return _InBlocks.apply(hidden, first.weight, first.bias, second.weight, second.bias)
@@ -40,6 +40,7 @@ class _InBlocks(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor) -> Tensor:
+        hidden, up, up_bias, down, down_bias = in_type_of_products(hidden, up, up_bias, down, down_bias)
         out, inputs, outputs = hidden.new_empty(len(hidden), len(down)), [], []
         for block, of_block in zip(hidden.split(BLOCK), out.split(BLOCK), strict=True):
             inputs.append(product(block, up, up_bias))  # (R, I)
@@ -55,7 +56,7 @@ class _InBlocks(torch.autograd.Function):
         learned = ctx.needs_input_grad[1]  # all four of a layer, or none: they are frozen together
         of_hidden = torch.empty_like(hidden)
         of_up = of_down = None
-        of_up_bias, of_down_bias = up.new_zeros(len(up)), gradient.sum(0)
+        of_up_bias, of_down_bias = torch.zeros(len(up)), gradient.sum(0)
         halves = kept[: len(kept) // 2], kept[len(kept) // 2 :]
         parts = zip(hidden.split(BLOCK), gradient.split(BLOCK), of_hidden.split(BLOCK), *halves, strict=True)
         for block, of_block, of_hidden_block, gelu_in, gelu_out in parts:

@@ -1,6 +1,6 @@
-"""Matrix products by oneDNN, on a CPU in fp32.
+"""Matrix products by oneDNN, on a CPU: in fp32, and under autocast in bf16 where the processor has such products.
 
-PyTorch hands such products to another library, MKL, which is the slower of the two on some processors, and adds a bias
+PyTorch hands those of fp32 to another library, MKL, which is the slower of the two on some processors, and adds a bias
 in a pass of its own (docs/performance.md). oneDNN makes a program for every shape and keeps it for ever, so numbers of
 rows are rounded up to few of them. It is part of PyTorch; its operation here is the one that torch.compile puts in the
 place of linear layers.
@@ -22,24 +22,33 @@ _WORTH_ROUNDING = 256
 """Fewer rows stay as they are: one row more would be felt."""
 
 _AVAILABLE = torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_64", "amd64")
+_BF16 = _AVAILABLE and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def in_fp32_on_a_cpu(x: Tensor) -> bool:
-    """Whether what becomes of x is computed in fp32 on a CPU, and is no part of a compiled graph."""
-    if x.device.type != "cpu" or x.dtype != torch.float32:
+def on_a_cpu(x: Tensor) -> bool:
+    """Whether what becomes of x is computed as here: on a CPU, in fp32 or bf16, and as no part of a compiled graph."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
         return False
-    return not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
+    if not torch.is_autocast_enabled("cpu"):
+        return x.dtype == torch.float32
+    return _BF16 and torch.get_autocast_dtype("cpu") == torch.bfloat16 and x.dtype in (torch.float32, torch.bfloat16)
+
+
+def in_type_of_products(*tensors: Tensor) -> list[Tensor]:
+    """What products are computed from: the tensors themselves, or under autocast what is left of them in bf16."""
+    kind = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
+    return [tensor.to(kind) for tensor in tensors]
 
 
 def spare_rows(rows: int, of: Tensor) -> int:
     """How many rows to add to what is computed with `of`, so that `product` is at its fastest; 3% at most."""
-    if not _AVAILABLE or not in_fp32_on_a_cpu(of) or rows < _WORTH_ROUNDING:
+    if not _AVAILABLE or not on_a_cpu(of) or rows < _WORTH_ROUNDING:
         return 0
     return -rows % _grain(rows)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`x @ weight.T + bias` in fp32 on a CPU, without a gradient of its own: (R, I), (O, I), (O,) -> (R, O).
+    """`x @ weight.T + bias`, all of one type, without a gradient of its own: (R, I), (O, I), (O,) -> (R, O).
 
     By oneDNN where the number of rows is as round as `spare_rows` makes it (below 256: a multiple of 8), and else by
     what PyTorch takes.
@@ -51,8 +60,13 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def summed(total: Tensor | None, gradient: Tensor, x: Tensor) -> Tensor:
-    """A weight's gradient, block by block of rows: (O, I) or None, (R, O), (R, I) -> (O, I), in the total's place."""
-    return gradient.T @ x if total is None else total.addmm_(gradient.T, x)
+    """A weight's gradient, block by block of rows: (O, I) or None, (R, O), (R, I) -> (O, I) in the total's place.
+
+    The total is in fp32.
+    """
+    if total is None:
+        return (gradient.T @ x).float()
+    return total.addmm_(gradient.T, x) if x.dtype == torch.float32 else total.add_(gradient.T @ x)
 
 
 class Linear(nn.Linear):
@@ -65,12 +79,13 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`Linear` with weights that are handed in: (R, I), (O, I), (O,) -> (R, O)."""
-    return _Linear.apply(x, weight, bias) if in_fp32_on_a_cpu(x) else F.linear(x, weight, bias)
+    return _Linear.apply(x, weight, bias) if on_a_cpu(x) else F.linear(x, weight, bias)
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        x, weight, bias = in_type_of_products(x, weight, bias)
         ctx.save_for_backward(x, weight)
         return product(x, weight, bias)
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert.attention import BACKENDS, varlen
+from bert.attention import BACKENDS, rectangle, varlen
 from bert.attention.rectangle import alike_in_length, lengths_at_hand, one_for_all
 from bert.config import ModelConfig
 from bert.errors import UserError
@@ -18,6 +18,14 @@ from bert.training.config import TrainingConfig
 from bert.training.device import refuse_unfit_attention
 
 ON_CPU = [name for name in BACKENDS if name != "varlen"]  # varlen needs a GPU
+
+
+@pytest.fixture(autouse=True, scope="module")
+def several_rectangles():
+    """Batches as small as these would all be one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rectangle, "_PADDING", 30)
+        yield
 
 
 def batch_of(lengths: list[int]) -> PackedBatch:
@@ -163,9 +171,9 @@ def test_what_is_put_into_the_rectangle_comes_out_again_and_so_does_its_gradient
 
 
 def test_no_gradient_leaves_for_what_stands_outside_a_sequence():
-    rectangle = one_for_all(batch_of([2, 1]))
+    whole = one_for_all(batch_of([2, 1]))
     padded = torch.rand(2, 1, 2, 3, requires_grad=True)  # the second row's second place is outside
-    rectangle.unpad(padded).sum().backward()
+    whole.unpad(padded).sum().backward()
     assert padded.grad[:, 0, :, 0].tolist() == [[1, 1], [1, 0]]
 
 
@@ -173,13 +181,10 @@ def test_sequences_alike_in_length_share_a_rectangle_where_the_longest_come_firs
     def shapes(lengths):
         return [(tuple(one.inside.shape), one.tokens, one.full) for one in alike_in_length(batch_of(lengths))]
 
-    # 6 is 3/4 of 8 and stays with it; 5 is less. Rectangles without padding are known for what they are.
-    assert shapes([8, 8, 6, 5, 5, 2, 1]) == [
-        ((3, 8), 22, False),
-        ((2, 5), 10, True),
-        ((1, 2), 2, True),
-        ((1, 1), 1, True),
-    ]
+    # 30 pairs of places may be padding. 6 beside 8 makes 8 * 8 - 6 * 6 = 28, and 5 would make 67; then 2 beside 5 makes
+    # 21, and 1 would make 45. Rectangles without padding are known for what they are.
+    assert shapes([8, 8, 6, 5, 5, 2, 1]) == [((3, 8), 22, False), ((3, 5), 12, False), ((1, 1), 1, True)]
+    assert shapes([8, 8, 5, 5]) == [((2, 8), 16, True), ((2, 5), 10, True)]
     assert shapes([8, 8, 8]) == [((3, 8), 24, True)]
     assert shapes([2, 8, 1]) == [((3, 8), 11, False)]  # another order is left alone
     # Eight of one length are many: what is a little shorter does not get them moved and masked.
@@ -277,6 +282,21 @@ def test_what_varlen_would_not_find_is_said_before_a_run_begins(device, precisio
     with pytest.raises(UserError) if said else contextlib.nullcontext() as raised:
         refuse_unfit_attention(config, torch.device(device), model)
     assert said == [] or list(raised.value.messages) == [f"training.attention: 'varlen' {fault}" for fault in said]
+
+
+@pytest.mark.parametrize("lengths", [[5, 5, 5], [9, 4, 4, 1]])
+def test_on_a_cpu_sdpa_mixes_bf16_in_fp32_and_rounds_once(lengths):
+    query, key, value = (x.detach().bfloat16() for x in random_inputs(sum(lengths), 2, 4, seed=2))
+    leaves = [x.clone().requires_grad_() for x in (query, key, value)]
+    exact = [x.float().requires_grad_() for x in (query, key, value)]
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed, _ = attend("sdpa", lengths, *leaves)
+    expected, _ = attend("sdpa", lengths, *exact)
+    assert torch.equal(mixed, expected.bfloat16())
+    mixed.float().sum().backward()
+    expected.sum().backward()
+    for leaf, right in zip(leaves, exact, strict=True):
+        assert torch.equal(leaf.grad, right.grad.bfloat16())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

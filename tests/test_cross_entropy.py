@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert import cross_entropy
+from bert import cross_entropy, products
 from bert.cross_entropy import vocabulary_cross_entropy
 
 
@@ -64,16 +64,41 @@ def test_no_target_is_no_loss():
     assert (loss.item(), right.item(), hidden.grad.shape) == (0.0, 0, (0, 3))
 
 
-@pytest.mark.parametrize("case", ["no gradient", "bf16", "float64"])
+@pytest.mark.skipif(not products._BF16, reason="needs a processor on which oneDNN computes in bf16")
+@pytest.mark.parametrize("at_once", [1, 1 << 20])
+def test_in_bf16_it_is_as_near_to_fp32_as_pytorch_s_own(at_once, monkeypatch):
+    torch.manual_seed(0)
+    inputs = [torch.randn(72, 40).bfloat16().float(), torch.randn(500, 40), torch.randn(500)]
+    labels, found = torch.randint(0, 500, (72,)), []
+    monkeypatch.setattr(cross_entropy, "_NUMBERS_AT_ONCE", at_once)
+    monkeypatch.setattr(cross_entropy, "BLOCK", 32)
+
+    def pytorch_s(hidden, table, bias, labels):
+        logits = F.linear(hidden, table, bias).float()
+        return F.cross_entropy(logits, labels, reduction="sum"), (logits.argmax(-1) == labels).sum()
+
+    for loss_of, half in ((vocabulary_cross_entropy, True), (pytorch_s, True), (pytorch_s, False)):
+        leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+        with torch.autocast("cpu", torch.bfloat16, half):
+            loss, right = loss_of(*leaves, labels)
+        (loss / 72).backward()
+        found.append([loss.detach(), right.float(), *(leaf.grad for leaf in leaves)])
+    for ours, theirs, exact in zip(*found, strict=True):
+        assert ours.dtype == torch.float32
+        errors = [float((one - exact).norm() / exact.norm().clamp(min=1)) for one in (ours, theirs)]
+        assert errors[0] <= max(1.3 * errors[1], 1e-6) and errors[1] < 0.02
+
+
+@pytest.mark.parametrize("case", ["no gradient", "fp16", "float64"])
 def test_elsewhere_it_is_pytorch_s_own(case, monkeypatch):
     monkeypatch.setattr(cross_entropy._InPlace, "apply", None)
     kind = torch.float64 if case == "float64" else torch.float32
     inputs = (torch.randn(4, 3, dtype=kind), torch.randn(5, 3, dtype=kind), torch.zeros(5, dtype=kind))
     labels = torch.tensor([0, 1, 2, 3])
-    with torch.set_grad_enabled(case != "no gradient"), torch.autocast("cpu", torch.bfloat16, case == "bf16"):
+    with torch.set_grad_enabled(case != "no gradient"), torch.autocast("cpu", torch.float16, case == "fp16"):
         loss, _ = vocabulary_cross_entropy(*inputs, labels)
     expected, _ = reference(*inputs, labels)
-    torch.testing.assert_close(loss, expected.to(loss.dtype), atol=0.1 if case == "bf16" else 1e-6, rtol=1e-2)
+    torch.testing.assert_close(loss, expected.to(loss.dtype), atol=0.1 if case == "fp16" else 1e-6, rtol=1e-2)
     assert loss.dtype == torch.float32
 
 
@@ -84,7 +109,7 @@ def test_a_place_without_a_label_counts_in_nothing(in_place):
     labels, labelled, found = torch.tensor([0, -100, 4, 2, -100, -100]), torch.tensor([0, 2, 3]), []
     for rows in (torch.arange(6), labelled):
         leaves = [tensor.clone().requires_grad_() for tensor in inputs]
-        with torch.autocast("cpu", torch.bfloat16, not in_place):
+        with torch.autocast("cpu", torch.float16, not in_place):
             loss, right = vocabulary_cross_entropy(leaves[0].index_select(0, rows), *leaves[1:], labels[rows])
         loss.backward()
         found.append([loss.detach(), right, *(leaf.grad for leaf in leaves)])

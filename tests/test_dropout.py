@@ -5,11 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert.dropout import Dropout, hashed_mask, scaled_mask
+from bert.dropout import Dropout, drawn_mask, hashed_mask
 
 CPU = torch.device("cpu")
 MASKS = {
-    "scaled": lambda shape, p: scaled_mask(shape, p, torch.float64) != 0,
+    "drawn": lambda shape, p: drawn_mask(shape, p, torch.float64)[0] != 0,
     "hashed": lambda shape, p: hashed_mask(shape, p, CPU),
 }
 
@@ -33,10 +33,25 @@ def test_values_are_dropped_with_the_odds_asked_for_and_independently(kind, p):
         assert means.var() == pytest.approx(p * (1 - p) / kept.shape[direction], rel=0.25)
 
 
-def test_what_is_left_is_scaled_so_that_the_mean_stays():
-    mask = scaled_mask(torch.Size([1000, 9]), 0.1, torch.float64)
-    assert len(mask.unique()) == 2
-    assert mask.max() == pytest.approx(1 / 0.9, rel=1e-4)
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+def test_what_is_left_is_scaled_so_that_the_mean_stays(kind):
+    kept, scale = drawn_mask(torch.Size([1000, 9]), 0.1, kind)
+    assert kept.dtype == kind and kept.unique().tolist() == [0, 1]
+    assert scale == pytest.approx(1 / 0.9, rel=1e-4)
+
+
+def test_bf16_in_which_the_scale_is_no_number_keeps_the_mean_and_that_of_gradients():
+    torch.manual_seed(0)
+    # 1 / 0.9 would be 1.1094 in bf16; values that are spread are rounded up as often as down.
+    x = torch.rand(400_000).add(1).bfloat16().requires_grad_()
+    gradient = torch.rand(400_000).add(1).bfloat16()
+    for out in (Dropout(0.1)(x), Dropout(0.1).added(x, to=torch.zeros_like(x))):
+        x.grad = None
+        out.backward(gradient)
+        kept = out != 0
+        for found, of in ((out, x), (x.grad, gradient)):
+            ratio = found[kept].double().mean() / of[kept].double().mean()
+            assert ratio.item() == pytest.approx(1 / 0.9, rel=2e-4)
 
 
 @pytest.mark.filterwarnings("default")  # the compiler reads deprecated attributes of its own
@@ -56,6 +71,24 @@ def test_in_a_compiled_graph_the_hash_drops_and_the_gradient_passes_where_values
     torch.testing.assert_close(x.grad, kept / 0.75)
     assert torch.equal(torch.compile(dropout.eval().added, backend="aot_eager")(x, to=to), to + x)
     torch.compiler.reset()
+
+
+@pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)])
+def test_what_is_added_to_gets_the_whole_gradient_and_what_needs_none_gets_none(wanted):
+    torch.manual_seed(0)
+    x, to = (torch.randn(20, 3, dtype=torch.float64, requires_grad=need) for need in wanted)
+    out = Dropout(0.25).added(x, to)
+    torch.manual_seed(0)
+    torch.randn(20, 3, dtype=torch.float64), torch.randn(20, 3, dtype=torch.float64)
+    kept, scale = drawn_mask(x.shape, 0.25, torch.float64)
+    torch.testing.assert_close(out.detach(), (to + x * kept * scale).detach())
+    gradient = torch.randn_like(out)
+    out.backward(gradient)
+    for leaf, expected, needed in ((x, gradient * kept * scale, wanted[0]), (to, gradient, wanted[1])):
+        if needed:
+            torch.testing.assert_close(leaf.grad, expected)
+        else:
+            assert leaf.grad is None
 
 
 def test_gradients_pass_where_values_passed():
@@ -91,7 +124,7 @@ def test_threads_change_no_mask(threads):
     try:
         torch.set_num_threads(threads)
         torch.manual_seed(3)
-        assert int((scaled_mask(torch.Size([4000, 100]), 0.1, torch.float32) == 0).sum()) == 39845
+        assert int((drawn_mask(torch.Size([4000, 100]), 0.1, torch.float32)[0] == 0).sum()) == 39845
     finally:
         torch.set_num_threads(before)
 

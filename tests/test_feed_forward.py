@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert import feed_forward
+from bert import feed_forward, products
 from bert.config import ModelConfig
 from bert.feed_forward import FeedForward
 
@@ -55,12 +55,36 @@ def test_a_frozen_layer_passes_its_gradient_on_and_keeps_none():
     assert all(parameter.grad is None for parameter in half.parameters())
 
 
-@pytest.mark.parametrize("case", ["float64", "bf16 autocast", "compiled"])
+@pytest.mark.skipif(not products._BF16, reason="needs a processor on which oneDNN computes in bf16")
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("tokens", [7, 300])
+def test_in_bf16_it_is_as_near_to_fp32_as_two_plain_layers_are(tokens, frozen, monkeypatch):
+    monkeypatch.setattr(feed_forward, "BLOCK", 64)
+    half, weights = half_layer(40, 160, seed=0), torch.randn(tokens, 40)
+    hidden = torch.randn(tokens, 40).bfloat16().float()
+    plain = lambda x: half.output(F.gelu(half.intermediate(x)))  # noqa: E731
+    exact = outputs_and_gradients(plain, hidden, weights, half)
+    if frozen:
+        exact = exact[:2] + [None] * 4
+        half.requires_grad_(False)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, usual = (outputs_and_gradients(compute, hidden, weights, half) for compute in (half, plain))
+    assert found[0].dtype == torch.bfloat16
+    for ours, theirs, right in zip(found, usual, exact, strict=True):
+        if right is None:
+            assert ours is None
+        else:
+            assert ours.dtype == theirs.dtype
+            errors = [float((one.float() - right).norm() / right.norm()) for one in (ours, theirs)]
+            assert errors[0] < max(1.2 * errors[1], 1e-6) < 0.02
+
+
+@pytest.mark.parametrize("case", ["float64", "fp16 autocast", "compiled"])
 def test_elsewhere_it_is_two_plain_layers(case, monkeypatch):
     monkeypatch.setattr(feed_forward._InBlocks, "apply", lambda *of: pytest.fail("computed in blocks"))
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: case == "compiled")
     kind = torch.float64 if case == "float64" else torch.float32
     half, hidden = half_layer(4, 6, seed=0).to(kind), torch.randn(5, 4, dtype=kind)
-    with torch.autocast("cpu", torch.bfloat16, enabled=case == "bf16 autocast"):
+    with torch.autocast("cpu", torch.float16, enabled=case == "fp16 autocast"):
         found, expected = half(hidden), half.output(F.gelu(half.intermediate(hidden)))
     torch.testing.assert_close(found, expected, atol=1e-6 if case == "compiled" else 0, rtol=0)

@@ -10,6 +10,7 @@ from torch import nn
 from bert import products
 from bert.products import Linear, product, spare_rows
 
+needs_bf16 = pytest.mark.skipif(not products._BF16, reason="needs a processor on which oneDNN computes in bf16")
 needs_onednn = pytest.mark.skipif(not products._AVAILABLE, reason="needs a PyTorch with oneDNN on x86-64")
 FP32 = torch.zeros(())
 
@@ -40,12 +41,21 @@ def test_a_run_meets_few_shapes_and_so_do_its_blocks():
     assert last_blocks <= set(range(128, 1024, 128))
 
 
-@pytest.mark.parametrize("case", ["float64", "bf16 autocast", "compiled", "no oneDNN"])
+@needs_bf16
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_under_autocast_in_bf16_rows_are_added_likewise(kind):
+    with torch.autocast("cpu", torch.bfloat16):
+        assert spare_rows(1953, FP32.to(kind)) == 31
+
+
+@pytest.mark.parametrize("case", ["float64", "fp16 autocast", "no bf16", "compiled", "no oneDNN"])
 def test_elsewhere_no_row_is_added(case, monkeypatch):
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: case == "compiled")
     monkeypatch.setattr(products, "_AVAILABLE", case != "no oneDNN")
     of = FP32.double() if case == "float64" else FP32
-    with torch.autocast("cpu", torch.bfloat16, enabled=case == "bf16 autocast"):
+    monkeypatch.setattr(products, "_BF16", case != "no bf16")
+    other = {"fp16 autocast": torch.float16, "no bf16": torch.bfloat16}.get(case)
+    with torch.autocast("cpu", other, enabled=other is not None):
         assert spare_rows(1001, of) == 0
 
 
@@ -69,6 +79,24 @@ def test_outputs_and_gradients_of_a_layer_are_those_of_pytorch(rows, inputs, out
     torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
 
 
+@needs_bf16
+@pytest.mark.parametrize("rows", [0, 8, 256, 257])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_under_autocast_outputs_and_gradients_are_those_of_pytorch_s_autocast(rows, kind):
+    torch.manual_seed(0)
+    ours, plain = Linear(40, 30), nn.Linear(40, 30)
+    plain.load_state_dict(ours.state_dict())
+    x, weights, found = torch.randn(rows, 40, dtype=kind), torch.randn(rows, 30), []
+    for layer in (ours, plain):
+        leaf = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            out = layer(leaf)
+        (out * weights).sum().backward()
+        found.append([out.detach(), leaf.grad, *(parameter.grad for parameter in layer.parameters())])
+        assert [one.dtype for one in found[-1]] == [torch.bfloat16, kind, torch.float32, torch.float32]
+    torch.testing.assert_close(*found, atol=1e-2, rtol=1e-2)
+
+
 def test_a_sum_s_gradient_which_is_one_number_seen_many_times_goes_through():
     x, layer = torch.ones(8, 3, requires_grad=True), Linear(3, 4)
     layer(x).sum().backward()
@@ -89,16 +117,24 @@ def test_what_needs_no_gradient_gets_none(frozen):
 @needs_onednn
 @pytest.mark.parametrize(
     ("case", "by_onednn"),
-    [("fp32", True), ("float64", False), ("bf16 autocast", False), ("compiled", False), ("a row too many", False)],
+    [
+        ("fp32", True),
+        pytest.param("bf16 autocast", True, marks=needs_bf16),
+        ("fp16 autocast", False),
+        ("float64", False),
+        ("compiled", False),
+        ("a row too many", False),
+    ],
 )
-def test_onednn_computes_round_numbers_of_rows_in_fp32_on_a_cpu_and_nothing_else(case, by_onednn, monkeypatch):
+def test_onednn_computes_round_numbers_of_rows_in_fp32_and_bf16_on_a_cpu_and_nothing_else(case, by_onednn, monkeypatch):
     called, real = [], torch.ops.mkldnn._linear_pointwise
     monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", lambda *of: called.append(True) or real(*of))
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: case == "compiled")
     kind = torch.float64 if case == "float64" else torch.float32
     layer, x = Linear(3, 4).to(kind), torch.randn(257 if case == "a row too many" else 256, 3, dtype=kind)
-    with torch.autocast("cpu", torch.bfloat16, enabled=case == "bf16 autocast"):
-        assert layer(x).dtype == (torch.bfloat16 if case == "bf16 autocast" else kind)
+    other = {"bf16 autocast": torch.bfloat16, "fp16 autocast": torch.float16}.get(case)
+    with torch.autocast("cpu", other, enabled=other is not None):
+        assert layer(x).dtype == (other or kind)
     assert bool(called) == by_onednn
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from bert.packed import PackedBatch
 
-_ALIKE = 0.75
-"""A sequence shorter than this share of a rectangle's longest begins another rectangle: padding costs by its square."""
+_PADDING = 1 << 14
+"""Pairs of places, of which one at least is padding, that a rectangle may hold: by then another one costs no more."""
 
 _MANY = 8
 """So many sequences of one length have a rectangle to themselves, in which nothing is moved and nothing masked."""
@@ -72,14 +72,15 @@ def alike_in_length(batch: PackedBatch) -> list[Rectangle]:
     lengths = batch.cu_seqlens.diff()
     if not lengths_at_hand(batch) or bool((lengths.diff() > 0).any()):
         return [one_for_all(batch)]
-    rectangles, first, all_lengths = [], 0, lengths.tolist()
+    rectangles, first, padding, all_lengths = [], 0, 0, lengths.tolist()
     for end in range(1, len(all_lengths) + 1):
-        longest, last = all_lengths[first], all_lengths[end - 1]
+        longest, full = all_lengths[first], all_lengths[first] == all_lengths[end - 1]
         following = all_lengths[end] if end < len(all_lengths) else 0
-        full = last == longest
-        if following < (longest if full and end - first >= _MANY else _ALIKE * longest):
+        padding += longest**2 - following**2
+        alone = full and end - first >= _MANY and following < longest
+        if following == 0 or alone or padding > _PADDING:
             rectangles.append(Rectangle(lengths[first:end], sum(all_lengths[first:end]), longest, full))
-            first = end
+            first, padding = end, 0
     return rectangles
 
 

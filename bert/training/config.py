@@ -112,7 +112,8 @@ class TrainingConfig:
     """CPU threads of one process; by default PyTorch's choice. Runs repeat bit for bit on equal numbers."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 on a GPU, for products and hidden states, where weights and moments stay fp32; fp32 on a CPU."""
+    """auto: bf16 on a GPU, for products and hidden states, where weights and moments stay fp32; fp32 on a CPU. There
+    bf16 is the faster on a processor with instructions for it (AVX512-BF16 or AMX), and a line says where it is not."""
 
     attention: Literal[*BACKENDS] = "sdpa"
     """sdpa: PyTorch's fused attention, over padded rows. eager: plain matrix products, the reference. varlen: flash

@@ -18,6 +18,9 @@ from bert.training.config import TrainingConfig, micro_batches
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 """Names of glibc's malloc.h."""
 
+_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+"""Names of torch.cpu; the last two are those of ARM's."""
+
 
 def choose_device(config: TrainingConfig) -> torch.device:
     """The device that was asked for, with threads and determinism set; under torchrun, this rank's.
@@ -43,9 +46,17 @@ def choose_device(config: TrainingConfig) -> torch.device:
         torch.backends.cudnn.deterministic = config.deterministic
     if not on_gpu:
         _keep_freed_memory()
+        if config.precision == "bf16" and not _has_bf16():
+            print("training.precision: bf16 has no instructions of its own on this processor; fp32 is faster here.")
         return torch.device("cpu")
     torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def _has_bf16() -> bool:
+    """Whether the processor multiplies in bf16."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in _BF16_INSTRUCTIONS)
 
 
 def _keep_freed_memory() -> None:

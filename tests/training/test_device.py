@@ -63,12 +63,22 @@ def test_a_seed_of_several_numbers_decides_what_is_drawn():
 
 
 @pytest.mark.parametrize(
-    ("precision", "device", "half"), [("auto", CPU, False), ("fp32", CPU, False), ("bf16", CPU, True)]
+    ("precision", "where", "half"), [("auto", CPU, False), ("fp32", CPU, False), ("bf16", CPU, True)]
 )
-def test_precision_decides_the_type_of_a_matrix_product(precision, device, half):
-    with autocast(TrainingConfig(precision=precision), device):
+def test_precision_decides_the_type_of_a_matrix_product(precision, where, half):
+    with autocast(TrainingConfig(precision=precision), where):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == (torch.bfloat16 if half else torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("precision", "has", "said"),
+    [("bf16", {"avx512_bf16": False, "avx2": True}, True), ("bf16", {"amx_bf16": True}, False), ("auto", {}, False)],
+)
+def test_bf16_on_a_processor_without_it_is_said_to_be_the_slower(precision, has, said, no_gpu, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    choose_device(TrainingConfig(precision=precision))
+    assert ("fp32 is faster here" in capsys.readouterr().out) == said
 
 
 def test_auto_is_half_precision_on_a_gpu_alone(monkeypatch):
@@ -79,7 +89,7 @@ def test_auto_is_half_precision_on_a_gpu_alone(monkeypatch):
 
 
 def test_a_gpu_is_fed_by_two_workers_and_a_cpu_by_none():
-    assert [default_workers(TrainingConfig(), device) for device in (CPU, GPU)] == [0, 2]
+    assert [default_workers(TrainingConfig(), where) for where in (CPU, GPU)] == [0, 2]
     assert [default_workers(TrainingConfig(workers=n), CPU) for n in (0, 3)] == [0, 3]
 
 
