@@ -31,6 +31,8 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
     refuse_if(launch.check(config) + _check(config))
     output = Path(config.output)
     with lock.hold(output):
+        if (began := identity.started_with(output, "seeds")) is not None and not began:
+            raise UserError(f"output: '{output}' holds a single run, without seeds. Use another folder.")
         free, defaults = (*launch.FREE, "seeds"), asdict(FinetuneConfig())
         state = distributed.from_first(lambda: identity.state_of(output, asdict(config), {}, free, (), defaults))
         if state == "finished" and identity.started_with(output, "seeds") == config.seeds:

@@ -379,6 +379,17 @@ def test_a_resumed_run_has_the_options_that_were_accepted(make_config, stop_befo
 
 
 @pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy is deprecated:DeprecationWarning")
+def test_a_single_run_and_seeds_do_not_share_a_folder(make_config, tmp_path):
+    single, several = make_config(parts={}), make_config(parts={"seeds": [0, 1]})
+    train(single)
+    with pytest.raises(UserError, match=r"holds a single run, without seeds\. Use another folder\.$"):
+        train_seeds(replace(several, output=single.output))
+    several = replace(several, output=str(tmp_path / "several"))
+    train_seeds(several)
+    with pytest.raises(UserError, match=r"holds a run for each of seeds=\[0, 1\]\. Give seeds, or use another"):
+        train(replace(single, output=several.output))
+
+
 def test_in_mlflow_the_seeds_are_children_of_the_whole(make_config, tmp_path):
     import mlflow
 
