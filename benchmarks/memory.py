@@ -5,7 +5,7 @@
 On a CPU what is resident beyond what was there before the model; on a GPU what PyTorch allocated.
 """
 
-from benchmarks.same_work import apart, described, parser, peak_mb, prepare_again, report, spread
+from benchmarks.same_work import apart, described, parser, peak_mb, prepare_again, prepare_for_peer, report, spread
 from benchmarks.throughput import Ours, Theirs
 
 
@@ -29,7 +29,7 @@ def main() -> None:
 
 def _measured(name: str, arguments) -> float:
     """What one side needs at most, in MB."""
-    work = prepare_again(arguments)
+    work = prepare_again(arguments) if name == "ours" else prepare_for_peer(arguments)
     before = peak_mb(work.device)
     if name == "ours":
         Ours(work).run(arguments.steps)

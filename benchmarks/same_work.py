@@ -75,7 +75,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument("--attention", default="sdpa", help="our attention backend")
     options.add_argument("--gradient_checkpointing", action="store_true", help="by both")
     options.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
-    options.add_argument("--peer_precision", help="the peer's, where it is not ours")
+    options.add_argument("--peer_precision", choices=("auto", "fp32", "bf16"), help="the peer's, where it is not ours")
     options.add_argument("--cache", default="runs/cache", help="where tokenizer and token store are kept")
     options.add_argument("--json", help="a file for the figures")
     return options
@@ -156,7 +156,7 @@ def described(options: argparse.Namespace) -> dict:
         "max_length": options.max_length,
         "attention": options.attention,
         "precision": str(product_type(work.config.training, work.device)),
-        "precision_peer": options.peer_precision or "the same",
+        "precision_peer": str(product_type(prepare_for_peer(options).config.training, work.device)),
     }
 
 
@@ -167,9 +167,9 @@ def prepare_again(options: argparse.Namespace) -> Work:
 
 
 def prepare_for_peer(options: argparse.Namespace) -> Work:
-    """`prepare_again` in the precision that the peer is to compute in."""
+    """`prepare_again` in the precision that the peer is to compute in; attention is its own affair."""
     precision = options.peer_precision or options.precision
-    return prepare_again(argparse.Namespace(**vars(options) | {"precision": precision}))
+    return prepare_again(argparse.Namespace(**vars(options) | {"precision": precision, "attention": "sdpa"}))
 
 
 def peak_mb(device: torch.device) -> float:

@@ -18,8 +18,9 @@ _NUMBERS_AT_ONCE = 1 << 20
 def vocabulary_cross_entropy(hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of `hidden @ table.T + bias` against the labels, and how often the label's logit is the highest.
 
-    Where a CPU trains, the gradient of the logits, softmax minus one-hot, takes their place as soon as they are
-    there, so that (M, V) numbers are written once instead of four times. Elsewhere it is PyTorch's own.
+    Where a CPU trains (in the types of bert/products.py), the gradient of the logits, softmax minus one-hot, takes
+    their place as soon as they are there, so that (M, V) numbers are written once instead of four times. Elsewhere it
+    is PyTorch's own.
 
     Args:
         hidden: (M, H).
@@ -85,10 +86,11 @@ def _softmax_minus_one_hot(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tens
         labelled, place = of_block[:, None] >= 0, of_block[:, None].clamp(min=0)  # (rows, 1)
         of_label = block.gather(1, place)  # (rows, 1)
         highest = block.amax(1, keepdim=True)
+        leading = (labelled & (of_label == highest)).nonzero()[:, 0]  # perhaps beside others: in bf16 many are equal
+        right += (block[leading].argmax(1) == of_block[leading]).sum()
         torch.softmax(block, 1, out=block)  # PyTorch's kernel for a CPU is done with a number when it writes it
         log_total = highest - block.amax(1, keepdim=True).log()
         loss += torch.where(labelled, log_total - of_label, 0.0).sum()
-        right += (labelled & (of_label == highest)).sum()
         block.scatter_add_(1, place, -torch.ones_like(of_label)).index_fill_(0, (of_block < 0).nonzero()[:, 0], 0)
         in_place.copy_(block)
     return loss, right

@@ -26,7 +26,7 @@ _BF16 = _AVAILABLE and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def on_a_cpu(x: Tensor) -> bool:
-    """Whether what becomes of x is computed as here: on a CPU, in fp32 or bf16, and as no part of a compiled graph."""
+    """Whether what becomes of x is computed as here: on a CPU, in fp32 or by autocast in bf16, not in a graph."""
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     if not torch.is_autocast_enabled("cpu"):
@@ -36,8 +36,7 @@ def on_a_cpu(x: Tensor) -> bool:
 
 def in_type_of_products(*tensors: Tensor) -> list[Tensor]:
     """What products are computed from: the tensors themselves, or under autocast what is left of them in bf16."""
-    kind = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
-    return [tensor.to(kind) for tensor in tensors]
+    return [tensor.bfloat16() for tensor in tensors] if torch.is_autocast_enabled("cpu") else list(tensors)
 
 
 def spare_rows(rows: int, of: Tensor) -> int:

@@ -62,8 +62,8 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
 
 def _continue(config: FinetuneConfig, device: torch.device) -> dict[str, float] | None:
     output = Path(config.output)
-    if seeds := identity.started_with(output, "seeds"):
-        raise UserError(f"output: '{output}' holds a run for each of seeds={seeds}. Give seeds, or use another folder.")
+    if (seeds := identity.started_with(output, "seeds")) and identity.has_begun(output):
+        raise UserError(f"output: '{output}' holds runs of seeds={seeds}. Give seeds too, or use another folder.")
     with distributed.first_alone():
         data = builtin_labels.files(config.task) if config.data.train == "builtin" else config.data
     train_set = read(Path(data.train), config.task, data, "data.train")

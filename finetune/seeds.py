@@ -29,9 +29,9 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
         return launch.train(config)
     config = launch.with_defaults(config)
     refuse_if(launch.check(config) + _check(config))
-    output = Path(config.output)
+    output, device = Path(config.output), choose_device(config.training)
     with lock.hold(output):
-        if (began := identity.started_with(output, "seeds")) is not None and not began:
+        if identity.has_begun(output) and not identity.started_with(output, "seeds"):
             raise UserError(f"output: '{output}' holds a single run, without seeds. Use another folder.")
         free, defaults = (*launch.FREE, "seeds"), asdict(FinetuneConfig())
         state = distributed.from_first(lambda: identity.state_of(output, asdict(config), {}, free, (), defaults))
@@ -40,7 +40,7 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
             return None
         if distributed.is_first():
             identity.claim(output, asdict(config), {})
-        tags = provenance.tags(choose_device(config.training))
+        tags = provenance.tags(device)
         with track(output, config.tracking, asdict(config), tags, resume=state != "new") as tracker:
             parent = tracker.awaited_run_id()
             runs = [_one(config, seed, output / f"seed-{seed}", parent) for seed in config.seeds]

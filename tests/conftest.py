@@ -15,6 +15,14 @@ hypothesis.settings.register_profile("bert", deadline=None)  # a first call into
 hypothesis.settings.load_profile("bert")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def several_rectangles():
+    """Batches as small as those of the tests would have one rectangle of attention each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bert.attention.rectangle._PADDING", 30)
+        yield
+
+
 @pytest.fixture(scope="session")
 def small_tokenizer() -> tokenizer.Tokenizer:
     """A WordPiece vocabulary of a few words, some of them in pieces."""

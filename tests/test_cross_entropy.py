@@ -70,6 +70,7 @@ def test_in_bf16_it_is_as_near_to_fp32_as_pytorch_s_own(at_once, monkeypatch):
     torch.manual_seed(0)
     inputs = [torch.randn(72, 40).bfloat16().float(), torch.randn(500, 40), torch.randn(500)]
     labels, found = torch.randint(0, 500, (72,)), []
+    labels[::2] = F.linear(*inputs)[::2].argmax(1)  # so that many lead
     monkeypatch.setattr(cross_entropy, "_NUMBERS_AT_ONCE", at_once)
     monkeypatch.setattr(cross_entropy, "BLOCK", 32)
 
@@ -87,6 +88,15 @@ def test_in_bf16_it_is_as_near_to_fp32_as_pytorch_s_own(at_once, monkeypatch):
         assert ours.dtype == torch.float32
         errors = [float((one - exact).norm() / exact.norm().clamp(min=1)) for one in (ours, theirs)]
         assert errors[0] <= max(1.3 * errors[1], 1e-6) and errors[1] < 0.02
+
+
+def test_of_equal_logits_one_leads_as_where_nothing_is_learned():
+    hidden, table, bias = torch.ones(4, 1), torch.tensor([[1.0], [3.0], [3.0]]), torch.zeros(3)
+    labels = torch.tensor([0, 1, 2, 1])
+    learning = vocabulary_cross_entropy(hidden.requires_grad_(), table, bias, labels)
+    with torch.no_grad():
+        judging = vocabulary_cross_entropy(hidden, table, bias, labels)
+    assert learning[1] == judging[1] == 2
 
 
 @pytest.mark.parametrize("case", ["no gradient", "fp16", "float64"])

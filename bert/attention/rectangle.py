@@ -9,7 +9,10 @@ from torch import Tensor
 from bert.packed import PackedBatch
 
 _PADDING = 1 << 14
-"""Pairs of places, of which one at least is padding, that a rectangle may hold: by then another one costs no more."""
+"""Pairs of places, of which one at least is padding, that a rectangle may hold: by then another one costs no more.
+
+Or half as many as its longest sequence has, where these are more.
+"""
 
 _MANY = 8
 """So many sequences of one length have a rectangle to themselves, in which nothing is moved and nothing masked."""
@@ -64,7 +67,7 @@ def one_for_all(batch: PackedBatch) -> Rectangle:
 
 
 def alike_in_length(batch: PackedBatch) -> list[Rectangle]:
-    """Rectangles of sequences about as long as one another, in the batch's order: little of them is padding.
+    """Rectangles of sequences about as long as one another, in the batch's order; padding costs less than more of them.
 
     There are several where the batch has its longest sequences first, and lengths can be read without waiting for a
     GPU.
@@ -78,7 +81,7 @@ def alike_in_length(batch: PackedBatch) -> list[Rectangle]:
         following = all_lengths[end] if end < len(all_lengths) else 0
         padding += longest**2 - following**2
         alone = full and end - first >= _MANY and following < longest
-        if following == 0 or alone or padding > _PADDING:
+        if following == 0 or alone or padding > max(_PADDING, longest**2 // 2):
             rectangles.append(Rectangle(lengths[first:end], sum(all_lengths[first:end]), longest, full))
             first, padding = end, 0
     return rectangles

@@ -73,7 +73,7 @@ def _answered(
 ) -> Tensor:
     query, key, value = asking.pad(query), answering.pad(key), answering.pad(value)  # each (N, A, ., D)
     if query.device.type == "cpu" and query.dtype == torch.bfloat16:
-        with torch.autocast("cpu", enabled=False):  # in bf16 PyTorch's gradient takes four times as long as in fp32
+        with torch.autocast("cpu", enabled=False):  # in bf16 PyTorch's gradient takes several times as long as in fp32
             query, key, value = query.float(), key.float(), value.float()
             return asking.unpad(F.scaled_dot_product_attention(query, key, value, mask, dropout).bfloat16())
     return asking.unpad(F.scaled_dot_product_attention(query, key, value, mask, dropout))

@@ -113,7 +113,7 @@ class TrainingConfig:
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on a GPU, for products and hidden states, where weights and moments stay fp32; fp32 on a CPU. There
-    bf16 is the faster on a processor with instructions for it (AVX512-BF16 or AMX), and a line says where it is not."""
+    bf16 is the faster on a processor with AVX512-BF16 or AMX; a line says where neither is."""
 
     attention: Literal[*BACKENDS] = "sdpa"
     """sdpa: PyTorch's fused attention, over padded rows. eager: plain matrix products, the reference. varlen: flash

@@ -18,8 +18,8 @@ from bert.training.config import TrainingConfig, micro_batches
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 """Names of glibc's malloc.h."""
 
-_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
-"""Names of torch.cpu; the last two are those of ARM's."""
+_BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
+"""Names of torch.cpu."""
 
 
 def choose_device(config: TrainingConfig) -> torch.device:
@@ -47,14 +47,16 @@ def choose_device(config: TrainingConfig) -> torch.device:
     if not on_gpu:
         _keep_freed_memory()
         if config.precision == "bf16" and not _has_bf16():
-            print("training.precision: bf16 has no instructions of its own on this processor; fp32 is faster here.")
+            print(
+                "training.precision: bf16, but neither AVX512-BF16 nor AMX is here; fp32 may be the faster on this CPU."
+            )
         return torch.device("cpu")
     torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     return torch.device("cuda", torch.cuda.current_device())
 
 
 def _has_bf16() -> bool:
-    """Whether the processor multiplies in bf16."""
+    """Whether the processor multiplies in bf16, and so that bert/products.py makes use of it."""
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in _BF16_INSTRUCTIONS)
 

@@ -53,8 +53,7 @@ def state_of(
     for name in [name for name in changeable if name in accepted]:
         print(f"output: '{output}' goes on with {name}={now.get(name)}, which was {before.get(name)}")
         differing.remove(name)
-    begun = [*(output / "checkpoints").glob("step-*"), *output.glob(f"*/{_CONFIG}")]  # of its own, or of runs in it
-    if differing and not finished and not begun:
+    if differing and not has_begun(output):
         return "new"
     faults = [
         f"output: '{output}' was started with {name}={before.get(name)}, and is now asked for with {now.get(name)}."
@@ -77,6 +76,12 @@ def accepted_tag(config: dict[str, Any], facts: dict[str, str], accepted: tuple[
     now = flatten(config) | facts
     said = ", ".join(f"{name}={now.get(name)}" for name in accepted)
     return {"accept_changes": said} if said else {}
+
+
+def has_begun(output: Path) -> bool:
+    """Whether a folder holds something of a run: a result, or a checkpoint, or runs of its own."""
+    found = [output / _RESULT, *(output / "checkpoints").glob("step-*"), *output.glob(f"*/{_CONFIG}")]
+    return any(path.exists() for path in found)
 
 
 def started_with(output: Path, option: str) -> Any:

@@ -378,7 +378,6 @@ def test_a_resumed_run_has_the_options_that_were_accepted(make_config, stop_befo
     assert (again.task.label_smoothing, again.max_length) == (0.3, 12)
 
 
-@pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy is deprecated:DeprecationWarning")
 def test_a_single_run_and_seeds_do_not_share_a_folder(make_config, tmp_path):
     single, several = make_config(parts={}), make_config(parts={"seeds": [0, 1]})
     train(single)
@@ -386,10 +385,22 @@ def test_a_single_run_and_seeds_do_not_share_a_folder(make_config, tmp_path):
         train_seeds(replace(several, output=single.output))
     several = replace(several, output=str(tmp_path / "several"))
     train_seeds(several)
-    with pytest.raises(UserError, match=r"holds a run for each of seeds=\[0, 1\]\. Give seeds, or use another"):
+    with pytest.raises(UserError, match=r"holds runs of seeds=\[0, 1\]\. Give seeds too, or use another folder\.$"):
         train(replace(single, output=several.output))
 
 
+def test_what_never_began_stands_in_nobody_s_way(make_config, tmp_path):
+    config = make_config(parts={"seeds": [0, 1]})
+    with pytest.raises(UserError, match="no such file"):
+        train_seeds(replace(config, data=replace(config.data, train=str(tmp_path / "mistyped.tsv"))))
+    train(replace(config, seeds=[]))
+    (Path(config.output) / "metrics.json").unlink()
+    for checkpoint in (Path(config.output) / "checkpoints").iterdir():
+        checkpoint.rename(tmp_path / checkpoint.name)  # as if it had been killed before the first
+    assert train_seeds(config)["runs"] == 2
+
+
+@pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy is deprecated:DeprecationWarning")
 def test_in_mlflow_the_seeds_are_children_of_the_whole(make_config, tmp_path):
     import mlflow
 
