@@ -9,7 +9,7 @@ import resource
 import statistics
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -156,7 +156,7 @@ def described(options: argparse.Namespace) -> dict:
         "max_length": options.max_length,
         "attention": options.attention,
         "precision": str(product_type(work.config.training, work.device)),
-        "precision_peer": str(product_type(prepare_for_peer(options).config.training, work.device)),
+        "precision_peer": str(product_type(replace(work.config.training, precision=_of_peer(options)), work.device)),
     }
 
 
@@ -168,8 +168,11 @@ def prepare_again(options: argparse.Namespace) -> Work:
 
 def prepare_for_peer(options: argparse.Namespace) -> Work:
     """`prepare_again` in the precision that the peer is to compute in; attention is its own affair."""
-    precision = options.peer_precision or options.precision
-    return prepare_again(argparse.Namespace(**vars(options) | {"precision": precision, "attention": "sdpa"}))
+    return prepare_again(argparse.Namespace(**vars(options) | {"precision": _of_peer(options), "attention": "sdpa"}))
+
+
+def _of_peer(options: argparse.Namespace) -> str:
+    return options.peer_precision or options.precision
 
 
 def peak_mb(device: torch.device) -> float:
