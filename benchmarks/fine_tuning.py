@@ -64,7 +64,7 @@ class Contest:
 
     def judged(self, task, seed: int) -> dict[str, float]:
         """A model's scores on the rows to judge by."""
-        found = evaluator(task, self.eval, 64, self.device, self.config(seed).training)()
+        found = evaluator(task, self.eval, 64, self.device)()
         return {name: found[f"valid/{name}"] for name in SHOWN[self.task.name]}
 
 

@@ -9,7 +9,7 @@ import resource
 import statistics
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -155,8 +155,8 @@ def described(options: argparse.Namespace) -> dict:
         "compile": options.compile,
         "max_length": options.max_length,
         "attention": options.attention,
-        "precision": str(product_type(work.config.training, work.device)),
-        "precision_peer": str(product_type(replace(work.config.training, precision=_of_peer(options)), work.device)),
+        "precision": str(product_type(options.precision, work.device)),
+        "precision_peer": str(product_type(_of_peer(options), work.device)),
     }
 
 

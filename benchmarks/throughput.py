@@ -116,7 +116,7 @@ class Theirs:
     def run(self, batches: list[dict[str, torch.Tensor]]) -> None:
         """A step for each batch."""
         for batch in batches:
-            with autocast(self.work.config.training, self.work.device):
+            with autocast(self.work.config.training.precision, self.work.device):
                 loss = self.forward(**batch).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -159,7 +159,7 @@ def _measured(name: str, arguments, number: int) -> dict[str, float]:
 
 def _products(work: Work, seconds: float = 2.0) -> tuple[float, float]:
     """FLOP/s of matrix products: on average over some seconds, and the best of them."""
-    kind = product_type(work.config.training, work.device)
+    kind = product_type(work.config.training.precision, work.device)
     began, rates = time.perf_counter(), []
     while time.perf_counter() - began < seconds:
         rates += matrix_rates(work.device, kind, times=10)

@@ -70,7 +70,7 @@ class Judge:
     def __call__(self, objective: MaskedLM) -> dict[str, float]:
         """Judge a model; raises Reached where it is good enough."""
         stopped = time.perf_counter()
-        precision = autocast(self.work.config.training, self.work.device)
+        precision = autocast(self.work.config.training.precision, self.work.device)
         loss = evaluate(objective, self.batches, self.work.device, precision)["masked_lm_loss"]
         self.curve.append((self.every * (len(self.curve) + 1), stopped - self.began, loss))
         print(f"  step {self.curve[-1][0]}, {self.curve[-1][1]:.1f} s: {loss:.3f}", flush=True)
@@ -121,7 +121,7 @@ def theirs(work: Work, judge: Judge, seed: int, attention: str) -> None:
             report_to="none",
             disable_tqdm=True,
             use_cpu=work.device.type == "cpu",
-            bf16=product_type(training, work.device) is torch.bfloat16,
+            bf16=product_type(training.precision, work.device) is torch.bfloat16,
             dataloader_pin_memory=work.device.type == "cuda",
         )
         trainer = Trainer(

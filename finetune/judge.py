@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from bert.training.config import TrainingConfig
 from bert.training.device import autocast
 from bert.training.evaluation import evaluate
 from finetune.data import in_order
@@ -22,7 +21,7 @@ _WORST_SHOWN = 50
 
 
 def evaluator(
-    task: Task, examples: Examples, size: int, device: torch.device, training: TrainingConfig, name: str = "valid"
+    task: Task, examples: Examples, size: int, device: torch.device, name: str = "valid"
 ) -> Callable[[], dict[str, float]]:
     """Judges the task on examples when called, prints its classes, and gives its scores as `name/...`."""
     features = task.features(examples.used)
@@ -30,7 +29,7 @@ def evaluator(
     def run() -> dict[str, float]:
         task.judged = (examples.used, features)
         batches = in_order(features, lambda some: task.pack(some, examples.used), size)
-        found = evaluate(task, batches, device, autocast(training, device))
+        found = evaluate(task, batches, device, autocast(task.precision, device))
         if task.table:
             tqdm.write(class_table(task.table))
         return {f"{name}/{metric}": value for metric, value in found.items()}
@@ -56,9 +55,9 @@ def _write_table(file: Path, columns: list[str], rows: list[list]) -> None:
 
 @torch.no_grad()
 def predict(task: Task, examples: list[Example], batch_size: int, device: torch.device) -> list[dict]:
-    """What the model says of each example, in the precision that evaluation has."""
+    """What the model says of each example."""
     features, rows = task.features(examples), []
-    with autocast(TrainingConfig(), device):
+    with autocast(task.precision, device):
         for batch in in_order(features, lambda some: task.pack(some, examples), batch_size):
             rows += task.predict(batch.to(device))
     return task.predictions(examples, features, rows)

@@ -11,7 +11,6 @@ from bert.registry import did_you_mean
 from bert.serving.served import Served
 from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
-from bert.training.config import TrainingConfig
 from bert.training.device import choose_device, refuse_unfit_attention
 from bert.training.goal import Goal, higher_is_better
 from bert.training.loop import fit
@@ -199,14 +198,14 @@ def _run(
         tags |= identity.accepted_tag(asdict(config), facts, tuple(config.accept_changes))
     with track(output, config.tracking, asdict(config), tags, resume) as tracker:
         tracker.datasets(_datasets(train_set, judges, facts))
-        evaluate_now = evaluator(task, judges["eval"], size, device, training)
+        evaluate_now = evaluator(task, judges["eval"], size, device)
         goal = Goal(f"valid/{config.best}", higher_is_better(config.best), "best", among_equals="valid/loss")
         result = fit(task, batches, evaluate_now, training, goal, output, tracker)
         print(f"\nthe best by {config.best}, of step {result['best_step']}:")
         result |= evaluate_now()  # the root holds the best weights: what they reach, not what the last did
         if distributed.is_first():
             write_findings(task, output)
-        result |= _test(task, judges, size, device, training)
+        result |= _test(task, judges, size, device)
         task.bert.encoder.attend_by("sdpa")  # what follows asks the model as its user will, wherever that is
         if distributed.is_first():
             _conclude(task, result, _served(task, judges["eval"], device), output, tracker)
@@ -232,14 +231,12 @@ def of_the_best(result: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in named.items() if name.startswith(("best/", "test/"))}
 
 
-def _test(
-    task: Task, judges: dict[str, Examples], size: int, device: torch.device, training: TrainingConfig
-) -> dict[str, float]:
+def _test(task: Task, judges: dict[str, Examples], size: int, device: torch.device) -> dict[str, float]:
     """What the best weights reach on the files of data.test."""
     found = {}
     for name in (name for name in judges if name.startswith("test.")):
         print(f"\ndata.{name}:")
-        found |= evaluator(task, judges[name], size, device, training, name.replace(".", "/", 1))()
+        found |= evaluator(task, judges[name], size, device, name.replace(".", "/", 1))()
     return found
 
 

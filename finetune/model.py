@@ -56,7 +56,7 @@ def _new(config: FinetuneConfig, folder: hub.ModelFolder, labels: list[str]) -> 
     seed_torch(config.training.seed)
     how = (config.data.max_length, config.training.attention, config.data.overlap)
     task = TASKS[config.task.name](folder.config, folder.tokenizer, labels, config.task, *how)
-    task.read_as = reading(config.data)
+    task.read_as, task.precision = reading(config.data), config.training.precision
     return task
 
 
@@ -77,7 +77,7 @@ def load(folder: str) -> Task:
     build = TASKS[task_config.name]
     read = (ours["max_length"], "sdpa", ours.get("overlap"))
     task = build(opened.config, opened.tokenizer, labels, task_config, *read)
-    task.read_as = ours.get("data", {})
+    task.read_as, task.precision = ours.get("data", {}), ours.get("precision", "auto")
     task.restore(opened.path)
     return task.eval()
 

@@ -95,15 +95,14 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
             if getattr(config.data, name) != getattr(DataConfig(), name)
         ]
     )
-    training = TrainingConfig(device=config.device)
-    device = choose_device(training)
+    device = choose_device(TrainingConfig(device=config.device))
     task = load(config.checkpoint)
     data = as_in_training(config.data, task.read_as, task.task, Path(config.data.eval))
     if said := _taken_from_training(config.data, data):
         print(f"data.eval: read as in training: {said}")
     examples = read(Path(config.data.eval), task.task, data, "data.eval", task.labels)
     print(examples.in_words("data.eval"))
-    found = evaluator(task.to(device), examples, config.batch_size, device, training)()
+    found = evaluator(task.to(device), examples, config.batch_size, device)()
     scores = {name.removeprefix("valid/"): value for name, value in found.items()}
     width = max(map(len, scores))
     print("\n" + "\n".join(f"  {name:<{width}}  {value:.4f}" for name, value in scores.items()))

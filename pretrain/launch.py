@@ -229,7 +229,7 @@ def _first_tally(sampler: Sampler) -> dict[str, int]:
 
 def _evaluator(config: PretrainConfig, objective: MaskedLM, validation: Validation, device: torch.device) -> Callable:
     def judged(batches: list[PackedBatch]) -> dict[str, float]:
-        return evaluate(objective, batches, device, autocast(config.training, device))
+        return evaluate(objective, batches, device, autocast(config.training.precision, device))
 
     def run() -> dict[str, float]:
         found = judged(validation.masked["token"])

@@ -90,15 +90,15 @@ def default_workers(config: TrainingConfig, device: torch.device) -> int:
     return 2 if device.type == "cuda" else 0
 
 
-def autocast(config: TrainingConfig, device: torch.device) -> contextlib.AbstractContextManager:
-    """The context of every forward pass: bf16 matrix products where asked for, else nothing."""
-    kind = product_type(config, device)
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager:
+    """The context of every forward pass: bf16 products where `training.precision` asks for them, else nothing."""
+    kind = product_type(precision, device)
     return contextlib.nullcontext() if kind is torch.float32 else torch.autocast(device.type, kind)
 
 
-def product_type(config: TrainingConfig, device: torch.device) -> torch.dtype:
-    """The type that matrix products are computed in."""
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
+def product_type(precision: str, device: torch.device) -> torch.dtype:
+    """The type that matrix products are computed in, by `training.precision`."""
+    bf16 = precision == "bf16" or (precision == "auto" and device.type == "cuda")
     return torch.bfloat16 if bf16 else torch.float32
 
 
@@ -109,7 +109,7 @@ def refuse_unfit_attention(config: TrainingConfig, device: torch.device, model: 
         UserError: it does not, and all that is in its way.
     """
     if config.attention in UNMET:
-        refuse_if(UNMET[config.attention](device, product_type(config, device), model))
+        refuse_if(UNMET[config.attention](device, product_type(config.precision, device), model))
 
 
 def seed_torch(*key: int) -> None:

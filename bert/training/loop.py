@@ -123,7 +123,7 @@ class _Run:
     @cached_property
     def matrix_rate(self) -> float:
         """FLOP/s of plain matrix products on all ranks; measured once, when the first figures are due."""
-        return matrix_rate(self.device, product_type(self.config, self.device)) * distributed.ranks()
+        return matrix_rate(self.device, product_type(self.config.precision, self.device)) * distributed.ranks()
 
     def start(self) -> None:
         """Take up the newest checkpoint, or settle the budget of a fresh run."""

@@ -65,7 +65,7 @@ def training_step(
         # DistributedDataParallel adds the ranks' gradients up in the backward pass of the last one.
         waits = contextlib.nullcontext() if forward is objective or number == mine[-1] else forward.no_sync()
         with waits:
-            with autocast(config, device):
+            with autocast(config.precision, device):
                 found = forward(batch)
             parts = [weight * found[n] / max(1, counts[n]) for n, weight in objective.weights.items() if n in found]
             (sum(parts) * distributed.ranks()).backward()  # it averages over the ranks, and the parts are to be added

@@ -53,6 +53,7 @@ class Task(Objective):
         sureness: what a mistake's confidence is.
         labels: the label set of the training data; a label's id is its place.
         judged: examples and features whose rows `score` is given; set before an evaluation.
+        precision: training's, which it is judged and asked in too, so that figures are those of training.
         read_as: how its training data was read (finetune.examples.reading); empty where nothing says.
         table: each class's counts in the last evaluation, where there are classes.
         confusion: how often what stood in the gold (rows) was predicted as what (columns), and their names.
@@ -83,6 +84,7 @@ class Task(Objective):
         self.label_ids = {label: number for number, label in enumerate(labels)}
         self.weights = {"loss": 1.0}
         self.judged: tuple[list[Example], list[Feature]] = ([], [])
+        self.precision = "auto"
         self.read_as: dict[str, str | None] = {}
         self.table: dict[str, Counts] = {}
         self.confusion: tuple[list[list[int]], list[str]] = ([], [])
@@ -159,7 +161,8 @@ class Task(Objective):
     def export(self, folder: Path) -> None:
         """Write a Hugging Face folder; what its class has no place for lies in heads.safetensors."""
         ours = {"task": vars(self.task), "labels": self.labels, "max_length": self.max_length, "overlap": self.overlap}
-        extra = {"id2label": dict(enumerate(self.outputs)), "bert_research": ours | {"data": self.read_as}}
+        ours |= {"data": self.read_as, "precision": self.precision}
+        extra = {"id2label": dict(enumerate(self.outputs)), "bert_research": ours}
         extra["label2id"] = {name: number for number, name in enumerate(self.outputs)}
         hub.save_config(folder, self.bert.config, self.architecture, **extra)
         beside = {name: tensor.contiguous() for name, tensor in self.state_dict().items() if self.is_beside(name)}

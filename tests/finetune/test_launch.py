@@ -164,12 +164,13 @@ def test_the_root_holds_the_best_epoch_and_its_scores(make_config, write, tmp_pa
     assert curve[result["best_step"]] == min(curve.values())
 
 
-def test_the_scores_written_down_are_those_of_the_folder(make_config):
-    config = make_config(task="ner")
+@pytest.mark.parametrize("precision", ["auto", "bf16"])
+def test_the_scores_written_down_are_those_of_the_folder(make_config, precision):
+    config = make_config(task="ner", precision=precision)
     result = train(config)
     task = load(Path(config.output))
     examples = read(Path(config.data.eval), config.task, config.data, "data.eval", task.labels)
-    found = evaluator(task, examples, 5, torch.device("cpu"), config.training)()
+    found = evaluator(task, examples, 5, torch.device("cpu"))()
     assert {name: result[name] for name in found} == pytest.approx(found)
 
 
@@ -471,7 +472,7 @@ def test_numbers_and_answers_that_can_be_learned_are_learned(make_config, write,
     task = load(config.output)
     examples = read(Path(config.data.eval), task.task, config.data, "data.eval", task.labels)
     # Batches as in training: equal texts tie only if they are computed alike.
-    found = evaluator(task, examples, 4, torch.device("cpu"), config.training)()
+    found = evaluator(task, examples, 4, torch.device("cpu"))()
     assert {name: result[name] for name in found} == pytest.approx(found)
     assert (Path(config.output) / task.picture).is_file()
 

@@ -66,7 +66,7 @@ def test_a_seed_of_several_numbers_decides_what_is_drawn():
     ("precision", "where", "half"), [("auto", CPU, False), ("fp32", CPU, False), ("bf16", CPU, True)]
 )
 def test_precision_decides_the_type_of_a_matrix_product(precision, where, half):
-    with autocast(TrainingConfig(precision=precision), where):
+    with autocast(precision, where):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == (torch.bfloat16 if half else torch.float32)
 
@@ -83,9 +83,9 @@ def test_bf16_on_a_processor_without_it_is_said_to_be_the_slower(precision, has,
 
 def test_auto_is_half_precision_on_a_gpu_alone(monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *arguments: arguments)
-    assert autocast(TrainingConfig(precision="auto"), GPU) == ("cuda", torch.bfloat16)
-    assert isinstance(autocast(TrainingConfig(precision="fp32"), GPU), contextlib.nullcontext)
-    assert isinstance(autocast(TrainingConfig(precision="auto"), CPU), contextlib.nullcontext)
+    assert autocast("auto", GPU) == ("cuda", torch.bfloat16)
+    assert isinstance(autocast("fp32", GPU), contextlib.nullcontext)
+    assert isinstance(autocast("auto", CPU), contextlib.nullcontext)
 
 
 def test_a_gpu_is_fed_by_two_workers_and_a_cpu_by_none():
