@@ -16,7 +16,7 @@ from bert.training.goal import Goal, higher_is_better
 from bert.training.loop import fit
 from bert.training.provenance import UsedDataset
 from bert.training.tracking import Tracker, track
-from finetune import builtin_labels, statistics
+from finetune import builtin_labels, data_summary
 from finetune.config import EXAMPLES, OWNERS, DataConfig, FinetuneConfig, TaskConfig
 from finetune.data import Batches
 from finetune.examples import Examples, labels_of, read, unlabelled
@@ -263,7 +263,7 @@ def _refuse_frozen_noise(config: FinetuneConfig, task: Task) -> None:
 
 
 def _in_words(task: Task, examples: Examples, features: list[Feature]) -> str:
-    said = [*statistics.in_words(examples, features, task.max_length), f"sequences: {len(features):,}"]
+    said = [*data_summary.in_words(examples, features, task.max_length), f"sequences: {len(features):,}"]
     if more := task.in_short(examples.used, features):
         said[-1] += f"; {more}"
     return "\n".join(said)

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.examples import Examples, Labelled, Question, Tagged
-from finetune.features import Feature, of_labelled, of_tagged
-from finetune.statistics import (
+from finetune.data_summary import (
     cut_in_words,
     cut_questions_in_words,
     entities_in_words,
@@ -21,6 +19,8 @@ from finetune.statistics import (
     questions_in_words,
     windows_in_words,
 )
+from finetune.examples import Examples, Labelled, Question, Tagged
+from finetune.features import Feature, of_labelled, of_tagged
 
 
 def labelled(*labels: str) -> list[Labelled]:
