@@ -6,11 +6,18 @@ from bert.cli import Verb, main
 from bert.training.config import BUDGET_OPTIONS
 from finetune.config import FinetuneConfig
 from finetune.demo import DemoConfig, demo
+from finetune.launch import check_only
 from finetune.predict import EvaluateConfig, PredictConfig, evaluate_file, predict_file
 from finetune.seeds import train
 
 VERBS = {
     "train": Verb(FinetuneConfig, train, alternatives=(BUDGET_OPTIONS,)),
+    "check": Verb(
+        FinetuneConfig,
+        check_only,
+        alternatives=(BUDGET_OPTIONS,),
+        about="Read a run's options and files, and train nothing.",
+    ),
     "evaluate": Verb(EvaluateConfig, evaluate_file),
     "predict": Verb(PredictConfig, predict_file),
     "demo": Verb(DemoConfig, demo),

@@ -11,6 +11,7 @@ from bert.registry import did_you_mean
 from bert.serving.served import Served
 from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
+from bert.training.config import TrainingConfig
 from bert.training.device import choose_device, refuse_unfit_attention
 from bert.training.goal import Goal, higher_is_better
 from bert.training.loop import fit
@@ -29,6 +30,9 @@ from finetune.tasks.task import Task
 
 DEFAULT_EPOCHS, DEFAULT_LR = 3, 1e-4
 """The budget of a run that was given none, and its peak learning rate."""
+
+SCORES = "scores: "
+"""What stands before their names in what `check_only` prints, for those who look for one."""
 
 # Options that change nothing in the result, so that a run may be resumed with others.
 FREE = (
@@ -63,6 +67,27 @@ def _continue(config: FinetuneConfig, device: torch.device) -> dict[str, float] 
     output = Path(config.output)
     if (seeds := identity.started_with(output, "seeds")) and identity.has_begun(output):
         raise UserError(f"output: '{output}' holds runs of seeds={seeds}. Give seeds too, or use another folder.")
+    train_set, judges = _read(config)
+    facts = {"train": _fingerprint(train_set)} | {name: _fingerprint(examples) for name, examples in judges.items()}
+    accepted, defaults = tuple(config.accept_changes), asdict(FinetuneConfig())
+    state = distributed.from_first(lambda: identity.state_of(output, asdict(config), facts, FREE, accepted, defaults))
+    if state == "finished":
+        print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
+        return None
+    return _run(config, train_set, judges, facts, device, resume=state == "unfinished")
+
+
+def check_only(config: FinetuneConfig) -> None:
+    """Read options and files as a run would, say what is in them and what scores they give, and train nothing."""
+    config = with_defaults(config)
+    refuse_if(check(config))
+    _read(config)
+    task = TASKS[config.task.name]
+    print(f"the best epoch by {config.best}\n{SCORES}{', '.join(('loss', *task.metrics, *task.told_besides))}")
+
+
+def _read(config: FinetuneConfig) -> tuple[Examples, dict[str, Examples]]:
+    """The training file, and those to judge by (`eval`, `test.NAME`); what is in them is said."""
     with distributed.first_alone():
         data = builtin_labels.files(config.task) if config.data.train == "builtin" else config.data
     train_set = read(Path(data.train), config.task, data, "data.train")
@@ -75,13 +100,7 @@ def _continue(config: FinetuneConfig, device: torch.device) -> dict[str, float] 
         print(examples.in_words(f"data.{name}"))
         if shared := train_set.shared_with(examples):
             print(f"data.{name}: {shared:,} of its {len(examples.used):,} texts are in data.train too")
-    facts = {"train": _fingerprint(train_set)} | {name: _fingerprint(examples) for name, examples in judges.items()}
-    accepted, defaults = tuple(config.accept_changes), asdict(FinetuneConfig())
-    state = distributed.from_first(lambda: identity.state_of(output, asdict(config), facts, FREE, accepted, defaults))
-    if state == "finished":
-        print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
-        return None
-    return _run(config, train_set, judges, facts, device, resume=state == "unfinished")
+    return train_set, judges
 
 
 def with_defaults(config: FinetuneConfig) -> FinetuneConfig:
@@ -96,7 +115,7 @@ def with_defaults(config: FinetuneConfig) -> FinetuneConfig:
 
 def check(config: FinetuneConfig) -> list[str]:
     """All that is wrong with the values, a line each."""
-    faults = training_config.check(config.training) + _check_task(config)
+    faults = training_config.check(config.training) + _check_task(config) + _check_seeds(config)
     if config.data.train != "builtin" and config.data.eval is None:
         faults.append("data.eval: needed beside data.train; the model is judged by it after each epoch.")
     if config.data.train == "builtin":
@@ -152,6 +171,18 @@ def _check_task(config: FinetuneConfig) -> list[str]:
         faults.append(f"{given}, but a CRF has none; it belongs to task.head=linear or lstm.")
     if task.max_answer_length < 1:
         faults.append(f"task.max_answer_length: {task.max_answer_length}, but it must be at least 1.")
+    return faults
+
+
+def _check_seeds(config: FinetuneConfig) -> list[str]:
+    """What is wrong with `seeds`, where there are any."""
+    faults, seeds = [], config.seeds
+    if len(set(seeds)) < len(seeds) or any(seed < 0 for seed in seeds):
+        faults.append(f"seeds: {seeds}, but they must be different whole numbers from 0 on.")
+    if seeds and config.training.seed != TrainingConfig.seed:
+        faults.append(f"training.seed: {config.training.seed} was given, but seeds={seeds} says which ones there are.")
+    if seeds and config.accept_changes:
+        faults.append("accept_changes: was given, but all runs of `seeds` are to have the same options.")
     return faults
 
 

@@ -7,7 +7,6 @@ from statistics import fmean, stdev
 
 from bert.errors import UserError, refuse_if
 from bert.training import distributed, identity, lock, provenance
-from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
 from bert.training.tracking import track
 from finetune import launch
@@ -28,7 +27,7 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
     if not config.seeds:
         return launch.train(config)
     config = launch.with_defaults(config)
-    refuse_if(launch.check(config) + _check(config))
+    refuse_if(launch.check(config))
     output, device = Path(config.output), choose_device(config.training)
     with lock.hold(output):
         if identity.has_begun(output) and not identity.started_with(output, "seeds"):
@@ -73,17 +72,6 @@ def in_words(runs: list[dict[str, float]]) -> str:
         each = "  ".join(f"{run[name]:.4f}" for run in runs)
         lines.append(f"  {name:<{width}}  {found[name]:.4f} ± {found[f'{name}_std']:.4f}   {each}")
     return "\n".join(lines)
-
-
-def _check(config: FinetuneConfig) -> list[str]:
-    faults, seeds = [], config.seeds
-    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        faults.append(f"seeds: {seeds}, but they must be different whole numbers from 0 on.")
-    if config.training.seed != TrainingConfig.seed:
-        faults.append(f"training.seed: {config.training.seed} was given, but seeds={seeds} says which ones there are.")
-    if config.accept_changes:
-        faults.append("accept_changes: was given, but all runs of `seeds` are to have the same options.")
-    return faults
 
 
 def _one(config: FinetuneConfig, seed: int, output: Path, parent: str | None) -> dict[str, float]:

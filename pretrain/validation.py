@@ -65,6 +65,15 @@ def _mean_length(batches: list[PackedBatch]) -> float:
     return sum(batch.num_tokens for batch in batches) / sum(batch.num_sequences for batch in batches)
 
 
+def metric_names(config: PretrainConfig) -> list[str]:
+    """What an evaluation on the frozen sets gives, as `valid/NAME`."""
+    names = ["masked_lm_loss", "masked_lm_accuracy", *(f"{name}_masked_lm_loss" for name in VALIDATION_MASKINGS[1:])]
+    if SENTENCE[config.sentence.objective].labels:
+        labelled = _labelled(config.sentence)
+        names += ["sentence_loss", "sentence_accuracy", *(f"{name}_accuracy" for name in labelled)]
+    return [*names, "unigram_cross_entropy", "bits_per_character"]
+
+
 def build_validation(config: PretrainConfig, text: TextToLearn) -> Validation:
     """Sample the validation sets."""
     data = replace(config.data, copies=0)

@@ -39,6 +39,7 @@ class Ner(Task):
         "token_macro_f1",
         "token_accuracy",
     )
+    told_besides = ("entity_micro_f1_ceiling", "original_micro_f1", "original_macro_f1")
     best = "entity_macro_f1"
 
     def __init__(self, config, tokenizer, labels, task, *rest, **named) -> None:

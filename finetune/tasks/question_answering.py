@@ -35,6 +35,7 @@ class QuestionAnswering(Task):
         "has_answer_f1",
         "best_f1",
     )
+    told_besides = ("best_f1_threshold", "no_answer_accuracy")
     best = "f1"
     architecture = "BertForQuestionAnswering"
     pooler = False

@@ -47,6 +47,7 @@ class Task(Objective):
 
     Attributes:
         metrics: of the scores, those by which the best weights may be chosen.
+        told_besides: those by which nothing can be chosen, or that only some options or files give.
         best: the one that decides which weights are the best, unless another is named.
         architecture: the transformers class that opens the exported folder.
         picture: the name of the file that `draw` writes.
@@ -61,6 +62,7 @@ class Task(Objective):
     """
 
     metrics: tuple[str, ...]
+    told_besides: tuple[str, ...] = ()
     best: str
     architecture: str
     pooler: bool

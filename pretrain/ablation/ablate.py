@@ -33,6 +33,7 @@ from pretrain.ablation.grid import (
     grid_as_yaml,
     pretrain_options,
     refuse_wrong,
+    unknown_metrics,
 )
 from pretrain.ablation.report import FILES, write_report
 from pretrain.ablation.results import read_results
@@ -40,6 +41,9 @@ from pretrain.ablation.run import ROOT, cell_folder, differences, finished, run_
 from pretrain.config import PretrainConfig
 
 _GRID = "grid.yaml"
+
+_SCORES = "scores: "
+"""What stands before a task's scores in what `run_finetune.py check` prints."""
 
 
 def ablate(config: AblateConfig) -> None:
@@ -146,19 +150,17 @@ def _missing_texts(config: AblateConfig) -> list[str]:
 
 
 def _refuse_wrong_tasks(config: AblateConfig) -> None:
-    """Let the fine-tuning command read each task's options before anything is run."""
+    """Let the fine-tuning command read each task's options and files before anything is run."""
     for name, task in config.finetune.items():
-        for part in ("train", "eval"):
-            path = task.options.get("data", {}).get(part)
-            if path not in (None, "builtin") and not Path(path).is_file():
-                raise UserError(f"finetune.{name}: data.{part}: no such file: '{path}'.")
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{name}.yaml"
             file.write_text(yaml.safe_dump(task.options, sort_keys=False, allow_unicode=True), encoding="utf-8")
-            asked = [sys.executable, str(ROOT / "run_finetune.py"), "train", "--config", str(file), "--print_config"]
+            asked = [sys.executable, str(ROOT / "run_finetune.py"), "check", "--config", str(file)]
             said = subprocess.run(asked, capture_output=True, text=True, check=False)
         if said.returncode:
             raise UserError(f"finetune.{name}: {said.stderr.strip()}")
+        (scores,) = (line for line in said.stdout.splitlines() if line.startswith(_SCORES))
+        refuse_if(unknown_metrics(config, f"{name}/", scores.removeprefix(_SCORES).split(", ")))
 
 
 @contextmanager

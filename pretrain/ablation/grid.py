@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 import yaml
 
 from bert.cli import read_options
-from bert.errors import UserError
+from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
 from bert.training import config as training_config
 from bert.training.identity import flatten
 from bert.training.tracking import TrackingConfig
 from pretrain.config import PretrainConfig, check
 from pretrain.launch import with_defaults
+from pretrain.validation import metric_names
 
 _TAKEN = ("valid", "pretrain")
 """What stands for pretraining, among the metrics and in a cell's folder."""
@@ -156,18 +158,29 @@ def refuse_wrong(config: AblateConfig) -> None:
     Raises:
         UserError: with all faults found.
     """
-    faults = _grid_faults(config)
-    if not faults:
-        for values in combinations(config):
-            named = ", ".join(f"{name}={value}" for name, value in values.items())
-            try:
-                options = pretrain_options(config, Cell(values, config.seeds[0]), Path(config.output))
-                run = with_defaults(read_options("run.py pretrain", PretrainConfig, options))
-            except UserError as error:
-                raise UserError(f"axes: {named}: {error}") from error
-            faults += [f"axes: {named}: {fault}" for fault in check(run) + training_config.check(run.training)]
-    if faults:
-        raise UserError(*faults)
+    refuse_if(_grid_faults(config))
+    first_with: dict[str, str] = {}  # what is wrong with many combinations is said of the first
+    for values in combinations(config):
+        named = ", ".join(f"{name}={value}" for name, value in values.items())
+        try:
+            options = pretrain_options(config, Cell(values, config.seeds[0]), Path(config.output))
+            run = with_defaults(read_options("run.py pretrain", PretrainConfig, options))
+        except UserError as error:
+            raise UserError(f"axes: {named}: {error}") from error
+        faults = check(run) + training_config.check(run.training)
+        for fault in faults + unknown_metrics(config, "valid/", metric_names(run)):
+            first_with.setdefault(fault, named)
+    refuse_if([f"axes: {named}: {fault}" for fault, named in first_with.items()])
+
+
+def unknown_metrics(config: AblateConfig, prefix: str, names: Iterable[str]) -> list[str]:
+    """Which of the grid's metrics begin with a prefix, that of pretraining or of a task, and are none of its names."""
+    known = [prefix + name for name in names]
+    return [
+        f"metrics: no {metric!r}; one of {', '.join(known)}{did_you_mean(metric, known)}."
+        for metric in config.metrics
+        if metric.startswith(prefix) and metric not in known
+    ]
 
 
 def _grid_faults(config: AblateConfig) -> list[str]:
@@ -203,6 +216,12 @@ def _grid_faults(config: AblateConfig) -> list[str]:
         if task != "valid" and task not in config.finetune:
             known = ["valid", *config.finetune]
             faults.append(f"metrics: {metric!r} begins with none of {', '.join(known)}{did_you_mean(task, known)}.")
+    for name, task in config.finetune.items():
+        faults += [
+            f"finetune.{name}.options: {option} is the grid's affair (init, output, seeds, tracking)."
+            for option in flatten(task.options)
+            if option in ("init", "output", "seeds", "training.seed") or option.startswith("tracking.")
+        ]
     given = [("base", name) for name in flatten(config.base)] + [("axes", name) for name in config.axes]
     faults += [
         f"{where}: {name} is the grid's affair (axes, seeds, tokens, output, tracking)."

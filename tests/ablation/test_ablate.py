@@ -61,6 +61,13 @@ def base(tmp_path_factory) -> dict:
         ({"finetune": {"ner": FinetuneTask({}, seeds=[])}}, r"finetune.ner.seeds: \[\], but there must be one"),
         ({"tokens": 0}, "tokens: 0, but it must be above 0"),
         ({"metrics": ["nre/f1"]}, "metrics: 'nre/f1' begins with none of valid"),
+        ({"metrics": ["valid/nsp_acuracy"]}, r"no 'valid/nsp_acuracy'; .*did you mean valid/nsp_accuracy\?\)"),
+        (
+            {"metrics": ["valid/nsp_accuracy"]},
+            "sentence.objective=none, masking.strategy=token: metrics: no 'valid/nsp_a",
+        ),
+        ({"finetune": {"ner": FinetuneTask({"init": "runs/x"})}}, "finetune.ner.options: init is the grid's affair"),
+        ({"finetune": {"ner": FinetuneTask({"training": {"seed": 5}})}}, "finetune.ner.options: training.seed is"),
         ({"base": {"training": {"epochs": 3}}}, "base: training.epochs is the grid's affair"),
         ({"axes": AXES | {"training.steps": [5, 9]}}, "axes: training.steps is the grid's affair"),
         ({"base": {"masking": {"rat": 0.3}}}, r"no option masking.rat \(did you mean masking.rate\?\)"),
@@ -84,6 +91,15 @@ def test_a_task_that_cannot_run_is_refused_before_it_starts(make_grid, base):
     missing = {"data": {"train": "x.tsv", "eval": "y.tsv"}}
     with pytest.raises(UserError, match=r"finetune.topic: data.train: no such file: 'x.tsv'"):
         ablate(make_grid(base=base, finetune={"topic": FinetuneTask(missing)}))
+    foreign = {"task": {"name": "ner", "head": "crf", "label_smoothing": 0.1}}
+    with pytest.raises(UserError, match=r"finetune.ner: task.label_smoothing: 0.1 was given, but a CRF has none"):
+        ablate(make_grid(base=base, finetune={"ner": FinetuneTask(foreign)}))
+
+
+def test_a_metric_that_a_task_does_not_give_is_refused_before_it_starts(make_grid, base):
+    task = {"topic": FinetuneTask({})}
+    with pytest.raises(UserError, match=r"no 'topic/makro_f1'; one of topic/loss, .*did you mean topic/macro_f1\?\)"):
+        ablate(make_grid(base=base, finetune=task, metrics=["topic/accuracy", "topic/makro_f1"]))
 
 
 def test_a_text_that_is_not_there_is_said_by_a_dry_run_too(make_grid):

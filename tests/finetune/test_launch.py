@@ -17,7 +17,7 @@ from finetune import launch
 from finetune.config import DataConfig, FinetuneConfig, TaskConfig
 from finetune.examples import read
 from finetune.judge import evaluator
-from finetune.launch import train
+from finetune.launch import check_only, train
 from finetune.model import load
 from finetune.seeds import train as train_seeds
 from tests.finetune.conftest import reviews, sentences
@@ -531,3 +531,16 @@ def test_an_output_without_a_model_says_where_there_is_one(make_config, stop_bef
         train(stopped)
     with pytest.raises(UserError, match="is not finished; the command that began it goes on"):
         load(stopped.output)
+
+
+def test_a_check_reads_everything_names_the_scores_and_leaves_nothing(make_config, capsys):
+    config = make_config(task="ner", parts={"init": "not/there/yet"})
+    check_only(config)
+    said = capsys.readouterr().out
+    assert "data.train: " in said and "32 rows, 32 used" in said and "12 rows, 12 used" in said
+    assert "the best epoch by entity_macro_f1\nscores: loss, entity_micro_f1, " in said
+    assert not Path(config.output).exists()
+    with pytest.raises(UserError, match=r"seeds: \[1, 1\], but they must be different"):
+        check_only(replace(config, seeds=[1, 1]))
+    with pytest.raises(UserError, match=r"no such file: 'gone.conll'\."):
+        check_only(replace(config, data=replace(config.data, eval="gone.conll")))

@@ -32,6 +32,7 @@ from pretrain.config import AuditConfig, DataConfig, PretrainConfig, SentenceCon
 from pretrain.launch import pretrain, with_defaults
 from pretrain.sentence import same_document
 from pretrain.text import datasets_of, open_text
+from pretrain.validation import metric_names
 from tests.pretrain.conftest import made_up_text, write_text
 
 NO_SENTENCES = SentenceConfig(objective="none", input="doc_sentences")
@@ -386,16 +387,20 @@ def test_damaged_checkpoints_are_passed_over_and_never_used(damaged, whole, make
 
 
 def test_metrics_json_is_flat_and_what_the_call_returns(make_config, tmp_path):
-    result = pretrain(make_config(tmp_path, steps=2))
+    config = make_config(tmp_path, steps=2)
+    result = pretrain(config)
     assert json.loads((tmp_path / "metrics.json").read_text()) == result
     assert all(isinstance(value, int | float) for value in result.values())
     losses = {f"valid/{part}_{kind}" for part in ("masked_lm", "sentence") for kind in ("loss", "accuracy")}
     assert losses | {"valid/unigram_cross_entropy", "valid/bits_per_character", "steps", "tokens"} <= result.keys()
+    assert {name for name in result if name.startswith("valid/")} == {f"valid/{name}" for name in metric_names(config)}
 
 
 def test_without_sentences_there_are_no_figures_of_them_and_no_head(make_config, tmp_path):
-    result = pretrain(make_config(tmp_path, {"sentence": NO_SENTENCES}, steps=2))
+    config = make_config(tmp_path, {"sentence": NO_SENTENCES}, steps=2)
+    result = pretrain(config)
     assert [name for name in result if "sentence" in name] == []
+    assert {name for name in result if name.startswith("valid/")} == {f"valid/{name}" for name in metric_names(config)}
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["BertForMaskedLM"]
     assert not [name for name in load_file(tmp_path / "model.safetensors") if "pooler" in name or "seq_rel" in name]
 
