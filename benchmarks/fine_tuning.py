@@ -9,7 +9,8 @@ Both have the same rows, tokenizer, linear head, batch size, epochs, dropout, Ad
 vectors), clipping and learning rates; the order of the rows, the masks of dropout and the head's first weights are each
 one's own, by the seed. The peer is as the library has it: AutoModelFor..., sdpa attention, a collator that pads to a
 batch's longest. Timed is the way from texts in memory to trained weights: tokenising counts, judging does not. Both are
-judged after the last epoch by the same code (ours, which takes up the peer's weights).
+judged after the last epoch by the same code (ours, which takes up the peer's weights). Each run has a process of its
+own, the peer one as PyTorch makes it.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.same_work import report, spread, take_up
+from benchmarks.same_work import add_peer_settings, apart, apart_for_peer, device_of_peer, report, spread, take_up
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
 from bert.training.goal import Goal
@@ -40,7 +41,7 @@ SHOWN = {"classification": ("accuracy", "macro_f1"), "ner": ("entity_micro_f1", 
 class Contest:
     """Rows, labels and settings that both are given."""
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
+    def __init__(self, arguments: argparse.Namespace, device: torch.device | None = None) -> None:
         self.arguments, self.task = arguments, TaskConfig(name=arguments.task)
         self.data = DataConfig(
             arguments.train, arguments.eval, text=arguments.text, label=arguments.label, on_bad_row="skip"
@@ -48,7 +49,7 @@ class Contest:
         self.train = read(Path(arguments.train), self.task, self.data, "--train")
         self.labels = labels_of(self.train.used, self.task)
         self.eval = read(Path(arguments.eval), self.task, self.data, "--eval", self.labels)
-        self.device = choose_device(self.config(0).training)
+        self.device = device or choose_device(self.config(0).training)
 
     def config(self, seed: int) -> FinetuneConfig:
         """Our configuration; the peer's arguments are made from it."""
@@ -62,7 +63,7 @@ class Contest:
         )
         return FinetuneConfig(task=self.task, data=self.data, init=self.arguments.init, training=training)
 
-    def judged(self, task, seed: int) -> dict[str, float]:
+    def judged(self, task) -> dict[str, float]:
         """A model's scores on the rows to judge by."""
         found = evaluator(task, self.eval, 64, self.device)()
         return {name: found[f"valid/{name}"] for name in SHOWN[self.task.name]}
@@ -76,7 +77,7 @@ def ours(contest: Contest, seed: int) -> dict[str, float]:
 
     def evaluate_at_the_end() -> dict[str, float]:
         stopped = time.perf_counter()
-        scores = contest.judged(task, seed)
+        scores = contest.judged(task)
         judging.append(time.perf_counter() - stopped)
         return scores
 
@@ -92,6 +93,7 @@ def ours(contest: Contest, seed: int) -> dict[str, float]:
 def theirs(contest: Contest, seed: int) -> dict[str, float]:
     """transformers' Trainer over padded batches."""
     import transformers
+    from transformers import Trainer  # here, so that importing it is not timed
 
     config, names = contest.config(seed), dict(enumerate(contest.labels))
     transformers.set_seed(seed)
@@ -104,12 +106,12 @@ def theirs(contest: Contest, seed: int) -> dict[str, float]:
         settings = _trainer_settings(config.training, folder, contest.device)
         began = time.perf_counter()
         rows = _encoded(tokenizer, contest.train, contest.labels, config.data.max_length)
-        trainer = transformers.Trainer(model, settings, data_collator=pad(tokenizer), train_dataset=rows)
+        trainer = Trainer(model, settings, data_collator=pad(tokenizer), train_dataset=rows)
         trainer.train()
         seconds = time.perf_counter() - began
     task, _ = build(config, contest.labels)
     take_up(task, model)
-    return contest.judged(task.to(contest.device), seed) | {"seconds": seconds}
+    return contest.judged(task.to(contest.device)) | {"seconds": seconds}
 
 
 def _silent(folder: Path):
@@ -168,32 +170,49 @@ def main() -> None:
     options.add_argument("--batch_size", type=int, default=32)
     options.add_argument("--lr", type=float, default=3e-4, help="peak learning rate")
     options.add_argument("--seeds", type=int, default=3, help="at least 2")
+    add_peer_settings(options)
     options.add_argument("--json", help="a file for the figures")
     arguments = options.parse_args()
     if arguments.seeds < 2:
         options.error("--seeds: at least 2, for a deviation")
-    contest = Contest(arguments)
+    common = apart(described, arguments)
     found = {"ours": [], "theirs": []}
     for seed in range(arguments.seeds):
-        for name, run in (("ours", ours), ("theirs", theirs)):
-            found[name].append(run(contest, seed))
-            print(f"{name}, seed {seed}: {found[name][-1]}", flush=True)
-    report(figures(contest, found), arguments.json)
+        found["ours"].append(apart(measured, "ours", arguments, seed))
+        print(f"ours, seed {seed}: {found['ours'][-1]}", flush=True)
+        found["theirs"].append(apart_for_peer(arguments, measured, "theirs", arguments, seed))
+        print(f"theirs, seed {seed}: {found['theirs'][-1]}", flush=True)
+    report(common | figures(arguments.task, found), arguments.json)
 
 
-def figures(contest: Contest, found: dict[str, list[dict[str, float]]]) -> dict:
+def measured(name: str, arguments: argparse.Namespace, seed: int) -> dict[str, float]:
+    """A side's scores and seconds."""
+    if name == "ours":
+        return ours(Contest(arguments), seed)
+    return theirs(Contest(arguments, device_of_peer(arguments)), seed)
+
+
+def described(arguments: argparse.Namespace) -> dict:
+    """What every measurement has in common."""
+    contest = Contest(arguments)
+    return {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "peer_settings": arguments.peer_settings,
+        "rows": {"train": len(contest.train.used), "eval": len(contest.eval.used)},
+    }
+
+
+def figures(task: str, found: dict[str, list[dict[str, float]]]) -> dict:
     """Mean and deviation of each score over the seeds, and the times round by round."""
     scores = {
         f"{score}_{name}": f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
-        for score in SHOWN[contest.task.name]
+        for score in SHOWN[task]
         for name, of_seeds in found.items()
         for values in [[one[score] for one in of_seeds]]
     }
     seconds = {name: [one["seconds"] for one in of_seeds] for name, of_seeds in found.items()}
     return {
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "rows": {"train": len(contest.train.used), "eval": len(contest.eval.used)},
         **scores,
         "seconds": spread(seconds["ours"]),
         "seconds_peer": spread(seconds["theirs"]),

@@ -5,7 +5,17 @@
 On a CPU what is resident beyond what was there before the model; on a GPU what PyTorch allocated.
 """
 
-from benchmarks.same_work import apart, described, parser, peak_mb, prepare_again, prepare_for_peer, report, spread
+from benchmarks.same_work import (
+    apart,
+    apart_for_peer,
+    described,
+    parser,
+    peak_mb,
+    prepare_again,
+    prepare_for_peer,
+    report,
+    spread,
+)
 from benchmarks.throughput import Ours, Theirs
 
 
@@ -19,9 +29,9 @@ def main() -> None:
     common = apart(described, arguments)
     found = {name: [] for name in ("ours", "theirs")}
     for _ in range(arguments.rounds):
-        for name, values in found.items():
-            values.append(apart(_measured, name, arguments))
-            print(f"{name}: {values[-1]:,.0f} MB", flush=True)
+        found["ours"].append(apart(_measured, "ours", arguments))
+        found["theirs"].append(apart_for_peer(arguments, _measured, "theirs", arguments))
+        print(f"ours {found['ours'][-1]:,.0f} MB, transformers {found['theirs'][-1]:,.0f} MB", flush=True)
     ratios = [a / b for a, b in zip(found["ours"], found["theirs"], strict=True)]
     figures = {"mb": spread(found["ours"]), "mb_peer": spread(found["theirs"]), "ratio": spread(ratios)}
     report(common | figures, arguments.json)

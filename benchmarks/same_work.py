@@ -5,12 +5,14 @@ import contextlib
 import io
 import json
 import multiprocessing
+import os
 import resource
 import statistics
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
@@ -28,6 +30,9 @@ from pretrain.launch import training_sampler, with_defaults
 from pretrain.objectives.masked_lm import MaskedLM
 from pretrain.packing import without_fillers
 from pretrain.text import TextToLearn, open_text
+
+_AS_PYTORCH_MAKES_IT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "300000"}
+"""The turns of GNU's OpenMP, which PyTorch's wheels bring, where nothing is set; `import bert` then sets nothing."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +81,23 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument("--gradient_checkpointing", action="store_true", help="by both")
     options.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
     options.add_argument("--peer_precision", choices=("auto", "fp32", "bf16"), help="the peer's, where it is not ours")
+    add_peer_settings(options)
     options.add_argument("--cache", default="runs/cache", help="where tokenizer and token store are kept")
     options.add_argument("--json", help="a file for the figures")
     return options
 
 
-def prepare(options: argparse.Namespace) -> Work:
+def add_peer_settings(options: argparse.ArgumentParser) -> None:
+    """The option that says in what kind of process the peer computes."""
+    options.add_argument(
+        "--peer_settings",
+        choices=("own", "ours"),
+        default="own",
+        help="own: the peer has a process as PyTorch makes it; ours: one with what we set of threads and memory",
+    )
+
+
+def prepare(options: argparse.Namespace, device: torch.device | None = None) -> Work:
     """The work as the options say: NSP on segment pairs, token masking, dropout 0.1 but none in the attention."""
     config = with_defaults(
         PretrainConfig(
@@ -103,7 +119,7 @@ def prepare(options: argparse.Namespace) -> Work:
         )
     )
     refuse_if(check(config) + training_config.check(config.training))
-    device = choose_device(config.training)
+    device = device or choose_device(config.training)
     text = open_text(config)
     model = resolve(config.model, text.tokenizer.vocab_size, text.tokenizer.pad_id)
     refuse_unfit_attention(config.training, device, model)
@@ -132,14 +148,32 @@ def padded(batch: PackedBatch, to_longest: bool = True) -> dict[str, torch.Tenso
     return rows | {"next_sentence_label": batch.targets["sentence_labels"]}
 
 
-def apart(call: Callable, *given):
+def apart(call: Callable, *given, environment: dict[str, str] | None = None):
     """What a function of a module gives in a fresh process, while this one waits and holds next to nothing.
 
     Where the system lays a process's memory may make a side that moves much of it half as fast, and what a side leaves
     behind in a process slows the other.
+
+    Args:
+        call: the function.
+        given: to it.
+        environment: variables of the process beside, or in place of, those of this one.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+    fresh = multiprocessing.get_context("spawn")
+    with patch.dict(os.environ, environment or {}), ProcessPoolExecutor(1, fresh) as process:
         return process.submit(call, *given).result()
+
+
+def apart_for_peer(options: argparse.Namespace, call: Callable, *given):
+    """`apart` for the peer: as its users have it, or with our settings, as --peer_settings says."""
+    return apart(call, *given, environment=_AS_PYTORCH_MAKES_IT if options.peer_settings == "own" else None)
+
+
+def device_of_peer(options: argparse.Namespace) -> torch.device:
+    """Where the peer computes; without what `choose_device` sets there, unless it is to have our settings."""
+    if options.peer_settings == "ours":
+        return choose_device(TrainingConfig())
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def described(options: argparse.Namespace) -> dict:
@@ -157,18 +191,20 @@ def described(options: argparse.Namespace) -> dict:
         "attention": options.attention,
         "precision": str(product_type(options.precision, work.device)),
         "precision_peer": str(product_type(_of_peer(options), work.device)),
+        "peer_settings": options.peer_settings,
     }
 
 
-def prepare_again(options: argparse.Namespace) -> Work:
+def prepare_again(options: argparse.Namespace, device: torch.device | None = None) -> Work:
     """`prepare` in another process: what is said of the text has been said."""
     with contextlib.redirect_stdout(io.StringIO()):
-        return prepare(options)
+        return prepare(options, device)
 
 
 def prepare_for_peer(options: argparse.Namespace) -> Work:
-    """`prepare_again` in the precision that the peer is to compute in; attention is its own affair."""
-    return prepare_again(argparse.Namespace(**vars(options) | {"precision": _of_peer(options), "attention": "sdpa"}))
+    """`prepare_again` with the peer's settings and precision; attention is its own affair."""
+    changed = argparse.Namespace(**vars(options) | {"precision": _of_peer(options), "attention": "sdpa"})
+    return prepare_again(changed, device_of_peer(options))
 
 
 def _of_peer(options: argparse.Namespace) -> str:

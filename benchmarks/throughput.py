@@ -7,8 +7,8 @@ Ours is the loop's own step with the loader; the peer is given its batches ready
 of each. Both have the same weights, batches, dropout, AdamW (fused) and clipping. The matrix products are timed right
 before and right after our steps and, like these, on average: what a machine does at its best moment is reported apart.
 Shares count the work that bert/flops.py counts; `share_computed` leaves out what our last layer leaves out.
-Each measurement has a process of its own, with the machine to itself; `peak_mb` is the memory it took in all, on a GPU
-what PyTorch allocated there.
+Each measurement has a process of its own, with the machine to itself, the peer one as PyTorch makes it; `peak_mb` is
+the memory it took in all, on a GPU what PyTorch allocated there.
 """
 
 import itertools
@@ -20,6 +20,7 @@ import torch
 from benchmarks.same_work import (
     Work,
     apart,
+    apart_for_peer,
     described,
     padded,
     parser,
@@ -141,7 +142,8 @@ def main() -> None:
     common = apart(described, arguments)
     rounds = []
     for number in range(arguments.rounds):
-        rounds.append(apart(_measured, "ours", arguments, number) | apart(_measured, "theirs", arguments, number))
+        of_ours = apart(_measured, "ours", arguments, number)
+        rounds.append(of_ours | apart_for_peer(arguments, _measured, "theirs", arguments, number))
         print(f"ours {rounds[-1]['ours']:,.0f} tokens/s, transformers {rounds[-1]['theirs']:,.0f}", flush=True)
     report(_figures(arguments, common, rounds), arguments.json)
 

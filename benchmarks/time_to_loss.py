@@ -6,7 +6,8 @@ Ours is the loop (`fit`) with its sampler. The peer is transformers' Trainer wit
 same batches in the same order, sampled before its clock starts, and pads each to its longest sequence. Both have the
 same initial weights, dropout (drawn by another seed in each round), AdamW (fused), clipping and learning rates. Every
 `eval_every` steps both are judged on the same frozen batches by the same code (ours, which takes up the peer's
-weights); both clocks stand still meanwhile. Each way to the loss has a process of its own, with the machine to itself.
+weights); both clocks stand still meanwhile. Each way to the loss has a process of its own, with the machine to itself,
+the peer one as PyTorch makes it.
 """
 
 import tempfile
@@ -21,7 +22,9 @@ from torch.utils.data import IterableDataset
 from benchmarks.same_work import (
     Work,
     apart,
+    apart_for_peer,
     described,
+    device_of_peer,
     padded,
     parser,
     prepare_again,
@@ -169,9 +172,10 @@ def main() -> None:
     common = apart(described, arguments)
     curves = {"ours": [], "theirs": []}
     for seed in range(arguments.rounds):
-        for name, of_rounds in curves.items():
-            print(f"{name}:", flush=True)
-            of_rounds.append(apart(curve, name, arguments, seed))
+        print("ours:", flush=True)
+        curves["ours"].append(apart(curve, "ours", arguments, seed))
+        print("theirs:", flush=True)
+        curves["theirs"].append(apart_for_peer(arguments, curve, "theirs", arguments, seed))
     report(figures(arguments, common, curves), arguments.json)
 
 
@@ -185,7 +189,8 @@ class Curve:
 
 def curve(name: str, arguments, seed: int) -> Curve:
     """One side's way to the loss, from the first weights."""
-    work = with_training(prepare_again(arguments), arguments)
+    device = None if name == "ours" else device_of_peer(arguments)
+    work = with_training(prepare_again(arguments, device), arguments)
     judge = Judge(work, arguments.gain, arguments.eval_every)
     if name == "ours":
         ours(work, judge, seed)
