@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Literal
 
+import torch
 from tqdm import tqdm
 
 from bert.errors import UserError, refuse_if
@@ -47,6 +48,9 @@ class EvaluateConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes the GPU where there is one."""
 
+    precision: Literal["auto", "fp32", "bf16"] | None = None
+    """Of products and hidden states. By default what training was told; auto: bf16 on a GPU, fp32 on a CPU."""
+
 
 @dataclass(frozen=True)
 class PredictConfig:
@@ -83,6 +87,9 @@ class PredictConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes the GPU where there is one."""
 
+    precision: Literal["auto", "fp32", "bf16"] | None = None
+    """Of products and hidden states. By default what training was told; auto: bf16 on a GPU, fp32 on a CPU."""
+
 
 def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
     """Print a model's classes and scores on data.eval."""
@@ -95,14 +102,13 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
             if getattr(config.data, name) != getattr(DataConfig(), name)
         ]
     )
-    device = choose_device(TrainingConfig(device=config.device))
-    task = load(config.checkpoint)
+    task, device = _opened(config)
     data = as_in_training(config.data, task.read_as, task.task, Path(config.data.eval))
     if said := _taken_from_training(config.data, data):
         print(f"data.eval: read as in training: {said}")
     examples = read(Path(config.data.eval), task.task, data, "data.eval", task.labels)
     print(examples.in_words("data.eval"))
-    found = evaluator(task.to(device), examples, config.batch_size, device)()
+    found = evaluator(task, examples, config.batch_size, device)()
     scores = {name.removeprefix("valid/"): value for name, value in found.items()}
     width = max(map(len, scores))
     print("\n" + "\n".join(f"  {name:<{width}}  {value:.4f}" for name, value in scores.items()))
@@ -118,8 +124,7 @@ def predict_file(config: PredictConfig) -> None:
     """Write predictions, a line for each text; a row that cannot be read is an error with file and line."""
     refuse_if(_faults(config))
     with redirect_stdout(sys.stderr):  # predictions alone may go to standard output
-        device = choose_device(TrainingConfig(device=config.device))
-        task = load(config.checkpoint).to(device)
+        task, device = _opened(config)
     lines = (
         json.dumps(prediction, ensure_ascii=False)
         for some in _texts(config, task)
@@ -129,6 +134,14 @@ def predict_file(config: PredictConfig) -> None:
         print(f"{standard_streams.write_lines(lines):,} predictions", file=sys.stderr)
     else:
         print(f"{_write_file(Path(config.output), lines):,} predictions in {config.output}", file=sys.stderr)
+
+
+def _opened(config: EvaluateConfig | PredictConfig) -> tuple[Task, torch.device]:
+    """The model, on its device."""
+    task = load(config.checkpoint)
+    task.precision = config.precision or task.precision
+    device = choose_device(TrainingConfig(device=config.device, precision=task.precision))
+    return task.to(device), device
 
 
 def _faults(config: PredictConfig) -> list[str]:

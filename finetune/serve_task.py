@@ -25,8 +25,9 @@ class ServedTask(mlflow.pyfunc.PythonModel):
 
     def load_context(self, context: mlflow.pyfunc.PythonModelContext) -> None:
         """Open the model, on the GPU where there is one."""
-        self._device = choose_device(TrainingConfig())
-        self._task = load(str(Path(context.artifacts["config"]).parent)).to(self._device)
+        task = load(str(Path(context.artifacts["config"]).parent))
+        self._device = choose_device(TrainingConfig(precision=task.precision))
+        self._task = task.to(self._device)
 
     def predict(self, context, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[dict]:
         """What the model says of each row."""

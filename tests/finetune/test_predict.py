@@ -156,6 +156,26 @@ def test_evaluation_leaves_its_figures_where_they_are_wanted(tagger, write, tmp_
     assert [(row[0], row[4]) for row in table["data"]] == [("A", 1)]
 
 
+def test_a_model_is_asked_in_its_run_s_precision_or_in_another(classifier, write, tmp_path, monkeypatch, capsys):
+    told = tmp_path / "told"
+    told.mkdir()
+    task = load(classifier)
+    task.precision = "bf16"
+    task.export(told)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    data = DataConfig(eval=str(write("text\tlabel\na good film\tgood\nthe cat\tbad\n")))
+
+    def loss(checkpoint, **options) -> tuple[float, bool]:
+        found = evaluate_file(EvaluateConfig(data, str(checkpoint), device="cpu", **options))
+        return found["valid/loss"], "fp32 may be the faster" in capsys.readouterr().out
+
+    single, half = loss(classifier), loss(told)
+    assert single[0] != half[0] == pytest.approx(single[0], rel=0.02)
+    assert (single[1], half[1]) == (False, True)
+    assert loss(told, precision="fp32") == single
+    assert loss(classifier, precision="bf16") == half
+
+
 def test_evaluation_refuses_what_belongs_to_training(classifier, write):
     data = DataConfig(eval=str(write("text\tlabel\na\tgood\n")), max_length=64)
     with pytest.raises(UserError, match=r"data.max_length: 64 was given, but it belongs to training"):
