@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import jsonargparse
 import yaml
 
-from bert.errors import UserError, refuse_if
+from bert.errors import REFUSED, UserError, refuse_if
 from bert.registry import did_you_mean
 from bert.training import distributed, stopping
 
@@ -178,7 +178,7 @@ def _overview(program: str, description: str, verbs: dict[str, Verb], default: s
     return "\n".join([*lines, "", f"python {program} VERB --help explains every option of a verb."])
 
 
-def _fail(message: str, code: int = 2) -> int:
+def _fail(message: str, code: int = REFUSED) -> int:
     print(message, file=sys.stderr)
     return code
 

@@ -1,8 +1,11 @@
 """What a person did wrong, told in a line they can act on."""
 
+REFUSED = 2
+"""The exit code of a command that was given something wrong."""
+
 
 class UserError(Exception):
-    """The person's mistake: printed without a traceback, exit code 2.
+    """The person's mistake: printed without a traceback, exit code REFUSED.
 
     Each message names the argument (or file and line), the value and the constraint. Several faults are reported
     together, a line each.

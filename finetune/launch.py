@@ -13,7 +13,7 @@ from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device, refuse_unfit_attention
-from bert.training.goal import Goal, higher_is_better
+from bert.training.goal import SCORES, Goal, higher_is_better
 from bert.training.loop import fit
 from bert.training.provenance import UsedDataset
 from bert.training.tracking import Tracker, track
@@ -30,9 +30,6 @@ from finetune.tasks.task import Task
 
 DEFAULT_EPOCHS, DEFAULT_LR = 3, 1e-4
 """The budget of a run that was given none, and its peak learning rate."""
-
-SCORES = "scores: "
-"""What stands before their names in what `check_only` prints, for those who look for one."""
 
 # Options that change nothing in the result, so that a run may be resumed with others.
 FREE = (
@@ -78,12 +75,20 @@ def _continue(config: FinetuneConfig, device: torch.device) -> dict[str, float] 
 
 
 def check_only(config: FinetuneConfig) -> None:
-    """Read options and files as a run would, say what is in them and what scores they give, and train nothing."""
+    """Read options, files and, if it is there, the model; say what is in them and what scores they give.
+
+    Nothing is trained or written, and what depends on the machine (device, attention) is not looked at.
+    """
     config = with_defaults(config)
     refuse_if(check(config))
-    _read(config)
-    task = TASKS[config.task.name]
-    print(f"the best epoch by {config.best}\n{SCORES}{', '.join(('loss', *task.metrics, *task.told_besides))}")
+    train_set, judges = _read(config)
+    if config.init == "none" or (Path(config.init) / "config.json").is_file():
+        task = _start(config, labels_of(train_set.used, config.task), resume=False)
+        print(_in_words(task, train_set, task.features(train_set.used)))
+    else:
+        print(f"init: no model in '{config.init}' yet: none was looked at")
+    scores = TASKS[config.task.name].scores(config.task, judges["eval"].used)
+    print(f"the best epoch by {config.best}\n{SCORES}{', '.join(scores)}")
 
 
 def _read(config: FinetuneConfig) -> tuple[Examples, dict[str, Examples]]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bert.packed import PackedBatch
 from bert.training.objective import Row
 from finetune import metrics
+from finetune.config import TaskConfig
 from finetune.examples import Question
 from finetune.features import Feature, of_questions, pack
 from finetune.heads.precise import PreciseLinear
@@ -35,7 +36,6 @@ class QuestionAnswering(Task):
         "has_answer_f1",
         "best_f1",
     )
-    told_besides = ("best_f1_threshold", "no_answer_accuracy")
     best = "f1"
     architecture = "BertForQuestionAnswering"
     pooler = False
@@ -44,6 +44,12 @@ class QuestionAnswering(Task):
         super().__init__(config, *rest, **named)
         linear = PreciseLinear(config.hidden_size, 2, config.initializer_range)
         self.head = nn.ModuleDict({"qa_outputs": linear})
+
+    @classmethod
+    def scores(cls, task: TaskConfig, examples: list) -> list[str]:
+        """Also the best threshold, and how often silence was right where some questions have no answer."""
+        silent = [] if all(example.answers for example in examples) else ["no_answer_accuracy"]
+        return [*super().scores(task, examples), "best_f1_threshold", *silent]
 
     @property
     def outputs(self) -> list[str]:

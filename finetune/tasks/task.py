@@ -47,14 +47,13 @@ class Task(Objective):
 
     Attributes:
         metrics: of the scores, those by which the best weights may be chosen.
-        told_besides: those by which nothing can be chosen, or that only some options or files give.
         best: the one that decides which weights are the best, unless another is named.
         architecture: the transformers class that opens the exported folder.
         picture: the name of the file that `draw` writes.
         sureness: what a mistake's confidence is.
         labels: the label set of the training data; a label's id is its place.
         judged: examples and features whose rows `score` is given; set before an evaluation.
-        precision: training's, which it is judged and asked in too, so that figures are those of training.
+        precision: what training was told, by which it is judged and asked too; auto is what the device at hand takes.
         read_as: how its training data was read (finetune.examples.reading); empty where nothing says.
         table: each class's counts in the last evaluation, where there are classes.
         confusion: how often what stood in the gold (rows) was predicted as what (columns), and their names.
@@ -62,7 +61,6 @@ class Task(Objective):
     """
 
     metrics: tuple[str, ...]
-    told_besides: tuple[str, ...] = ()
     best: str
     architecture: str
     pooler: bool
@@ -91,6 +89,11 @@ class Task(Objective):
         self.table: dict[str, Counts] = {}
         self.confusion: tuple[list[list[int]], list[str]] = ([], [])
         self.mistakes: list[Mistake] = []
+
+    @classmethod
+    def scores(cls, task: TaskConfig, examples: list) -> list[str]:
+        """The names of all that an evaluation on these examples gives."""
+        return ["loss", *cls.metrics]
 
     @property
     def outputs(self) -> list[str]:

@@ -20,6 +20,7 @@ from bert.config import resolve
 from bert.errors import UserError, refuse_if
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
+from bert.training.goal import SCORES
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
 from bert.training.provenance import tags
@@ -37,13 +38,10 @@ from pretrain.ablation.grid import (
 )
 from pretrain.ablation.report import FILES, write_report
 from pretrain.ablation.results import read_results
-from pretrain.ablation.run import ROOT, cell_folder, differences, finished, run_cells
+from pretrain.ablation.run import ROOT, cell_folder, differences, finished, lacking, run_cells
 from pretrain.config import PretrainConfig
 
 _GRID = "grid.yaml"
-
-_SCORES = "scores: "
-"""What stands before a task's scores in what `run_finetune.py check` prints."""
 
 
 def ablate(config: AblateConfig) -> None:
@@ -56,7 +54,7 @@ def ablate(config: AblateConfig) -> None:
     refuse_wrong(config)
     refuse_if(_missing_texts(config))
     _refuse_wrong_tasks(config)
-    refuse_if(differences(config, cells(config)))
+    refuse_if(differences(config, cells(config)) + lacking(config, cells(config)))
     wanted = _only(config)
     print(_plan(config, wanted))
     if config.dry_run:
@@ -150,17 +148,19 @@ def _missing_texts(config: AblateConfig) -> list[str]:
 
 
 def _refuse_wrong_tasks(config: AblateConfig) -> None:
-    """Let the fine-tuning command read each task's options and files before anything is run."""
+    """Let the fine-tuning command read each task's options and files, and the first cell's model if it is there."""
+    init = str(cell_folder(config, cells(config)[0]) / "pretrain")
     for name, task in config.finetune.items():
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{name}.yaml"
-            file.write_text(yaml.safe_dump(task.options, sort_keys=False, allow_unicode=True), encoding="utf-8")
+            options = task.options | {"init": init}
+            file.write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True), encoding="utf-8")
             asked = [sys.executable, str(ROOT / "run_finetune.py"), "check", "--config", str(file)]
             said = subprocess.run(asked, capture_output=True, text=True, check=False)
         if said.returncode:
             raise UserError(f"finetune.{name}: {said.stderr.strip()}")
-        (scores,) = (line for line in said.stdout.splitlines() if line.startswith(_SCORES))
-        refuse_if(unknown_metrics(config, f"{name}/", scores.removeprefix(_SCORES).split(", ")))
+        scores = said.stdout.rpartition(SCORES)[2].strip().split(", ")
+        refuse_if(unknown_metrics(config, f"{name}/", scores))
 
 
 @contextmanager

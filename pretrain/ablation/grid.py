@@ -213,14 +213,14 @@ def _grid_faults(config: AblateConfig) -> list[str]:
     faults += ["axes: two combinations have one name."] * (len(set(names)) < len(names))
     for metric in config.metrics:
         task = metric.partition("/")[0]
-        if task != "valid" and task not in config.finetune:
-            known = ["valid", *config.finetune]
+        if (task != "valid" and task not in config.finetune) or "/" not in metric:
+            known = [f"{name}/" for name in ("valid", *config.finetune)]
             faults.append(f"metrics: {metric!r} begins with none of {', '.join(known)}{did_you_mean(task, known)}.")
     for name, task in config.finetune.items():
         faults += [
-            f"finetune.{name}.options: {option} is the grid's affair (init, output, seeds, tracking)."
+            f"finetune.{name}.options: {option} is the grid's affair, and not a task's."
             for option in flatten(task.options)
-            if option in ("init", "output", "seeds", "training.seed") or option.startswith("tracking.")
+            if option in ("init", "output", "seeds", "training.seed") or option.startswith("tracking")
         ]
     given = [("base", name) for name in flatten(config.base)] + [("axes", name) for name in config.axes]
     faults += [

@@ -22,8 +22,7 @@ from typing import Any
 
 import yaml
 
-from bert.errors import UserError
-from bert.registry import did_you_mean
+from bert.errors import REFUSED
 from bert.training.identity import flatten
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
@@ -81,9 +80,20 @@ def run_cells(
         workers = [pool.submit(_work, config, cells, parent, progress, stop_asked) for _ in range(config.jobs)]
     for worker in workers:
         worker.result()
-    if progress.wrong_metrics:
-        raise UserError(*progress.wrong_metrics)
     return progress.failed
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """Why a cell failed.
+
+    Attributes:
+        said: which command, and what it said last.
+        refused: whether it was fine-tuning that refused what it was told.
+    """
+
+    said: str
+    refused: bool
 
 
 class _Progress:
@@ -93,19 +103,22 @@ class _Progress:
         self.lock = threading.Lock()
         self.failed: dict[Cell, str] = {}
         self.settled: set[Cell] = set()
-        self.wrong_metrics: list[str] = []
+        self.ended = False
         self.total, self.jobs, self.seconds = len(cells), config.jobs, []
 
-    def note(self, cell: Cell, fault: str | None, seconds: float | None) -> None:
-        """A cell is finished, or failed."""
+    def note(self, cell: Cell, fault: _Fault | None, seconds: float | None) -> None:
+        """A cell is finished, or failed. Where no model was fit for its fine-tunings yet, none will be: the end."""
         with self.lock:
             self.settled.add(cell)
             if seconds is None:
                 return
             said = f"{len(self.settled)} of {self.total} cells: {cell.name}"
             if fault is not None:
-                self.failed[cell] = fault
-                print(f"{said}: failed: {fault}", file=sys.stderr, flush=True)
+                self.failed[cell] = fault.said
+                print(f"{said}: failed: {fault.said}", file=sys.stderr, flush=True)
+                if fault.refused and len(self.failed) == len(self.settled):
+                    self.ended = True
+                    print("no further cell is begun: its model would be refused likewise", file=sys.stderr, flush=True)
                 return
             self.seconds.append(seconds)
             left = (self.total - len(self.settled)) * sum(self.seconds) / len(self.seconds) / self.jobs
@@ -116,7 +129,7 @@ def _work(config: AblateConfig, cells: list[Cell], parent, progress: _Progress, 
     """Take cell after cell until all are settled; one that another process holds is looked at again."""
 
     def ended() -> bool:
-        return stop_asked() or bool(progress.wrong_metrics)
+        return stop_asked() or progress.ended
 
     while not ended() and (open_ := [cell for cell in cells if cell not in progress.settled]):
         for cell in open_:
@@ -128,7 +141,6 @@ def _work(config: AblateConfig, cells: list[Cell], parent, progress: _Progress, 
                     fault = None if before else _run_cell(config, cell, parent, lock, stop_asked)
                     if not stop_asked():
                         progress.note(cell, fault, None if before else time.monotonic() - began)
-                        progress.wrong_metrics += [] if fault else wrong_metrics(config, cell)
         time.sleep(_POLL / 10 if progress.jobs == 1 else _POLL)
 
 
@@ -174,17 +186,20 @@ def _tracked(
     return options | {"tracking": place}
 
 
-def wrong_metrics(config: AblateConfig, cell: Cell) -> list[str]:
-    """Metrics that a finished cell does not give: said after the first one, not after the last."""
-    folder = cell_folder(config, cell)
-    known = set(metrics_of(folder / "pretrain"))
-    for name, task in config.finetune.items():
-        scores = metrics_of(folder / f"{name}-{task.seeds[0]}")
-        known |= {f"{name}/{metric.removeprefix('valid/')}" for metric in scores if metric.startswith("valid/")}
+def lacking(config: AblateConfig, cells: list[Cell]) -> list[str]:
+    """Metrics that finished cells do not have, since another version ran them."""
+    found: dict[str, list[str]] = {}
+    for cell in (cell for cell in cells if _done(config, cell)):
+        folder = cell_folder(config, cell)
+        known = set(metrics_of(folder / "pretrain"))
+        for name, task in config.finetune.items():
+            scores = metrics_of(folder / f"{name}-{task.seeds[0]}")
+            known |= {f"{name}/{metric.removeprefix('valid/')}" for metric in scores if metric.startswith("valid/")}
+        for metric in (metric for metric in config.metrics if metric not in known):
+            found.setdefault(metric, []).append(cell.name)
     return [
-        f"metrics: no {metric!r}; one of {', '.join(sorted(known))}{did_you_mean(metric, known)}."
-        for metric in config.metrics
-        if metric not in known
+        f"metrics: {len(names)} finished cells ('{names[0]}' for one) have no {metric!r}. Leave it out, or remove them."
+        for metric, names in found.items()
     ]
 
 
@@ -228,7 +243,7 @@ def _done(config: AblateConfig, cell: Cell) -> bool:
     return finished(folder / "pretrain") and all(finished(folder / step.name) for step in steps(config, cell, None))
 
 
-def _run_cell(config: AblateConfig, cell: Cell, parent: str | None, lock: int, stop_asked) -> str | None:
+def _run_cell(config: AblateConfig, cell: Cell, parent: str | None, lock: int, stop_asked) -> _Fault | None:
     """Run what is not finished of a cell; why it failed, or None."""
     folder = cell_folder(config, cell)
     for step in steps(config, cell, parent):
@@ -242,7 +257,8 @@ def _run_cell(config: AblateConfig, cell: Cell, parent: str | None, lock: int, s
             return None
         if code != 0:
             last = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-            return f"{step.name}: exit code {code}: {last[-1] if last else 'no output'} (all of it in {log})"
+            said = f"{step.name}: exit code {code}: {last[-1] if last else 'no output'} (all of it in {log})"
+            return _Fault(said, refused=code == REFUSED and step.name != "pretrain")
     return None
 
 

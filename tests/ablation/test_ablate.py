@@ -60,7 +60,8 @@ def base(tmp_path_factory) -> dict:
         ({"finetune": {"a/b": FinetuneTask({})}}, "finetune: 'a/b' is no name for a task"),
         ({"finetune": {"ner": FinetuneTask({}, seeds=[])}}, r"finetune.ner.seeds: \[\], but there must be one"),
         ({"tokens": 0}, "tokens: 0, but it must be above 0"),
-        ({"metrics": ["nre/f1"]}, "metrics: 'nre/f1' begins with none of valid"),
+        ({"metrics": ["nre/f1"]}, "metrics: 'nre/f1' begins with none of valid/"),
+        ({"metrics": ["valid"]}, "metrics: 'valid' begins with none of valid/"),
         ({"metrics": ["valid/nsp_acuracy"]}, r"no 'valid/nsp_acuracy'; .*did you mean valid/nsp_accuracy\?\)"),
         (
             {"metrics": ["valid/nsp_accuracy"]},
@@ -265,10 +266,30 @@ def test_a_task_whose_finished_runs_were_told_otherwise_is_refused(finished_grid
     assert "4 finished runs" in said and "run_finetune.py: training.lr=0.1, and is now asked for with 0.2" in said
 
 
-def test_a_metric_that_no_cell_gives_is_named_with_those_there_are(finished_grid):
+def test_a_metric_that_a_finished_cell_of_another_version_does_not_have_is_said_first(finished_grid, tmp_path):
     config, _, _ = finished_grid
-    with pytest.raises(UserError, match=r"no 'valid/masked_lm_los'; one of .*mean valid/masked_lm_loss"):
-        run_cells(replace(config, metrics=["valid/masked_lm_los"]), cells(config), None, lambda: False)
+    copy = replace(config, output=str(tmp_path / "out"), metrics=["valid/bits_per_character"], dry_run=True)
+    shutil.copytree(config.output, copy.output)
+    ablate(copy)
+    file = cell_folder(copy, cells(copy)[1]) / "pretrain" / "metrics.json"
+    found = json.loads(file.read_text())
+    del found["valid/bits_per_character"]
+    file.write_text(json.dumps(found))
+    with pytest.raises(UserError, match=r"metrics: 1 finished cells \('span/seed-0' for one\) have no 'valid/bits_per"):
+        ablate(copy)
+
+
+def test_a_fine_tuning_that_no_model_fits_ends_the_grid_at_its_first_cell(finished_grid, tmp_path, capsys):
+    config, _, _ = finished_grid
+    deep = {"topic": FinetuneTask({"task": {"name": "ner", "layers": [-4]}, "data": {"max_length": 32}})}
+    copy = replace(config, output=str(tmp_path / "out"), finetune=deep)
+    shutil.copytree(config.output, copy.output)
+    failed = run_cells(copy, cells(copy), None, lambda: False)
+    assert list(failed) == cells(copy)[:1]
+    assert "topic-0: exit code 2: task.layers: [-4]" in failed[cells(copy)[0]]
+    assert "no further cell is begun" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"finetune.topic: task.layers: \[-4\]"):  # its model is there by now
+        ablate(replace(copy, dry_run=True))
 
 
 def test_a_cell_that_fails_is_named_with_its_reason_and_the_others_run(finished_grid, tmp_path, capsys):

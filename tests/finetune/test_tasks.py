@@ -182,7 +182,7 @@ def test_the_originals_formula_averages_over_batches_and_counts_o(small_config, 
     rows = [row_of(task, features[0], ["O", "O", "O"]), row_of(task, features[1], ["B-PS", "O"])]
     # First batch: 2 of 3 tags right; O 2 right and 1 wrong, F1 4/5, B-PS 0. The second is all right.
     found = task.score(rows)
-    assert set(found) == {*task.metrics, *task.told_besides}
+    assert {"loss", *found} == {*task.scores(task.task, examples)}
     assert found["original_micro_f1"] == pytest.approx((2 / 3 + 1) / 2)
     assert found["original_macro_f1"] == pytest.approx(((4 / 5 + 0) / 2 + 1) / 2)
     together = task.score([rows[0], {**rows[1], "begins_batch": False}])
@@ -325,10 +325,11 @@ def test_classification_scores_are_worked_out_by_hand(classification):
 
 
 def test_scores_are_those_the_table_of_metrics_names(tagger, classification):
-    told = {*tagger.metrics, *tagger.told_besides} - {"original_micro_f1", "original_macro_f1"}  # where asked for
-    assert set(scored(tagger, [KOREAN], [["O"] * 10])) == told
+    found = {"loss", *scored(tagger, [KOREAN], [["O"] * 10])}
+    assert found == {*tagger.scores(tagger.task, [KOREAN])} > {*tagger.metrics}
     classification.judged = (FILMS, [])
-    assert set(classification.score([{"example": 0, "probabilities": [1, 0, 0]}])) == set(classification.metrics)
+    found = {"loss", *classification.score([{"example": 0, "probabilities": [1, 0, 0]}])}
+    assert found == {*classification.scores(classification.task, FILMS)} > {*classification.metrics}
 
 
 def test_every_task_says_what_its_examples_carry():
@@ -462,7 +463,8 @@ def test_answers_are_scored_as_squad_does(answering):
     assert (scores["exact_match"], scores["f1"]) == (0.0, pytest.approx(1 / 3))
     assert scores["has_answer_f1"] == pytest.approx(2 / 3)
     assert scores["no_answer_accuracy"] == 0.0
-    assert set(scores) == {*answering.metrics, *answering.told_besides}
+    assert {"loss", *scores} == {*answering.scores(answering.task, ASKED)}
+    assert "no_answer_accuracy" not in answering.scores(answering.task, ASKED[:1])
     assert [(m.text.partition(":")[0], m.confidence) for m in answering.mistakes] == [("q1", 0.5), ("q2", 0.5)]
     # Silent on q2 alone would be best: margins -1 and -0.5, so the threshold is -1.
     assert (scores["best_f1"], scores["best_f1_threshold"]) == (pytest.approx((2 / 3 + 1) / 2), -1.0)
