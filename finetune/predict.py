@@ -125,15 +125,17 @@ def predict_file(config: PredictConfig) -> None:
     refuse_if(_faults(config))
     with redirect_stdout(sys.stderr):  # predictions alone may go to standard output
         task, device = _opened(config)
+    _refuse_unfit(config, task)
+    texts, total = (_arriving(task.task), None) if config.input == standard_streams.NAME else _of_file(config, task)
     lines = (
         json.dumps(prediction, ensure_ascii=False)
-        for some in _texts(config, task)
+        for some in texts
         for prediction in predict(task, some, config.batch_size, device)
     )
     if config.output in (None, standard_streams.NAME):
         print(f"{standard_streams.write_lines(lines):,} predictions", file=sys.stderr)
     else:
-        print(f"{_write_file(Path(config.output), lines):,} predictions in {config.output}", file=sys.stderr)
+        print(f"{_write_file(Path(config.output), lines, total):,} predictions in {config.output}", file=sys.stderr)
 
 
 def _opened(config: EvaluateConfig | PredictConfig) -> tuple[Task, torch.device]:
@@ -160,12 +162,12 @@ def _faults(config: PredictConfig) -> list[str]:
     return faults
 
 
-def _write_file(target: Path, lines: Iterator[str]) -> int:
-    """Write lines to a file that is there only when all of them are; says how many."""
+def _write_file(target: Path, lines: Iterator[str], total: int | None) -> int:
+    """Write lines, so many if that is known, to a file that is there only when all of them are; says how many."""
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished, written = target.with_name(f".{target.name}.unfinished"), 0
     with unfinished.open("w", encoding="utf-8") as file:
-        for line in tqdm(lines, unit=" texts", disable=None):
+        for line in tqdm(lines, total=total, unit=" texts", disable=None):
             file.write(f"{line}\n")
             written += 1
     unfinished.replace(target)
@@ -178,8 +180,8 @@ def _holds_lines(config: PredictConfig) -> bool:
     return config.format == "txt" or (config.format == "auto" and by_name)
 
 
-def _texts(config: PredictConfig, task: Task) -> Iterator[list[Example]]:
-    """The input's texts, some at a time."""
+def _refuse_unfit(config: PredictConfig, task: Task) -> None:
+    """Lines, where the model needs more than one text."""
     pair = task.read_as.get("text_pair")
     if _holds_lines(config) and pair is not None:
         raise UserError(
@@ -190,21 +192,29 @@ def _texts(config: PredictConfig, task: Task) -> Iterator[list[Example]]:
             f"input: '{config.checkpoint}' answers questions about texts; give a table with the columns question and "
             f"context (or --text and --text_pair), or a file like SQuAD's."
         )
-    if config.input == standard_streams.NAME:
-        numbers = count(1)
-        for lines in standard_streams.arriving_lines():
-            numbered = (
-                (number, text_of_line(line, number, "stdin")) for line, number in zip(lines, numbers, strict=False)
-            )
-            yield from _at_once(_of_lines(numbered, "stdin", task.task))
-        return
+
+
+def _arriving(task: TaskConfig) -> Iterator[list[Example]]:
+    """The texts of standard input, some at a time."""
+    numbers = count(1)
+    for lines in standard_streams.arriving_lines():
+        numbered = ((number, text_of_line(line, number, "stdin")) for line, number in zip(lines, numbers, strict=False))
+        yield from _at_once(_of_lines(numbered, "stdin", task))
+
+
+def _of_file(config: PredictConfig, task: Task) -> tuple[Iterator[list[Example]], int]:
+    """A file's texts, some at a time, and how many there are: all are read once before the first is answered, so that
+    one that cannot be read is said at once."""
     path = Path(config.input)
     if not path.is_file():
         raise UserError(f"input: no such file: '{path}'.")
-    if _holds_lines(config):
-        yield from _at_once(_of_lines(numbered_lines(path), str(path), task.task))
-    else:
-        yield from _at_once(_of_rows(path, config, task))
+    data = None if _holds_lines(config) else _reading(path, config, task)
+
+    def texts() -> Iterator[Example]:
+        return _of_lines(numbered_lines(path), str(path), task.task) if data is None else _of_rows(path, data, task)
+
+    many = sum(1 for _ in tqdm(texts(), desc="reading", unit=" texts", leave=False, disable=None))
+    return _at_once(texts()), many
 
 
 def _of_lines(lines: Iterable[tuple[int, str]], name: str, task: TaskConfig) -> Iterator[Example]:
@@ -216,7 +226,8 @@ def _of_lines(lines: Iterable[tuple[int, str]], name: str, task: TaskConfig) -> 
         yield unlabelled(task, number, text)
 
 
-def _of_rows(path: Path, config: PredictConfig, task: Task) -> Iterator[Example]:
+def _reading(path: Path, config: PredictConfig, task: Task) -> DataConfig:
+    """How a table or tagged file is read; said where it was not given."""
     given = DataConfig(format=config.format, text=config.text, text_pair=config.text_pair, quoting=config.quoting)
     data = as_in_training(given, task.read_as, task.task, path)
     if said := _taken_from_training(given, data):
@@ -228,6 +239,10 @@ def _of_rows(path: Path, config: PredictConfig, task: Task) -> Iterator[Example]
         print(f"input: {path}: read as {format_name(path, task.task, data)}", file=sys.stderr)
     if kind == "tags" and data.text_pair is not None:
         raise UserError(f"text_pair: {data.text_pair!r} was given, but entities are found in one text.")
+    return data
+
+
+def _of_rows(path: Path, data: DataConfig, task: Task) -> Iterator[Example]:
     for item in stream(path, task.task, data, "input", labelled=False):
         if isinstance(item, Refused):
             raise UserError(f"{path}:{item.line}: {item.why}.")
@@ -235,7 +250,7 @@ def _of_rows(path: Path, config: PredictConfig, task: Task) -> Iterator[Example]
 
 
 def _at_once(texts: Iterator[Example]) -> Iterator[list[Example]]:
-    """Lists of up to _AT_ONCE; those before one that cannot be read come before its error."""
+    """Lists of up to _AT_ONCE; those that arrive before one that cannot be read come before its error."""
     some: list[Example] = []
     try:
         for text in texts:

@@ -120,10 +120,11 @@ def test_pairs_are_given_back_as_pairs(classifier, predicted):
         ("a\rb\n", "in.txt", r"in\.txt:1: a carriage return inside the line; lines end in LF or CRLF"),
     ],
 )
-def test_a_row_that_cannot_be_read_is_named_and_earlier_predictions_stay(
-    classifier, predicted, tmp_path, content, name, said
+def test_a_row_that_cannot_be_read_is_named_before_any_is_answered_and_earlier_predictions_stay(
+    classifier, predicted, tmp_path, content, name, said, monkeypatch
 ):
     predicted(classifier, "a\n")
+    monkeypatch.setattr(predict, "predict", None)  # is not called
     with pytest.raises(UserError, match=said):
         predicted(classifier, content, name)
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
