@@ -6,17 +6,14 @@ Batches are built (paired, masked, packed) on one core. Tokenising is compared w
 the ids and word ids taken out as Python lists: what a token store needs, and the least that a plain script does.
 """
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from itertools import islice
 from pathlib import Path
 
-from benchmarks.same_work import parser, prepare, report, spread
+from benchmarks.same_work import apart, parser, prepare, prepare_again, report, spread
 from bert.training.position import Position
 from pretrain.corpus import CorpusFormat, open_corpus
 from pretrain.data import Stream
@@ -28,11 +25,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--batches", type=int, default=300, help="batches in each measurement")
-    options.add_argument("--child", help="used by the benchmark itself")
     arguments = options.parse_args()
-    if arguments.child:
-        print(json.dumps(_CHILDREN[arguments.child](arguments)))
-        return
     work = prepare(arguments)
     rates = []
     for number in range(arguments.rounds):
@@ -42,29 +35,24 @@ def main() -> None:
         tokens = sum(batch.real_tokens for batch, _ in islice(stream, arguments.batches))
         rates.append(tokens / (time.perf_counter() - began))
         print(f"batches: {rates[-1]:,.0f} tokens/s", flush=True)
-    tokenised = {name: [_in_child(arguments, name) for _ in range(arguments.rounds)] for name in _CHILDREN}
-    ours, theirs = ([found["tokens_per_second"] for found in tokenised[name]] for name in ("ours", "theirs"))
+    stored, encoded = [], []
+    for _ in range(arguments.rounds):  # each in a process of its own, so that its memory is its own
+        stored.append(apart(_store, arguments))
+        encoded.append(apart(_library, arguments))
+    ours, theirs = ([found["tokens_per_second"] for found in side] for side in (stored, encoded))
     figures = {
         "batches_tokens_per_second_one_core": spread(rates),
         "tokenising_tokens_per_second": spread(ours),
         "tokenising_tokens_per_second_of_the_library": spread(theirs),
         "tokenising_ratio": spread([a / b for a, b in zip(ours, theirs, strict=True)]),
-        "tokenising_peak_anonymous_mb": spread([found["anonymous_mb"] for found in tokenised["ours"]]),
+        "tokenising_peak_anonymous_mb": spread([found["anonymous_mb"] for found in stored]),
     }
     report(figures, arguments.json)
 
 
-def _in_child(arguments, name: str) -> dict:
-    """A measurement in a process of its own, so that its memory is its own."""
-    command = [sys.executable, "-m", "benchmarks.data", "--text", arguments.text, "--cache", arguments.cache]
-    command += ["--vocab_size", str(arguments.vocab_size), "--child", name]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def _store(arguments) -> dict:
     """Our token store, built from text to the last file, with one process for each core."""
-    work = prepare(arguments)
+    work = prepare_again(arguments)
     with tempfile.TemporaryDirectory() as folder:
         corpus = open_corpus(Path(arguments.text), "mmap", CorpusFormat(), Path(arguments.cache))
         began = time.perf_counter()
@@ -77,7 +65,7 @@ def _store(arguments) -> dict:
 
 def _library(arguments) -> dict:
     """encode_batch over the same sentences, a thousand at a time, on all cores, with ids and word ids as lists."""
-    work = prepare(arguments)
+    work = prepare_again(arguments)
     corpus = open_corpus(Path(arguments.text), "mmap", CorpusFormat(), Path(arguments.cache))
     backend, began, tokens = work.text.tokenizer.backend, time.perf_counter(), 0
     sentences = (line for document in range(corpus.num_documents) for line in corpus.sentences(document))
@@ -92,9 +80,6 @@ def _peak_anonymous() -> float:
     """What is resident now and belongs to no file, in MB; the peak of a process that only grows."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
-
-
-_CHILDREN = {"ours": _store, "theirs": _library}
 
 
 if __name__ == "__main__":
