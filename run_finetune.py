@@ -10,14 +10,11 @@ from finetune.launch import check_only
 from finetune.predict import EvaluateConfig, PredictConfig, evaluate_file, predict_file
 from finetune.seeds import train
 
+CHECKING = "Read a run's options, files and model (not with --init later), say what is in them, and train nothing."
+
 VERBS = {
     "train": Verb(FinetuneConfig, train, alternatives=(BUDGET_OPTIONS,)),
-    "check": Verb(
-        FinetuneConfig,
-        check_only,
-        alternatives=(BUDGET_OPTIONS,),
-        about="Read a run's options and files, and train nothing.",
-    ),
+    "check": Verb(FinetuneConfig, check_only, alternatives=(BUDGET_OPTIONS,), about=CHECKING),
     "evaluate": Verb(EvaluateConfig, evaluate_file),
     "predict": Verb(PredictConfig, predict_file),
     "demo": Verb(DemoConfig, demo),

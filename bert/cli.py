@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
+from pydoc import locate
 from typing import Any, NoReturn
 
 import jsonargparse
@@ -41,8 +42,13 @@ class Verb:
 class Parser(jsonargparse.ArgumentParser):
     """A parser whose errors are one line with the closest name."""
 
+    outermost = False
+    """Others are made by jsonargparse, for dataclasses inside of dictionaries; their errors lack the place."""
+
     def error(self, message: str, error: Exception | None = None) -> NoReturn:
         """Say what was wrong."""
+        if not self.outermost:
+            raise jsonargparse.ArgumentError(None, message)
         raise UserError(f"{self.prog}: {_readable(message, self._names())}")
 
     def _names(self) -> list[str]:
@@ -139,6 +145,7 @@ def _twice(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]:
 
 def _parser(program: str, config: type) -> Parser:
     parser = Parser(prog=program, description=config.__doc__, usage="%(prog)s [--config FILE] [--OPTION VALUE ...]")
+    parser.outermost = True
     parser.add_argument("--config", action="config", help="A YAML file with any of the options below.")
     parser.add_class_arguments(config, as_group=False)
     return parser
@@ -191,6 +198,10 @@ def _readable(message: str, names: list[str]) -> str:
     if unknown := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
         name = f"{unknown[1]}.{unknown[2]}"
         return f"no option {name}{_closest_option(name, [known.lstrip('-') for known in names])}."
+    inside = r"""Parser key "([\w.]+)": Problem with given class_path '([\w.]+)': Option '([\w.]+)' is not accepted"""
+    if unknown := re.search(inside, message):
+        known = ", ".join(option.name for option in fields(locate(unknown[2])))
+        return f"{unknown[1]}: no {unknown[3]!r} in an entry of it; an entry has {known}."
     if unknown := re.search(r"Option '([\w.]+)' is not accepted", message):
         group, _, last = unknown[1].rpartition(".")
         groups = {known.lstrip("-").split(".")[0] for known in names if "." in known}

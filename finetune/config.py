@@ -20,6 +20,9 @@ EXAMPLES = {
 
 COMBINE = ("concat", "weighted_sum")
 
+LATER = "later"
+"""An `init` that is not there yet, where a run is only checked."""
+
 
 @dataclass(frozen=True)
 class TaskConfig:

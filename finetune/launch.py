@@ -18,7 +18,7 @@ from bert.training.loop import fit
 from bert.training.provenance import UsedDataset
 from bert.training.tracking import Tracker, track
 from finetune import builtin_labels, data_summary
-from finetune.config import EXAMPLES, OWNERS, DataConfig, FinetuneConfig, TaskConfig
+from finetune.config import EXAMPLES, LATER, OWNERS, DataConfig, FinetuneConfig, TaskConfig
 from finetune.data import Batches
 from finetune.examples import Examples, labels_of, read, unlabelled
 from finetune.features import Feature
@@ -75,18 +75,16 @@ def _continue(config: FinetuneConfig, device: torch.device) -> dict[str, float] 
 
 
 def check_only(config: FinetuneConfig) -> None:
-    """Read options, files and, if it is there, the model; say what is in them and what scores they give.
+    """Read options, files and, unless it is LATER, the model as a run would; say what they hold and what they give.
 
     Nothing is trained or written, and what depends on the machine (device, attention) is not looked at.
     """
     config = with_defaults(config)
     refuse_if(check(config))
     train_set, judges = _read(config)
-    if config.init == "none" or (Path(config.init) / "config.json").is_file():
+    if config.init != LATER:
         task = _start(config, labels_of(train_set.used, config.task), resume=False)
         print(_in_words(task, train_set, task.features(train_set.used)))
-    else:
-        print(f"init: no model in '{config.init}' yet: none was looked at")
     scores = TASKS[config.task.name].scores(config.task, judges["eval"].used)
     print(f"the best epoch by {config.best}\n{SCORES}{', '.join(scores)}")
 

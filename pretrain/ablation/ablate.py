@@ -70,10 +70,10 @@ def ablate(config: AblateConfig) -> None:
         return
     with stop_requests() as stop_asked, _grid_run(config) as tracker:
         failed = run_cells(config, wanted, _parent(output, tracker), stop_asked)
-        if stop_asked():
-            raise Stopped("stopped; the same command goes on from there.")
         if tracker is not None:
             _report(config, failed, tracker)
+        if stop_asked():
+            raise Stopped("stopped; the same command goes on from there.")
     if tracker is None and config.only is None:
         with _grid_run(config) as late:  # the process that had the grid may be gone by now
             if late is None:
@@ -104,19 +104,21 @@ def _only(config: AblateConfig) -> list[Cell]:
 
 def _plan(config: AblateConfig, wanted: list[Cell]) -> str:
     """What will be run, and what it costs."""
-    done = [cell for cell in wanted if finished(cell_folder(config, cell) / "pretrain")]
+    pretrained = [cell for cell in wanted if finished(cell_folder(config, cell) / "pretrain")]
+    results = read_results(config)
     tunings = sum(len(task.seeds) for task in config.finetune.values())
     lines = [
         f"{len(combinations(config))} combinations x {len(config.seeds)} seeds = {len(wanted)} runs of "
-        f"{config.tokens:,} tokens, {len(done)} of them pretrained already",
+        f"{config.tokens:,} tokens, {len(pretrained)} of them pretrained already",
         f"fine-tuning: {tunings} runs on each model ({', '.join(config.finetune) or 'none'})",
         f"cost: {len(wanted) * config.tokens:,} tokens of pretraining{_flops(config, len(wanted))}",
     ]
-    seconds = [result.seconds for result in read_results(config).values()]
+    seconds = [result.seconds_in_all for result in results.values()]
     if seconds:
-        left = (len(wanted) - len(done)) * sum(seconds) / len(seconds) / config.jobs
+        left = sum(cell not in results for cell in wanted) * sum(seconds) / len(seconds) / config.jobs
         lines.append(
-            f"a finished cell took {sum(seconds) / len(seconds) / 60:.1f} min: about {left / 60:.0f} min to go"
+            f"a finished cell took {sum(seconds) / len(seconds) / 60:.1f} min: about {left / 60:.1f} min to go, "
+            f"and what starting commands takes"
         )
     return "\n".join(lines)
 
@@ -149,7 +151,8 @@ def _missing_texts(config: AblateConfig) -> list[str]:
 
 def _refuse_wrong_tasks(config: AblateConfig) -> None:
     """Let the fine-tuning command read each task's options and files, and the first cell's model if it is there."""
-    init = str(cell_folder(config, cells(config)[0]) / "pretrain")
+    first = cell_folder(config, cells(config)[0]) / "pretrain"
+    init = str(first) if finished(first) else "later"
     for name, task in config.finetune.items():
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{name}.yaml"

@@ -203,7 +203,13 @@ def _grid_faults(config: AblateConfig) -> list[str]:
             faults.append(f"finetune: {name!r} is no name for a task: {allowed}.")
         if not task.seeds or len(set(task.seeds)) < len(task.seeds):
             faults.append(f"finetune.{name}.seeds: {task.seeds}, but there must be one at least, and each once.")
+    options = flatten(asdict(PretrainConfig()))
+    groups = {name.rpartition(".")[0] for name in options}
+    unknown = [name for name in config.axes if name not in options and name not in groups]
+    faults += [f"axes: no option {name!r}{did_you_mean(name, options)}." for name in unknown]
     for name, values in config.axes.items():
+        if name in unknown:
+            continue
         if name not in config.baseline:
             faults.append(f"baseline: no value for {name}; one of {values}.")
         elif config.baseline[name] not in values:
@@ -218,7 +224,7 @@ def _grid_faults(config: AblateConfig) -> list[str]:
             faults.append(f"metrics: {metric!r} begins with none of {', '.join(known)}{did_you_mean(task, known)}.")
     for name, task in config.finetune.items():
         faults += [
-            f"finetune.{name}.options: {option} is the grid's affair, and not a task's."
+            f"finetune.{name}.options: {option} is the grid's affair (output, tracking, finetune.{name}.seeds)."
             for option in flatten(task.options)
             if option in ("init", "output", "seeds", "training.seed") or option.startswith("tracking")
         ]

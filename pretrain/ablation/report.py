@@ -63,7 +63,8 @@ def sentence(effect: Effect) -> str:
     """What an effect comes to, in words."""
     named, metric = f"{effect.axis}: {effect.value}", effect.metric
     if effect.comparison is None:
-        return f"{named} could not be compared with {effect.baseline} on {metric}: too few cells have learned."
+        why = "too few cells are finished and have learned"
+        return f"{named} could not be compared with {effect.baseline} on {metric}: {why}."
     difference = effect.comparison.difference
     if difference.n < 2:
         return f"{named} differs from {effect.baseline} on {metric} by {_signed(difference.mean, metric)} in one seed."
@@ -135,10 +136,12 @@ def _effect_table(found: dict[str, list[Effect]]) -> list[str]:
                 lines.append(f"| {metric} | {name} | not compared | | | | | 0 | 0 of {effect.over[1]} |")
                 continue
             c = effect.comparison
-            interval = f"{_number(c.difference.low, metric)} to {_number(c.difference.high, metric)}"
+            none = math.isnan(c.difference.low)  # one seed, or seeds without any spread
+            interval = "" if none else f"{_number(c.difference.low, metric)} to {_number(c.difference.high, metric)}"
+            detectable = "" if none else _number(c.detectable, metric)
             lines.append(
                 f"| {metric} | {name} | {_number(c.difference.mean, metric, sign=True)} | {interval} | {c.p:.2g} | "
-                f"{effect.p:.2g} | {_number(c.detectable, metric)} | {c.difference.n} | "
+                f"{effect.p:.2g} | {detectable} | {c.difference.n} | "
                 f"{effect.over[0]} of {effect.over[1]} |"
             )
     return [*lines, ""]

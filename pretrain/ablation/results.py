@@ -27,6 +27,7 @@ class Result:
         curve: (tokens, masked-LM loss) at each evaluation.
         by_tokens: for each TASK/METRIC the (tokens, score) of each checkpoint that was scored.
         seconds, tokens_per_second: of its pretraining.
+        seconds_in_all: of its fine-tunings too.
     """
 
     metrics: dict[str, float]
@@ -35,6 +36,7 @@ class Result:
     by_tokens: dict[str, list[tuple[float, float]]]
     seconds: float
     tokens_per_second: float
+    seconds_in_all: float
 
     @property
     def learned(self) -> bool:
@@ -147,8 +149,7 @@ def _cell(results: dict[Cell, Result], values: dict[str, Any], seed: int) -> Cel
 
 def _read(config: AblateConfig, folder: Path) -> Result:
     pretrained = folder / "pretrain"
-    metrics = metrics_of(pretrained)
-    lines = [json.loads(line) for line in (pretrained / METRICS).read_text(encoding="utf-8").splitlines()]
+    metrics, lines = metrics_of(pretrained), _lines(pretrained)
     steps, tokens = _column(lines, "train/tokens")
     at, losses = _column(lines, "valid/masked_lm_loss")
     _, speeds = _column(lines, "speed/tokens_per_second")
@@ -165,9 +166,18 @@ def _read(config: AblateConfig, folder: Path) -> Result:
         below_unigram=metrics["valid/unigram_cross_entropy"] - metrics["valid/masked_lm_loss"],
         curve=list(zip(np.interp(at, steps, tokens).tolist(), losses, strict=True)),
         by_tokens=by_tokens,
-        seconds=lines[-1]["time"] - lines[0]["time"],
+        seconds=_seconds(lines),
         tokens_per_second=float(np.median(speeds)),
+        seconds_in_all=sum(_seconds(_lines(file.parent)) for file in folder.glob(f"*/{METRICS}")),
     )
+
+
+def _lines(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
+
+
+def _seconds(lines: list[dict]) -> float:
+    return lines[-1]["time"] - lines[0]["time"]
 
 
 def _scores(metrics: dict[str, float]) -> dict[str, float]:

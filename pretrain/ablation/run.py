@@ -246,6 +246,7 @@ def _done(config: AblateConfig, cell: Cell) -> bool:
 def _run_cell(config: AblateConfig, cell: Cell, parent: str | None, lock: int, stop_asked) -> _Fault | None:
     """Run what is not finished of a cell; why it failed, or None."""
     folder = cell_folder(config, cell)
+    print(f"{cell.name}: begun; what its commands say is in {folder}/*.log", flush=True)
     for step in steps(config, cell, parent):
         if finished(folder / step.name):
             continue

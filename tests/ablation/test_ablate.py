@@ -50,6 +50,7 @@ def base(tmp_path_factory) -> dict:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"axes": {"masking.stratgy": ["token"]}}, r"no option 'masking.stratgy' \(did you mean masking.strategy\?\)"),
         ({"effects": ["masking.strategi"]}, r"effects: 'masking.strategi' is no axis; .*did you mean masking.strategy"),
         ({"baseline": {"sentence.objective": "nsp"}}, "baseline: no value for masking.strategy"),
         ({"baseline": {"sentence.objective": "sop", "masking.strategy": "token"}}, "'sop' is not among its values"),
@@ -101,6 +102,11 @@ def test_a_metric_that_a_task_does_not_give_is_refused_before_it_starts(make_gri
     task = {"topic": FinetuneTask({})}
     with pytest.raises(UserError, match=r"no 'topic/makro_f1'; one of topic/loss, .*did you mean topic/macro_f1\?\)"):
         ablate(make_grid(base=base, finetune=task, metrics=["topic/accuracy", "topic/makro_f1"]))
+
+
+def test_a_task_without_the_word_options_is_told_what_an_entry_has():
+    with pytest.raises(UserError, match=r"finetune: no 'task.name' in an entry of it; an entry has options, seeds, ch"):
+        read_options("run.py ablate", AblateConfig, {"finetune": {"ner": {"task": {"name": "ner"}}}})
 
 
 def test_a_text_that_is_not_there_is_said_by_a_dry_run_too(make_grid):
@@ -195,7 +201,8 @@ def without_times(folder: Path) -> str:
     """A report but for what no two runs share: how long they took, and which commit they were of."""
     report = json.loads((folder / "report.json").read_text())
     for cell in report["cells"]:
-        del cell["seconds"], cell["tokens_per_second"]
+        for name in ("seconds", "seconds_in_all", "tokens_per_second"):
+            del cell[name]
     return json.dumps(report)
 
 
@@ -220,6 +227,7 @@ def test_a_grid_that_is_asked_to_stop_says_so_and_goes_on(finished_grid, tmp_pat
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 75 and "the same command goes on from there" in said
+    assert "of 4 cells are not finished" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_two_processes_share_a_grid_without_doing_a_cell_twice(finished_grid, tmp_path):
