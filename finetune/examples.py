@@ -147,7 +147,9 @@ def read(path: Path, task: TaskConfig, data: DataConfig, argument: str, labels: 
         if data.on_bad_row == "error" and len(refused) == MOST_FAULTS:
             break
     if refused and data.on_bad_row == "error":
-        raise UserError(*refused, f"{argument}: rows like these are left out with data.on_bad_row=skip.")
+        skipping = "rows like these are left out with data.on_bad_row=skip."
+        no_row = "no row up to there is good; data.format, data.text and data.label say how the file is read."
+        raise UserError(*refused, f"{argument}: {skipping if used else no_row}")
     if not used:
         raise UserError(
             f"{argument}: {path}:1: no row in the file" + (f": all {rows} were refused." if rows else "."), *refused[:3]

@@ -27,6 +27,14 @@ def test_a_ragged_row_is_named_with_its_file_and_line(file):
     with pytest.raises(UserError) as raised:
         read_rows(path)
     assert raised.value.messages[0] == f"{path}:3: 1 columns, but line 1 has 2 (text, label)."
+    assert raised.value.messages[1] == "data.train: rows like these are left out with data.on_bad_row=skip."
+
+
+def test_a_file_without_a_good_row_is_not_advised_to_be_left_out(file):
+    with pytest.raises(UserError) as raised:
+        read_rows(file("text\tlabel\n" + "good\t7\n" * 12), labels=["0", "1"])
+    assert len(raised.value.messages) == 11
+    assert raised.value.messages[-1].startswith("data.train: no row up to there is good; data.format, data.text and")
 
 
 def test_rows_in_are_rows_used_and_rows_refused(file):
