@@ -198,10 +198,12 @@ def _readable(message: str, names: list[str]) -> str:
     if unknown := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
         name = f"{unknown[1]}.{unknown[2]}"
         return f"no option {name}{_closest_option(name, [known.lstrip('-') for known in names])}."
-    inside = r"""Parser key "([\w.]+)": Problem with given class_path '([\w.]+)': Option '([\w.]+)' is not accepted"""
-    if unknown := re.search(inside, message):
-        known = ", ".join(option.name for option in fields(locate(unknown[2])))
-        return f"{unknown[1]}: no {unknown[3]!r} in an entry of it; an entry has {known}."
+    if entry := re.search(r"""Parser key "([\w.]+)": Problem with given class_path '([\w.]+)': (.*)""", message):
+        return f"{entry[1]}: {_wrong_entry(locate(entry[2]), entry[3])}"
+    if wrong := re.search(
+        r'Parser key "([\w.]+)": Not a valid subclass of \w+. Got value: (.*) Subclass types', message
+    ):
+        return f"{wrong[1]}: an entry is {wrong[2]}, where a group of options is needed."
     if unknown := re.search(r"Option '([\w.]+)' is not accepted", message):
         group, _, last = unknown[1].rpartition(".")
         groups = {known.lstrip("-").split(".")[0] for known in names if "." in known}
@@ -238,6 +240,16 @@ def _closest_option(name: str, names: list[str]) -> str:
             full = next(known[part] for part in known if part.lstrip("-") == close[0])
             return f" (did you mean {full}?)"
     return ""
+
+
+def _wrong_entry(kind: type, fault: str) -> str:
+    """What is wrong with an entry of a dictionary of dataclasses."""
+    has = f"an entry has {', '.join(option.name for option in fields(kind))}."
+    if unknown := re.search(r"Option '([\w.]+)' is not accepted", fault):
+        return f"no {unknown[1]!r} in an entry of it; {has}"
+    if lacks := re.search(r"arguments are required: (.*)", fault):
+        return f"an entry without {lacks[1]}; {has}"
+    return f"in an entry, {_readable(fault, [])}"
 
 
 def _wrong_value(name: str, fault: str) -> str:

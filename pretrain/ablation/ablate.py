@@ -32,13 +32,14 @@ from pretrain.ablation.grid import (
     cells,
     combinations,
     grid_as_yaml,
+    models_are_alike,
     pretrain_options,
     refuse_wrong,
     unknown_metrics,
 )
 from pretrain.ablation.report import FILES, write_report
-from pretrain.ablation.results import read_results
-from pretrain.ablation.run import ROOT, cell_folder, differences, finished, lacking, run_cells
+from pretrain.ablation.results import lacking, read_results
+from pretrain.ablation.run import ROOT, cell_folder, differences, done, finished, run_cells
 from pretrain.config import PretrainConfig
 
 _GRID = "grid.yaml"
@@ -54,7 +55,7 @@ def ablate(config: AblateConfig) -> None:
     refuse_wrong(config)
     refuse_if(_missing_texts(config))
     _refuse_wrong_tasks(config)
-    refuse_if(differences(config, cells(config)) + lacking(config, cells(config)))
+    refuse_if(differences(config, cells(config)) + lacking(config))
     wanted = _only(config)
     print(_plan(config, wanted))
     if config.dry_run:
@@ -105,7 +106,6 @@ def _only(config: AblateConfig) -> list[Cell]:
 def _plan(config: AblateConfig, wanted: list[Cell]) -> str:
     """What will be run, and what it costs."""
     pretrained = [cell for cell in wanted if finished(cell_folder(config, cell) / "pretrain")]
-    results = read_results(config)
     tunings = sum(len(task.seeds) for task in config.finetune.values())
     lines = [
         f"{len(combinations(config))} combinations x {len(config.seeds)} seeds = {len(wanted)} runs of "
@@ -113,9 +113,9 @@ def _plan(config: AblateConfig, wanted: list[Cell]) -> str:
         f"fine-tuning: {tunings} runs on each model ({', '.join(config.finetune) or 'none'})",
         f"cost: {len(wanted) * config.tokens:,} tokens of pretraining{_flops(config, len(wanted))}",
     ]
-    seconds = [result.seconds_in_all for result in results.values()]
+    seconds = [result.seconds_in_all for result in read_results(config).values()]
     if seconds:
-        left = sum(cell not in results for cell in wanted) * sum(seconds) / len(seconds) / config.jobs
+        left = sum(not done(config, cell) for cell in wanted) * sum(seconds) / len(seconds) / config.jobs
         lines.append(
             f"a finished cell took {sum(seconds) / len(seconds) / 60:.1f} min: about {left / 60:.1f} min to go, "
             f"and what starting commands takes"
@@ -150,9 +150,10 @@ def _missing_texts(config: AblateConfig) -> list[str]:
 
 
 def _refuse_wrong_tasks(config: AblateConfig) -> None:
-    """Let the fine-tuning command read each task's options and files, and the first cell's model if it is there."""
+    """Let the fine-tuning command read each task's options and files, and the first cell's model if it is there and
+    stands for all."""
     first = cell_folder(config, cells(config)[0]) / "pretrain"
-    init = str(first) if finished(first) else "later"
+    init = str(first) if models_are_alike(config) and finished(first) else "later"
     for name, task in config.finetune.items():
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{name}.yaml"

@@ -125,6 +125,11 @@ def cells(config: AblateConfig) -> list[Cell]:
     return [Cell(values, seed) for seed in config.seeds for values in combinations(config)]
 
 
+def models_are_alike(config: AblateConfig) -> bool:
+    """Whether all cells have one tokenizer and one shape of model: what cannot be done with one, never can."""
+    return not any(axis.startswith(("model.", "tokenizer.", "init")) for axis in config.axes)
+
+
 def grid_as_yaml(config: AblateConfig) -> str:
     """The grid, for --config."""
     left_out = ("output", "jobs", "only", "dry_run", "print_cells", "tracking")
@@ -204,8 +209,7 @@ def _grid_faults(config: AblateConfig) -> list[str]:
         if not task.seeds or len(set(task.seeds)) < len(task.seeds):
             faults.append(f"finetune.{name}.seeds: {task.seeds}, but there must be one at least, and each once.")
     options = flatten(asdict(PretrainConfig()))
-    groups = {name.rpartition(".")[0] for name in options}
-    unknown = [name for name in config.axes if name not in options and name not in groups]
+    unknown = [name for name in config.axes if name not in options]
     faults += [f"axes: no option {name!r}{did_you_mean(name, options)}." for name in unknown]
     for name, values in config.axes.items():
         if name in unknown:

@@ -76,6 +76,18 @@ def read_results(config: AblateConfig) -> dict[Cell, Result]:
     return found
 
 
+def lacking(config: AblateConfig) -> list[str]:
+    """Metrics of the grid that finished cells do not have, since another version ran them."""
+    found: dict[str, list[str]] = {}
+    for cell, result in read_results(config).items():
+        for metric in (metric for metric in config.metrics if metric not in result.metrics):
+            found.setdefault(metric, []).append(cell.name)
+    return [
+        f"metrics: {len(names)} finished cells ('{names[0]}' for one) have no {metric!r}. Leave it out, or remove them."
+        for metric, names in found.items()
+    ]
+
+
 def summaries(results: dict[Cell, Result], metric: str) -> dict[str, Summary]:
     """Each combination's seeds."""
     values: dict[str, list[float]] = {}
@@ -168,7 +180,9 @@ def _read(config: AblateConfig, folder: Path) -> Result:
         by_tokens=by_tokens,
         seconds=_seconds(lines),
         tokens_per_second=float(np.median(speeds)),
-        seconds_in_all=sum(_seconds(_lines(file.parent)) for file in folder.glob(f"*/{METRICS}")),
+        seconds_in_all=sum(
+            _seconds(_lines(file.parent)) for file in folder.glob(f"*/{METRICS}") if finished(file.parent)
+        ),
     )
 
 
@@ -177,7 +191,7 @@ def _lines(run: Path) -> list[dict]:
 
 
 def _seconds(lines: list[dict]) -> float:
-    return lines[-1]["time"] - lines[0]["time"]
+    return lines[-1]["time"] - lines[0]["time"] if lines else 0.0
 
 
 def _scores(metrics: dict[str, float]) -> dict[str, float]:

@@ -27,7 +27,7 @@ from bert.training.identity import flatten
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
 from bert.training.stopping import EXIT_CODE
-from pretrain.ablation.grid import AblateConfig, Cell, pretrain_options, put
+from pretrain.ablation.grid import AblateConfig, Cell, models_are_alike, pretrain_options, put
 from pretrain.launch import FREE
 
 ROOT = Path(__file__).parents[2]
@@ -89,11 +89,11 @@ class _Fault:
 
     Attributes:
         said: which command, and what it said last.
-        refused: whether it was fine-tuning that refused what it was told.
+        of_all: whether fine-tuning refuses what it is told, with this model and so with every other one.
     """
 
     said: str
-    refused: bool
+    of_all: bool = False
 
 
 class _Progress:
@@ -107,7 +107,7 @@ class _Progress:
         self.total, self.jobs, self.seconds = len(cells), config.jobs, []
 
     def note(self, cell: Cell, fault: _Fault | None, seconds: float | None) -> None:
-        """A cell is finished, or failed. Where no model was fit for its fine-tunings yet, none will be: the end."""
+        """A cell is finished, or failed; what would become of all the others too is the end."""
         with self.lock:
             self.settled.add(cell)
             if seconds is None:
@@ -116,7 +116,7 @@ class _Progress:
             if fault is not None:
                 self.failed[cell] = fault.said
                 print(f"{said}: failed: {fault.said}", file=sys.stderr, flush=True)
-                if fault.refused and len(self.failed) == len(self.settled):
+                if fault.of_all:
                     self.ended = True
                     print("no further cell is begun: its model would be refused likewise", file=sys.stderr, flush=True)
                 return
@@ -137,7 +137,7 @@ def _work(config: AblateConfig, cells: list[Cell], parent, progress: _Progress, 
                 return
             with _taken(cell_folder(config, cell)) as lock:
                 if lock is not None and cell not in progress.settled:
-                    began, before = time.monotonic(), _done(config, cell)
+                    began, before = time.monotonic(), done(config, cell)
                     fault = None if before else _run_cell(config, cell, parent, lock, stop_asked)
                     if not stop_asked():
                         progress.note(cell, fault, None if before else time.monotonic() - began)
@@ -186,23 +186,6 @@ def _tracked(
     return options | {"tracking": place}
 
 
-def lacking(config: AblateConfig, cells: list[Cell]) -> list[str]:
-    """Metrics that finished cells do not have, since another version ran them."""
-    found: dict[str, list[str]] = {}
-    for cell in (cell for cell in cells if _done(config, cell)):
-        folder = cell_folder(config, cell)
-        known = set(metrics_of(folder / "pretrain"))
-        for name, task in config.finetune.items():
-            scores = metrics_of(folder / f"{name}-{task.seeds[0]}")
-            known |= {f"{name}/{metric.removeprefix('valid/')}" for metric in scores if metric.startswith("valid/")}
-        for metric in (metric for metric in config.metrics if metric not in known):
-            found.setdefault(metric, []).append(cell.name)
-    return [
-        f"metrics: {len(names)} finished cells ('{names[0]}' for one) have no {metric!r}. Leave it out, or remove them."
-        for metric, names in found.items()
-    ]
-
-
 def metrics_of(folder: Path) -> dict[str, float]:
     """What a finished run reached."""
     return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
@@ -238,7 +221,8 @@ def _telling(options: dict[str, Any], step: str) -> dict[str, Any]:
     return {name: value for name, value in flatten(options).items() if not name.startswith(tuple(free))}
 
 
-def _done(config: AblateConfig, cell: Cell) -> bool:
+def done(config: AblateConfig, cell: Cell) -> bool:
+    """Whether all commands of a cell have reached their end, those on its checkpoints too."""
     folder = cell_folder(config, cell)
     return finished(folder / "pretrain") and all(finished(folder / step.name) for step in steps(config, cell, None))
 
@@ -254,13 +238,21 @@ def _run_cell(config: AblateConfig, cell: Cell, parent: str | None, lock: int, s
         file.write_text(yaml.safe_dump(step.options, sort_keys=False, allow_unicode=True), encoding="utf-8")
         log = folder / f"{step.name}.log"
         code = _command(command(step, file), log, lock, config.jobs, stop_asked)
-        if code == EXIT_CODE or stop_asked():
+        if stop_asked():
             return None
+        if code == EXIT_CODE:
+            return _Fault(f"{step.name}: someone else asked it to stop; the same command goes on from there")
         if code != 0:
             last = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
             said = f"{step.name}: exit code {code}: {last[-1] if last else 'no output'} (all of it in {log})"
-            return _Fault(said, refused=code == REFUSED and step.name != "pretrain")
+            return _Fault(said, of_all=code == REFUSED and step.name != "pretrain" and _refused_by_all(config, file))
     return None
+
+
+def _refused_by_all(config: AblateConfig, file: Path) -> bool:
+    """Whether a fine-tuning that was refused would be so with every model: for its options, where models are alike."""
+    asked = [sys.executable, str(ROOT / "run_finetune.py"), "check", "--config", str(file)]
+    return models_are_alike(config) and subprocess.run(asked, capture_output=True, check=False).returncode == REFUSED
 
 
 def command(step: Step, file: Path) -> list[str]:

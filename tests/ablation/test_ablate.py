@@ -1,6 +1,7 @@
 """Grids that are planned, refused, run, stopped, shared and taken up again. The models are as small as can be."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from bert.cli import read_options
 from bert.errors import UserError
 from bert.training.tracking import TrackingConfig
 from pretrain.ablation.ablate import ablate
-from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, grid_as_yaml, refuse_wrong
+from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, grid_as_yaml, models_are_alike, refuse_wrong
 from pretrain.ablation.results import read_results
 from pretrain.ablation.run import ROOT, _taken, cell_folder, differences, run_cells, steps
 from tests.ablation.conftest import AXES, BASELINE
@@ -50,6 +51,7 @@ def base(tmp_path_factory) -> dict:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"axes": {"masking": [{"strategy": "token"}]}}, "axes: no option 'masking'"),
         ({"axes": {"masking.stratgy": ["token"]}}, r"no option 'masking.stratgy' \(did you mean masking.strategy\?\)"),
         ({"effects": ["masking.strategi"]}, r"effects: 'masking.strategi' is no axis; .*did you mean masking.strategy"),
         ({"baseline": {"sentence.objective": "nsp"}}, "baseline: no value for masking.strategy"),
@@ -104,9 +106,18 @@ def test_a_metric_that_a_task_does_not_give_is_refused_before_it_starts(make_gri
         ablate(make_grid(base=base, finetune=task, metrics=["topic/accuracy", "topic/makro_f1"]))
 
 
-def test_a_task_without_the_word_options_is_told_what_an_entry_has():
-    with pytest.raises(UserError, match=r"finetune: no 'task.name' in an entry of it; an entry has options, seeds, ch"):
-        read_options("run.py ablate", AblateConfig, {"finetune": {"ner": {"task": {"name": "ner"}}}})
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"task": {"name": "ner"}}, "no 'task.name' in an entry of it; an entry has options, seeds, checkpoints."),
+        ({"seeds": [0]}, "an entry without options; an entry has options, seeds, checkpoints."),
+        ({"options": {}, "seeds": "x"}, "in an entry, seeds: 'x' is no list."),
+        (3, "an entry is 3, where a group of options is needed."),
+    ],
+)
+def test_what_is_wrong_with_a_task_s_entry_is_said_in_a_line(entry, said):
+    with pytest.raises(UserError, match=f"^run.py ablate: finetune: {re.escape(said)}$"):
+        read_options("run.py ablate", AblateConfig, {"finetune": {"ner": entry}})
 
 
 def test_a_text_that_is_not_there_is_said_by_a_dry_run_too(make_grid):
@@ -298,6 +309,27 @@ def test_a_fine_tuning_that_no_model_fits_ends_the_grid_at_its_first_cell(finish
     assert "no further cell is begun" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"finetune.topic: task.layers: \[-4\]"):  # its model is there by now
         ablate(replace(copy, dry_run=True))
+    assert not models_are_alike(replace(copy, axes={"model.num_hidden_layers": [1, 4]}))
+
+
+def test_a_fine_tuning_that_fails_for_another_reason_ends_its_own_cell_alone(finished_grid, tmp_path, capsys):
+    config, _, _ = finished_grid
+    task = {"topic": FinetuneTask({"data": {"max_length": 32}, "training": {"steps": 1}})}
+    copy = replace(config, output=str(tmp_path / "out"), finetune=task)
+    shutil.copytree(config.output, copy.output)
+    (cell_folder(copy, cells(copy)[0]) / "topic-0").write_text("no folder")
+    assert list(run_cells(copy, cells(copy)[:2], None, lambda: False)) == cells(copy)[:1]
+    assert "no further cell is begun" not in capsys.readouterr().err
+
+
+def test_runs_that_are_unfinished_or_of_another_task_are_in_no_result(finished_grid, tmp_path):
+    config, _, _ = finished_grid
+    copy = replace(config, output=str(tmp_path / "out"))
+    shutil.copytree(config.output, copy.output)
+    left = cell_folder(copy, cells(copy)[0]) / "ner-0-step-4"
+    left.mkdir()
+    (left / "metrics.jsonl").write_text('{"step": 1, "ti')
+    assert read_results(copy) == read_results(config)
 
 
 def test_a_cell_that_fails_is_named_with_its_reason_and_the_others_run(finished_grid, tmp_path, capsys):
