@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import shlex
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -39,7 +38,7 @@ from pretrain.ablation.grid import (
 )
 from pretrain.ablation.report import FILES, write_report
 from pretrain.ablation.results import lacking, read_results
-from pretrain.ablation.run import ROOT, cell_folder, differences, done, finished, run_cells
+from pretrain.ablation.run import ROOT, cell_folder, checked, differences, done, finished, run_cells
 from pretrain.config import PretrainConfig
 
 _GRID = "grid.yaml"
@@ -159,8 +158,7 @@ def _refuse_wrong_tasks(config: AblateConfig) -> None:
             file = Path(folder) / f"{name}.yaml"
             options = task.options | {"init": init}
             file.write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True), encoding="utf-8")
-            asked = [sys.executable, str(ROOT / "run_finetune.py"), "check", "--config", str(file)]
-            said = subprocess.run(asked, capture_output=True, text=True, check=False)
+            said = checked(file)
         if said.returncode:
             raise UserError(f"finetune.{name}: {said.stderr.strip()}")
         scores = said.stdout.rpartition(SCORES)[2].strip().split(", ")

@@ -251,8 +251,13 @@ def _run_cell(config: AblateConfig, cell: Cell, parent: str | None, lock: int, s
 
 def _refused_by_all(config: AblateConfig, file: Path) -> bool:
     """Whether a fine-tuning that was refused would be so with every model: for its options, where models are alike."""
+    return models_are_alike(config) and checked(file).returncode == REFUSED
+
+
+def checked(file: Path) -> subprocess.CompletedProcess[str]:
+    """What fine-tuning says of the options in a YAML file, and of the files and the model they name."""
     asked = [sys.executable, str(ROOT / "run_finetune.py"), "check", "--config", str(file)]
-    return models_are_alike(config) and subprocess.run(asked, capture_output=True, check=False).returncode == REFUSED
+    return subprocess.run(asked, capture_output=True, text=True, check=False)
 
 
 def command(step: Step, file: Path) -> list[str]:
