@@ -20,9 +20,6 @@ EXAMPLES = {
 
 COMBINE = ("concat", "weighted_sum")
 
-LATER = "later"
-"""An `init` that is not there yet, where a run is only checked."""
-
 
 @dataclass(frozen=True)
 class TaskConfig:

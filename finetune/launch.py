@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from bert.checking import LATER, SCORES
 from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
 from bert.serving.served import Served
@@ -13,12 +14,12 @@ from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device, refuse_unfit_attention
-from bert.training.goal import SCORES, Goal, higher_is_better
+from bert.training.goal import Goal, higher_is_better
 from bert.training.loop import fit
 from bert.training.provenance import UsedDataset
 from bert.training.tracking import Tracker, track
 from finetune import builtin_labels, data_summary
-from finetune.config import EXAMPLES, LATER, OWNERS, DataConfig, FinetuneConfig, TaskConfig
+from finetune.config import EXAMPLES, OWNERS, DataConfig, FinetuneConfig, TaskConfig
 from finetune.data import Batches
 from finetune.examples import Examples, labels_of, read, unlabelled
 from finetune.features import Feature

@@ -4,9 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-SCORES = "scores: "
-"""What stands before the scores of a task where `run_finetune.py check` names them; ablations look for it."""
-
 _LOWER_IS_BETTER = ("loss", "mse", "bits_per_character", "cross_entropy")
 
 

@@ -14,12 +14,12 @@ import torch
 import yaml
 
 from bert import whole_file
+from bert.checking import LATER, SCORES
 from bert.cli import read_options
 from bert.config import resolve
 from bert.errors import UserError, refuse_if
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
-from bert.training.goal import SCORES
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
 from bert.training.provenance import tags
@@ -152,7 +152,7 @@ def _refuse_wrong_tasks(config: AblateConfig) -> None:
     """Let the fine-tuning command read each task's options and files, and the first cell's model if it is there and
     stands for all."""
     first = cell_folder(config, cells(config)[0]) / "pretrain"
-    init = str(first) if models_are_alike(config) and finished(first) else "later"
+    init = str(first) if models_are_alike(config) and finished(first) else LATER
     for name, task in config.finetune.items():
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{name}.yaml"
