@@ -1,16 +1,25 @@
-"""Files that several processes may write and read at once."""
+"""Files that are there whole or not at all, whoever reads and writes them at once."""
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to: it takes the place of `path` at the end, and is removed after an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write(path: Path, content: str) -> None:
     """Put content, in UTF-8, in the place of what the file holds; a reader finds all of the one or of the other."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-    try:
+    with replacing(path) as unfinished:
         unfinished.write_bytes(content.encode())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

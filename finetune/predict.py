@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from tqdm import tqdm
 
+from bert import whole_file
 from bert.errors import UserError, refuse_if
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
@@ -101,6 +102,7 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
             for name in ("train", "max_length", "overlap", "test")
             if getattr(config.data, name) != getattr(DataConfig(), name)
         ]
+        + _size_faults(config)
     )
     task, device = _opened(config)
     data = as_in_training(config.data, task.read_as, task.task, Path(config.data.eval))
@@ -146,10 +148,16 @@ def _opened(config: EvaluateConfig | PredictConfig) -> tuple[Task, torch.device]
     return task.to(device), device
 
 
+def _size_faults(config: EvaluateConfig | PredictConfig) -> list[str]:
+    return [] if config.batch_size >= 1 else [f"batch_size: {config.batch_size}, but it must be at least 1."]
+
+
 def _faults(config: PredictConfig) -> list[str]:
-    faults, streamed = [], config.input == standard_streams.NAME
+    faults, streamed = _size_faults(config), config.input == standard_streams.NAME
     if config.output is None and not streamed:
         faults.append("output: a JSONL file for the predictions is needed, or - for standard output.")
+    if config.output is not None and not streamed and Path(config.output).resolve() == Path(config.input).resolve():
+        faults.append(f"output: '{config.output}' is the input.")
     if streamed and config.format not in ("auto", "txt"):
         faults.append(f"format: {config.format!r} was given, but standard input has a text per line (txt).")
     if _holds_lines(config):
@@ -164,13 +172,11 @@ def _faults(config: PredictConfig) -> list[str]:
 
 def _write_file(target: Path, lines: Iterator[str], total: int | None) -> int:
     """Write lines, so many if that is known, to a file that is there only when all of them are; says how many."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished, written = target.with_name(f".{target.name}.unfinished"), 0
-    with unfinished.open("w", encoding="utf-8") as file:
+    written = 0
+    with whole_file.replacing(target) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         for line in tqdm(lines, total=total, unit=" texts", disable=None):
             file.write(f"{line}\n")
             written += 1
-    unfinished.replace(target)
     return written
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bert import whole_file
+
 
 @dataclass(frozen=True)
 class Split:
@@ -35,12 +37,9 @@ def open_split(hashes: np.ndarray, share: float, cache: Path, name: str) -> Spli
     files = [prefix.with_name(f"{prefix.name}-{part}.npy") for part in ("train", "valid")]
     if not all(file.is_file() for file in files):
         held_out = _held_out(np.asarray(hashes), share)
-        cache.mkdir(parents=True, exist_ok=True)
         for file, array in zip(files, (np.flatnonzero(~held_out), np.flatnonzero(held_out)), strict=True):
-            unfinished = file.with_suffix(f".{np.random.SeedSequence().entropy:x}"[:12])
-            with unfinished.open("wb") as handle:
+            with whole_file.replacing(file) as unfinished, unfinished.open("wb") as handle:
                 np.save(handle, array)
-            unfinished.replace(file)
     return Split(*(np.load(file, mmap_mode="r") for file in files))
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from bert import whole_file
 from bert.errors import UserError, refuse_if
 from bert.pretrained import Bert, Encoded
 
@@ -79,15 +80,10 @@ def embed(config: EmbedConfig) -> None:
     total = sum(1 for _ in _lines(source))
     if total == 0:
         raise UserError(f"input: '{source}' has no line.")
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    target.parent.mkdir(parents=True, exist_ok=True)
     encoded = _Counted(_encoded(bert, source, config, total))
     write = _write_array if target.suffix == ".npy" else _write_lines
-    try:
+    with whole_file.replacing(target) as unfinished:
         width = write(unfinished, encoded, config, total)
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
     said = f"; {encoded.cut:,} were cut to {config.max_length} tokens" if encoded.cut else ""
     print(f"{total:,} texts, vectors of {width} numbers: {target}{said}")
 

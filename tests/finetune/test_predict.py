@@ -350,3 +350,28 @@ def test_questions_come_from_a_file_like_squad_s_too(options, tmp_path_factory, 
     content = {"data": [{"paragraphs": [{"context": "the cat sat", "qas": [asked]}]}]}
     (found,) = predicted(str(folder), json.dumps(content), "in.json", **options)
     assert (found["id"], found["text"], found["text_pair"]) == ("7", "the dog", "the cat sat")
+
+
+def test_a_batch_size_below_one_is_refused_by_name(classifier, write):
+    file = str(write("a cat\n", "in.txt"))
+    with pytest.raises(UserError, match="batch_size: -3, but it must be at least 1"):
+        predict_file(PredictConfig(file, "-", classifier, batch_size=-3, device="cpu"))
+    with pytest.raises(UserError, match="batch_size: 0, but it must be at least 1"):
+        evaluate_file(EvaluateConfig(DataConfig(eval=file), classifier, batch_size=0, device="cpu"))
+
+
+def test_predictions_never_take_the_place_of_their_input(classifier, write):
+    file = write("a cat\n", "in.txt")
+    with pytest.raises(UserError, match=r"output: .* is the input"):
+        predict_file(PredictConfig(str(file), str(file), classifier, device="cpu"))
+    assert file.read_text() == "a cat\n"
+
+
+def test_an_error_on_the_way_leaves_no_half_of_a_file(classifier, write, tmp_path, monkeypatch):
+    def broken(*_) -> list[dict]:
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(predict, "predict", broken)
+    with pytest.raises(RuntimeError):
+        predict_file(PredictConfig(str(write("a cat\n", "in.txt")), str(tmp_path / "out.jsonl"), classifier))
+    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
