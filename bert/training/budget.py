@@ -31,7 +31,9 @@ class Progress:
         position: of the next micro-batch.
         budget: in its final unit.
         best: value of the metric that decides which weights are the best, and the step it was reached at.
-        best_among_equals: value there of what decides between equals.
+        best_among_equals: at that step, the value of the metric that decides between equals.
+        better_step: the step of the last evaluation that was better than what was kept, even if its weights could not
+            be written; patience counts from it.
     """
 
     step: int
@@ -43,6 +45,7 @@ class Progress:
     best: float | None = None
     best_step: int | None = None
     best_among_equals: float | None = None
+    better_step: int = 0
 
     @property
     def spent(self) -> float:

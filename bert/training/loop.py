@@ -119,6 +119,7 @@ class _Run:
         self.window = Window()
         self.batches: list[PackedBatch] = []  # of the last step
         self.latest: dict[str, float] = {}
+        self.last_line = time.perf_counter()
 
     @cached_property
     def matrix_rate(self) -> float:
@@ -135,9 +136,10 @@ class _Run:
             if self.config.minutes is None:  # what they were in tokens was measured once
                 self.progress = replace(self.progress, budget=Budget.of(self.config))
             # The best weights may be of a later evaluation than the checkpoint, and are so whatever the steps between
-            # them bring now; and where there are none any more, the next evaluation is the best.
+            # them bring now; and where there are none any more, the next evaluation is the best, and patience starts
+            # anew.
             reached = distributed.from_first(lambda: checkpoint.exported(self.output / "best"))
-            nothing = {"best": None, "best_step": None, "best_among_equals": None}
+            nothing = {"best": None, "best_step": None, "best_among_equals": None, "better_step": self.progress.step}
             self.progress = replace(self.progress, **(nothing if reached is None else reached))
             (self.output / STOPPED).unlink(missing_ok=True)
             print(f"resuming from {folder}")
@@ -148,6 +150,7 @@ class _Run:
         """Steps until the budget is spent, with evaluations and checkpoints on the way."""
         self.objective.train()
         stream = self.data(self.progress.position)
+        self.last_line = time.perf_counter()
         with (
             self._progress_bar() as bar,
             profiled(self.config.profile, self.output, self.device) as after_step,
@@ -180,9 +183,9 @@ class _Run:
         return self.progress.share >= 1 or self._out_of_patience()
 
     def _out_of_patience(self) -> bool:
-        """Whether so many evaluations in a row have brought nothing better; told by the step of the best one."""
-        since_best = self.progress.step - (self.progress.best_step or 0)
-        return self.config.patience is not None and since_best >= self.config.patience * self.config.eval_every
+        """Whether so many evaluations in a row have brought nothing better; told by the step of the better one."""
+        since_better = self.progress.step - max(self.progress.better_step, self.progress.best_step or 0)
+        return self.config.patience is not None and since_better >= self.config.patience * self.config.eval_every
 
     def _step(self, stream: Iterator[tuple[PackedBatch, Position]]) -> None:
         began = time.perf_counter()
@@ -235,7 +238,9 @@ class _Run:
             "train/learning_rate": self.optimizer.param_groups[0]["lr"],
             "train/epochs": self.progress.epochs,
             "train/tokens": self.progress.tokens,
+            "speed/seconds": time.perf_counter() - self.last_line,
         }
+        self.last_line = time.perf_counter()
         if self.window.flops:
             metrics["speed/mfu"] = self.window.flops / self.window.seconds / self.matrix_rate
         self.window = Window(self.window.skipped_in_a_row)
@@ -246,16 +251,19 @@ class _Run:
 
     def _evaluate(self, bar: tqdm) -> None:
         self._wait_for_device()
+        began = time.perf_counter()
         self.latest = self.evaluate()
-        self.tracker.log(self.progress.step, self.latest)
+        seconds = time.perf_counter() - began
+        self.last_line += seconds
+        self.tracker.log(self.progress.step, self.latest | {"speed/evaluation_seconds": seconds})
         shown = ", ".join(f"{name.removeprefix('valid/')} {value:.4g}" for name, value in self.latest.items())
         bar.write(f"step {self.progress.step} ({self.progress.share:.0%}): {shown}")
         goal, progress = self.goal, self.progress
         if goal.better(self.latest, progress.best, progress.best_among_equals):
             equals = None if goal.among_equals is None else self.latest[goal.among_equals]
             best = {"best": self.latest[goal.metric], "best_step": progress.step, "best_among_equals": equals}
-            if self._write(lambda: checkpoint.export(self.objective, self.output / "best", best)):
-                self.progress = replace(progress, **best)
+            written = self._write(lambda: checkpoint.export(self.objective, self.output / "best", best))
+            self.progress = replace(progress, better_step=progress.step, **(best if written else {}))
 
     def _save(self) -> None:
         state = asdict(self.progress) | {"window": self.window.to_json()}

@@ -20,6 +20,7 @@ from bert.config import resolve
 from bert.errors import UserError, refuse_if
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
+from bert.training.identity import is_finished
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
 from bert.training.provenance import tags
@@ -38,7 +39,7 @@ from pretrain.ablation.grid import (
 )
 from pretrain.ablation.report import FILES, write_report
 from pretrain.ablation.results import lacking, read_results
-from pretrain.ablation.run import ROOT, cell_folder, checked, differences, done, finished, run_cells
+from pretrain.ablation.run import ROOT, cell_folder, checked, differences, done, run_cells
 from pretrain.config import PretrainConfig
 
 _GRID = "grid.yaml"
@@ -104,7 +105,7 @@ def _only(config: AblateConfig) -> list[Cell]:
 
 def _plan(config: AblateConfig, wanted: list[Cell]) -> str:
     """What will be run, and what it costs."""
-    pretrained = [cell for cell in wanted if finished(cell_folder(config, cell) / "pretrain")]
+    pretrained = [cell for cell in wanted if is_finished(cell_folder(config, cell) / "pretrain")]
     tunings = sum(len(task.seeds) for task in config.finetune.values())
     lines = [
         f"{len(combinations(config))} combinations x {len(config.seeds)} seeds = {len(wanted)} runs of "
@@ -152,7 +153,7 @@ def _refuse_wrong_tasks(config: AblateConfig) -> None:
     """Let the fine-tuning command read each task's options and files, and the first cell's model if it is there and
     stands for all."""
     first = cell_folder(config, cells(config)[0]) / "pretrain"
-    init = str(first) if models_are_alike(config) and finished(first) else LATER
+    init = str(first) if models_are_alike(config) and is_finished(first) else LATER
     for name, task in config.finetune.items():
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{name}.yaml"

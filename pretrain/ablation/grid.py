@@ -127,7 +127,7 @@ def cells(config: AblateConfig) -> list[Cell]:
 
 def models_are_alike(config: AblateConfig) -> bool:
     """Whether all cells have one tokenizer and one shape of model: what cannot be done with one, never can."""
-    return not any(axis.startswith(("model.", "tokenizer.", "init")) for axis in config.axes)
+    return not any(axis.startswith(("model.", "tokenizer.", "data.", "init")) for axis in config.axes)
 
 
 def grid_as_yaml(config: AblateConfig) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from bert.training.identity import is_finished
 from bert.training.metrics_file import METRICS
 from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, variant_name
-from pretrain.ablation.run import cell_folder, finished, metrics_of
+from pretrain.ablation.run import cell_folder, metrics_of
 from pretrain.ablation.statistics import Comparison, Summary, compare, holm, summarise
 
 LEARNED = 0.5
@@ -26,7 +27,7 @@ class Result:
         below_unigram: nats that its masked-LM loss lies below what word frequencies alone give.
         curve: (tokens, masked-LM loss) at each evaluation.
         by_tokens: for each TASK/METRIC the (tokens, score) of each checkpoint that was scored.
-        seconds, tokens_per_second: of its pretraining.
+        seconds, tokens_per_second: of its pretraining, without the time between a stop and going on.
         seconds_in_all: of its fine-tunings too.
     """
 
@@ -71,7 +72,7 @@ def read_results(config: AblateConfig) -> dict[Cell, Result]:
     for cell in cells(config):
         folder = cell_folder(config, cell)
         runs = [f"{name}-{seed}" for name, task in config.finetune.items() for seed in task.seeds]
-        if finished(folder / "pretrain") and all(finished(folder / run) for run in runs):
+        if is_finished(folder / "pretrain") and all(is_finished(folder / run) for run in runs):
             found[cell] = _read(config, folder)
     return found
 
@@ -178,11 +179,9 @@ def _read(config: AblateConfig, folder: Path) -> Result:
         below_unigram=metrics["valid/unigram_cross_entropy"] - metrics["valid/masked_lm_loss"],
         curve=list(zip(np.interp(at, steps, tokens).tolist(), losses, strict=True)),
         by_tokens=by_tokens,
-        seconds=_seconds(lines),
+        seconds=_seconds(pretrained),
         tokens_per_second=float(np.median(speeds)),
-        seconds_in_all=sum(
-            _seconds(_lines(file.parent)) for file in folder.glob(f"*/{METRICS}") if finished(file.parent)
-        ),
+        seconds_in_all=sum(_seconds(file.parent) for file in folder.glob(f"*/{METRICS}") if is_finished(file.parent)),
     )
 
 
@@ -190,8 +189,8 @@ def _lines(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
 
 
-def _seconds(lines: list[dict]) -> float:
-    return lines[-1]["time"] - lines[0]["time"] if lines else 0.0
+def _seconds(run: Path) -> float:
+    return sum(sum(_column(_lines(run), name)[1]) for name in ("speed/seconds", "speed/evaluation_seconds"))
 
 
 def _scores(metrics: dict[str, float]) -> dict[str, float]:
@@ -209,6 +208,6 @@ def _checkpoints(folder: Path, task: str, seeds: list[int]) -> dict[int, dict[st
     found: dict[int, list[dict[str, float]]] = {}
     for seed in seeds:
         for run in sorted(folder.glob(f"{task}-{seed}-step-*")):
-            if finished(run):
+            if is_finished(run):
                 found.setdefault(int(run.name.rpartition("-")[2]), []).append(_scores(metrics_of(run)))
     return {step: {m: float(np.mean([s[m] for s in scores])) for m in scores[0]} for step, scores in found.items()}

@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from bert.errors import REFUSED
-from bert.training.identity import flatten
+from bert.training.identity import flatten, is_finished
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
 from bert.training.stopping import EXIT_CODE
@@ -54,11 +54,6 @@ class Step:
 def cell_folder(config: AblateConfig, cell: Cell) -> Path:
     """Where a cell's runs lie."""
     return Path(config.output) / "cells" / cell.name
-
-
-def finished(folder: Path) -> bool:
-    """Whether a command's run reached its end."""
-    return (folder / "metrics.json").is_file()
 
 
 def run_cells(
@@ -196,11 +191,11 @@ def differences(config: AblateConfig, cells: list[Cell]) -> list[str]:
     found: dict[str, list[str]] = {}
     for cell in cells:
         folder = cell_folder(config, cell)
-        if not finished(folder / "pretrain"):
+        if not is_finished(folder / "pretrain"):
             continue
         for step in steps(config, cell, None):
             file = folder / f"{step.name}.yaml"
-            if not finished(folder / step.name) or not file.is_file():
+            if not is_finished(folder / step.name) or not file.is_file():
                 continue
             given = yaml.safe_load(file.read_text(encoding="utf-8"))
             before, now = (_telling(options, step.name) for options in (given, step.options))
@@ -224,7 +219,9 @@ def _telling(options: dict[str, Any], step: str) -> dict[str, Any]:
 def done(config: AblateConfig, cell: Cell) -> bool:
     """Whether all commands of a cell have reached their end, those on its checkpoints too."""
     folder = cell_folder(config, cell)
-    return finished(folder / "pretrain") and all(finished(folder / step.name) for step in steps(config, cell, None))
+    if not is_finished(folder / "pretrain"):
+        return False
+    return all(is_finished(folder / step.name) for step in steps(config, cell, None))
 
 
 def _run_cell(config: AblateConfig, cell: Cell, parent: str | None, lock: int, stop_asked) -> _Fault | None:
@@ -232,7 +229,7 @@ def _run_cell(config: AblateConfig, cell: Cell, parent: str | None, lock: int, s
     folder = cell_folder(config, cell)
     print(f"{cell.name}: begun; what its commands say is in {folder}/*.log", flush=True)
     for step in steps(config, cell, parent):
-        if finished(folder / step.name):
+        if is_finished(folder / step.name):
             continue
         file = folder / f"{step.name}.yaml"
         file.write_text(yaml.safe_dump(step.options, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -43,10 +43,14 @@ def write_cells(config: AblateConfig, score, below: float = 1.0, leave_out=()) -
         metrics = {"valid/masked_lm_loss": loss, "valid/unigram_cross_entropy": loss + below}
         (folder / "metrics.json").write_text(json.dumps(metrics))
         lines = [
-            {"step": step, "time": 60.0 * step, "metrics": {"train/tokens": 1000 * step, "speed/tokens_per_second": 50}}
+            {
+                "step": step,
+                "time": 60.0 * step,
+                "metrics": {"train/tokens": 1000 * step, "speed/tokens_per_second": 50, "speed/seconds": 50.0},
+            }
             for step in (1, 2)
         ]
-        lines += [{"step": 2, "time": 120.0, "metrics": {"valid/masked_lm_loss": loss}}]
+        lines += [{"step": 2, "time": 120.0, "metrics": {"valid/masked_lm_loss": loss, "speed/evaluation_seconds": 10}}]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         for name, task in config.finetune.items():
             for seed in task.seeds:

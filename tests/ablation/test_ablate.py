@@ -310,6 +310,7 @@ def test_a_fine_tuning_that_no_model_fits_ends_the_grid_at_its_first_cell(finish
     with pytest.raises(UserError, match=r"finetune.topic: task.layers: \[-4\]"):  # its model is there by now
         ablate(replace(copy, dry_run=True))
     assert not models_are_alike(replace(copy, axes={"model.num_hidden_layers": [1, 4]}))
+    assert not models_are_alike(replace(copy, axes={"data.train": ["a.txt", "b.txt"]}))  # each makes a tokenizer
 
 
 def test_a_fine_tuning_that_fails_for_another_reason_ends_its_own_cell_alone(finished_grid, tmp_path, capsys):

@@ -380,6 +380,28 @@ def test_without_any_score_that_is_a_number_the_last_weights_are_left(tmp_path):
     assert torch.equal(load_file(tmp_path / "model.safetensors")["table"], objective.table.detach())
 
 
+def test_patience_starts_anew_where_the_best_weights_are_gone(tmp_path):
+    goal = Goal("valid/token_loss", higher_is_better=False, root="best")
+    objective, config = Toy(), config_of(steps=100, eval_every=2, patience=2)
+    with pytest.raises(Stopped):
+        run(tmp_path, config, data=DisturbedData(2 * 3, ask_to_stop), judge=Scores(objective, [1.0]), goal=goal)
+    shutil.rmtree(tmp_path / "best")
+    result = run(tmp_path, config, judge=Scores(objective, [5.0] * 9), goal=goal)
+    assert (result["best_step"], result["steps"]) == (4, 8)
+
+
+def test_patience_counts_from_what_was_better_even_if_it_could_not_be_written(tmp_path, monkeypatch):
+    goal = Goal("valid/token_loss", higher_is_better=False, root="best")
+    monkeypatch.setattr(checkpoint, "export", full_disk)
+    config = config_of(steps=8, eval_every=2, patience=2, save_error="go_on")
+    result = run(tmp_path, config, judge=Scores(Toy(), [4.0, 3.0, 2.0, 1.0]), goal=goal)
+    assert (result["steps"], result["best_step"]) == (8, None)
+
+
+def full_disk(*_) -> None:
+    raise OSError("no space left on device")
+
+
 def test_of_equal_scores_the_first_is_the_best_and_no_number_never_is():
     goal = Goal("f1", higher_is_better=True, root="best")
     assert goal.better({"f1": 0.0}, None, None) and goal.better({"f1": 0.6}, 0.5, None)
