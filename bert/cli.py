@@ -28,14 +28,15 @@ class Verb:
         config: the dataclass that holds its options; its docstrings are the help.
         call: does it, given an instance.
         positional: the option whose value may stand alone.
-        alternatives: sets of options of which one is given; typing one puts those of a file aside.
+        alternatives: sets of options of which one is given, each with those that belong to it alone; typing one puts
+            a file's others aside, and what belongs to them.
         about: what --help says of it, where the dataclass belongs to another verb.
     """
 
     config: type
     call: Callable[[Any], Any]
     positional: str | None = None
-    alternatives: tuple[tuple[str, ...], ...] = ()
+    alternatives: tuple[dict[str, tuple[str, ...]], ...] = ()
     about: str | None = None
 
 
@@ -171,10 +172,13 @@ def _name_positional(arguments: list[str], positional: str | None) -> list[str]:
     return named
 
 
-def _set_aside(arguments: list[str], alternatives: tuple[str, ...]) -> list[str]:
-    """`--NAME=null` for each alternative that was not typed, where another one was."""
+def _set_aside(arguments: list[str], alternatives: dict[str, tuple[str, ...]]) -> list[str]:
+    """`--NAME=null` for each alternative that was not typed, and for what belongs to it, where another one was."""
     typed = {argument.partition("=")[0].removeprefix("--") for argument in arguments if argument.startswith("--")}
-    return [f"--{name}=null" for name in alternatives if name not in typed] if typed & set(alternatives) else []
+    if not typed & alternatives.keys():
+        return []
+    others = [name for alternative in alternatives.keys() - typed for name in (alternative, *alternatives[alternative])]
+    return [f"--{name}=null" for name in others if name not in typed]
 
 
 def _overview(program: str, description: str, verbs: dict[str, Verb], default: str) -> str:

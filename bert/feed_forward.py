@@ -53,7 +53,7 @@ class _InBlocks(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, gradient: Tensor):
         hidden, up, down, *kept = ctx.saved_tensors
-        learned = ctx.needs_input_grad[1]  # all four of a layer, or none: they are frozen together
+        learned = any(ctx.needs_input_grad[1:])
         of_hidden = torch.empty_like(hidden)
         of_up = of_down = None
         of_up_bias, of_down_bias = torch.zeros(len(up)), gradient.sum(0)

@@ -155,6 +155,8 @@ class Bert(nn.Module):
             raise UserError(f"text_pairs: {len(pairs)} of them, for {len(texts)} texts.")
         if pairs is not None and (max_length is not None or self.bert.config.type_vocab_size < 2):
             raise UserError("text_pairs: pairs are not cut, and the model has to know two segments.")
+        if max_length is not None and max_length < 3:
+            raise UserError(f"max_length: {max_length}, but it must be at least 3.")
         if not texts:
             return []
         both = zip(texts, pairs or [None] * len(texts), strict=True)

@@ -14,8 +14,9 @@ from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device, refuse_unfit_attention
-from bert.training.goal import Goal, higher_is_better
+from bert.training.goal import Goal
 from bert.training.loop import fit
+from bert.training.metric import higher_is_better
 from bert.training.provenance import UsedDataset
 from bert.training.tracking import Tracker, track
 from finetune import builtin_labels, data_summary
@@ -119,7 +120,9 @@ def with_defaults(config: FinetuneConfig) -> FinetuneConfig:
 
 def check(config: FinetuneConfig) -> list[str]:
     """All that is wrong with the values, a line each."""
-    faults = training_config.check(config.training) + _check_task(config) + _check_seeds(config)
+    faults = training_config.check(replace(config.training, compile=False)) + _check_task(config) + _check_seeds(config)
+    if config.training.compile:
+        faults.append("training.compile: true was given, but it belongs to pretraining.")
     if config.data.train != "builtin" and config.data.eval is None:
         faults.append("data.eval: needed beside data.train; the model is judged by it after each epoch.")
     if config.data.train == "builtin":

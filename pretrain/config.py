@@ -214,13 +214,20 @@ def check(config: PretrainConfig) -> list[str]:
     if not 8 <= data.max_length <= longest:
         most = f"model.max_position_embeddings={config.model.max_position_embeddings}"
         faults.append(f"data.max_length: {data.max_length}, but it must be at least 8 and at most {most}.")
-    at_once = micro_batch_size(config.training) if (config.training.batch_tokens or 0) > 0 else None
-    if at_once is not None and at_once < 2 * data.max_length:
-        least = f"2 x data.max_length={data.max_length}"
-        faults.append(f"training.micro_batch_tokens: {at_once} tokens at once, but it must be at least {least}.")
+    faults += _tokens_at_once_faults(config)
     if data.valid is None and data.valid_share in (0, 1):
         faults.append(f"data.valid_share: {data.valid_share}, but it must be above 0 and below 1 without data.valid.")
     return faults + tokenizer_faults(config.tokenizer) + _model_faults(config) + _foreign_options(config)
+
+
+def _tokens_at_once_faults(config: PretrainConfig) -> list[str]:
+    whole, part = config.training.batch_tokens, config.training.micro_batch_tokens
+    if whole is None or whole <= 0 or (part is not None and part <= 0):  # training's own check speaks of the latter
+        return []
+    at_once, least = micro_batch_size(config.training), f"2 x data.max_length={config.data.max_length}"
+    if at_once >= 2 * config.data.max_length:
+        return []
+    return [f"training.micro_batch_tokens: {at_once} tokens at once, but it must be at least {least}."]
 
 
 def _model_faults(config: PretrainConfig) -> list[str]:

@@ -155,7 +155,7 @@ def _epochs(training: TrainingConfig, sampler: Sampler) -> float:
     """How many the budget is, judged by the first block of documents."""
     if training.epochs is not None:
         return training.epochs
-    tally = sampler.block(0, 0).tally
+    tally = _first_tally(sampler)
     if training.steps is not None:
         part, unit = (training.batch_size, "sequences") if training.batch_size else (training.batch_tokens, "tokens")
         return training.steps * part / (tally[unit] * sampler.num_blocks)
@@ -195,12 +195,11 @@ def _run(
         result = fit(objective, stream, evaluate_now, config.training, goal, output, tracker)
         objective.bert.encoder.attend_by("sdpa")  # what follows asks the model as its user will, in fp32, on a CPU too
         if distributed.is_first():
+            _served(objective).write(output)
             identity.finish(output, result)
         for name in ("run.yaml", "metrics.json", *AUDIT_FILES):
             if (output / name).is_file():
                 tracker.artifact(output / name)
-        if distributed.is_first():
-            _served(objective).write(output)
         tracker.model(result["steps"])
     if distributed.is_first():
         print_report(config, result, objective, text)

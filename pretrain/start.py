@@ -50,7 +50,7 @@ def open_start(config: PretrainConfig) -> Start | None:
     output = Path(config.output)
     newest = None
     if identity.started_with(output, "init") == config.init:
-        newest = checkpoint.newest(output) or (output if (output / "model.safetensors").is_file() else None)
+        newest = checkpoint.newest(output) or (output if identity.is_finished(output) else None)
     folder = hub.open_folder(str(newest or config.init), "init")
     tokenizer, added = folder.tokenizer, []
     if config.tokenizer.add is not None and newest is None:

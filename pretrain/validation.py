@@ -7,7 +7,7 @@ import numpy as np
 
 from bert.errors import UserError
 from bert.packed import PackedBatch
-from pretrain.config import MaskingConfig, PretrainConfig, SentenceConfig
+from pretrain.config import DataConfig, MaskingConfig, PretrainConfig, SentenceConfig
 from pretrain.data import Recipe, Sampler, frozen_batches
 from pretrain.randomness import Permutation
 from pretrain.sentence import SENTENCE
@@ -88,7 +88,7 @@ def build_validation(config: PretrainConfig, text: TextToLearn) -> Validation:
     pairs = {}
     if SENTENCE[config.sentence.objective].labels:
         for name, sentence in _labelled(config.sentence).items():
-            pairs[name] = [_without_masked(batch) for batch in _pairs(sampler(sentence, "token"), most)]
+            pairs[name] = [_without_masked(batch) for batch in _pairs(sampler(sentence, "token"), most, data)]
     return Validation(
         masked=masked,
         pairs=pairs,
@@ -108,13 +108,15 @@ def _labelled(sentence: SentenceConfig) -> dict[str, SentenceConfig]:
     return {sentence.objective: own} | others
 
 
-def _pairs(sampler: Sampler, most: int) -> list[PackedBatch]:
+def _pairs(sampler: Sampler, most: int, data: DataConfig) -> list[PackedBatch]:
+    why = "none has two sentences."
     try:
-        return frozen_batches(sampler, most)
+        if batches := frozen_batches(sampler, most):
+            return batches
     except UserError as error:
-        raise UserError(
-            f"data.valid_share: the validation documents are too few for sentence pairs ({error})"
-        ) from None
+        why = str(error)
+    option = "data.valid_share" if data.valid is None else "data.valid"
+    raise UserError(f"{option}: the validation documents are too few for sentence pairs ({why})")
 
 
 def _without_masked(batch: PackedBatch) -> PackedBatch:

@@ -256,6 +256,12 @@ def test_one_of_several_measures_typed_puts_a_file_s_other_aside(typed, aside, c
     assert {f"  {typed.replace('=', ': ')}", f"  {aside}: null"} <= set(said.splitlines())
 
 
+def test_what_belongs_to_a_measure_that_is_put_aside_goes_with_it(call):
+    file = config_file("training:\n  batch_tokens: 4096\n  micro_batch_tokens: 512\n")
+    _, said, _ = call("--config", file, "--training.batch_size=8", "--training.micro_batch_size=4", "--print_config")
+    assert {"  batch_size: 8", "  micro_batch_size: 4", "  micro_batch_tokens: null"} <= set(said.splitlines())
+
+
 @pytest.mark.parametrize("verb", ["pretrain", "sync"])
 def test_what_print_config_prints_is_a_config_of_the_same_run(verb, call):
     extra = {"pretrain": ["--training.adam_epsilon=1e-12", "--data.valid=a: b"], "sync": ["--output=2024"]}[verb]

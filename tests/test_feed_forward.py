@@ -55,6 +55,18 @@ def test_a_frozen_layer_passes_its_gradient_on_and_keeps_none():
     assert all(parameter.grad is None for parameter in half.parameters())
 
 
+def test_biases_learn_where_matrices_are_frozen():
+    half, hidden = half_layer(4, 6, seed=0), torch.randn(5, 4)
+    half.intermediate.weight.requires_grad_(False)
+    half.output.weight.requires_grad_(False)
+    half(hidden).square().sum().backward()
+    found = [half.intermediate.bias.grad, half.output.bias.grad]
+    half.zero_grad()
+    half.output(F.gelu(half.intermediate(hidden))).square().sum().backward()
+    torch.testing.assert_close(found, [half.intermediate.bias.grad, half.output.bias.grad])
+    assert half.intermediate.weight.grad is None
+
+
 @pytest.mark.skipif(not products._BF16, reason="needs a processor on which oneDNN computes in bf16")
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("tokens", [7, 300])

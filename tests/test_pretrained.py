@@ -163,6 +163,8 @@ def test_a_text_too_long_for_the_model_is_named(objective, tmp_path):
 def test_a_text_is_cut_by_its_tokens_and_says_by_how_many(objective, tmp_path):
     objective.export(tmp_path)
     bert = Bert.from_pretrained(tmp_path)
+    with pytest.raises(UserError, match="max_length: 1, but it must be at least 3"):
+        bert.encode("a cat", max_length=1)
     cut, whole = bert.encode(["a cat sat on a mat", "a cat"], max_length=4)
     assert (cut.tokens, cut.cut, whole.cut) == (["[CLS]", "a", "cat", "[SEP]"], 4, 0)
     torch.testing.assert_close(cut.hidden_states, whole.hidden_states)

@@ -8,8 +8,9 @@ from bert.training.schedule import SCHEDULES
 
 FROZEN = ("nothing", "embeddings", "encoder")
 BUDGETS = ("steps", "epochs", "tokens", "minutes")
-BUDGET_OPTIONS = tuple(f"training.{name}" for name in BUDGETS)
-BATCH_OPTIONS = ("training.batch_size", "training.batch_tokens")
+BUDGET_OPTIONS = {f"training.{name}": () for name in BUDGETS}
+BATCH_OPTIONS = {f"training.batch_{unit}": (f"training.micro_batch_{unit}",) for unit in ("size", "tokens")}
+"""Options of which one is given, each with those that belong to it alone."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ class TrainingConfig:
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on a GPU, for products and hidden states, where weights and moments stay fp32; fp32 on a CPU. There
-    bf16 is the faster on a processor with AVX512-BF16 or AMX; a line says where neither is."""
+    bf16 is the faster on a processor with AVX512-BF16 or AMX; a line says where neither is. fp32 is that on a GPU too,
+    not TF32."""
 
     attention: Literal[*BACKENDS] = "sdpa"
     """sdpa: PyTorch's fused attention, over padded rows. eager: plain matrix products, the reference. varlen: flash
@@ -173,6 +175,8 @@ def check(config: TrainingConfig) -> list[str]:
         for name in ("warmup", "adam_beta1", "adam_beta2")
         if not 0 <= getattr(config, name) < 1
     ]
+    if config.schedule == "inverse_sqrt" and config.warmup == 0:
+        faults.append("training.warmup: 0, but training.schedule=inverse_sqrt falls from its end; it must be above 0.")
     if config.layer_decay > 1:
         faults.append(f"training.layer_decay: {config.layer_decay}, but it must be at most 1.")
     faults += [

@@ -42,7 +42,6 @@ def choose_device(config: TrainingConfig) -> torch.device:
     # A CPU always repeats; compiled, it would add up the embeddings' gradients in the order in which threads come.
     torch.use_deterministic_algorithms(config.deterministic or (config.compile and not on_gpu))
     if on_gpu:
-        torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.deterministic = config.deterministic
     if not on_gpu:
         _keep_freed_memory()

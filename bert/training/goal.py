@@ -4,13 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-_LOWER_IS_BETTER = ("loss", "mse", "bits_per_character", "cross_entropy")
-
-
-def higher_is_better(metric: str) -> bool:
-    """Its direction, by how its name ends."""
-    return not metric.endswith(_LOWER_IS_BETTER)
-
 
 @dataclass(frozen=True)
 class Goal:

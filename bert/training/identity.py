@@ -48,7 +48,7 @@ def state_of(
     _refuse_unknown(accepted, before | now)
     names = (name for name in sorted(before.keys() | now.keys()) if not name.startswith(free))
     differing = [name for name in names if before.get(name) != now.get(name)]
-    finished = (output / _RESULT).is_file()
+    finished = is_finished(output)
     changeable = [] if finished else [name for name in differing if name not in _FIXED]
     for name in [name for name in changeable if name in accepted]:
         print(f"output: '{output}' goes on with {name}={now.get(name)}, which was {before.get(name)}")
@@ -82,6 +82,11 @@ def has_begun(output: Path) -> bool:
     """Whether a folder holds something of a run: a result, or a checkpoint, or runs of its own."""
     found = [output / _RESULT, *(output / "checkpoints").glob("step-*"), *output.glob(f"*/{_CONFIG}")]
     return any(path.exists() for path in found)
+
+
+def is_finished(output: Path) -> bool:
+    """Whether the run in a folder has reached its end."""
+    return (output / _RESULT).is_file()
 
 
 def started_with(output: Path, option: str) -> Any:

@@ -26,10 +26,10 @@ def constant(progress: float, warmup: float) -> float:
 
 
 def inverse_sqrt(progress: float, warmup: float) -> float:
-    """Then fall with the square root of the time (Vaswani et al. 2017, section 5.3); needs a warm-up."""
+    """Then fall with the square root of the time (Vaswani et al. 2017, section 5.3); warmup must be above 0."""
     if progress < warmup:
         return progress / warmup
-    return math.sqrt(warmup / progress) if warmup else 1.0
+    return math.sqrt(warmup / progress)
 
 
 SCHEDULES = {"linear": linear, "cosine": cosine, "constant": constant, "inverse_sqrt": inverse_sqrt}

@@ -82,7 +82,7 @@ class Tracker:
         self._file = path.open("a", encoding="utf-8")
         if not take(self._file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB):
             self._file.close()
-            raise UserError(f"output: a sync is sending {str(folder)!r} start again when it is done.")
+            raise UserError(f"output: a sync is sending '{folder}'; start again when it is done.")
         self._file.truncate(size)  # cuts a last line torn by a crash
         self._ledger.start(uri, tags, size)
         self._ended, self._abandoned, self._failed = threading.Event(), threading.Event(), threading.Event()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from bert.picture import blank, save
-from bert.training.goal import higher_is_better
+from bert.training.metric import higher_is_better
 from pretrain.ablation.grid import AblateConfig, Cell, combinations, variant_name
 from pretrain.ablation.results import Effect, Result
 

@@ -5,7 +5,7 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
-from bert.training.goal import higher_is_better
+from bert.training.metric import amount, higher_is_better, number, signed
 from bert.training.provenance import git_commit
 from pretrain.ablation import charts
 from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, grid_as_yaml, variant_name
@@ -67,10 +67,10 @@ def sentence(effect: Effect) -> str:
         return f"{named} could not be compared with {effect.baseline} on {metric}: {why}."
     difference = effect.comparison.difference
     if difference.n < 2:
-        return f"{named} differs from {effect.baseline} on {metric} by {_signed(difference.mean, metric)} in one seed."
+        return f"{named} differs from {effect.baseline} on {metric} by {signed(difference.mean, metric)} in one seed."
     if difference.deviation == 0:
         return (
-            f"{named} differs from {effect.baseline} on {metric} by {_signed(difference.mean, metric)} in each of "
+            f"{named} differs from {effect.baseline} on {metric} by {signed(difference.mean, metric)} in each of "
             f"{difference.n} seeds: without any spread there is nothing to test that against."
         )
     better = (difference.mean > 0) == higher_is_better(metric)
@@ -78,19 +78,19 @@ def sentence(effect: Effect) -> str:
         low, high = sorted((abs(difference.low), abs(difference.high)))
         return (
             f"{named} {'beats' if better else 'falls behind'} {effect.baseline} on {metric} by "
-            f"{_amount(abs(difference.mean), metric)}, 95% CI {_number(low, metric)} to {_number(high, metric)} "
+            f"{amount(abs(difference.mean), metric)}, 95% CI {number(low, metric)} to {number(high, metric)} "
             f"(p = {effect.p:.2g} after Holm)."
         )
-    interval = f"95% CI {_number(difference.low, metric)} to {_number(difference.high, metric)}"
+    interval = f"95% CI {number(difference.low, metric)} to {number(difference.high, metric)}"
     if effect.comparison.p < 0.05:
         return (
-            f"{named}: {_signed(difference.mean, metric)} against {effect.baseline} on {metric}, {interval}: not "
+            f"{named}: {signed(difference.mean, metric)} against {effect.baseline} on {metric}, {interval}: not "
             f"enough for as many effects as were tested (p = {effect.comparison.p:.2g}, {effect.p:.2g} after Holm)."
         )
     return (
         f"{named}: no difference from {effect.baseline} detected on {metric} "
-        f"({_signed(difference.mean, metric)}, {interval}); "
-        f"{_amount(effect.comparison.detectable, metric)} would have been."
+        f"({signed(difference.mean, metric)}, {interval}); "
+        f"{amount(effect.comparison.detectable, metric)} would have been."
     )
 
 
@@ -137,10 +137,10 @@ def _effect_table(found: dict[str, list[Effect]]) -> list[str]:
                 continue
             c = effect.comparison
             none = math.isnan(c.difference.low)  # one seed, or seeds without any spread
-            interval = "" if none else f"{_number(c.difference.low, metric)} to {_number(c.difference.high, metric)}"
-            detectable = "" if none else _number(c.detectable, metric)
+            interval = "" if none else f"{number(c.difference.low, metric)} to {number(c.difference.high, metric)}"
+            detectable = "" if none else number(c.detectable, metric)
             lines.append(
-                f"| {metric} | {name} | {_number(c.difference.mean, metric, sign=True)} | {interval} | {c.p:.2g} | "
+                f"| {metric} | {name} | {number(c.difference.mean, metric, sign=True)} | {interval} | {c.p:.2g} | "
                 f"{effect.p:.2g} | {detectable} | {c.difference.n} | "
                 f"{effect.over[0]} of {effect.over[1]} |"
             )
@@ -170,11 +170,11 @@ def _cell_table(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
 
 
 def _cell_value(summary: Summary, difference, metric: str) -> str:
-    said = _number(summary.mean, metric)
+    said = number(summary.mean, metric)
     if summary.n > 1:
-        interval = f"{_number(summary.low, metric)}, {_number(summary.high, metric)}"
-        said += f" ± {_number(summary.deviation, metric)} [{interval}]"
-    return said + (f" ({_number(difference.difference.mean, metric, sign=True)})" if difference else "")
+        interval = f"{number(summary.low, metric)}, {number(summary.high, metric)}"
+        said += f" ± {number(summary.deviation, metric)} [{interval}]"
+    return said + (f" ({number(difference.difference.mean, metric, sign=True)})" if difference else "")
 
 
 def _by_tokens(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
@@ -190,7 +190,7 @@ def _by_tokens(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
                 for place, (_, score) in enumerate(result.by_tokens[metric]):
                     points.setdefault(place, []).append(score)
             at = [tokens for tokens, _ in of_variant[0].by_tokens[metric]] if of_variant else []
-            shown = [f"{t:,.0f}: {_number(sum(points[n]) / len(points[n]), metric)}" for n, t in enumerate(at)]
+            shown = [f"{t:,.0f}: {number(sum(points[n]) / len(points[n]), metric)}" for n, t in enumerate(at)]
             lines.append(f"| {variant_name(values)} | {', '.join(shown)} |")
         lines.append("")
     return lines
@@ -234,21 +234,3 @@ def _finite(value):
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _in_points(metric: str) -> bool:
-    return metric.endswith(("f1", "accuracy", "exact_match"))
-
-
-def _number(value: float, metric: str, sign: bool = False) -> str:
-    scaled = 100 * value if _in_points(metric) else value
-    return f"{scaled:{'+' if sign else ''}.{1 if _in_points(metric) else 3}f}"
-
-
-def _amount(value: float, metric: str) -> str:
-    unit = "points" if _in_points(metric) else "nats" if metric.endswith("loss") else ""
-    return f"{_number(value, metric)} {unit}".rstrip()
-
-
-def _signed(value: float, metric: str) -> str:
-    return f"{'+' if value >= 0 else '-'}{_amount(abs(value), metric)}"

@@ -505,6 +505,7 @@ def test_numbers_and_answers_that_can_be_learned_are_learned(make_config, write,
             {"training": TrainingConfig(epochs=1, batch_size=None, batch_tokens=512)},
             "training.batch_tokens: 512 was given, but it belongs to pretraining; fine-tuning has training.batch_size",
         ),
+        ({"training": TrainingConfig(epochs=1, compile=True)}, "training.compile: true was given, but it belongs to"),
         ({"training": TrainingConfig(epochs=1, patience=0)}, "training.patience: 0, but it must be above 0"),
         (
             {"training": TrainingConfig(epochs=1, layer_decay=1.5)},

@@ -102,6 +102,17 @@ def test_a_stopped_run_goes_on_from_its_own_checkpoint_when_the_model_is_gone(co
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
 
+def test_a_run_whose_checkpoints_are_gone_begins_with_the_model_again_and_not_with_random_weights(config, given, capfd):
+    pretrain(config)
+    shutil.rmtree(Path(config.output) / "checkpoints")
+    (Path(config.output) / "metrics.json").unlink()
+    capfd.readouterr()
+    pretrain(config)
+    assert f"init: {given}: encoder taken" in capfd.readouterr().out
+    for name, tensor in weights(config.output).items():
+        torch.testing.assert_close(tensor, weights(given)[name], atol=1e-6, rtol=1e-5)
+
+
 def test_added_words_get_rows_that_are_the_means_of_their_pieces_and_outlive_a_stop(config, given, tokenizer, tmp_path):
     (tmp_path / "words.txt").write_text("gobbledegook\nzzzzzz\nqqqqqq\n")
     config = replace(config, tokenizer=TokenizerConfig(add=str(tmp_path / "words.txt")))

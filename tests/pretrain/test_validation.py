@@ -340,3 +340,10 @@ def test_validation_much_longer_than_what_is_trained_on_is_said(built):
     said = f" in sequences of {length:.0f} tokens on average, training's have {length / 2:.0f}: "
     assert said in built.in_words(length / 2)
     assert "tokens on average" not in built.in_words(length / 1.4)
+
+
+def test_a_validation_file_without_pairs_is_named(config, tmp_path):
+    (tmp_path / "single.txt").write_text("one sentence alone\n\nand another\n")
+    of_its_own = changed(config, data__valid=str(tmp_path / "single.txt"), data__valid_share=DataConfig.valid_share)
+    with pytest.raises(UserError, match=r"data\.valid: the validation documents are too few .*none has two sentences"):
+        build_validation(of_its_own, open_text(of_its_own))

@@ -1,0 +1,67 @@
+"""What the numbers of a metric mean, told by the end of its name."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """How a metric is read.
+
+    Attributes:
+        higher_is_better: its direction.
+        unit: in words; shares are shown in points, hundredths of one.
+    """
+
+    higher_is_better: bool
+    unit: str = ""
+
+
+_SHARE = Meaning(higher_is_better=True, unit="points")
+_LOSS = Meaning(higher_is_better=False, unit="nats")
+
+MEANINGS = {
+    "loss": _LOSS,
+    "cross_entropy": _LOSS,
+    "bits_per_character": Meaning(higher_is_better=False, unit="bits"),
+    "mse": Meaning(higher_is_better=False),
+    "pearson": Meaning(higher_is_better=True),
+    "spearman": Meaning(higher_is_better=True),
+    "accuracy": _SHARE,
+    "f1": _SHARE,
+    "f1_without_o": _SHARE,
+    "exact_match": _SHARE,
+}
+"""By how a name ends; one that ends otherwise is an error, for nobody would know which way is better."""
+
+
+def meaning(metric: str) -> Meaning:
+    """How a metric is read, with or without what stands before its name (valid/, a task's).
+
+    Raises:
+        LookupError: no ending of MEANINGS.
+    """
+    for ending, found in MEANINGS.items():
+        if metric.endswith(ending):
+            return found
+    raise LookupError(f"{metric}: which way is better? Its ending is none of bert/training/metric.py.")
+
+
+def higher_is_better(metric: str) -> bool:
+    """Its direction."""
+    return meaning(metric).higher_is_better
+
+
+def number(value: float, metric: str, sign: bool = False) -> str:
+    """A value as it is shown, without its unit."""
+    in_points = meaning(metric).unit == "points"
+    return f"{100 * value if in_points else value:{'+' if sign else ''}.{1 if in_points else 3}f}"
+
+
+def amount(value: float, metric: str) -> str:
+    """A value as it is shown, with its unit."""
+    return f"{number(value, metric)} {meaning(metric).unit}".rstrip()
+
+
+def signed(value: float, metric: str) -> str:
+    """A difference as it is shown, with its sign and unit."""
+    return f"{'+' if value >= 0 else '-'}{amount(abs(value), metric)}"
