@@ -87,7 +87,11 @@ def check_only(config: FinetuneConfig) -> None:
     if config.init != LATER:
         task = _start(config, labels_of(train_set.used, config.task), resume=False)
         print(_in_words(task, train_set, task.features(train_set.used)))
-    scores = TASKS[config.task.name].scores(config.task, judges["eval"].used)
+    scores = [
+        name if judged == "eval" else f"{judged.replace('.', '/', 1)}/{name}"
+        for judged, examples in judges.items()
+        for name in TASKS[config.task.name].scores(config.task, examples.used)
+    ]
     print(f"the best epoch by {config.best}\n{SCORES}{', '.join(scores)}")
 
 

@@ -119,7 +119,9 @@ def pearson(gold: Sequence[float], predicted: Sequence[float]) -> float:
 
 
 def spearman(gold: Sequence[float], predicted: Sequence[float]) -> float:
-    """Correlation of the ranks, those of equals averaged; 0 where either never varies."""
+    """Correlation of the ranks, those of equals averaged; 0 where either never varies, nan where a value is none."""
+    if np.isnan([*gold, *predicted]).any():
+        return float("nan")
     return pearson(_ranks(gold), _ranks(predicted))
 
 

@@ -1,6 +1,7 @@
 """One run, or one for each of several seeds with their mean and deviation."""
 
 import json
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -54,11 +55,11 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
 
 
 def summary(runs: list[dict[str, float]]) -> dict[str, float]:
-    """Each score's mean over the runs, and its standard deviation (of a sample) as NAME_std."""
+    """Each score's mean over the runs and, of several, its standard deviation (of a sample) as NAME_std."""
     found = {"runs": len(runs)}
     for name in (name for name in runs[0] if name.startswith(("valid/", "test/"))):
         values = [run[name] for run in runs]
-        found |= {name: fmean(values), f"{name}_std": stdev(values) if len(values) > 1 else 0.0}
+        found |= {name: fmean(values)} | ({f"{name}_std": stdev(values)} if len(values) > 1 else {})
     return found
 
 
@@ -70,7 +71,7 @@ def in_words(runs: list[dict[str, float]]) -> str:
     lines = [f"  {'':<{width}}    mean ± deviation   of {len(runs)} seeds"]
     for name in names:
         each = "  ".join(f"{run[name]:.4f}" for run in runs)
-        lines.append(f"  {name:<{width}}  {found[name]:.4f} ± {found[f'{name}_std']:.4f}   {each}")
+        lines.append(f"  {name:<{width}}  {found[name]:.4f} ± {found.get(f'{name}_std', math.nan):.4f}   {each}")
     return "\n".join(lines)
 
 

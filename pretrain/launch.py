@@ -1,11 +1,13 @@
 """From a PretrainConfig to a finished run: text, batches, model, loop, report."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
+from bert import whole_file
 from bert.errors import UserError, refuse_if
 from bert.inspection.fill_mask import filled
 from bert.packed import PackedBatch
@@ -29,7 +31,7 @@ from pretrain.report import print_report, sampling_in_words
 from pretrain.sentence import same_document
 from pretrain.start import Start, build_objective, model_config, open_start
 from pretrain.text import TextToLearn, datasets_of, open_text
-from pretrain.validation import VALIDATION_MASKINGS, Validation, build_validation
+from pretrain.validation import JUDGED_ON, VALIDATION_MASKINGS, Validation, build_validation
 
 DEFAULT_STEPS, DEFAULT_EVAL_EVERY = 1500, 500
 """The budget of a run that was given none, and the steps between its evaluations."""
@@ -182,9 +184,12 @@ def _run(
     objective = build_objective(config, text.tokenizer, start, device)
     if resume and config.accept_changes:
         checkpoint.refuse_unfit(output, objective)
+    judged_on = validation.fingerprints(config.sentence.objective)
     if distributed.is_first():
         identity.claim(output, asdict(config), facts)
-    tags = provenance.tags(device) | {name: value[:16] for name, value in facts.items()}
+        whole_file.write(output / JUDGED_ON, json.dumps(judged_on, indent=2) + "\n")
+    tags = provenance.tags(device) | {f"judged_on.{name}": value for name, value in judged_on.items()}
+    tags |= {name: value[:16] for name, value in facts.items()}
     tags |= {} if config.init is None else provenance.parent(Path(config.init))
     if resume:
         tags |= identity.accepted_tag(asdict(config), facts, tuple(config.accept_changes))

@@ -1,5 +1,6 @@
 """The frozen sets a run is judged by: the same text under the same masks, whatever the run itself does."""
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,9 @@ MICRO_BATCH = 64
 _MUCH_LONGER = 1.5
 """Times as long as training's from which on the validation's sequences are worth a word."""
 
+JUDGED_ON = "judged_on.json"
+"""The file in a run's output with the fingerprints of its frozen sets: metrics of different ones are not comparable."""
+
 UNIGRAM_BYTES = 64 << 20
 """Text that word frequencies are counted on, about."""
 
@@ -45,6 +49,15 @@ class Validation:
     unigram_cross_entropy: float
     bits_per_character_factor: float
 
+    def fingerprints(self, objective: str) -> dict[str, str]:
+        """Of the text, masks and labels that each metric is measured on, by `set_of` it; for a run's objective."""
+        found = {"masked_lm": _fingerprint([batch for batches in self.masked.values() for batch in batches])}
+        for name, batches in self.pairs.items():
+            found[name] = _fingerprint(batches)
+            if name == objective:
+                found["sentence"] = f"{name} {found[name]}"
+        return found
+
     def in_words(self, trained_length: float) -> str:
         """How much there is to be judged by, and whether it is much longer than the sequences trained on, in tokens."""
         masked = sum(len(batch.targets["masked_labels"]) for batch in self.masked["token"])
@@ -59,6 +72,25 @@ class Validation:
             labels = np.concatenate([batch.targets["sentence_labels"].numpy() for batch in batches])
             said += f"; {name}: {len(labels):,} pairs of which {labels.mean():.1%} have label 1"
         return said
+
+
+def set_of(metric: str) -> str:
+    """The frozen set that a metric is measured on, by its name without `valid/`."""
+    first = metric.partition("_")[0]
+    return first if first == "sentence" or first in SENTENCE else "masked_lm"
+
+
+def _fingerprint(batches: list[PackedBatch]) -> str:
+    digest = hashlib.sha256()
+    for batch in batches:
+        for tensor in (
+            batch.token_ids,
+            batch.segment_ids,
+            batch.cu_seqlens,
+            *(t for _, t in sorted(batch.targets.items())),
+        ):
+            digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _mean_length(batches: list[PackedBatch]) -> float:

@@ -29,6 +29,7 @@ MEANINGS = {
     "accuracy": _SHARE,
     "f1": _SHARE,
     "f1_without_o": _SHARE,
+    "f1_ceiling": _SHARE,
     "exact_match": _SHARE,
 }
 """By how a name ends; one that ends otherwise is an error, for nobody would know which way is better."""
@@ -46,6 +47,11 @@ def meaning(metric: str) -> Meaning:
     raise LookupError(f"{metric}: which way is better? Its ending is none of bert/training/metric.py.")
 
 
+def is_known(metric: str) -> bool:
+    """Whether it ends as one of MEANINGS."""
+    return metric.endswith(tuple(MEANINGS))
+
+
 def higher_is_better(metric: str) -> bool:
     """Its direction."""
     return meaning(metric).higher_is_better
@@ -54,7 +60,7 @@ def higher_is_better(metric: str) -> bool:
 def number(value: float, metric: str, sign: bool = False) -> str:
     """A value as it is shown, without its unit."""
     in_points = meaning(metric).unit == "points"
-    return f"{100 * value if in_points else value:{'+' if sign else ''}.{1 if in_points else 3}f}"
+    return f"{100 * value if in_points else value:{'+' if sign else ''}.{2 if in_points else 3}f}"
 
 
 def amount(value: float, metric: str) -> str:

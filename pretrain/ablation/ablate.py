@@ -38,11 +38,14 @@ from pretrain.ablation.grid import (
     unknown_metrics,
 )
 from pretrain.ablation.report import FILES, write_report
-from pretrain.ablation.results import lacking, read_results
+from pretrain.ablation.results import lacking, mixed, read_results
 from pretrain.ablation.run import ROOT, cell_folder, checked, differences, done, run_cells
 from pretrain.config import PretrainConfig
 
 _GRID = "grid.yaml"
+
+_DECLARED = "declared.yaml"
+"""The grid as it was when none of its cells was finished: what was chosen without knowing what comes of it."""
 
 
 def ablate(config: AblateConfig) -> None:
@@ -55,7 +58,7 @@ def ablate(config: AblateConfig) -> None:
     refuse_wrong(config)
     refuse_if(_missing_texts(config))
     _refuse_wrong_tasks(config)
-    refuse_if(differences(config, cells(config)) + lacking(config))
+    refuse_if(differences(config, cells(config)) + lacking(config) + mixed(config))
     wanted = _only(config)
     print(_plan(config, wanted))
     if config.dry_run:
@@ -64,6 +67,8 @@ def ablate(config: AblateConfig) -> None:
     output.mkdir(parents=True, exist_ok=True)
     if config.only is None:  # one cell is given the file, with others maybe
         whole_file.write(output / _GRID, grid_as_yaml(config))
+        if not any(map(is_finished, output.glob("cells/*/*/pretrain"))):
+            whole_file.write(output / _DECLARED, grid_as_yaml(config))
     if config.print_cells:
         with _grid_run(config) as tracker:  # so that the cells, wherever they run, find their parent in MLflow
             _parent(output, tracker)
@@ -87,10 +92,22 @@ def ablate(config: AblateConfig) -> None:
 
 def _report(config: AblateConfig, failed: dict[Cell, str], tracker: Tracker) -> None:
     output = Path(config.output)
-    text = write_report(config, read_results(config), failed, output)
+    refuse_if(mixed(config))
+    text = write_report(config, read_results(config), failed, changed_since(config), output)
     print(f"\n{text.partition('## Effects')[0]}all of it:  {output / FILES[0]}")
-    for name in (*FILES, _GRID):
-        tracker.artifact(output / name)
+    for name in (*FILES, _GRID, _DECLARED):
+        if (output / name).is_file():
+            tracker.artifact(output / name)
+
+
+def changed_since(config: AblateConfig) -> list[str]:
+    """What decides about p values and was declared otherwise before the first cell was finished, in words."""
+    file = Path(config.output) / _DECLARED
+    if not file.is_file():
+        return ["what was declared beforehand is not known"]
+    declared, now = (yaml.safe_load(text) for text in (file.read_text(encoding="utf-8"), grid_as_yaml(config)))
+    names = ("axes", "baseline", "effects", "metrics", "seeds")
+    return [f"{name} {now[name]}, declared as {declared[name]}" for name in names if now[name] != declared[name]]
 
 
 def _only(config: AblateConfig) -> list[Cell]:
@@ -112,6 +129,7 @@ def _plan(config: AblateConfig, wanted: list[Cell]) -> str:
         f"{config.tokens:,} tokens, {len(pretrained)} of them pretrained already",
         f"fine-tuning: {tunings} runs on each model ({', '.join(config.finetune) or 'none'})",
         f"cost: {len(wanted) * config.tokens:,} tokens of pretraining{_flops(config, len(wanted))}",
+        *_perhaps_not_compared(config),
     ]
     seconds = [result.seconds_in_all for result in read_results(config).values()]
     if seconds:
@@ -121,6 +139,17 @@ def _plan(config: AblateConfig, wanted: list[Cell]) -> str:
             f"and what starting commands takes"
         )
     return "\n".join(lines)
+
+
+def _perhaps_not_compared(config: AblateConfig) -> list[str]:
+    """Effects that change what metrics of pretraining are measured on."""
+    measured = [metric for metric in config.metrics if metric.startswith("valid/")]
+    return [
+        f"{axis}: {', '.join(measured)} are not compared where it changes the validation text or its tokens; a task "
+        f"under `finetune` can be"
+        for axis in config.effects
+        if measured and axis.startswith(("tokenizer.", "data.", "init", "training.eval_sequences"))
+    ]
 
 
 def _flops(config: AblateConfig, runs: int) -> str:

@@ -6,8 +6,9 @@ import numpy as np
 
 from bert.picture import blank, save
 from bert.training.metric import higher_is_better
+from pretrain.ablation.effects import Effect
 from pretrain.ablation.grid import AblateConfig, Cell, combinations, variant_name
-from pretrain.ablation.results import Effect, Result
+from pretrain.ablation.results import Result
 
 
 def curves(config: AblateConfig, results: dict[Cell, Result], path: Path) -> None:
@@ -31,7 +32,7 @@ def curves(config: AblateConfig, results: dict[Cell, Result], path: Path) -> Non
 
 
 def effects(found: dict[str, list[Effect]], path: Path) -> None:
-    """Every declared effect with its 95% interval, a panel for each metric; better lies to the right."""
+    """Every declared effect with its 95% interval and its seeds, a panel for each metric; better lies to the right."""
     most = max((len(of_metric) for of_metric in found.values()), default=1)
     columns = min(3, max(1, len(found)))
     rows = -(-max(1, len(found)) // columns)
@@ -46,9 +47,12 @@ def effects(found: dict[str, list[Effect]], path: Path) -> None:
                 d = effect.comparison.difference
                 low, high = (d.mean, d.mean) if np.isnan(d.low) else (d.low, d.high)
                 axes.errorbar(d.mean, place, xerr=[[d.mean - low], [high - d.mean]], fmt="o", capsize=4, color="C0")
+                seeds = list(effect.by_seed.values())
+                axes.plot(seeds, [place + 0.2] * len(seeds), ".", color="grey", markersize=4)
         axes.axvline(0, color="grey", linewidth=0.8)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_title(metric, fontsize=9)
         axes.set_xlabel(
             "difference" + ("" if higher_is_better(metric) else " (turned round: right is better)"), fontsize=8

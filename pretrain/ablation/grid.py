@@ -15,6 +15,7 @@ from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
 from bert.training import config as training_config
 from bert.training.identity import flatten
+from bert.training.metric import is_known
 from bert.training.tracking import TrackingConfig
 from pretrain.config import PretrainConfig, check
 from pretrain.launch import with_defaults
@@ -179,8 +180,9 @@ def refuse_wrong(config: AblateConfig) -> None:
 
 
 def unknown_metrics(config: AblateConfig, prefix: str, names: Iterable[str]) -> list[str]:
-    """Which of the grid's metrics begin with a prefix, that of pretraining or of a task, and are none of its names."""
-    known = [prefix + name for name in names]
+    """Which of the grid's metrics begin with a prefix, that of pretraining or of a task, and are none of its names, or
+    are of no direction."""
+    known = [prefix + name for name in names if is_known(name)]
     return [
         f"metrics: no {metric!r}; one of {', '.join(known)}{did_you_mean(metric, known)}."
         for metric in config.metrics
@@ -221,6 +223,7 @@ def _grid_faults(config: AblateConfig) -> list[str]:
     faults += [f"baseline: {name!r} is no axis." for name in config.baseline if name not in config.axes]
     names = [variant_name(values) for values in combinations(config)]
     faults += ["axes: two combinations have one name."] * (len(set(names)) < len(names))
+    faults += ["metrics: none given."] * (not config.metrics)
     for metric in config.metrics:
         task = metric.partition("/")[0]
         if (task != "valid" and task not in config.finetune) or "/" not in metric:

@@ -5,36 +5,45 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from bert.training.metric import amount, higher_is_better, number, signed
 from bert.training.provenance import git_commit
 from pretrain.ablation import charts
+from pretrain.ablation.effects import Effect, Failed, against_baseline, effects, summaries
 from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, grid_as_yaml, variant_name
-from pretrain.ablation.results import (
-    LEARNED,
-    Effect,
-    Result,
-    against_baseline,
-    effects,
-    summaries,
-)
-from pretrain.ablation.statistics import Summary
+from pretrain.ablation.results import LEARNED, Result
+from pretrain.ablation.statistics import Summary, uncertainty
 
 FILES = ("report.md", "report.json", "curves.png", "effects.png")
 
 
-def write_report(config: AblateConfig, results: dict[Cell, Result], failed: dict[Cell, str], folder: Path) -> str:
-    """Write report.md, report.json and the charts; the report's text."""
-    found = {metric: effects(config, results, metric) for metric in config.metrics}
+def write_report(
+    config: AblateConfig, results: dict[Cell, Result], failed: Failed, changed: list[str], folder: Path
+) -> str:
+    """Write report.md, report.json and the charts.
+
+    Args:
+        config: the grid.
+        results: of its finished cells.
+        failed: cells that failed, and why.
+        changed: what was declared otherwise before the first cell was finished, in words.
+        folder: the grid's.
+
+    Returns:
+        The report's text.
+    """
+    found = {metric: effects(config, results, failed, metric) for metric in config.metrics}
     charts.curves(config, results, folder / "curves.png")
     charts.effects(found, folder / "effects.png")
     text = "\n".join(
         [
             "# Ablation",
             "",
-            *_design(config, results, failed),
+            *_design(config, results, failed, changed),
             "## What was found",
             "",
-            *[line for metric in config.metrics for line in _sentences(config, metric, found[metric])],
+            *_findings(found),
             "![Differences to the baseline, with 95% intervals](effects.png)",
             "",
             "## Effects",
@@ -42,11 +51,11 @@ def write_report(config: AblateConfig, results: dict[Cell, Result], failed: dict
             *_effect_table(found),
             "## Cells",
             "",
-            *_cell_table(config, results),
+            *_cell_table(config, results, failed),
             "![Masked-LM loss against tokens, mean and deviation over seeds](curves.png)",
             "",
             *_by_tokens(config, results),
-            *_limits(config, results),
+            *_limits(config, found),
             "## The grid",
             "",
             "```yaml",
@@ -60,10 +69,36 @@ def write_report(config: AblateConfig, results: dict[Cell, Result], failed: dict
 
 
 def sentence(effect: Effect) -> str:
-    """What an effect comes to, in words."""
+    """What an effect comes to, in words; first of how much it speaks where that is less than was planned."""
+    part = _part(effect)
+    return f"{part}{_found(effect)}{_range(effect)}"
+
+
+def _part(effect: Effect) -> str:
+    """Which combinations and seeds an effect is of, where they are not all."""
+    (used, every), parts = effect.over, []
+    if effect.comparison is None:
+        return ""
+    if used < every:
+        parts.append(f"in {used} of {every} combinations of the other axes ({', '.join(effect.by_rest)})")
+    if len(effect.by_seed) < effect.seeds:
+        parts.append(f"of {len(effect.by_seed)} of {effect.seeds} seeds")
+    return f"Only {', '.join(parts)}: " if parts else ""
+
+
+def _range(effect: Effect) -> str:
+    """How far the combinations of the other axes lie apart; their mean says little where that is much."""
+    if len(effect.by_rest) < 2:
+        return ""
+    ordered = sorted(effect.by_rest, key=effect.by_rest.get)
+    low, high = (f"{signed(effect.by_rest[rest], effect.metric)} ({rest})" for rest in (ordered[0], ordered[-1]))
+    return f" By the other axes from {low} to {high}."
+
+
+def _found(effect: Effect) -> str:
     named, metric = f"{effect.axis}: {effect.value}", effect.metric
     if effect.comparison is None:
-        why = "too few cells are finished and have learned"
+        why = "; ".join(sorted(set(effect.left_out.values()))) or "no seed is finished in all combinations"
         return f"{named} could not be compared with {effect.baseline} on {metric}: {why}."
     difference = effect.comparison.difference
     if difference.n < 2:
@@ -89,27 +124,37 @@ def sentence(effect: Effect) -> str:
         )
     return (
         f"{named}: no difference from {effect.baseline} detected on {metric} "
-        f"({signed(difference.mean, metric)}, {interval}); "
-        f"{amount(effect.comparison.detectable, metric)} would have been."
+        f"({signed(difference.mean, metric)}, {interval}); to be found in 80% of such experiments it would have to be "
+        f"about {amount(effect.detectable, metric)}."
     )
 
 
-def _design(config: AblateConfig, results: dict[Cell, Result], failed: dict[Cell, str]) -> list[str]:
+def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, changed: list[str]) -> list[str]:
     wanted = cells(config)
     unlearned = sorted({cell.variant for cell, result in results.items() if not result.learned})
     axes = "; ".join(f"`{name}` in {', '.join(map(str, values))}" for name, values in config.axes.items())
+    run_by = sorted({result.run_by for result in results.values()})
     lines = [
         f"{axes}: {len(combinations(config))} combinations, {len(config.seeds)} seeds each, "
-        f"{config.tokens:,} tokens a run. Baseline: {variant_name(config.baseline)}. "
-        f"Reported by commit {git_commit()}.",
+        f"{config.tokens:,} tokens a run. Baseline: {variant_name(config.baseline)}. Run by "
+        f"{'; '.join(run_by) or 'nobody yet'}; reported by commit {git_commit()}.",
         "",
-        f"Main effects declared beforehand: {', '.join(f'`{name}`' for name in config.effects)}. Each is averaged over "
-        f"the other axes and paired by seed; a paired t-test gives the interval, and p values are corrected for the "
-        f"number of effects on a metric (Holm).",
+        f"Main effects{'' if changed else ' declared beforehand'}: {', '.join(f'`{name}`' for name in config.effects)}."
+        " Each is averaged over the other axes and paired by seed; a paired t-test gives the interval, and p values are"
+        " corrected for the number of effects on a metric (Holm).",
         "",
     ]
+    if len(run_by) > 1:
+        lines += ["**Cells were run by different code or devices**, which may be what differs.", ""]
+    if changed:
+        lines += [
+            f"**Not as declared before the first cell was finished**: {'; '.join(changed)}. Choosing after looking, or "
+            f"looking after each seed until something is found, finds more than 5% by chance.",
+            "",
+        ]
     if len(results) < len(wanted):
-        lines += [f"**{len(wanted) - len(results)} of {len(wanted)} cells are not finished.**", ""]
+        interim = f"**{len(wanted) - len(results)} of {len(wanted)} cells are not finished**; p values are interim."
+        lines += [interim, ""]
     lines += [f"- failed: {cell.name}: {fault}" for cell, fault in failed.items()] + [""] * bool(failed)
     if unlearned:
         lines += [
@@ -120,8 +165,21 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: dict[Cell
     return lines
 
 
-def _sentences(config: AblateConfig, metric: str, of_metric: list[Effect]) -> list[str]:
-    return [f"- {sentence(effect)}" for effect in of_metric] + [""]
+def _findings(found: dict[str, list[Effect]]) -> list[str]:
+    """The primary metric's sentences, and those of the others apart: all together are more tests than Holm knows of."""
+    primary, *secondary = found
+    lines = [f"On the primary metric, the first that was named ({primary}):", ""]
+    lines += [f"- {sentence(effect)}" for effect in found[primary]] + [""]
+    if secondary:
+        tests = sum(len(found[metric]) for metric in secondary)
+        lines += [
+            f"On the others ({tests} more effects, corrected within each metric alone, so that of {len(secondary)} "
+            f"metrics without any difference one or another may well show some):",
+            "",
+        ]
+    for metric in secondary:
+        lines += [f"- {sentence(effect)}" for effect in found[metric]] + [""]
+    return lines
 
 
 def _effect_table(found: dict[str, list[Effect]]) -> list[str]:
@@ -133,25 +191,27 @@ def _effect_table(found: dict[str, list[Effect]]) -> list[str]:
         for effect in of_metric:
             name = f"{effect.value} - {effect.baseline}"
             if effect.comparison is None:
-                lines.append(f"| {metric} | {name} | not compared | | | | | 0 | 0 of {effect.over[1]} |")
+                lines.append(
+                    f"| {metric} | {name} | not compared | | | | | 0 of {effect.seeds} | 0 of {effect.over[1]} |"
+                )
                 continue
             c = effect.comparison
             none = math.isnan(c.difference.low)  # one seed, or seeds without any spread
             interval = "" if none else f"{number(c.difference.low, metric)} to {number(c.difference.high, metric)}"
-            detectable = "" if none else number(c.detectable, metric)
+            detectable = "" if none else number(effect.detectable, metric)
             lines.append(
                 f"| {metric} | {name} | {number(c.difference.mean, metric, sign=True)} | {interval} | {c.p:.2g} | "
-                f"{effect.p:.2g} | {detectable} | {c.difference.n} | "
+                f"{effect.p:.2g} | {detectable} | {c.difference.n} of {effect.seeds} | "
                 f"{effect.over[0]} of {effect.over[1]} |"
             )
     return [*lines, ""]
 
 
-def _cell_table(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
+def _cell_table(config: AblateConfig, results: dict[Cell, Result], failed: Failed) -> list[str]:
     columns = ["cell", "seeds", "nats below unigram", *config.metrics, "tokens/s", "minutes"]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     by_metric = {metric: summaries(results, metric) for metric in config.metrics}
-    differences = {metric: against_baseline(config, results, metric) for metric in config.metrics}
+    differences = {metric: against_baseline(config, results, failed, metric) for metric in config.metrics}
     for values in combinations(config):
         variant = variant_name(values)
         of_variant = [result for cell, result in results.items() if cell.variant == variant]
@@ -185,20 +245,21 @@ def _by_tokens(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
         lines += [f"## {metric} against tokens", "", "| cell | " + "tokens: mean over seeds |", "|---|---|"]
         for values in combinations(config):
             of_variant = [r for c, r in results.items() if c.variant == variant_name(values) and metric in r.by_tokens]
-            points: dict[int, list[float]] = {}
+            points: dict[int, list[tuple[float, float]]] = {}
             for result in of_variant:
-                for place, (_, score) in enumerate(result.by_tokens[metric]):
-                    points.setdefault(place, []).append(score)
-            at = [tokens for tokens, _ in of_variant[0].by_tokens[metric]] if of_variant else []
-            shown = [f"{t:,.0f}: {number(sum(points[n]) / len(points[n]), metric)}" for n, t in enumerate(at)]
+                for step, point in result.by_tokens[metric].items():
+                    points.setdefault(step, []).append(point)
+            means = [np.mean(of_step, axis=0).tolist() for _, of_step in sorted(points.items())]
+            shown = [f"{tokens:,.0f}: {number(score, metric)}" for tokens, score in means]
             lines.append(f"| {variant_name(values)} | {', '.join(shown)} |")
         lines.append("")
     return lines
 
 
-def _limits(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
-    n = len(config.seeds)
-    return [
+def _limits(config: AblateConfig, found: dict[str, list[Effect]]) -> list[str]:
+    counts = sorted({len(e.by_seed) for of_metric in found.values() for e in of_metric if e.comparison}) or [0]
+    n = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    lines = [
         "## What this can and cannot say",
         "",
         f"- It speaks of this corpus, this model and {config.tokens:,} tokens. A longer run or a larger model may turn "
@@ -206,9 +267,26 @@ def _limits(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
         f"- {n} seeds vary the initial weights, the order of documents, the pairs and the masks together. The "
         f"validation text, its masks and the labelled data are the same for all, so their own sampling is not in the "
         f"intervals.",
-        "- A difference that was not detected is not shown to be nothing: the column `detectable` says what a test at "
-        "5% would have found in 80% of such experiments.",
-        "- Differences of single cells to the baseline (in the table of cells) were not declared, and are not tested.",
+    ]
+    if config.finetune:
+        lines.append(
+            "- A task's score is that of the epoch that was best on the file it is judged by, which flatters tasks "
+            "whose scores vary much from epoch to epoch (TASK/test/NAME/METRIC is of a file that chose nothing); the "
+            "seeds of fine-tuning are the same for all models."
+        )
+    if counts[0] > 1:
+        low, high = uncertainty(counts[0])
+        lines.append(
+            f"- Intervals are those of a t-test: where seeds scatter to one side (some learn late), so few of them "
+            f"hold the truth less often than in 95%. The dots in the picture are the seeds. `detectable`, the "
+            f"difference that the corrected test would find in 80% of such experiments, takes the deviation of "
+            f"{counts[0]} seeds for the true one, which may be {low:.1f} to {high:.1f} times as large."
+        )
+    return [
+        *lines,
+        "- A difference that was not detected is not shown to be nothing.",
+        "- Differences of single cells to the baseline (in the table of cells) were not declared, and are not tested; "
+        "neither are those between combinations of the other axes.",
         "",
     ]
 

@@ -1,21 +1,23 @@
-"""What the cells of a grid reached: read from their folders, compared over the declared effects."""
+"""What the cells of a grid reached, read from their folders."""
 
-import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bert.training.identity import is_finished
+from bert.training.ledger import LEDGER
 from bert.training.metrics_file import METRICS
-from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, variant_name
+from pretrain.ablation.grid import AblateConfig, Cell, cells
 from pretrain.ablation.run import cell_folder, metrics_of
-from pretrain.ablation.statistics import Comparison, Summary, compare, holm, summarise
+from pretrain.validation import JUDGED_ON
 
 LEARNED = 0.5
 """Nats below the unigram cross-entropy that a model must reach to be compared."""
+
+_RUN_BY = ("git_commit", "torch", "device")
+"""What a run's tags say of how it was run."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,10 @@ class Result:
         metrics: of pretraining by their full names (valid/...), of tasks as TASK/METRIC, means over their seeds.
         below_unigram: nats that its masked-LM loss lies below what word frequencies alone give.
         curve: (tokens, masked-LM loss) at each evaluation.
-        by_tokens: for each TASK/METRIC the (tokens, score) of each checkpoint that was scored.
+        by_tokens: for each TASK/METRIC the (tokens, score) of each checkpoint that was scored, by its step.
+        judged_on: the fingerprints of its frozen validation sets, by name.
+        facts: the fingerprints of its corpus and tokenizer, by name.
+        run_by: commit, PyTorch and device.
         seconds, tokens_per_second: of its pretraining, without the time between a stop and going on.
         seconds_in_all: of its fine-tunings too.
     """
@@ -34,7 +39,10 @@ class Result:
     metrics: dict[str, float]
     below_unigram: float
     curve: list[tuple[float, float]]
-    by_tokens: dict[str, list[tuple[float, float]]]
+    by_tokens: dict[str, dict[int, tuple[float, float]]]
+    judged_on: dict[str, str]
+    facts: dict[str, str]
+    run_by: str
     seconds: float
     tokens_per_second: float
     seconds_in_all: float
@@ -43,27 +51,6 @@ class Result:
     def learned(self) -> bool:
         """Whether there is anything to compare."""
         return self.below_unigram >= LEARNED
-
-
-@dataclass(frozen=True)
-class Effect:
-    """A value of an axis against the baseline's, averaged over the other axes.
-
-    Attributes:
-        axis, value, baseline: what was changed.
-        metric: what was measured.
-        comparison: variant minus baseline; None where no seed has all that is needed.
-        p: adjusted for the number of declared effects on this metric.
-        over: the other axes' combinations it is averaged over, and how many there are in all.
-    """
-
-    axis: str
-    value: Any
-    baseline: Any
-    metric: str
-    comparison: Comparison | None
-    p: float
-    over: tuple[int, int]
 
 
 def read_results(config: AblateConfig) -> dict[Cell, Result]:
@@ -75,6 +62,25 @@ def read_results(config: AblateConfig) -> dict[Cell, Result]:
         if is_finished(folder / "pretrain") and all(is_finished(folder / run) for run in runs):
             found[cell] = _read(config, folder)
     return found
+
+
+def mixed(config: AblateConfig) -> list[str]:
+    """Finished cells that read another corpus, or other tokens, than the grid's options can be the reason of."""
+    reasons = {"corpus": ("data.", "init"), "tokenizer": ("data.", "tokenizer.", "init")}
+    faults, results = [], read_results(config)
+    for fact, reason in reasons.items():
+        found: dict[tuple, dict[str, str]] = {}
+        for cell, result in results.items():
+            alike = tuple(str(value) for axis, value in cell.values.items() if axis.startswith(reason))
+            found.setdefault(alike, {}).setdefault(result.facts.get(fact, "?"), cell.name)
+        faults += [
+            f"output: finished cells are of different texts, though their options are alike: {fact} "
+            + " and ".join(f"{value[:12]} ('{name}' for one)" for value, name in values.items())
+            + ". Remove those of the one."
+            for values in found.values()
+            if len(values) > 1
+        ]
+    return faults
 
 
 def lacking(config: AblateConfig) -> list[str]:
@@ -89,96 +95,28 @@ def lacking(config: AblateConfig) -> list[str]:
     ]
 
 
-def summaries(results: dict[Cell, Result], metric: str) -> dict[str, Summary]:
-    """Each combination's seeds."""
-    values: dict[str, list[float]] = {}
-    for cell, result in results.items():
-        values.setdefault(cell.variant, []).append(result.metrics[metric])
-    return {variant: summarise(of_variant) for variant, of_variant in values.items()}
-
-
-def effects(config: AblateConfig, results: dict[Cell, Result], metric: str) -> list[Effect]:
-    """The declared main effects on a metric: each value against the baseline's, paired by seed.
-
-    For each seed the difference is averaged over every combination of the other axes of which both sides have
-    learned in all seeds that count (full factorial), so that each seed gives one number.
-    """
-    found = [
-        _effect(config, results, metric, axis, value)
-        for axis in config.effects
-        for value in config.axes[axis]
-        if value != config.baseline[axis]
-    ]
-    adjusted = holm([effect.comparison.p if effect.comparison else float("nan") for effect in found])
-    return [Effect(**{**vars(effect), "p": p}) for effect, p in zip(found, adjusted, strict=True)]
-
-
-def against_baseline(config: AblateConfig, results: dict[Cell, Result], metric: str) -> dict[str, Comparison]:
-    """Each combination against the baseline's, paired by seed; described, not tested: see `effects` for that."""
-    found = {}
-    for values in combinations(config):
-        pairs = _paired(config, results, metric, values, config.baseline)
-        if values != config.baseline and pairs:
-            found[variant_name(values)] = compare(*zip(*pairs.values(), strict=True))
-    return found
-
-
-def _effect(config: AblateConfig, results: dict[Cell, Result], metric: str, axis: str, value: Any) -> Effect:
-    baseline = config.baseline[axis]
-    others = {name: values for name, values in config.axes.items() if name != axis}
-    rests = [dict(zip(others, rest, strict=True)) for rest in itertools.product(*others.values())]
-    sides = []
-    for rest in rests:
-        variant, base = ({name: (rest | {axis: v})[name] for name in config.axes} for v in (value, baseline))
-        sides.append(_paired(config, results, metric, variant, base))
-    sides = [pairs for pairs in sides if pairs]
-    seeds = set.intersection(*(set(pairs) for pairs in sides)) if sides else set()
-    comparison = None
-    if seeds:
-        of_seed = [np.mean([pairs[seed] for pairs in sides], axis=0) for seed in sorted(seeds)]
-        comparison = compare(*np.transpose(of_seed).tolist())
-    return Effect(axis, value, baseline, metric, comparison, float("nan"), (len(sides), len(rests)))
-
-
-def _paired(
-    config: AblateConfig, results: dict[Cell, Result], metric: str, variant: dict, base: dict
-) -> dict[int, tuple[float, float]]:
-    """By seed: the metric of two combinations, where both are there; empty where either has a model that has not
-    learned, since the seeds that have would be a selection."""
-    pairs = {}
-    for seed in config.seeds:
-        both = [results.get(_cell(results, values, seed)) for values in (variant, base)]
-        if None in both:
-            continue
-        if not all(result.learned for result in both):
-            return {}
-        pairs[seed] = (both[0].metrics[metric], both[1].metrics[metric])
-    return pairs
-
-
-def _cell(results: dict[Cell, Result], values: dict[str, Any], seed: int) -> Cell | None:
-    return next((cell for cell in results if cell.seed == seed and cell.values == values), None)
-
-
 def _read(config: AblateConfig, folder: Path) -> Result:
     pretrained = folder / "pretrain"
     metrics, lines = metrics_of(pretrained), _lines(pretrained)
     steps, tokens = _column(lines, "train/tokens")
     at, losses = _column(lines, "valid/masked_lm_loss")
     _, speeds = _column(lines, "speed/tokens_per_second")
-    by_tokens: dict[str, list[tuple[float, float]]] = {}
+    by_tokens: dict[str, dict[int, tuple[float, float]]] = {}
     for name, task in config.finetune.items():
         of_seeds = [_scores(metrics_of(folder / f"{name}-{seed}")) for seed in task.seeds]
         for metric in of_seeds[0]:
             metrics[f"{name}/{metric}"] = float(np.mean([scores[metric] for scores in of_seeds]))
         for step, of_step in _checkpoints(folder, name, task.seeds).items():
             for metric, score in of_step.items():
-                by_tokens.setdefault(f"{name}/{metric}", []).append((float(np.interp(step, steps, tokens)), score))
+                by_tokens.setdefault(f"{name}/{metric}", {})[step] = (float(np.interp(step, steps, tokens)), score)
     return Result(
         metrics=metrics,
         below_unigram=metrics["valid/unigram_cross_entropy"] - metrics["valid/masked_lm_loss"],
         curve=list(zip(np.interp(at, steps, tokens).tolist(), losses, strict=True)),
         by_tokens=by_tokens,
+        judged_on=_json(pretrained / JUDGED_ON),
+        facts=_json(pretrained / "run_facts.json"),
+        run_by=", ".join(_json(pretrained / LEDGER).get("tags", {}).get(name, "?") for name in _RUN_BY),
         seconds=_seconds(pretrained),
         tokens_per_second=float(np.median(speeds)),
         seconds_in_all=sum(_seconds(file.parent) for file in folder.glob(f"*/{METRICS}") if is_finished(file.parent)),
@@ -189,12 +127,18 @@ def _lines(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
 
 
+def _json(file: Path) -> dict:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
 def _seconds(run: Path) -> float:
     return sum(sum(_column(_lines(run), name)[1]) for name in ("speed/seconds", "speed/evaluation_seconds"))
 
 
 def _scores(metrics: dict[str, float]) -> dict[str, float]:
-    return {name.removeprefix("valid/"): value for name, value in metrics.items() if name.startswith("valid/")}
+    """By the names a grid calls them: TASK/macro_f1, and TASK/test/hard/macro_f1 of a file of data.test."""
+    named = {name: value for name, value in metrics.items() if name.startswith(("valid/", "test/"))}
+    return {name.removeprefix("valid/"): value for name, value in named.items()}
 
 
 def _column(lines: list[dict], name: str) -> tuple[list[int], list[float]]:

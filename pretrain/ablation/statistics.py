@@ -40,14 +40,12 @@ class Comparison:
     Attributes:
         difference: mean, deviation and 95% interval of the n differences.
         p: of the paired t-test, two-sided; nan for one seed, and 1 where all differences are the same: a few seeds
-            whose scores are counts can agree by chance, and there is no spread to test that against.
-        detectable: the smallest true difference that a test at 5% would have found in 80% of such experiments, given
-            how much these differences vary; nan for one seed, and where they do not vary, as is the interval.
+            whose scores are counts can agree by chance, and there is no spread to test that against. The interval is
+            nan there too.
     """
 
     difference: Summary
     p: float
-    detectable: float
 
 
 def summarise(values: Sequence[float]) -> Summary:
@@ -69,13 +67,12 @@ def compare(variant: Sequence[float], baseline: Sequence[float]) -> Comparison:
     differences = np.subtract(variant, baseline)
     difference = summarise(differences)
     if difference.n < 2:
-        return Comparison(difference, float("nan"), float("nan"))
+        return Comparison(difference, float("nan"))
     if difference.deviation <= _ROUNDING * np.abs([variant, baseline]).max():
         unknown = float("nan")
-        return Comparison(replace(difference, deviation=0.0, low=unknown, high=unknown), 1.0, unknown)
+        return Comparison(replace(difference, deviation=0.0, low=unknown, high=unknown), 1.0)
     error = difference.deviation / sqrt(difference.n)
-    p = float(2 * stats.t.sf(abs(difference.mean) / error, difference.n - 1))
-    return Comparison(difference, p, _detectable(error, difference.n))
+    return Comparison(difference, float(2 * stats.t.sf(abs(difference.mean) / error, difference.n - 1)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -88,13 +85,32 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _detectable(error: float, n: int) -> float:
-    """The difference at which the two-sided test has the power asked for, by the noncentral t distribution."""
+def detectable(difference: Summary, tests: int) -> float:
+    """The true difference that would be found in 80% of such experiments, by the noncentral t distribution.
+
+    Args:
+        difference: of n seeds; how much they vary is taken for how much seeds vary at all (see `uncertainty`).
+        tests: as many as Holm corrects for; found is what the strictest of them finds, at 5% / tests.
+
+    Returns:
+        nan for one seed, and where the differences do not vary.
+    """
     from scipy import optimize, stats
 
-    critical = stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1)
+    if not difference.deviation > 0:
+        return float("nan")
+    freedom = difference.n - 1
+    critical = stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / tests, freedom)
 
     def missing(effect: float) -> float:
-        return stats.nct.sf(critical, n - 1, effect) - POWER
+        return stats.nct.sf(critical, freedom, effect) - POWER
 
-    return float(optimize.brentq(missing, 0.0, 2 * critical + 10)) * error
+    return float(optimize.brentq(missing, 0.0, 2 * critical + 10)) * difference.deviation / sqrt(difference.n)
+
+
+def uncertainty(n: int) -> tuple[float, float]:
+    """The 95% interval of a true deviation, in units of the one that n seeds show (normal values; chi-square)."""
+    from scipy import stats
+
+    tail = (1 - CONFIDENCE) / 2
+    return tuple(float(sqrt((n - 1) / stats.chi2.ppf(share, n - 1))) for share in (1 - tail, tail))

@@ -1,4 +1,9 @@
-"""Sentence-order prediction: half of the time A and B are swapped (Lan et al. 2020, ALBERT, section 3.1)."""
+"""Sentence-order prediction: half of the time A and B are swapped (Lan et al. 2020, ALBERT, section 3.1).
+
+With segments of several sentences the lengths tell a little: the second segment ends with the sentence that reaches the
+length asked for, so it is the longer one more often than not. Who says "the longer one came second" is right in 53 to
+57% of pairs that the model should tell by their content; with single sentences (sentence_pair) in half of them.
+"""
 
 from dataclasses import replace
 

@@ -196,7 +196,7 @@ def test_a_model_is_scored_at_its_end_and_at_its_checkpoints_and_mlflow_nests_it
     subprocess.run(started(config, tmp_path), check=True, capture_output=True, cwd=tmp_path)
     (result,) = read_results(config).values()
     # The only checkpoint is the last: the same weights, and so the same score.
-    assert [score for _, score in result.by_tokens["topic/macro_f1"]] == [result.metrics["topic/macro_f1"]]
+    assert [score for _, score in result.by_tokens["topic/macro_f1"].values()] == [result.metrics["topic/macro_f1"]]
     client = mlflow.MlflowClient(config.tracking.uri)
     runs = {run.info.run_name: run for run in client.search_runs([client.get_experiment_by_name("bert").experiment_id])}
     parents = {name: run.data.tags.get("mlflow.parentRunId") for name, run in runs.items()}

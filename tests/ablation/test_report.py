@@ -5,10 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from pretrain.ablation.grid import cells
+from pretrain.ablation.ablate import changed_since
+from pretrain.ablation.effects import against_baseline, effects, summaries
+from pretrain.ablation.grid import cells, grid_as_yaml
 from pretrain.ablation.report import sentence, write_report
-from pretrain.ablation.results import effects, read_results, summaries
+from pretrain.ablation.results import mixed, read_results
+from pretrain.ablation.run import cell_folder
 from pretrain.ablation.statistics import compare
+from pretrain.validation import JUDGED_ON
 from tests.ablation.conftest import write_cells
 
 NOISE = {0: 0.1, 1: -0.1, 2: 0.02, 3: 0.0, 4: -0.03}
@@ -30,8 +34,8 @@ def grid(make_grid):
     return config
 
 
-def by_value(config, results, metric="valid/masked_lm_loss"):
-    return {effect.value: effect for effect in effects(config, results, metric)}
+def by_value(config, results, metric="valid/masked_lm_loss", failed=()):
+    return {effect.value: effect for effect in effects(config, results, dict.fromkeys(failed, "exit code 1"), metric)}
 
 
 def test_an_effect_is_averaged_over_the_other_axis_and_paired_by_seed(grid):
@@ -54,8 +58,9 @@ def test_each_effect_becomes_a_plain_sentence(grid):
     )
     assert sentence(found["none"]).startswith(
         "sentence.objective: none: no difference from nsp detected on valid/masked_lm_loss (+0.006 nats, 95% CI -0.014 "
-        "to 0.026); 0.0"
+        "to 0.026); to be found in 80% of such experiments it would have to be about 0.0"
     )
+    assert sentence(found["span"]).endswith(" By the other axes from +0.200 nats (nsp) to +0.210 nats (none).")
 
 
 def test_an_effect_that_is_the_same_in_each_seed_is_told_and_not_tested(grid):
@@ -63,7 +68,8 @@ def test_an_effect_that_is_the_same_in_each_seed_is_told_and_not_tested(grid):
     said = sentence(replace(found, comparison=compare([2.25, 3.25], [2.0, 3.0]), p=1.0))
     assert said == (
         "masking.strategy: span differs from token on valid/masked_lm_loss by +0.250 nats in each of 2 seeds: without "
-        "any spread there is nothing to test that against."
+        "any spread there is nothing to test that against. "
+        "By the other axes from +0.200 nats (nsp) to +0.210 nats (none)."
     )
 
 
@@ -75,7 +81,8 @@ def test_what_does_not_hold_up_against_the_number_of_effects_is_called_so(grid):
     said = sentence(replace(found, comparison=comparison, p=0.06))
     assert said == (
         "sentence.objective: none: +0.006 nats against nsp on valid/masked_lm_loss, 95% CI 0.001 to 0.011: not enough "
-        "for as many effects as were tested (p = 0.03, 0.06 after Holm)."
+        "for as many effects as were tested (p = 0.03, 0.06 after Holm). By the other axes from +0.001 nats (token) to "
+        "+0.011 nats (span)."
     )
 
 
@@ -89,7 +96,7 @@ def test_scores_are_in_points_and_better_is_more(make_grid, with_task):
     found = by_value(config, read_results(config), "topic/macro_f1")["span"]
     # Each score is the mean over two seeds of fine-tuning; the difference is 10.0 and 10.2 points.
     assert found.comparison.difference.mean == pytest.approx(0.101)
-    said = "masking.strategy: span beats token on topic/macro_f1 by 10.1 points, 95% CI 8.8 to 11.4 (p = "
+    said = "masking.strategy: span beats token on topic/macro_f1 by 10.10 points, 95% CI 8.83 to 11.37 (p = "
     assert sentence(found).startswith(said)
 
 
@@ -101,7 +108,10 @@ def test_a_combination_of_which_a_seed_has_not_learned_is_shown_and_not_compared
     assert len(results) == 8
     found = by_value(config, results)
     assert found["span"].over == (1, 2)  # with nsp alone
-    assert "Not compared" in write_report(config, results, {}, report_folder(config))
+    said = sentence(found["span"])
+    assert said.startswith("Only in 1 of 2 combinations of the other axes (nsp): masking.strategy: span ")
+    assert found["span"].left_out == {"none": "a seed has not learned"}
+    assert "Not compared" in write_report(config, results, {}, [], report_folder(config))
     assert "(not learned)" in (report_folder(config) / "report.md").read_text()
 
 
@@ -131,7 +141,7 @@ def test_the_table_of_cells_has_mean_deviation_and_interval(grid):
 
 def test_the_report_is_written_as_text_json_and_pictures(grid):
     results, folder = read_results(grid), report_folder(grid)
-    text = write_report(grid, results, {}, folder)
+    text = write_report(grid, results, {}, [], folder)
     assert "4 combinations, 5 seeds each, 3,000 tokens a run" in text
     report = json.loads((folder / "report.json").read_text())
     assert [effect["value"] for effect in report["effects"]] == ["none", "span"]
@@ -144,5 +154,106 @@ def test_cells_that_are_not_there_are_counted(make_grid):
     config = make_grid()
     write_cells(config, lambda cell: 5.0, leave_out=["nsp-token/seed-0"])
     failed = {cells(config)[0]: "pretrain: exit code 1"}
-    text = write_report(config, read_results(config), failed, report_folder(config))
+    text = write_report(config, read_results(config), failed, [], report_folder(config))
     assert "1 of 8 cells are not finished" in text and "failed: nsp-token/seed-0: pretrain: exit code 1" in text
+
+
+def test_a_combination_that_has_not_learned_in_a_seed_without_a_partner_is_not_compared_either(make_grid):
+    config = make_grid(seeds=[0, 1, 2])
+    write_cells(config, loss, leave_out=["nsp-span/seed-1", "nsp-token/seed-1"])
+    write_cells_that_failed_to_learn(config, "nsp-span/seed-1")
+    found = by_value(config, read_results(config))["span"]
+    assert (found.over, list(found.by_rest)) == ((1, 2), ["none"])
+
+
+def test_a_combination_of_which_a_seed_failed_is_not_compared(make_grid):
+    config = make_grid(seeds=[0, 1, 2])
+    write_cells(config, loss, leave_out=["nsp-span/seed-1"])
+    failed = [cell for cell in cells(config) if cell.name == "nsp-span/seed-1"]
+    found = by_value(config, read_results(config), failed=failed)["span"]
+    assert found.left_out == {"nsp": "a seed failed"} and found.comparison.difference.n == 3
+
+
+def test_an_effect_of_some_seeds_says_so(make_grid):
+    config = make_grid(seeds=[0, 1, 2, 3, 4])
+    write_cells(config, loss, leave_out=["nsp-span/seed-0"])
+    said = sentence(by_value(config, read_results(config))["span"])
+    assert said.startswith("Only of 4 of 5 seeds: masking.strategy: span falls behind token")
+
+
+def test_what_was_judged_on_other_tokens_is_not_compared(make_grid):
+    config = make_grid(seeds=[0, 1, 2])
+    write_cells(config, loss)
+    for cell in cells(config):
+        span = cell.values["masking.strategy"] == "span"
+        (cell_folder(config, cell) / "pretrain" / JUDGED_ON).write_text(json.dumps({"masked_lm": "ab"[span]}))
+    results = read_results(config)
+    found = by_value(config, results)
+    assert found["span"].comparison is None and found["none"].comparison is not None
+    assert sentence(found["span"]) == (
+        "masking.strategy: span could not be compared with token on valid/masked_lm_loss: they are judged on different "
+        "text, tokens or pairs."
+    )
+    assert "nsp-span" not in against_baseline(config, results, {}, "valid/masked_lm_loss")
+
+
+def test_a_score_that_is_no_number_is_not_compared(make_grid):
+    config = make_grid(seeds=[0, 1, 2])
+    write_cells(config, lambda cell: 5.0 + cell.seed / 10)
+    results = read_results(config)
+    next(iter(results.values())).metrics["valid/span_masked_lm_loss"] = float("nan")
+    for result in list(results.values())[1:]:
+        result.metrics["valid/span_masked_lm_loss"] = 5.0
+    found = by_value(config, results, "valid/span_masked_lm_loss")["span"]
+    assert "a score is no number" in found.left_out.values()
+
+
+def test_effects_that_differ_by_the_other_axes_show_how_far(make_grid):
+    config = make_grid(seeds=[0, 1, 2])
+
+    def crossing(cell) -> float:
+        sign = 1 if cell.values["sentence.objective"] == "none" else -1
+        return 5.0 + cell.seed / 100 + (0.3 * sign + cell.seed / 1000) * (cell.values["masking.strategy"] == "span")
+
+    write_cells(config, crossing)
+    said = sentence(by_value(config, read_results(config))["span"])
+    assert "no difference from token detected" in said
+    assert said.endswith("By the other axes from -0.299 nats (nsp) to +0.301 nats (none).")
+
+
+def test_cells_of_another_corpus_are_not_mixed_with_the_others(make_grid):
+    config = make_grid()
+    write_cells(config, loss)
+    for cell in cells(config):
+        text = "old" if cell.seed == 0 else "new"
+        facts = {"corpus": text, "tokenizer": "one"}
+        (cell_folder(config, cell) / "pretrain" / "run_facts.json").write_text(json.dumps(facts))
+    (said,) = mixed(config)
+    assert "corpus old ('nsp-token/seed-0' for one) and new ('nsp-token/seed-1' for one)" in said
+    assert mixed(replace(config, seeds=[0])) == []
+
+
+def test_what_is_chosen_after_cells_were_finished_is_said(make_grid):
+    config = make_grid(seeds=[0, 1, 2])
+    write_cells(config, loss)
+    declared = report_folder(config) / "declared.yaml"
+    declared.write_text(grid_as_yaml(replace(config, seeds=[0, 1])))
+    changed = changed_since(config)
+    assert changed == ["seeds [0, 1, 2], declared as [0, 1]"]
+    text = write_report(config, read_results(config), {}, changed, report_folder(config))
+    assert "**Not as declared before the first cell was finished**: seeds [0, 1, 2], declared as [0, 1]." in text
+    assert "declared beforehand:" not in text
+
+
+def test_the_scores_of_checkpoints_are_averaged_by_their_step(make_grid, with_task):
+    task = {"topic": replace(with_task["topic"], checkpoints=True)}
+    config = make_grid(seeds=[0, 1], finetune=task, metrics=["topic/macro_f1"])
+    write_cells(config, loss)
+    for cell in cells(config):
+        for step in (1, 2)[cell.seed :]:  # the second seed lacks its first
+            for seed in (0, 1):
+                folder = cell_folder(config, cell) / f"topic-{seed}-step-{step:08d}"
+                folder.mkdir()
+                (folder / "metrics.json").write_text(json.dumps({"valid/macro_f1": 0.1 * step}))
+    text = write_report(config, read_results(config), {}, [], report_folder(config))
+    assert "| nsp-token | 1,000: 10.00, 2,000: 20.00 |" in text

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pretrain.ablation.statistics import compare, holm, summarise
+from pretrain.ablation.statistics import compare, detectable, holm, summarise, uncertainty
 
 VALUES = st.lists(st.integers(-1000, 1000), min_size=2, max_size=12)
 
@@ -48,14 +48,16 @@ def test_a_comparison_is_the_paired_t_test_of_scipy(data):
 def test_one_seed_gives_a_difference_and_no_more():
     found = compare([2.0], [1.5])
     assert found.difference.mean == 0.5
-    assert all(map(math.isnan, (found.difference.deviation, found.difference.low, found.p, found.detectable)))
+    assert all(
+        map(math.isnan, (found.difference.deviation, found.difference.low, found.p, detectable(found.difference, 1)))
+    )
 
 
 def test_differences_without_any_spread_are_not_tested():
     for variant, difference in (([2, 3], 1), ([1, 2], 0), ([1.1, 2.1], 0.1)):
         found = compare(variant, [1, 2])
         assert (found.difference.mean, found.difference.deviation, found.p) == (pytest.approx(difference), 0.0, 1.0)
-        assert all(map(math.isnan, (found.detectable, found.difference.low, found.difference.high)))
+        assert all(map(math.isnan, (detectable(found.difference, 1), found.difference.low, found.difference.high)))
 
 
 def test_holm_on_the_worked_example_of_four():
@@ -78,13 +80,19 @@ def test_holm_keeps_the_order_and_lies_between_p_and_bonferroni(p_values):
     assert (np.diff(np.array(adjusted)[order]) >= 0).all()
 
 
+@pytest.mark.parametrize("tests", [1, 4])
 @pytest.mark.parametrize("n", [2, 5, 20])
-def test_the_detectable_difference_is_found_four_times_in_five(n):
+def test_the_detectable_difference_is_found_four_times_in_five_by_the_corrected_test(n, tests):
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(20_000, n))
-    error = 1 / n**0.5  # the true one; `compare` is given a sample whose own deviation is 1
+    error = 1 / n**0.5  # the true one; `detectable` is given a sample whose own deviation is 1
     sample = np.linspace(-1, 1, n) / np.std(np.linspace(-1, 1, n), ddof=1)
-    detectable = compare(sample, np.zeros(n)).detectable
-    p = stats.ttest_1samp(noise + detectable, 0, axis=1).pvalue
-    found = ((p < 0.05) & ((noise + detectable).mean(1) > 0)).mean()
-    assert detectable > 2.7 * error and abs(found - 0.8) < 5 * (0.16 / 20_000) ** 0.5
+    size = detectable(summarise(sample), tests)
+    p = stats.ttest_1samp(noise + size, 0, axis=1).pvalue
+    found = ((p < 0.05 / tests) & ((noise + size).mean(1) > 0)).mean()
+    assert size > 2.7 * error and abs(found - 0.8) < 5 * (0.16 / 20_000) ** 0.5
+
+
+def test_a_deviation_of_five_seeds_says_the_true_one_to_a_factor_of_three():
+    # (n - 1) s^2 / sigma^2 lies between 0.4844 and 11.143, the table's 2.5 and 97.5% of chi-square with 4 degrees.
+    assert uncertainty(5) == pytest.approx(((4 / 11.143) ** 0.5, (4 / 0.4844) ** 0.5), rel=1e-4)

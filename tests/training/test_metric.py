@@ -28,6 +28,6 @@ def test_every_metric_of_pretraining_and_of_all_tasks_has_a_meaning():
 
 
 def test_shares_are_shown_in_points_and_losses_in_nats():
-    assert amount(0.8123, "ner/klue_char_macro_f1_without_o") == amount(0.8123, "ner/entity_macro_f1") == "81.2 points"
+    assert amount(0.8123, "ner/klue_char_macro_f1_without_o") == amount(0.8123, "ner/entity_macro_f1") == "81.23 points"
     assert signed(-0.25, "valid/masked_lm_loss") == "-0.250 nats"
     assert signed(0.5, "sts/pearson") == "+0.500"
