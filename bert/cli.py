@@ -111,12 +111,13 @@ def read_options(program: str, config: type, options: dict[str, Any]) -> Any:
 
 def _parse(program: str, config: type, arguments: list[str]) -> Any:
     parser = _parser(program, config)
-    _refuse_unclear(arguments)
+    _refuse_unclear(arguments, config)
     return _instance(parser, config, parser.parse_args(arguments))
 
 
-def _refuse_unclear(arguments: list[str]) -> None:
-    """Files for --config that are no YAML, or say one thing twice, of which only the last would count.
+def _refuse_unclear(arguments: list[str], config: type) -> None:
+    """Files for --config that are no YAML, or say one thing twice, of which only the last would count, or that belong
+    to another verb.
 
     Raises:
         UserError: the file, the line, and what is wrong.
@@ -131,6 +132,15 @@ def _refuse_unclear(arguments: list[str]) -> None:
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{file}: {' '.join(str(error).split())}.") from error
         refuse_if([f"{file}:{line}: {name} stands there twice." for name, line in _twice(root, "")])
+        known = [option.name for option in fields(config)]
+        pairs = root.value if isinstance(root, yaml.MappingNode) else ()
+        unknown = [(key.value, key.start_mark.line + 1) for key, _ in pairs if key.value.split(".")[0] not in known]
+        refuse_if(
+            [
+                f"{file}:{line}: no option {name}{did_you_mean(name, known) or '; is the file one of another verb?'}"
+                for name, line in unknown
+            ]
+        )
 
 
 def _twice(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]:
@@ -213,7 +223,7 @@ def _readable(message: str, names: list[str]) -> str:
         groups = {known.lstrip("-").split(".")[0] for known in names if "." in known}
         meant = difflib.get_close_matches(group.split(".")[0], groups, n=1)
         hint = f" (did you mean {meant[0]}.{last}?)" if meant else ""
-        return f"no option {unknown[1]}{hint}."
+        return f"no option {unknown[1]}{hint if group else _closest_option(last, names)}."
     if wrong := re.search(r'Parser key "([\w.]+)": (.*)', message):
         return _wrong_value(wrong[1], wrong[2])
     return message
@@ -256,6 +266,10 @@ def _wrong_entry(kind: type, fault: str) -> str:
     return f"in an entry, {_readable(fault, [])}"
 
 
+_FORMS = {"list": ", which is written as '[0,1]'", "dict": ", which is written as '{name: value}'"}
+"""How kinds of values are typed that nobody guesses."""
+
+
 def _wrong_value(name: str, fault: str) -> str:
     value = re.split(r"[Gg](?:ot|iven) value: ", fault)[-1]
     if choices := re.search(r"Literal\[(.*?)\]", fault):
@@ -263,5 +277,5 @@ def _wrong_value(name: str, fault: str) -> str:
         return f"{name}: no {value!r}; one of {', '.join(allowed)}{did_you_mean(value, allowed)}."
     kinds = [kind for kind in re.findall(r"<class '(\w+)'>", fault) if kind not in ("NoneType", "str")]
     if kinds and "Expected a" in fault:
-        return f"{name}: {value!r} is no {kinds[0]}."
+        return f"{name}: {value!r} is no {kinds[0]}{_FORMS.get(kinds[0], '')}."
     return f"{name}: {fault}"

@@ -21,6 +21,9 @@ def lookup(table: Mapping[str, Value], name: str, argument: str) -> Value:
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """' (did you mean x?)' for the closest choice, or '' where none is close."""
-    closest = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
+    """' (did you mean x?)' for the closest choice, or one that holds the name, or '' where there is neither."""
+    choices = list(choices)
+    closest = difflib.get_close_matches(name, choices, n=1, cutoff=0.6) or [
+        one for one in choices if name and name in one
+    ]
     return f" (did you mean {closest[0]}?)" if closest else ""

@@ -25,6 +25,7 @@ def in_words(examples: Examples, features: list[Feature], max_length: int) -> li
     used, kind = examples.used, type(examples.used[0])
     said = [
         labels_in_words(used) if kind is Labelled else None,
+        header_in_words(used) if kind is Labelled else None,
         entities_in_words(used) if kind is Tagged else None,
         questions_in_words(used) if kind is Question else None,
         f"lengths: {lengths_in_words(lengths_of(len(used), features))}",
@@ -44,6 +45,14 @@ def labels_in_words(examples: list[Labelled]) -> str:
         return f"labels: {_shares(labels)}"
     mean, deviation = float(np.mean(numbers)), float(np.std(numbers))
     return f"labels: numbers from {min(numbers):g} to {max(numbers):g}, mean {mean:.3f}, deviation {deviation:.3f}"
+
+
+def header_in_words(examples: list[Labelled]) -> str | None:
+    """A label that the first line alone has, as the names of columns do where they are read as a row; or None."""
+    first, *others = examples
+    if first.line != 1 or any(example.label == first.label for example in others):
+        return None
+    return f"the label {first.label!r} is that of line 1 alone: names of columns? Then name them, without numbers"
 
 
 def numbers_of(labels: list[str]) -> list[float] | None:

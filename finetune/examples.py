@@ -223,7 +223,8 @@ def unseen_label(example: Example, labels: list[str] | None) -> Refused | None:
     given = [example.label] if isinstance(example, Labelled) else example.tags
     for place, label in enumerate(given):
         if label not in labels:
-            seen = ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")
+            seen = ", ".join(one if len(one) <= 30 else f"{one[:30]}..." for one in labels[:8])
+            seen += f" and {len(labels) - 8:,} more" if len(labels) > 8 else ""
             why = f"the label {label!r} is not in the training data ({seen}){did_you_mean(label, labels)}"
             return _fault(example, place, why) if isinstance(example, Tagged) else Refused(example.line, why)
     return None

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from bert.training.device import autocast
 from bert.training.evaluation import evaluate
 from finetune.data import in_order
+from finetune.data_summary import cut_in_words
 from finetune.examples import Example, Examples
 from finetune.metrics import class_table
 from finetune.tasks.task import Task
@@ -23,8 +24,13 @@ _WORST_SHOWN = 50
 def evaluator(
     task: Task, examples: Examples, size: int, device: torch.device, name: str = "valid"
 ) -> Callable[[], dict[str, float]]:
-    """Judges the task on examples when called, prints its classes, and gives its scores as `name/...`."""
+    """Judges the task on examples when called, prints its classes, and gives its scores as `name/...`.
+
+    How many of the texts it cannot read whole is printed at once.
+    """
     features = task.features(examples.used)
+    if cut := cut_in_words(features, task.max_length):
+        print(f"{examples.path}: {cut}")
 
     def run() -> dict[str, float]:
         task.judged = (examples.used, features)
@@ -55,9 +61,13 @@ def _write_table(file: Path, columns: list[str], rows: list[list]) -> None:
 
 @torch.no_grad()
 def predict(task: Task, examples: list[Example], batch_size: int, device: torch.device) -> list[dict]:
-    """What the model says of each example."""
+    """What the model says of each example, and under `tokens_cut` how many of its tokens it did not read, if any."""
     features, rows = task.features(examples), []
     with autocast(task.precision, device):
         for batch in in_order(features, lambda some: task.pack(some, examples), batch_size):
             rows += task.predict(batch.to(device))
-    return task.predictions(examples, features, rows)
+    found = task.predictions(examples, features, rows)
+    for feature in features:
+        if feature.cut:
+            found[feature.example]["tokens_cut"] = feature.cut
+    return found

@@ -18,7 +18,7 @@ from bert.training.goal import Goal
 from bert.training.loop import fit
 from bert.training.metric import higher_is_better
 from bert.training.provenance import UsedDataset
-from bert.training.tracking import Tracker, track
+from bert.training.tracking import Tracker, track, unfit_names
 from finetune import builtin_labels, data_summary
 from finetune.config import EXAMPLES, OWNERS, DataConfig, FinetuneConfig, TaskConfig
 from finetune.data import Batches
@@ -125,6 +125,7 @@ def with_defaults(config: FinetuneConfig) -> FinetuneConfig:
 def check(config: FinetuneConfig) -> list[str]:
     """All that is wrong with the values, a line each."""
     faults = training_config.check(replace(config.training, compile=False)) + _check_task(config) + _check_seeds(config)
+    faults += _check_names(config)
     if config.training.compile:
         faults.append("training.compile: true was given, but it belongs to pretraining.")
     if config.data.train != "builtin" and config.data.eval is None:
@@ -140,6 +141,9 @@ def check(config: FinetuneConfig) -> list[str]:
     if config.training.batch_tokens is not None:
         given = f"training.batch_tokens: {config.training.batch_tokens} was given"
         faults.append(f"{given}, but it belongs to pretraining; fine-tuning has training.batch_size.")
+    if config.training.eval_sequences != TrainingConfig.eval_sequences:
+        given = f"training.eval_sequences: {config.training.eval_sequences} was given"
+        faults.append(f"{given}, but it belongs to pretraining; fine-tuning judges by all of data.eval.")
     if config.data.max_length < 8:
         faults.append(f"data.max_length: {config.data.max_length}, but it must be at least 8.")
     if config.data.overlap is not None and not 0 <= config.data.overlap <= (config.data.max_length - 2) // 2:
@@ -158,6 +162,12 @@ def check(config: FinetuneConfig) -> list[str]:
     if config.reinit_layers and config.init == "none":
         faults.append(f"reinit_layers: {config.reinit_layers} was given, but init=none begins at random as a whole.")
     return faults
+
+
+def _check_names(config: FinetuneConfig) -> list[str]:
+    """Names of the person's own that no tag in MLflow can have."""
+    faults = [f"data.test: {name!r}" for name in unfit_names(config.data.test)]
+    return [f"{fault}, but a name has letters, digits, spaces and any of . _ - alone." for fault in faults]
 
 
 def _check_task(config: FinetuneConfig) -> list[str]:

@@ -18,7 +18,7 @@ from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
 from finetune import standard_streams
 from finetune.config import EXAMPLES, DataConfig, TaskConfig
-from finetune.examples import Example, Labelled, read, stream, unlabelled
+from finetune.examples import MOST_FAULTS, Example, Labelled, read, stream, unlabelled
 from finetune.formats import FORMATS
 from finetune.formats.kinds import Refused
 from finetune.formats.lines import CARRIAGE_RETURN, numbered_lines, text_of_line
@@ -82,6 +82,9 @@ class PredictConfig:
     quoting: Literal["auto", "on", "off"] = "auto"
     """tsv and csv: whether quotation marks enclose fields. auto: as in training, or on for csv and off for tsv."""
 
+    on_bad_row: Literal["error", "skip"] = "error"
+    """error: a line or row that cannot be read (an empty one, say) is an error. skip: it is left out and counted."""
+
     batch_size: int = 64
     """Sequences at once."""
 
@@ -128,7 +131,8 @@ def predict_file(config: PredictConfig) -> None:
     with redirect_stdout(sys.stderr):  # predictions alone may go to standard output
         task, device = _opened(config)
     _refuse_unfit(config, task)
-    texts, total = (_arriving(task.task), None) if config.input == standard_streams.NAME else _of_file(config, task)
+    streamed = config.input == standard_streams.NAME
+    texts, total = (_arriving(config, task.task), None) if streamed else _of_file(config, task)
     lines = (
         json.dumps(prediction, ensure_ascii=False)
         for some in texts
@@ -200,12 +204,12 @@ def _refuse_unfit(config: PredictConfig, task: Task) -> None:
         )
 
 
-def _arriving(task: TaskConfig) -> Iterator[list[Example]]:
+def _arriving(config: PredictConfig, task: TaskConfig) -> Iterator[list[Example]]:
     """The texts of standard input, some at a time."""
     numbers = count(1)
     for lines in standard_streams.arriving_lines():
         numbered = ((number, text_of_line(line, number, "stdin")) for line, number in zip(lines, numbers, strict=False))
-        yield from _at_once(_of_lines(numbered, "stdin", task))
+        yield from _at_once(_usable(_of_lines(numbered, task), "stdin", config))
 
 
 def _of_file(config: PredictConfig, task: Task) -> tuple[Iterator[list[Example]], int]:
@@ -216,20 +220,41 @@ def _of_file(config: PredictConfig, task: Task) -> tuple[Iterator[list[Example]]
         raise UserError(f"input: no such file: '{path}'.")
     data = None if _holds_lines(config) else _reading(path, config, task)
 
-    def texts() -> Iterator[Example]:
-        return _of_lines(numbered_lines(path), str(path), task.task) if data is None else _of_rows(path, data, task)
+    def texts(tell: bool) -> Iterator[Example]:
+        read = _of_lines(numbered_lines(path), task.task) if data is None else _of_rows(path, data, task)
+        return _usable(read, str(path), config, tell)
 
-    many = sum(1 for _ in tqdm(texts(), desc="reading", unit=" texts", leave=False, disable=None))
-    return _at_once(texts()), many
+    many = sum(1 for _ in tqdm(texts(tell=True), desc="reading", unit=" texts", leave=False, disable=None))
+    return _at_once(texts(tell=False)), many
 
 
-def _of_lines(lines: Iterable[tuple[int, str]], name: str, task: TaskConfig) -> Iterator[Example]:
+def _of_lines(lines: Iterable[tuple[int, str]], task: TaskConfig) -> Iterator[Example | Refused]:
     for number, text in lines:
         if not text.strip():
-            raise UserError(f"{name}:{number}: the line is empty; a text per line is needed.")
-        if "\r" in text:
-            raise UserError(f"{name}:{number}: {CARRIAGE_RETURN}.")
-        yield unlabelled(task, number, text)
+            yield Refused(number, "the line is empty; a text per line is needed")
+        elif "\r" in text:
+            yield Refused(number, CARRIAGE_RETURN)
+        else:
+            yield unlabelled(task, number, text)
+
+
+def _usable(
+    items: Iterable[Example | Refused], name: str, config: PredictConfig, tell: bool = True
+) -> Iterator[Example]:
+    """What can be read; what cannot ends it, or is left out and, where `tell` says so, told and counted."""
+    left_out = 0
+    for item in items:
+        if not isinstance(item, Refused):
+            yield item
+            continue
+        fault = f"{name}:{item.line}: {item.why}"
+        if config.on_bad_row == "error":
+            raise UserError(f"{fault}.")
+        left_out += 1
+        if tell and left_out <= MOST_FAULTS:
+            print(f"{fault}; left out", file=sys.stderr)
+    if tell and left_out > MOST_FAULTS:
+        print(f"{name}: {left_out:,} left out in all", file=sys.stderr)
 
 
 def _reading(path: Path, config: PredictConfig, task: Task) -> DataConfig:
@@ -248,11 +273,10 @@ def _reading(path: Path, config: PredictConfig, task: Task) -> DataConfig:
     return data
 
 
-def _of_rows(path: Path, data: DataConfig, task: Task) -> Iterator[Example]:
+def _of_rows(path: Path, data: DataConfig, task: Task) -> Iterator[Example | Refused]:
     for item in stream(path, task.task, data, "input", labelled=False):
-        if isinstance(item, Refused):
-            raise UserError(f"{path}:{item.line}: {item.why}.")
-        yield unlabelled(task.task, item.line, item.text, item.text_pair) if isinstance(item, Labelled) else item
+        one_text = isinstance(item, Labelled)
+        yield unlabelled(task.task, item.line, item.text, item.text_pair) if one_text else item
 
 
 def _at_once(texts: Iterator[Example]) -> Iterator[list[Example]]:

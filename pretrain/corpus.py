@@ -271,7 +271,7 @@ def open_corpus(path: Path, reader: str, format: CorpusFormat, cache: Path, argu
         UserError: the file cannot be read as such a corpus; the message says what to do instead.
     """
     path = Path(path)
-    _refuse_unreadable(path, argument)
+    refuse_unreadable(path, argument)
     lookup(FORMATS, format.format, "data.format")
     corpus = Corpus(open_reader(reader, path, cache), format)
     if corpus.num_documents == 0:
@@ -297,9 +297,17 @@ _SIGNATURES = {
 }
 
 
-def _refuse_unreadable(path: Path, argument: str) -> None:
+def refuse_unreadable(path: Path, argument: str) -> None:
+    """Refuse what is no file that can be read more than once.
+
+    Raises:
+        UserError: it is not there, or a folder, or a pipe.
+    """
     if path.is_dir():
-        raise UserError(f"{argument}: '{path}' is a folder; give one file in it.")
+        raise UserError(
+            f"{argument}: '{path}' is a folder; give one file. `cat` makes one of several, with a blank line or [EOD] "
+            f"at the end of each."
+        )
     if not path.exists():
         raise UserError(f"{argument}: no such file: '{path}'{_closest_file(path)}.")
     if not path.is_file():

@@ -225,9 +225,10 @@ def _first_tally(sampler: Sampler) -> dict[str, int]:
         block = sampler.block(0, number)
         if len(block):
             return block.tally
+    single = "; sentence.objective=none with sentence.input=doc_sentences needs one" * (sampler.input.segments > 1)
     raise UserError(
         f"data.train: no example in it: sentence.input={sampler.recipe.sentence.input} needs documents of at least "
-        f"{sampler.input.segments} sentence(s)."
+        f"{sampler.input.segments} sentence(s){single}."
     )
 
 

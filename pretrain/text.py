@@ -16,7 +16,7 @@ from bert.tokenizer import Tokenizer
 from bert.training import provenance
 from bert.training.provenance import UsedDataset
 from pretrain.config import PretrainConfig
-from pretrain.corpus import Corpus, open_corpus
+from pretrain.corpus import Corpus, open_corpus, refuse_unreadable
 from pretrain.documents import FORMATS, CorpusFormat
 from pretrain.on_the_fly import OnTheFly
 from pretrain.randomness import Permutation
@@ -62,6 +62,8 @@ def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> Tex
         tokenizer: that of the model it goes on from; without one it is read or trained as tokenizer.* says.
     """
     data, cache = config.data, Path(config.data.cache)
+    if data.valid is not None:
+        refuse_unreadable(Path(data.valid), "data.valid")  # now, and not when all of data.train has been read
     corpus = _corpus(config, _train_file(config), "data.train")
     apart = None if data.valid is None else _corpus(config, Path(data.valid), "data.valid")
     split = open_split(corpus.document_hashes, 0 if apart else data.valid_share, cache, corpus.fingerprint)

@@ -226,9 +226,14 @@ def test_a_config_file_that_is_unclear_is_named_with_the_line(text, said, refuse
     assert refused(f"--config={file}").startswith(f"{file}{said}")
 
 
-def test_a_wrong_group_in_a_config_file_gets_the_closest_name(refused):
-    said = refused("--config", config_file("trainin:\n  lr: 1\n"))
-    assert said == "run.py pretrain: no option trainin.lr (did you mean training.lr?)."
+def test_a_wrong_group_in_a_config_file_is_named_with_its_line_and_the_closest_name(refused):
+    file = config_file("data:\n  copies: 1\ntrainin:\n  lr: 1\n")
+    assert refused("--config", file) == f"{file}:3: no option trainin (did you mean training?)"
+
+
+def test_a_config_file_of_another_verb_is_called_so(refused):
+    file = config_file("axes: {}\n")
+    assert refused("--config", file) == f"{file}:1: no option axes; is the file one of another verb?"
 
 
 def test_a_number_in_a_group_s_place_is_one_line(refused):
@@ -351,7 +356,10 @@ def test_a_misspelt_corpus_gets_the_closest_file(refused):
 
 def test_a_folder_is_no_corpus(refused):
     Path("texts").mkdir()
-    assert refused(*options(data__train="texts")) == "data.train: 'texts' is a folder; give one file in it."
+    assert refused(*options(data__train="texts")) == (
+        "data.train: 'texts' is a folder; give one file. `cat` makes one of several, with a blank line or [EOD] at the "
+        "end of each."
+    )
 
 
 @pytest.mark.parametrize("changes", [{"output": "file/run"}, {"output": "/proc/none/run"}, {"data__cache": "file"}])

@@ -72,7 +72,10 @@ def test_pieces_stand_by_their_words():
 def test_an_array_has_a_row_for_each_line_whatever_the_batches(embedded, folder):
     array, said = embedded("v.npy")
     assert (array.shape, array.dtype) == ((4, 8), np.float32)
-    assert said == f"4 texts, vectors of 8 numbers: {folder}/v.npy\n"
+    assert (
+        said
+        == f"4 texts, vectors of 8 numbers: {folder}/v.npy; 1 have no token, and a vector of [CLS] and [SEP] alone\n"
+    )
     alone, _ = embedded("w.npy", batch_size=1)
     np.testing.assert_allclose(array, alone, atol=1e-6)
     bert = Bert.from_pretrained(folder / "model")

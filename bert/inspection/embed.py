@@ -85,6 +85,7 @@ def embed(config: EmbedConfig) -> None:
     with whole_file.replacing(target) as unfinished:
         width = write(unfinished, encoded, config, total)
     said = f"; {encoded.cut:,} were cut to {config.max_length} tokens" if encoded.cut else ""
+    said += f"; {encoded.empty:,} have no token, and a vector of [CLS] and [SEP] alone" if encoded.empty else ""
     print(f"{total:,} texts, vectors of {width} numbers: {target}{said}")
 
 
@@ -93,6 +94,8 @@ def check(config: EmbedConfig) -> list[str]:
     faults, ending = [], Path(config.output).suffix
     if ending not in (".npy", ".jsonl"):
         faults.append(f"output: '{config.output}', but its name must end in .npy or .jsonl.")
+    if Path(config.input).suffix in (".jsonl", ".json"):
+        faults.append(f"input: '{config.input}' is JSON by its name; a file with a text per line is needed.")
     if ending == ".npy" and config.unit != "sentence":
         faults.append(f"output: '{config.output}' holds one vector a text; unit={config.unit} needs a .jsonl.")
     if config.unit != "sentence" and config.pooling != EmbedConfig.pooling:
@@ -176,14 +179,15 @@ def _encoded(bert: Bert, source: Path, config: EmbedConfig, total: int) -> Itera
 
 
 class _Counted:
-    """Passes texts on, and counts those that were cut."""
+    """Passes texts on, and counts those that were cut and those without a token."""
 
     def __init__(self, encoded: Iterator[tuple[str, Encoded]]) -> None:
-        self.encoded, self.cut = encoded, 0
+        self.encoded, self.cut, self.empty = encoded, 0, 0
 
     def __iter__(self) -> Iterator[tuple[str, Encoded]]:
         for text, one in self.encoded:
             self.cut += one.cut > 0
+            self.empty += len(one.ids) == 2
             yield text, one
 
 

@@ -30,15 +30,19 @@ def write(folder: Path, target: Path, **known: Any) -> None:
         import mlflow.models
         import mlflow.pyfunc
         import pandas
+        from mlflow.types.schema import AnyType, ColSpec, Schema
 
         example = pandas.DataFrame([served.example])
+        signature = mlflow.models.infer_signature(example, [served.answer], served.params or None)
+        # Of any type: a column of strings would have MLflow make the text "None" of null before our script sees it.
+        signature.inputs = Schema([ColSpec(AnyType(), column) for column in served.example])
         mlflow.pyfunc.save_model(
             target,
             mlflow_model=mlflow.models.Model(**known),
             python_model=CODE / script.file,
             code_paths=[str(CODE / package) for package in script.packages],
             artifacts={"config": str(folder / "config.json")},
-            signature=mlflow.models.infer_signature(example, [served.answer], served.params or None),
+            signature=signature,
             input_example=(example, served.params) if served.params else example,
             pip_requirements=str(CODE / "requirements.txt"),
         )

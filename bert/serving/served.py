@@ -60,6 +60,10 @@ class Served:
             UserError: it says nothing, or nothing that can be understood.
         """
         file = folder / SERVED
+        if not folder.is_dir():
+            raise UserError(f"checkpoint: no such folder: '{folder}'.")
+        if seeds := sorted(path.parent.name for path in folder.glob(f"seed-*/{SERVED}")):
+            raise UserError(f"checkpoint: '{folder}' holds a run for each seed: {', '.join(seeds)}; name one of them.")
         if not file.is_file():
             raise UserError(f"'{folder}' has no {SERVED}, which a finished run leaves in its output folder.")
         try:

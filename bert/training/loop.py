@@ -34,6 +34,9 @@ from bert.training.window import Window
 SKIPPED_AT_MOST = 3
 """Steps in a row without a finite gradient before a run gives up."""
 
+SAY_EVERY = 30.0
+"""Seconds between two lines of a run whose progress bar nobody sees, since it writes to a file."""
+
 STOPPED = "stopped"
 """A file in the output that says that the run was asked to stop."""
 
@@ -119,7 +122,7 @@ class _Run:
         self.window = Window()
         self.batches: list[PackedBatch] = []  # of the last step
         self.latest: dict[str, float] = {}
-        self.last_line = time.perf_counter()
+        self.last_line = self.last_said = time.perf_counter()
 
     @cached_property
     def matrix_rate(self) -> float:
@@ -245,7 +248,11 @@ class _Run:
             metrics["speed/mfu"] = self.window.flops / self.window.seconds / self.matrix_rate
         self.window = Window(self.window.skipped_in_a_row)
         self.tracker.log(self.progress.step, metrics)
-        bar.set_postfix_str(f"loss {metrics['train/loss']:.3f}, {metrics['speed/tokens_per_second']:,.0f} tokens/s")
+        said = f"loss {metrics['train/loss']:.3f}, {metrics['speed/tokens_per_second']:,.0f} tokens/s"
+        bar.set_postfix_str(said)
+        if bar.disable and time.perf_counter() - self.last_said >= SAY_EVERY:
+            self.last_said = time.perf_counter()
+            bar.write(f"step {self.progress.step} ({self.progress.share:.0%}): {said}")
         if skipped := metrics["train/skipped_steps"]:
             bar.write(f"step {self.progress.step}: {skipped:.0f} steps left out: loss or gradient not finite")
 

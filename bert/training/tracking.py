@@ -9,15 +9,16 @@ import fcntl
 import json
 import math
 import os
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bert.errors import UserError
+from bert.errors import UserError, refuse_if
 from bert.training import distributed
 from bert.training.ledger import LEDGER, Ledger, new_ledger, unsent, warn
 from bert.training.lock import take
@@ -46,6 +47,11 @@ class TrackingConfig:
 
     tags: dict[str, str] = field(default_factory=dict)
     """Tags of your own on the run in MLflow."""
+
+
+def unfit_names(names: Iterable[str]) -> list[str]:
+    """Names of which MLflow makes no tag: those with anything but letters, digits, spaces and any of / : . _ -"""
+    return [name for name in names if not re.fullmatch(r"[\w.\- /:]+", name)]
 
 
 class Tracker:
@@ -218,6 +224,7 @@ def track(
     if not distributed.is_first():
         yield _Silent()
         return
+    refuse_if([f"tracking.tags: {name!r} is no name of a tag in MLflow." for name in unfit_names(config.tags)])
     tracker = Tracker(folder, config, params=params, tags=tags | config.tags, resume=resume)
     status = "FAILED"
     try:

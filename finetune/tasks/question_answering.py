@@ -160,7 +160,7 @@ class QuestionAnswering(Task):
                 "text_pair": example.text_pair,
                 "answer": self._said(answer),
                 "start": answer.start if self._said(answer) else None,
-                "probability": answer.probability,
+                "probability": answer.probability if self._said(answer) else answer.none_probability,
                 **({"no_answer_margin": answer.margin} if self.may_be_silent else {}),
             }
             for example, answer in zip(examples, found, strict=True)

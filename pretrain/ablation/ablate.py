@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import os
 import shlex
 import sys
@@ -123,17 +124,19 @@ def _only(config: AblateConfig) -> list[Cell]:
 def _plan(config: AblateConfig, wanted: list[Cell]) -> str:
     """What will be run, and what it costs."""
     pretrained = [cell for cell in wanted if is_finished(cell_folder(config, cell) / "pretrain")]
+    to_train = len(wanted) - len(pretrained)
     tunings = sum(len(task.seeds) for task in config.finetune.values())
     lines = [
         f"{len(combinations(config))} combinations x {len(config.seeds)} seeds = {len(wanted)} runs of "
         f"{config.tokens:,} tokens, {len(pretrained)} of them pretrained already",
         f"fine-tuning: {tunings} runs on each model ({', '.join(config.finetune) or 'none'})",
-        f"cost: {len(wanted) * config.tokens:,} tokens of pretraining{_flops(config, len(wanted))}",
+        f"cost: {to_train * config.tokens:,} tokens of pretraining{_flops(config, to_train)} to go",
         *_perhaps_not_compared(config),
     ]
     seconds = [result.seconds_in_all for result in read_results(config).values()]
     if seconds:
-        left = sum(not done(config, cell) for cell in wanted) * sum(seconds) / len(seconds) / config.jobs
+        rounds = math.ceil(sum(not done(config, cell) for cell in wanted) / config.jobs)
+        left = rounds * sum(seconds) / len(seconds)
         lines.append(
             f"a finished cell took {sum(seconds) / len(seconds) / 60:.1f} min: about {left / 60:.1f} min to go, "
             f"and what starting commands takes"

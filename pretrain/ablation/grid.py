@@ -202,6 +202,8 @@ def _grid_faults(config: AblateConfig) -> list[str]:
             faults.append(
                 f"effects: {name!r} is no axis; one of {', '.join(config.axes)}{did_you_mean(name, config.axes)}."
             )
+        elif len(config.axes[name]) == 1:
+            faults.append(f"effects: {name!r} has one value, {config.axes[name][0]!r}, and none to compare it with.")
     twice = sorted({name for name in config.effects if config.effects.count(name) > 1})
     faults += [f"effects: {name!r} stands there twice, and would count as two tests." for name in twice]
     for name, task in config.finetune.items():

@@ -7,6 +7,7 @@ was stopped goes on from its checkpoint, since every command resumes.
 
 import fcntl
 import json
+import math
 import os
 import signal
 import subprocess
@@ -116,7 +117,7 @@ class _Progress:
                     print("no further cell is begun: its model would be refused likewise", file=sys.stderr, flush=True)
                 return
             self.seconds.append(seconds)
-            left = (self.total - len(self.settled)) * sum(self.seconds) / len(self.seconds) / self.jobs
+            left = math.ceil((self.total - len(self.settled)) / self.jobs) * sum(self.seconds) / len(self.seconds)
             print(f"{said} in {seconds:.0f} s; about {left / 60:.0f} min to go", flush=True)
 
 
@@ -227,7 +228,9 @@ def done(config: AblateConfig, cell: Cell) -> bool:
 def _run_cell(config: AblateConfig, cell: Cell, parent: str | None, lock: int, stop_asked) -> _Fault | None:
     """Run what is not finished of a cell; why it failed, or None."""
     folder = cell_folder(config, cell)
-    print(f"{cell.name}: begun; what its commands say is in {folder}/*.log", flush=True)
+    print(
+        f"{cell.name}: begun; what its commands say is in {folder}/*.log\n", end="", flush=True
+    )  # one piece: see jobs
     for step in steps(config, cell, parent):
         if is_finished(folder / step.name):
             continue

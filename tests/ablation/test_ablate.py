@@ -111,7 +111,7 @@ def test_a_metric_that_a_task_does_not_give_is_refused_before_it_starts(make_gri
     [
         ({"task": {"name": "ner"}}, "no 'task.name' in an entry of it; an entry has options, seeds, checkpoints."),
         ({"seeds": [0]}, "an entry without options; an entry has options, seeds, checkpoints."),
-        ({"options": {}, "seeds": "x"}, "in an entry, seeds: 'x' is no list."),
+        ({"options": {}, "seeds": "x"}, "in an entry, seeds: 'x' is no list, which is written as '[0,1]'."),
         (3, "an entry is 3, where a group of options is needed."),
     ],
 )

@@ -8,6 +8,7 @@ from finetune.data_summary import (
     cut_in_words,
     cut_questions_in_words,
     entities_in_words,
+    header_in_words,
     in_words,
     labels_in_words,
     lengths_in_words,
@@ -137,3 +138,9 @@ def test_questions_that_are_cut_are_counted_once_however_many_windows_they_have(
     features = [feature(0, 8, cut=2), feature(0, 8, cut=2), feature(1, 8)]
     assert cut_questions_in_words(features, 8) == "1 question is cut to half of data.max_length=8"
     assert cut_questions_in_words(features[2:], 8) is None
+
+
+def test_a_label_of_the_first_line_alone_is_taken_for_the_name_of_a_column():
+    rows = [Labelled(1, "text", None, "label"), Labelled(2, "a", None, "x"), Labelled(3, "b", None, "x")]
+    assert header_in_words(rows).startswith("the label 'label' is that of line 1 alone")
+    assert header_in_words(rows[1:]) is None and header_in_words([rows[0], rows[0]]) is None

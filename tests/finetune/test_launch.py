@@ -505,6 +505,10 @@ def test_numbers_and_answers_that_can_be_learned_are_learned(make_config, write,
             {"training": TrainingConfig(epochs=1, batch_size=None, batch_tokens=512)},
             "training.batch_tokens: 512 was given, but it belongs to pretraining; fine-tuning has training.batch_size",
         ),
+        (
+            {"training": TrainingConfig(epochs=1, eval_sequences=9)},
+            "training.eval_sequences: 9 was given, but it belongs to pretraining",
+        ),
         ({"training": TrainingConfig(epochs=1, compile=True)}, "training.compile: true was given, but it belongs to"),
         ({"training": TrainingConfig(epochs=1, patience=0)}, "training.patience: 0, but it must be above 0"),
         (
@@ -554,3 +558,10 @@ def test_a_check_reads_everything_names_the_scores_and_leaves_nothing(make_confi
         checked(config, seeds=[1, 1])
     with pytest.raises(UserError, match=r"no such file: 'gone.conll'\."):
         checked(config, data=replace(config.data, eval="gone.conll"))
+
+
+def test_a_name_of_a_test_file_that_mlflow_has_no_tag_for_is_refused(make_config):
+    config = make_config()
+    config = replace(config, data=replace(config.data, test={"hard(1)": "x.tsv", "어려운 것": "y.tsv"}))
+    with pytest.raises(UserError, match=r"^data\.test: 'hard\(1\)', but a name has letters, digits, spaces"):
+        train(config)

@@ -375,3 +375,18 @@ def test_an_error_on_the_way_leaves_no_half_of_a_file(classifier, write, tmp_pat
     with pytest.raises(RuntimeError):
         predict_file(PredictConfig(str(write("a cat\n", "in.txt")), str(tmp_path / "out.jsonl"), classifier))
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
+
+
+def test_what_cannot_be_read_is_left_out_and_told_where_that_is_asked_for(classifier, predicted, capsys):
+    found = predicted(classifier, "a cat\n\na mat\n", on_bad_row="skip")
+    assert [row["text"] for row in found] == ["a cat", "a mat"]
+    assert "in.txt:2: the line is empty; a text per line is needed; left out" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"in\.txt:2: the line is empty"):
+        predicted(classifier, "a cat\n\na mat\n")
+
+
+def test_a_text_that_is_cut_says_by_how_many_tokens(classifier, predicted):
+    long = "a cat " * 10
+    whole, cut = predicted(classifier, f"a cat\n{long}\n")
+    assert "tokens_cut" not in whole
+    assert cut["tokens_cut"] == len(load(classifier).tokenizer.encode(long)) - 8  # what the model reads, [CLS] and all

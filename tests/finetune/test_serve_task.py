@@ -81,6 +81,8 @@ def test_every_task_answers_as_prediction_does(case, finished, tmp_path, monkeyp
             opened.predict([{key: text for key, text in rows[0].items() if key != column} | {"other": "x"}])
         with pytest.raises(mlflow.exceptions.MlflowException, match=f"row 2: the column '{column}' is empty"):
             opened.predict([*rows, rows[0] | {column: ""}])
+        with pytest.raises(mlflow.exceptions.MlflowException, match=f"row 2: the column '{column}' holds 5"):
+            opened.predict([*rows, rows[0] | {column: 5}])
 
 
 def test_a_run_in_mlflow_can_be_served_and_says_what_it_read(finished, tmp_path):
@@ -113,9 +115,11 @@ def test_a_run_in_mlflow_can_be_served_and_says_what_it_read(finished, tmp_path)
         for form in forms:
             status, answer = ask(form)
             assert (status, [row["probabilities"] for row in answer["predictions"]]) == (200, wanted)
-        for wrong, said in (({"text": ""}, "row 1: the column 'text' is empty"), ({"txt": "a"}, "missing inputs")):
-            status, answer = ask({"dataframe_records": [wrong]})
-            assert status == 400 and said in answer["message"] and "stack_trace" not in answer
+        empty = "row 1: the column 'text' is empty"
+        for wrong, said in (({"text": ""}, empty), ({"text": None}, empty), ({"txt": "a"}, "missing inputs")):
+            for form in ("dataframe_records", "inputs"):
+                status, answer = ask({form: [wrong]})
+                assert status == 400 and said in answer["message"] and "stack_trace" not in answer
 
 
 @contextmanager

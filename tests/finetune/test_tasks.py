@@ -470,6 +470,7 @@ def test_answers_are_scored_as_squad_does(answering):
     assert (scores["best_f1"], scores["best_f1_threshold"]) == (pytest.approx((2 / 3 + 1) / 2), -1.0)
     scores, said = answers(answering, (5, 5, 2.0, 1.0), (5, 5, 2.0, 2.5))
     assert [row["answer"] for row in said] == ["cat", ""]
+    assert said[1]["probability"] == 0.25  # that there is none; the two ends of "the" have another
     assert (scores["exact_match"], scores["f1"], scores["no_answer_accuracy"]) == (1.0, 1.0, 1.0)
     assert said[0]["start"] == 4 and CONTEXT[4:7] == "cat"
 

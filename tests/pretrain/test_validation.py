@@ -316,7 +316,8 @@ def refused(tmp_path, documents: list[list[str]], **sentence) -> str:
 def test_documents_of_one_sentence_are_refused_for_pairs(tmp_path, objective):
     said = refused(tmp_path, [[f"Line number {n}."] for n in range(30)], objective=objective)
     assert said == (
-        "data.train: no example in it: sentence.input=segment_pair needs documents of at least 2 sentence(s)."
+        "data.train: no example in it: sentence.input=segment_pair needs documents of at least 2 sentence(s); "
+        "sentence.objective=none with sentence.input=doc_sentences needs one."
     )
 
 
