@@ -10,7 +10,7 @@ from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
 from finetune.config import EXAMPLES, DataConfig, TaskConfig
 from finetune.formats import FORMATS
-from finetune.formats.kinds import Asked, Format, Refused, Row, Sentence
+from finetune.formats.kinds import Format, QuestionRow, Refused, Row, Sentence
 from finetune.metrics import Span, spans_of
 from finetune.reading import foreign_options, format_name, needed_columns, quoting_of, read_from, with_column_names
 from finetune.schemes import SCHEMES, TAGGINGS
@@ -175,7 +175,7 @@ def stream(
             yield _from_row(item, task, data, labelled)
         elif isinstance(item, Sentence):
             yield _from_sentence(item, format_, task)
-        elif isinstance(item, Asked):
+        elif isinstance(item, QuestionRow):
             yield _from_asked(item, labelled)
         else:
             yield item
@@ -254,7 +254,7 @@ def _is_finite(text: str) -> bool:
         return False
 
 
-def _from_asked(asked: Asked, labelled: bool) -> Question:
+def _from_asked(asked: QuestionRow, labelled: bool) -> Question:
     """Answers without spaces at their ends."""
     places = []
     for start, said in asked.answers:

@@ -29,7 +29,7 @@ from pretrain.masking.replace import corrupt
 from pretrain.packing import Shape
 from pretrain.randomness import MASKS, ORDER, PAIRS, Permutation, generator
 from pretrain.sentence import SENTENCE
-from pretrain.sentence.objective import Training
+from pretrain.sentence.objective import NegativeSource
 from pretrain.token_source import TokenSource
 
 BLOCK_BYTES = 4 << 20
@@ -87,7 +87,7 @@ class Sampler:
             label_one_replaces_b=self.sentence.replaces_b,
             reuse_remainder=recipe.sentence.remainder == "reuse",
         )
-        self.training = Training(source, documents, recipe.sentence.negatives, self.cutting)
+        self.pool = NegativeSource(source, documents, recipe.sentence.negatives, self.cutting)
         self.cls_id, self.sep_id = tokenizer.cls_id, tokenizer.sep_id
         self.mask_id, self.unk_id = tokenizer.mask_id, tokenizer.unk_id
         self.ordinary_ids = tokenizer.ordinary_ids
@@ -144,7 +144,7 @@ class Sampler:
             text, counts, documents = self._joined(text, counts, per_document, documents)
             per_document = np.array([len(counts)])
         examples, tally = examples_.cut(counts, numbers, per_document, documents, self.cutting, rng)
-        examples, text, of_sentence = self.sentence.arrange(examples, text, self.training, rng)
+        examples, text, of_sentence = self.sentence.arrange(examples, text, self.pool, rng)
         examples, of_truncation = examples_.truncate(examples, self.budget, options.truncation, rng)
         examples = examples.take(generator(seed, ORDER, epoch, number).permutation(len(examples)))
         if self.input.crosses_documents:  # [SEP] after the last sentence stands for the one between documents, too

@@ -138,12 +138,12 @@ def training_sampler(config: PretrainConfig, text: TextToLearn) -> Sampler:
     """What a run trains on."""
     micro_batch = training_config.micro_batch_size(config.training)
     recipe = Recipe(config.data, config.sentence, config.masking, micro_batch, config.training.seed)
-    sampler = Sampler(text.source, text.train, text.tokenizer, recipe)
+    sampler = Sampler(text.source, text.train_documents, text.tokenizer, recipe)
     if config.training.batch_tokens is not None:
         recipe = replace(recipe, shape=_shape(config, _first_tally(sampler)))
     if config.masking.rate_end is not None:
         recipe = replace(recipe, epochs=_epochs(config.training, sampler))
-    return Sampler(text.source, text.train, text.tokenizer, recipe)
+    return Sampler(text.source, text.train_documents, text.tokenizer, recipe)
 
 
 def _shape(config: PretrainConfig, tally: dict[str, int]) -> Shape:

@@ -51,9 +51,9 @@ def _show_filled(objective: MaskedLM, text: TextToLearn, sentences: int = 4) -> 
     rng, shown = np.random.default_rng(0), 0
     longest = min(40, objective.bert.config.max_position_embeddings - 2)
     print()
-    for document in np.asarray(text.valid[:200]):
-        first = text.validation.sentence_offsets[document]
-        ids, starts = text.validation.read(np.array([first]), np.array([first + 1]))
+    for document in np.asarray(text.valid_documents[:200]):
+        first = text.valid_source.sentence_offsets[document]
+        ids, starts = text.valid_source.read(np.array([first]), np.array([first + 1]))
         alone = np.flatnonzero(starts & np.append(starts[1:], True))  # words of one token, but not punctuation
         alone = [place for place in alone if len(text.tokenizer.token(int(ids[place]))) > 1]
         if not 12 <= len(ids) <= longest or len(alone) < 4:

@@ -37,18 +37,18 @@ class TextToLearn:
     """A run's text: tokens, and which documents are for what.
 
     Attributes:
-        source: what is trained on, and validated on where `validation` is the same.
-        validation: what is validated on.
-        train, valid: document numbers of each.
+        source: what is trained on.
+        valid_source: what is validated on; the same where documents are held out.
+        train_documents, valid_documents: numbers of documents in each.
         characters_per_token: of the validation text.
         tokenizer: what made the tokens.
         fingerprint: of the text and the split.
     """
 
     source: TokenSource
-    validation: TokenSource
-    train: np.ndarray
-    valid: np.ndarray
+    valid_source: TokenSource
+    train_documents: np.ndarray
+    valid_documents: np.ndarray
     characters_per_token: float
     tokenizer: Tokenizer
     fingerprint: str
@@ -70,15 +70,15 @@ def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> Tex
     _refuse_too_few(config, len(split.train), corpus)
     tokenizer = tokenizer or _tokenizer(config, corpus, split)
     source = _source(config, corpus, tokenizer)
-    validation = _source(config, apart, tokenizer) if apart else source
-    valid = np.arange(apart.num_documents) if apart else split.valid
+    valid_source = _source(config, apart, tokenizer) if apart else source
+    valid_documents = np.arange(apart.num_documents) if apart else split.valid
     fingerprint = corpus.fingerprint if apart is None else f"{corpus.fingerprint} {apart.fingerprint}"
     return TextToLearn(
         source=source,
-        validation=validation,
-        train=split.train,
-        valid=valid,
-        characters_per_token=_characters_per_token(apart or corpus, validation, valid),
+        valid_source=valid_source,
+        train_documents=split.train,
+        valid_documents=valid_documents,
+        characters_per_token=_characters_per_token(apart or corpus, valid_source, valid_documents),
         tokenizer=tokenizer,
         fingerprint=fingerprint,
     )
@@ -87,7 +87,7 @@ def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> Tex
 def datasets_of(config: PretrainConfig, text: TextToLearn) -> list[UsedDataset]:
     """The text that is trained on, and that which is validated on: a file of its own, or what is held out."""
     file, apart = _train_file(config), config.data.valid
-    valid = _sizes(text.validation, text.valid)
+    valid = _sizes(text.valid_source, text.valid_documents)
     train = _sizes(text.source)
     if apart is None:
         train = {name: number - valid[name] for name, number in train.items()}

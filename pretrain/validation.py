@@ -114,7 +114,7 @@ def build_validation(config: PretrainConfig, text: TextToLearn) -> Validation:
 
     def sampler(sentence: SentenceConfig, strategy: str) -> Sampler:
         recipe = Recipe(data, sentence, MaskingConfig(strategy=strategy), min(MICRO_BATCH, most), VALIDATION_SEED)
-        return Sampler(text.validation, text.valid, text.tokenizer, recipe)
+        return Sampler(text.valid_source, text.valid_documents, text.tokenizer, recipe)
 
     masked = {name: frozen_batches(sampler(whole, name), most) for name in VALIDATION_MASKINGS}
     pairs = {}
@@ -169,9 +169,9 @@ def _unigram_cross_entropy(masked: list[PackedBatch], text: TextToLearn) -> floa
 
 def _training_counts(text: TextToLearn) -> np.ndarray:
     """How often each id occurs in the training documents, or in an even draw of them, (vocabulary,)."""
-    source, size, counts = text.source, len(text.train), np.zeros(text.tokenizer.vocab_size, np.int64)
+    source, size, counts = text.source, len(text.train_documents), np.zeros(text.tokenizer.vocab_size, np.int64)
     wanted = min(size, 1 + int(UNIGRAM_BYTES / source.mean_document_bytes))
-    drawn = np.asarray(text.train[Permutation(size, VALIDATION_SEED, 0)(np.arange(wanted))])
+    drawn = np.asarray(text.train_documents[Permutation(size, VALIDATION_SEED, 0)(np.arange(wanted))])
     for documents in np.array_split(drawn, 1 + wanted // 1000):
         ids, _ = source.read(source.sentence_offsets[documents], source.sentence_offsets[documents + 1])
         counts += np.bincount(ids, minlength=len(counts))

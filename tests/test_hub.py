@@ -167,7 +167,7 @@ def test_what_may_be_absent_keeps_its_values(exported, objective):
     rewrite(exported, lambda tensors: [tensors.pop(name) for name in list(tensors) if name.startswith("cls.seq")])
     after = objective(2, seed=1)
     kept = after.sentence_head.classifier.weight.clone()
-    assert hub.load_weights(exported, after, may_be_new=("sentence_head.",)) == hub.Taken(["sentence_head."], [])
+    assert hub.load_weights(exported, after, may_be_new=("sentence_head.",)) == hub.LoadReport(["sentence_head."], [])
     assert torch.equal(after.sentence_head.classifier.weight, kept)
     assert torch.equal(after.bert.pooler.weight, objective(2).bert.pooler.weight)
 

@@ -27,7 +27,7 @@ _DECODER, _DECODER_BIAS, _BIAS = (
 
 
 @dataclass(frozen=True)
-class Taken:
+class LoadReport:
     """What came of filling a model.
 
     Attributes:
@@ -56,7 +56,7 @@ def save_weights(folder: Path, model: nn.Module, leave_out: tuple[str, ...] = ()
 @torch.no_grad()
 def load_weights(
     folder: Path, model: nn.Module, may_be_new: tuple[str, ...] = (), not_taken: tuple[str, ...] = ()
-) -> Taken:
+) -> LoadReport:
     """Fill the model from the folder's weight files, some rows at a time.
 
     Args:
@@ -81,7 +81,7 @@ def load_weights(
     for tensor, parts in wanted.values():
         for part, piece in zip(parts, tensor.chunk(len(parts)), strict=True):
             stored[part].copy_to(piece)
-    return Taken([*new, *not_taken], sorted(there - set(wanted)))
+    return LoadReport([*new, *not_taken], sorted(there - set(wanted)))
 
 
 def parameter_names(folder: Path) -> set[str]:

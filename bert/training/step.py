@@ -15,7 +15,7 @@ from bert.training.device import autocast, seed_torch
 
 
 @dataclass(frozen=True)
-class Did:
+class StepResult:
     """What a step did, on this rank; tensors on the device, so that nothing waits for it.
 
     Attributes:
@@ -38,7 +38,7 @@ def training_step(
     config: TrainingConfig,
     step: int,
     device: torch.device,
-) -> Did:
+) -> StepResult:
     """One step over its micro-batches, of which a rank computes every n-th.
 
     Each loss is its sum over all of them divided, once, by its count over all of them: so, but for dropout, it does
@@ -79,7 +79,7 @@ def training_step(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     kept = skipped == 0
-    return Did(
+    return StepResult(
         {name: torch.where(kept, value, 0.0) for name, value in sums.items()},
         {name: kept * count for name, count in counts.items()},
         torch.where(kept, norm, 0.0),

@@ -3,7 +3,7 @@
 import torch
 
 from bert.training import distributed
-from bert.training.step import Did
+from bert.training.step import StepResult
 
 
 class Window:
@@ -22,7 +22,7 @@ class Window:
         self.steps = self.tokens = 0
         self.flops = self.seconds = 0.0
 
-    def add(self, did: Did, tokens: int, flops: float, seconds: float) -> None:
+    def add(self, did: StepResult, tokens: int, flops: float, seconds: float) -> None:
         """Take in a step; nothing waits for the device."""
         for name, value in did.sums.items():
             self.sums[name] = self.sums.get(name, 0) + value

@@ -1,6 +1,6 @@
 """What a labelled file holds: rows with fields, sentences of tagged units, or questions. One line of FORMATS each.
 
-FORMATS[name].read(path, needed)     # gives Row, Sentence, Asked or Refused, a file's part after the other
+FORMATS[name].read(path, needed)     # gives Row, Sentence, QuestionRow or Refused, a file's part after the other
 """
 
 from finetune.formats.kinds import Format

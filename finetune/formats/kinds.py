@@ -27,7 +27,7 @@ class Sentence:
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionRow:
     """A question about a text, and where its answers stand in it: the first character, and what stands there.
 
     `answers` is empty where the text holds none.
@@ -61,7 +61,7 @@ class Format:
             format knows no such choice.
     """
 
-    read: Callable[..., Iterator[Row | Sentence | Asked | Refused]]
+    read: Callable[..., Iterator[Row | Sentence | QuestionRow | Refused]]
     holds: Literal["rows", "words", "characters", "questions"]
     options: tuple[str, ...] = ()
     quoting: bool | None = None

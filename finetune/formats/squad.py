@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bert.errors import UserError
-from finetune.formats.kinds import Asked, Refused
+from finetune.formats.kinds import QuestionRow, Refused
 from finetune.formats.lines import numbered_lines
 
 
-def read_squad(path: Path, needed: tuple[str, ...]) -> Iterator[Asked | Refused]:
+def read_squad(path: Path, needed: tuple[str, ...]) -> Iterator[QuestionRow | Refused]:
     """Articles, paragraphs, questions, as SQuAD 1.1 and 2.0 and KorQuAD 1 have them (Rajpurkar et al. 2018)."""
     text = "\n".join(text for _, text in numbered_lines(path))
     try:
@@ -31,7 +31,7 @@ def read_squad(path: Path, needed: tuple[str, ...]) -> Iterator[Asked | Refused]
         yield _asked(line, context, question, "answers" in needed)
 
 
-def _asked(line: int, context: object, question: object, labelled: bool) -> Asked | Refused:
+def _asked(line: int, context: object, question: object, labelled: bool) -> QuestionRow | Refused:
     if not isinstance(context, str) or not context.strip():
         return Refused(line, "a context that is no text")
     if not isinstance(question, dict) or not isinstance(question.get("question"), str):
@@ -40,12 +40,12 @@ def _asked(line: int, context: object, question: object, labelled: bool) -> Aske
     if not asked:
         return Refused(line, f"question {name}: empty")
     if not labelled:
-        return Asked(line, name, asked, context, [])
+        return QuestionRow(line, name, asked, context, [])
     answers = question.get("answers")
     if not isinstance(answers, list):
         return Refused(line, f"question {name}: no list of answers")
     if question.get("is_impossible") is True:
-        return Asked(line, name, asked, context, [])
+        return QuestionRow(line, name, asked, context, [])
     found = []
     for answer in answers:
         start, said = (answer.get("answer_start"), answer.get("text")) if isinstance(answer, dict) else (None, None)
@@ -59,4 +59,4 @@ def _asked(line: int, context: object, question: object, labelled: bool) -> Aske
         return Refused(line, f"question {name}: no answer, and nothing says that there is none (is_impossible)")
     if not found:
         return Refused(line, f"question {name}: no answer, but is_impossible is {question['is_impossible']!r}")
-    return Asked(line, name, asked, context, found)
+    return QuestionRow(line, name, asked, context, found)

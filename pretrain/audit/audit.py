@@ -69,7 +69,7 @@ def in_numbers(measures: Measures, text: TextToLearn) -> dict:
         "masked_share": counts["masked"] / max(1, counts["maskable"]),
         "truncated_share": counts["tokens_truncated"] / (counts["tokens"] + counts["tokens_truncated"]),
         "unknown_share": counts["unknown"] / counts["tokens"],
-        "duplicate_documents": duplicates(text.source.document_hashes, text.train),
+        "duplicate_documents": duplicates(text.source.document_hashes, text.train_documents),
         "length_buckets": measures.lengths.tolist(),
         "labels_by_length_bucket": measures.labels_by_length.tolist(),
         "words_in_a_unit": {length: count for length, count in sorted(measures.span_lengths.items()) if count},

@@ -35,12 +35,13 @@ class Check:
 
 def check(measures: Measures, sampler: Sampler, text: TextToLearn, config: PretrainConfig) -> list[Check]:
     """Every check that applies to this run."""
-    leaked = copied(text.validation.document_hashes, text.valid, text.source.document_hashes, text.train)
+    held_out, trained_on = text.valid_source.document_hashes, text.source.document_hashes
+    leaked = copied(held_out, text.valid_documents, trained_on, text.train_documents)
     checks = [
         *_masks(measures, sampler),
         *_units(measures, sampler),
         *(_pairs(measures, sampler) if measures.counts["pairs"] else ()),
-        _none("validation_in_training", leaked, "validation documents are in the training text"),
+        _must_be_zero("validation_in_training", leaked, "validation documents are in the training text"),
     ]
     assert {check.name for check in checks} <= set(CHECKS)
     return checks
@@ -58,17 +59,17 @@ def _masks(measures: Measures, sampler: Sampler) -> Iterator[Check]:
         for of, what in (("tokens", "tokens"), ("units", "units")):
             spread = measures.spread(f"{name}_of_{of}")
             yield Check(name, f"{share:.1%}", f"{share + spread.mean:.2%} of the {what}", _significant(spread, 0.01))
-    yield _none("masked_special", counts["masked_special"], "special tokens are to be predicted")
-    yield _none("replaced_by_special", counts["replaced_by_special"], "random replacements are special tokens")
+    yield _must_be_zero("masked_special", counts["masked_special"], "special tokens are to be predicted")
+    yield _must_be_zero("replaced_by_special", counts["replaced_by_special"], "random replacements are special tokens")
 
 
 def _units(measures: Measures, sampler: Sampler) -> Iterator[Check]:
     strategy, counts = sampler.recipe.masking.strategy, measures.counts
-    yield _none("units_of_two_fates", counts["units_of_two_fates"], "units are partly [MASK], partly not")
+    yield _must_be_zero("units_of_two_fates", counts["units_of_two_fates"], "units are partly [MASK], partly not")
     if strategy not in LONGEST:  # it does not mask by the word
         return
     broken = counts["words_in_parts"] + counts["units_apart"]
-    yield _none("words_in_parts", broken, "units begin or end inside a word, or have gaps")
+    yield _must_be_zero("words_in_parts", broken, "units begin or end inside a word, or have gaps")
     longest = max((length for length, count in measures.span_lengths.items() if count), default=0)
     words = sum(length * count for length, count in measures.span_lengths.items()) / max(1, counts["units"])
     found = f"{words:.2f} words on average, {longest} at most"
@@ -86,16 +87,16 @@ def _pairs(measures: Measures, sampler: Sampler) -> Iterator[Check]:
         yield Check("label_by_length", f"{share} where A's document offers it", worst, breach=False)
     else:
         yield Check("label_by_length", f"{share} at every length", worst, breach)
-    yield _none("labels_wrong", counts["labels_wrong"], "labels do not say what stands there")
-    yield _none("texts_differ", counts["texts_differ"], "texts are not those of the corpus")
+    yield _must_be_zero("labels_wrong", counts["labels_wrong"], "labels do not say what stands there")
+    yield _must_be_zero("texts_differ", counts["texts_differ"], "texts are not those of the corpus")
     if sampler.sentence.replaces_b:
-        yield _none("negatives_true", counts["negatives_true"], "random Bs are what truly follows")
+        yield _must_be_zero("negatives_true", counts["negatives_true"], "random Bs are what truly follows")
         same = counts["negatives_same_document"]
         if asked.negatives == "other_document":
-            yield _none("negatives_document", same, "random Bs are from A's own document")
+            yield _must_be_zero("negatives_document", same, "random Bs are from A's own document")
         elif asked.negatives == "same_document":
             elsewhere = counts["negatives"] - same
-            yield _none("negatives_document", elsewhere, "random Bs are from another document than A")
+            yield _must_be_zero("negatives_document", elsewhere, "random Bs are from another document than A")
 
 
 def _worst_bucket(measures: Measures, share: float) -> tuple[str, bool]:
@@ -124,5 +125,5 @@ def _critical() -> float:
     return float(stats.norm.isf(FAMILY_WISE / 2 / (len(CHECKS) + BUCKETS)))
 
 
-def _none(name: str, found: int, what: str) -> Check:
+def _must_be_zero(name: str, found: int, what: str) -> Check:
     return Check(name, "0", f"{found:,}" if found == 0 else f"{found:,} {what}", found > 0)

@@ -3,11 +3,11 @@
 import numpy as np
 
 from pretrain.examples import Examples, Text
-from pretrain.sentence.objective import SentenceObjective, Training
+from pretrain.sentence.objective import NegativeSource, SentenceObjective
 
 
 def arrange(
-    examples: Examples, text: Text, training: Training, rng: np.random.Generator
+    examples: Examples, text: Text, pool: NegativeSource, rng: np.random.Generator
 ) -> tuple[Examples, Text, dict[str, int]]:
     """The examples as they are."""
     return examples, text, {}

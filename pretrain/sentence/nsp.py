@@ -17,7 +17,7 @@ from bert.errors import UserError
 from pretrain import ragged
 from pretrain.examples import Examples, Text, cut
 from pretrain.sentence import same_document
-from pretrain.sentence.objective import SentenceObjective, Training
+from pretrain.sentence.objective import NegativeSource, SentenceObjective
 
 NEGATIVES = ("other_document", "same_document", "anywhere")
 
@@ -42,14 +42,14 @@ class Runs:
 
 
 def arrange(
-    examples: Examples, text: Text, training: Training, rng: np.random.Generator
+    examples: Examples, text: Text, pool: NegativeSource, rng: np.random.Generator
 ) -> tuple[Examples, Text, dict[str, int]]:
     """Put a random run of the training split in B's place wherever the label is 1.
 
     Args:
         examples: with labels drawn, B being what truly follows.
         text: what they point into.
-        training: where random runs are from: `other_document`, `same_document`, or `anywhere` but in A and where the
+        pool: where random runs are from: `other_document`, `same_document`, or `anywhere` but in A and where the
             true B starts. Examples whose document has nothing else to offer are left out of `same_document`, whatever
             their label.
         rng: the generator of this block's pairs.
@@ -60,19 +60,19 @@ def arrange(
     Raises:
         UserError: the training split has no run that could stand there.
     """
-    examples, first, last, left_out = _random_runs(examples, text, training, rng)
+    examples, first, last, left_out = _random_runs(examples, text, pool, rng)
     random = np.flatnonzero(examples.labels == 1)
     if len(random) == 0:
         return examples, text, left_out | {"pairs_random": 0, "random_b_of_other_length": 0}
-    ids, word_starts = training.source.read(first, last)
-    lengths = _tokens(training, first, last)
+    ids, word_starts = pool.source.read(first, last)
+    lengths = _tokens(pool, first, last)
     start, length = examples.b_start.copy(), examples.b_length.copy()
     start[random] = len(text.ids) + ragged.offsets(lengths)[:-1]
     length[random] = lengths
-    wanted = np.minimum(examples.b_length[random], training.cutting.budget)
+    wanted = np.minimum(examples.b_length[random], pool.cutting.budget)
     tally = left_out | {
         "pairs_random": len(random),
-        "random_b_of_other_length": int((np.minimum(lengths, training.cutting.budget) != wanted).sum()),
+        "random_b_of_other_length": int((np.minimum(lengths, pool.cutting.budget) != wanted).sum()),
     }
     b_sentence = examples.b_sentence.copy()
     b_sentence[random] = first
@@ -81,38 +81,38 @@ def arrange(
 
 
 def _random_runs(
-    examples: Examples, text: Text, training: Training, rng: np.random.Generator
+    examples: Examples, text: Text, pool: NegativeSource, rng: np.random.Generator
 ) -> tuple[Examples, np.ndarray, np.ndarray, dict[str, int]]:
     """The examples that can be had, a run (first sentence and end) for each of label 1, and how many had to go."""
-    if training.negatives == "same_document" and len(examples) > 0:
-        return _from_same_document(examples, text, training, rng)
+    if pool.negatives == "same_document" and len(examples) > 0:
+        return _from_same_document(examples, text, pool, rng)
     random = examples.take(np.flatnonzero(examples.labels == 1))
     if len(random) == 0:
         return examples, np.zeros(0, np.int64), np.zeros(0, np.int64), {}
-    runs = _draw_runs(training, max(256, 3 * len(random)), rng)
-    chosen = _match(random, text, runs, training, rng)
+    runs = _draw_runs(pool, max(256, 3 * len(random)), rng)
+    chosen = _match(random, text, runs, pool, rng)
     return examples, runs.first[chosen], runs.last[chosen], {}
 
 
 def _from_same_document(
-    examples: Examples, text: Text, training: Training, rng: np.random.Generator
+    examples: Examples, text: Text, pool: NegativeSource, rng: np.random.Generator
 ) -> tuple[Examples, np.ndarray, np.ndarray, dict[str, int]]:
     def differs(some: Examples, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-        return ~_same_text(some, text, first, last, training)
+        return ~_same_text(some, text, first, last, pool)
 
     # Every example draws a run, whatever its label: those that have to go then leave the labels as they were.
-    first, last = same_document.draw(examples, training.source, training.cutting, differs, rng)
+    first, last = same_document.draw(examples, pool.source, pool.cutting, differs, rng)
     kept = first >= 0
     examples, first, last = examples.take(kept), first[kept], last[kept]
     random = examples.labels == 1
     return examples, first[random], last[random], {"pairs_left_out": int((~kept).sum())}
 
 
-def _draw_runs(training: Training, wanted: int, rng: np.random.Generator) -> Runs:
+def _draw_runs(pool: NegativeSource, wanted: int, rng: np.random.Generator) -> Runs:
     """The true Bs of documents drawn from the training split, cut as the examples themselves are."""
     parts, total = [], 0
     for _ in range(_MOST_DRAWS):
-        part = _true_bs(training, training.documents[rng.integers(0, len(training.documents), 64)], rng)
+        part = _true_bs(pool, pool.documents[rng.integers(0, len(pool.documents), 64)], rng)
         parts.append(part)
         total += part.shape[1]
         if total >= wanted:
@@ -127,35 +127,35 @@ def _draw_runs(training: Training, wanted: int, rng: np.random.Generator) -> Run
     return Runs(length=length[order], first=first[order], last=last[order], document=document[order])
 
 
-def _true_bs(training: Training, documents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _true_bs(pool: NegativeSource, documents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Length, first sentence, end and document of every true B of these documents, (4, R)."""
     documents = np.asarray(documents)
-    first, last = training.source.sentence_offsets[documents], training.source.sentence_offsets[documents + 1]
-    counts, numbers = training.source.counts(first, last), ragged.ranges(first, last - first)
+    first, last = pool.source.sentence_offsets[documents], pool.source.sentence_offsets[documents + 1]
+    counts, numbers = pool.source.counts(first, last), ragged.ranges(first, last - first)
     document = np.repeat(np.arange(len(documents)), last - first)[counts > 0]
     counts, numbers = counts[counts > 0], numbers[counts > 0]
     per_document = np.bincount(document, minlength=len(documents))
-    pairs, _ = cut(counts, numbers, per_document, documents, training.cutting, rng)
+    pairs, _ = cut(counts, numbers, per_document, documents, pool.cutting, rng)
     ends = np.searchsorted(ragged.offsets(counts), pairs.b_start + pairs.b_length)
-    length = np.minimum(pairs.b_length, training.cutting.budget)
+    length = np.minimum(pairs.b_length, pool.cutting.budget)
     return np.stack([length, pairs.b_sentence, numbers[ends - 1] + 1, pairs.document])
 
 
-def _match(examples: Examples, text: Text, runs: Runs, training: Training, rng: np.random.Generator) -> np.ndarray:
+def _match(examples: Examples, text: Text, runs: Runs, pool: NegativeSource, rng: np.random.Generator) -> np.ndarray:
     """For each example a run of its true B's length that may stand there, (E,) places in runs."""
-    wanted = np.minimum(examples.b_length, training.cutting.budget)
+    wanted = np.minimum(examples.b_length, pool.cutting.budget)
     chosen = np.full(len(examples), -1)
     for _ in range(_ROUNDS):
         open_ = np.flatnonzero(chosen < 0)
         if len(open_) == 0:
             return chosen
         tried = _of_length(runs.length, wanted[open_], rng)
-        fits = _may_stand(examples.take(open_), text, runs, tried, training)
+        fits = _may_stand(examples.take(open_), text, runs, tried, pool)
         chosen[open_[fits]] = tried[fits]
     for example in np.flatnonzero(chosen < 0):  # its length is rare: the nearest that may stand there
         nearest = np.argsort(np.abs(runs.length - wanted[example]), kind="stable")
         one = np.full(len(nearest), example)
-        fits = _may_stand(examples.take(one), text, runs, nearest, training)
+        fits = _may_stand(examples.take(one), text, runs, nearest, pool)
         if not fits.any():
             raise UserError(
                 "sentence.objective: nsp found no random B in the training split that is not the true one; "
@@ -173,34 +173,34 @@ def _of_length(lengths: np.ndarray, wanted: np.ndarray, rng: np.random.Generator
     return np.where(high > low, low + (rng.random(len(wanted)) * (high - low)).astype(np.int64), nearest)
 
 
-def _may_stand(examples: Examples, text: Text, runs: Runs, tried: np.ndarray, training: Training) -> np.ndarray:
+def _may_stand(examples: Examples, text: Text, runs: Runs, tried: np.ndarray, pool: NegativeSource) -> np.ndarray:
     """Whether each run is neither A, nor what truly follows, nor from a document that `negatives` forbids, (E,)."""
     first, last = runs.first[tried], runs.last[tried]
     allowed = (last <= examples.a_sentence) | (first > examples.b_sentence)
-    if training.negatives == "other_document":
-        hashes = training.source.document_hashes  # a copy of the document is the same document
+    if pool.negatives == "other_document":
+        hashes = pool.source.document_hashes  # a copy of the document is the same document
         allowed &= hashes[runs.document[tried]] != hashes[examples.document]
-    return allowed & ~_same_text(examples, text, first, last, training)
+    return allowed & ~_same_text(examples, text, first, last, pool)
 
 
-def _same_text(examples: Examples, text: Text, first: np.ndarray, last: np.ndarray, training: Training) -> np.ndarray:
+def _same_text(examples: Examples, text: Text, first: np.ndarray, last: np.ndarray, pool: NegativeSource) -> np.ndarray:
     """Whether each run says word for word what the true B says, (E,)."""
     if len(first) == 0:
         return np.zeros(0, bool)
-    lengths = _tokens(training, first, last)
+    lengths = _tokens(pool, first, last)
     same = lengths == examples.b_length
     if not same.any():
         return same
-    ids, _ = training.source.read(first[same], last[same])
+    ids, _ = pool.source.read(first[same], last[same])
     true = text.ids[ragged.ranges(examples.b_start[same], lengths[same])]
     differing = np.add.reduceat(ids != true, ragged.offsets(lengths[same])[:-1], dtype=np.int64)
     same[same] = differing == 0
     return same
 
 
-def _tokens(training: Training, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+def _tokens(pool: NegativeSource, first: np.ndarray, last: np.ndarray) -> np.ndarray:
     """Tokens of each run of sentences, (R,)."""
-    counts = training.source.counts(first, last)
+    counts = pool.source.counts(first, last)
     return np.add.reduceat(counts, ragged.offsets(last - first)[:-1])
 
 

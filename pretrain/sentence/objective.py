@@ -10,7 +10,7 @@ from pretrain.token_source import TokenSource
 
 
 @dataclass(frozen=True)
-class Training:
+class NegativeSource:
     """What negatives may be drawn from.
 
     Attributes:
@@ -33,9 +33,9 @@ class SentenceObjective:
     Attributes:
         labels: number of classes; 0 where there is nothing to learn from the pair.
         replaces_b: whether label 1 means that another text stands where B was.
-        arrange: (examples, text, training, rng) -> (examples, text, tally): makes the labels true.
+        arrange: (examples, text, pool, rng) -> (examples, text, tally): makes the labels true.
     """
 
     labels: int
     replaces_b: bool
-    arrange: Callable[[Examples, Text, Training, np.random.Generator], tuple[Examples, Text, dict[str, int]]]
+    arrange: Callable[[Examples, Text, NegativeSource, np.random.Generator], tuple[Examples, Text, dict[str, int]]]

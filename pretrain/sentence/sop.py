@@ -10,11 +10,11 @@ from dataclasses import replace
 import numpy as np
 
 from pretrain.examples import Examples, Text
-from pretrain.sentence.objective import SentenceObjective, Training
+from pretrain.sentence.objective import NegativeSource, SentenceObjective
 
 
 def arrange(
-    examples: Examples, text: Text, training: Training, rng: np.random.Generator
+    examples: Examples, text: Text, pool: NegativeSource, rng: np.random.Generator
 ) -> tuple[Examples, Text, dict[str, int]]:
     """Let B stand before A wherever the label is 1; the text stays as it is."""
     swapped = examples.labels == 1

@@ -27,7 +27,8 @@ def source():
 def text_of(source, train=None, valid=None) -> SimpleNamespace:
     documents = np.arange(len(source.documents))
     some = documents[:0] if valid is None else valid
-    return SimpleNamespace(source=source, train=documents if train is None else train, validation=source, valid=some)
+    trained_on = documents if train is None else train
+    return SimpleNamespace(source=source, train_documents=trained_on, valid_source=source, valid_documents=some)
 
 
 def breaches(sampler, source, sequences: int = 4000, **text) -> set[str]:
@@ -214,10 +215,10 @@ def test_lengths_that_a_document_cannot_match_are_told_and_are_no_breach():
 
 def test_negatives_from_where_they_should_not_be_are_caught(source):
     sampler = make_sampler(source, sentence__negatives="other_document")
-    sampler.training = replace(sampler.training, negatives="same_document")
+    sampler.pool = replace(sampler.pool, negatives="same_document")
     assert "negatives_document" in breaches(sampler, source)
     sampler = make_sampler(source, sentence__negatives="same_document")
-    sampler.training = replace(sampler.training, negatives="other_document")
+    sampler.pool = replace(sampler.pool, negatives="other_document")
     assert "negatives_document" in breaches(sampler, source)
 
 

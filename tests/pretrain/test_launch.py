@@ -149,8 +149,8 @@ def test_what_is_trained_on_and_validated_on_are_datasets_with_true_sizes(make_c
     assert held_out.name == ("valid.txt" if apart else "corpus.txt (held out)")
     assert len({train.digest, held_out.digest}) == 2 and train == datasets_of(config, text)[0]
     for dataset, source, documents in (
-        (train, text.source, text.train),
-        (held_out, text.validation, text.valid),
+        (train, text.source, text.train_documents),
+        (held_out, text.valid_source, text.valid_documents),
     ):
         first, last = source.sentence_offsets[documents], source.sentence_offsets[documents + 1]
         sizes = {"documents": len(documents), "sentences": sum(last - first)}

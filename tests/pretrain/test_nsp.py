@@ -8,7 +8,7 @@ from pretrain import ragged
 from pretrain.examples import Cutting, Examples, Text, cut
 from pretrain.inputs import INPUTS
 from pretrain.sentence import NEGATIVES, SENTENCE, nsp
-from pretrain.sentence.objective import Training
+from pretrain.sentence.objective import NegativeSource
 from tests.pretrain.conftest import FIRST, ListSource, make_sampler, numbered, pairs_of, random_lengths
 
 UNCUT = 4096
@@ -27,7 +27,7 @@ def arranged(
     how = Cutting(INPUTS[name], budget, 0.1, 0.5, True, True)
     sizes = np.diff(source.sentence_offsets)
     true, _ = cut(np.diff(source.token_offsets), sentences, sizes, documents, how, rng)
-    training = Training(source, documents, negatives, how)
+    training = NegativeSource(source, documents, negatives, how)
     examples, text, tally = nsp.arrange(true, Text(source.ids, source.word_starts), training, rng)
     return true, examples, text, tally
 
@@ -336,7 +336,9 @@ def test_where_hardly_any_document_has_two_sentences_the_error_says_so():
         nsp.arrange(
             Examples(*(np.array([n]) for n in (0, 1, 1, 1, 0, 0, 1, 1, 1))),
             Text(source.ids, source.word_starts),
-            Training(source, np.arange(1000), "anywhere", Cutting(INPUTS["segment_pair"], 29, 0.1, 0.5, True, True)),
+            NegativeSource(
+                source, np.arange(1000), "anywhere", Cutting(INPUTS["segment_pair"], 29, 0.1, 0.5, True, True)
+            ),
             np.random.default_rng(0),
         )
 
@@ -447,7 +449,7 @@ def test_which_pairs_of_the_same_document_are_left_out_does_not_depend_on_the_la
         how,
         np.random.default_rng(0),
     )
-    training = Training(source, documents, "same_document", how)
+    training = NegativeSource(source, documents, "same_document", how)
     kept = []
     for labels in (true.labels, 1 - true.labels):
         given = replace(true, labels=labels)

@@ -68,8 +68,8 @@ def joined(batches, part) -> np.ndarray:
 
 
 def document_ids(text: TextToLearn, documents) -> list[list[int]]:
-    offsets = text.validation.sentence_offsets
-    return [text.validation.read(offsets[[d]], offsets[[d + 1]])[0].tolist() for d in np.asarray(documents)]
+    offsets = text.valid_source.sentence_offsets
+    return [text.valid_source.read(offsets[[d]], offsets[[d + 1]])[0].tolist() for d in np.asarray(documents)]
 
 
 def lies_in(run: list[int], documents: list[list[int]]) -> bool:
@@ -180,7 +180,7 @@ def test_targets_become_mask_random_or_stay_80_10_10(text, built):
 
 
 def test_the_masked_set_is_single_segments_of_the_validation_documents(text, built):
-    documents = document_ids(text, text.valid)
+    documents = document_ids(text, text.valid_documents)
     for batch in built.masked["token"]:
         assert batch.segment_ids.sum() == 0
         ids = batch.token_ids.clone()
@@ -192,7 +192,7 @@ def test_the_masked_set_is_single_segments_of_the_validation_documents(text, bui
 def test_every_validation_sentence_is_in_the_masked_set_where_there_is_room(config, text):
     roomy = build_validation(changed(config, data__max_length=512), text)
     tokens = sum(batch.num_tokens - 2 * batch.num_sequences for batch in roomy.masked["token"])
-    assert tokens == sum(map(len, document_ids(text, text.valid)))
+    assert tokens == sum(map(len, document_ids(text, text.valid_documents)))
 
 
 # The pairs.
@@ -211,7 +211,7 @@ def test_without_a_sentence_objective_there_are_no_pairs(config, text):
 
 
 def test_both_texts_of_every_pair_are_from_the_validation_documents(text, built):
-    documents, mask = document_ids(text, text.valid), text.tokenizer.mask_id
+    documents, mask = document_ids(text, text.valid_documents), text.tokenizer.mask_id
     known = [set(document) for document in documents]
     for batch in built.pairs["nsp"]:
         for sequence, segments in zip(
@@ -235,9 +235,9 @@ def test_too_few_validation_documents_for_pairs_name_the_share(config):
 
 
 def test_the_unigram_cross_entropy_is_that_of_add_one_counts(config, text, built):
-    held = set(np.asarray(text.valid).tolist())
+    held = set(np.asarray(text.valid_documents).tolist())
     training = [d for d in range(len(text.source.document_hashes)) if d not in held]
-    assert training == np.asarray(text.train).tolist()
+    assert training == np.asarray(text.train_documents).tolist()
     counts = Counter(number for document in document_ids(text, training) for number in document)
     labels = joined(built.masked["token"], lambda batch: batch.targets["masked_labels"]).tolist()
     total = sum(counts.values()) - counts[text.tokenizer.unk_id] + text.tokenizer.vocab_size - 1  # [UNK] is no target
@@ -249,8 +249,9 @@ def test_bits_per_character_come_from_nats_per_token(config, text, built):
     from pretrain.corpus import CorpusFormat, open_corpus
 
     corpus = open_corpus(config.data.train, "mmap", CorpusFormat(), config.data.cache)
-    characters = sum(len(line) for document in np.asarray(text.valid) for line in corpus.sentences(int(document)))
-    tokens = sum(map(len, document_ids(text, text.valid)))
+    documents = np.asarray(text.valid_documents).tolist()
+    characters = sum(len(line) for document in documents for line in corpus.sentences(document))
+    tokens = sum(map(len, document_ids(text, text.valid_documents)))
     assert built.bits_per_character_factor == pytest.approx(tokens / characters / math.log(2))
 
 
@@ -275,8 +276,8 @@ def test_data_valid_leaves_all_of_data_train_to_train_on(config, tmp_path):
     documents = made_up_text(20, seed=99)
     apart = changed(config, data__valid=str(write_text(tmp_path / "valid.txt", documents)))
     text = open_text(apart)
-    assert np.asarray(text.train).tolist() == list(range(62))
-    assert np.asarray(text.valid).tolist() == list(range(20))
+    assert np.asarray(text.train_documents).tolist() == list(range(62))
+    assert np.asarray(text.valid_documents).tolist() == list(range(20))
     lines = [[text.tokenizer.encode_lines([line]).ids.tolist() for line in document] for document in documents]
     tokens = sum(len(ids) for document in lines for ids in document)
     roomy = build_validation(changed(apart, data__max_length=512), text)
@@ -292,7 +293,7 @@ def test_the_tokenizer_is_trained_without_the_validation_documents(tmp_path):
     text = open_text(config)
     vocabulary = text.tokenizer.backend.get_vocab()
     names = ["alpha", "beta", "gamma", "delta"]
-    assert [names[d] for d in np.asarray(text.valid)] == [name for name in names if name not in vocabulary]
+    assert [names[d] for d in np.asarray(text.valid_documents)] == [name for name in names if name not in vocabulary]
 
 
 # Corpora that give nothing to train on.
