@@ -1,7 +1,6 @@
 """From a PretrainConfig to a finished run: text, batches, model, loop, report."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,14 +8,10 @@ import torch
 
 from bert import whole_file
 from bert.errors import UserError, refuse_if
-from bert.inspection.fill_mask import filled
-from bert.packed import PackedBatch
-from bert.serving.served import Served
 from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
 from bert.training.config import TrainingConfig
-from bert.training.device import autocast, choose_device, default_workers, refuse_unfit_attention
-from bert.training.evaluation import evaluate
+from bert.training.device import choose_device, default_workers, refuse_unfit_attention
 from bert.training.goal import Goal
 from bert.training.loop import fit
 from bert.training.tracking import track
@@ -25,13 +20,12 @@ from pretrain.audit.audit import FILES as AUDIT_FILES
 from pretrain.audit.audit import audit
 from pretrain.config import PretrainConfig, check
 from pretrain.data import Recipe, Sampler, Stream
-from pretrain.objectives.masked_lm import MaskedLM
 from pretrain.packing import Shape, shape_of
 from pretrain.report import print_report, sampling_in_words
 from pretrain.sentence import same_document
 from pretrain.start import Start, build_objective, model_config, open_start
 from pretrain.text import TextToLearn, datasets_of, open_text
-from pretrain.validation import JUDGED_ON, VALIDATION_MASKINGS, Validation, build_validation
+from pretrain.validation import JUDGED_ON, build_validation
 
 DEFAULT_STEPS, DEFAULT_EVAL_EVERY = 1500, 500
 """The budget of a run that was given none, and the steps between its evaluations."""
@@ -195,12 +189,12 @@ def _run(
         tags |= identity.accepted_tag(asdict(config), facts, tuple(config.accept_changes))
     with track(output, config.tracking, asdict(config) | {"data_sample": tally}, tags, resume) as tracker:
         tracker.datasets(datasets_of(config, text))
-        evaluate_now = _evaluator(config, objective, validation, device)
-        goal = Goal("valid/masked_lm_loss", higher_is_better=False, root="last")
+        evaluate_now = validation.evaluator(config, objective, device)
+        goal = Goal(objective.goal, higher_is_better=False, root="last")
         result = fit(objective, stream, evaluate_now, config.training, goal, output, tracker)
         objective.bert.encoder.attend_by("sdpa")  # what follows asks the model as its user will, in fp32, on a CPU too
         if distributed.is_first():
-            _served(objective).write(output)
+            objective.served().write(output)
             identity.finish(output, result)
         for name in ("run.yaml", "metrics.json", *AUDIT_FILES):
             if (output / name).is_file():
@@ -209,14 +203,6 @@ def _run(
     if distributed.is_first():
         print_report(config, result, objective, text)
     return result
-
-
-def _served(objective: MaskedLM, top: int = 5) -> Served:
-    """How the model is asked; its example is the mask alone where it cannot read more."""
-    mask, longest = objective.tokenizer.mask_token, objective.bert.config.max_position_embeddings
-    text = f"the {mask} of the model"
-    text = text if len(objective.tokenizer.encode(text)) <= longest else mask
-    return Served("fill_mask", {"text": text}, filled(objective.eval(), text, top), {"top": top})
 
 
 def _first_tally(sampler: Sampler) -> dict[str, int]:
@@ -230,25 +216,3 @@ def _first_tally(sampler: Sampler) -> dict[str, int]:
         f"data.train: no example in it: sentence.input={sampler.recipe.sentence.input} needs documents of at least "
         f"{sampler.input.segments} sentence(s){single}."
     )
-
-
-def _evaluator(config: PretrainConfig, objective: MaskedLM, validation: Validation, device: torch.device) -> Callable:
-    def judged(batches: list[PackedBatch]) -> dict[str, float]:
-        return evaluate(objective, batches, device, autocast(config.training.precision, device))
-
-    def run() -> dict[str, float]:
-        found = judged(validation.masked["token"])
-        for name in VALIDATION_MASKINGS[1:]:
-            found[f"{name}_masked_lm_loss"] = judged(validation.masked[name])["masked_lm_loss"]
-        for name, batches in validation.pairs.items():
-            of_pairs = judged(batches)
-            found[f"{name}_accuracy"] = of_pairs["sentence_accuracy"]
-            if name == config.sentence.objective:
-                found |= of_pairs
-        return {
-            **{f"valid/{name}": value for name, value in found.items()},
-            "valid/unigram_cross_entropy": validation.unigram_cross_entropy,
-            "valid/bits_per_character": found["masked_lm_loss"] * validation.bits_per_character_factor,
-        }
-
-    return run

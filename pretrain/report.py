@@ -6,6 +6,7 @@ from bert.pretrained import fill_mask
 from pretrain.config import PretrainConfig
 from pretrain.data import Sampler
 from pretrain.objectives.masked_lm import MaskedLM
+from pretrain.objectives.objective import PretrainObjective
 from pretrain.text import TextToLearn
 
 
@@ -30,7 +31,9 @@ def sampling_in_words(tally: dict[str, int], sampler: Sampler) -> str:
     return "sampling: " + "; ".join(said)
 
 
-def print_report(config: PretrainConfig, result: dict[str, float], objective: MaskedLM, text: TextToLearn) -> None:
+def print_report(
+    config: PretrainConfig, result: dict[str, float], objective: PretrainObjective, text: TextToLearn
+) -> None:
     """A table of what was reached, a few masked sentences, and where to look."""
     shown = [name for name in result if name.startswith("valid/")] + ["steps", "tokens", "epochs"]
     width = max(map(len, shown))
@@ -38,7 +41,8 @@ def print_report(config: PretrainConfig, result: dict[str, float], objective: Ma
     below = result["valid/unigram_cross_entropy"] - result["valid/masked_lm_loss"]
     where = "below" if below >= 0 else "above"
     print(f"\n  {abs(below):.2f} nats {where} what word frequencies alone would give")
-    _show_filled(objective.cpu().eval(), text)
+    if isinstance(objective, MaskedLM):
+        _show_filled(objective.cpu().eval(), text)
     print(f"\nmodel and figures:  {config.output}")
     text_with_mask = f'"... {objective.tokenizer.mask_token} ..."'
     print(f"try it:             python run.py fill-mask --checkpoint {config.output} --text {text_with_mask}")

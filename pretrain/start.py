@@ -16,7 +16,7 @@ from bert.training.device import describe, seed_torch
 from pretrain.config import PretrainConfig
 from pretrain.inputs import INPUTS
 from pretrain.objectives import OBJECTIVES
-from pretrain.objectives.masked_lm import MaskedLM
+from pretrain.objectives.objective import PretrainObjective
 from pretrain.sentence import SENTENCE
 
 
@@ -76,7 +76,7 @@ def _facts(config: PretrainConfig) -> dict[str, str]:
 
 def build_objective(
     config: PretrainConfig, tokenizer: Tokenizer, start: Start | None, device: torch.device
-) -> MaskedLM:
+) -> PretrainObjective:
     """The model as the run begins, said in a line or two."""
     model = model_config(config, start, tokenizer)
     seed_torch(config.training.seed)

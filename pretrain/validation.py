@@ -2,12 +2,17 @@
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from bert.errors import UserError
 from bert.packed import PackedBatch
+from bert.training.device import autocast
+from bert.training.evaluation import evaluate
+from bert.training.objective import Objective
 from pretrain.config import DataConfig, MaskingConfig, PretrainConfig, SentenceConfig
 from pretrain.data import Recipe, Sampler, frozen_batches
 from pretrain.randomness import Permutation
@@ -57,6 +62,29 @@ class Validation:
             if name == objective:
                 found["sentence"] = f"{name} {found[name]}"
         return found
+
+    def evaluator(
+        self, config: PretrainConfig, objective: Objective, device: torch.device
+    ) -> Callable[[], dict[str, float]]:
+        """What `metric_names` names, as `valid/NAME`, of the objective as it is when that is called."""
+
+        def judged(batches: list[PackedBatch]) -> dict[str, float]:
+            return evaluate(objective, batches, device, autocast(config.training.precision, device))
+
+        def run() -> dict[str, float]:
+            found = judged(self.masked["token"])
+            for name in VALIDATION_MASKINGS[1:]:
+                found[f"{name}_masked_lm_loss"] = judged(self.masked[name])["masked_lm_loss"]
+            for name, batches in self.pairs.items():
+                of_pairs = judged(batches)
+                found[f"{name}_accuracy"] = of_pairs["sentence_accuracy"]
+                if name == config.sentence.objective:
+                    found |= of_pairs
+            found["unigram_cross_entropy"] = self.unigram_cross_entropy
+            found["bits_per_character"] = found["masked_lm_loss"] * self.bits_per_character_factor
+            return {f"valid/{name}": value for name, value in found.items()}
+
+        return run
 
     def in_words(self, trained_length: float) -> str:
         """How much there is to be judged by, and whether it is much longer than the sequences trained on, in tokens."""

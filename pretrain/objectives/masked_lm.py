@@ -12,13 +12,15 @@ from bert import hub
 from bert.config import ModelConfig
 from bert.flops import training_flops
 from bert.heads import MaskedLMHead, SentenceHead
+from bert.inspection.fill_mask import filled
 from bert.model import BertModel
 from bert.packed import PackedBatch
+from bert.serving.served import Served
 from bert.tokenizer import Tokenizer
-from bert.training.objective import Objective
+from pretrain.objectives.objective import PretrainObjective
 
 
-class MaskedLM(Objective):
+class MaskedLM(PretrainObjective):
     """The encoder with its masked-LM head, and a sentence head where there are sentence labels.
 
     It reads these targets, each where the batch has it: `masked_index` (M,) places in the flat batch, `masked_labels`
@@ -93,6 +95,13 @@ class MaskedLM(Objective):
     def start_from(self, folder: Path) -> str:
         """Take up a model that was trained elsewhere; says which heads are new and what was not needed."""
         return hub.load_weights(folder, self, ("bert.pooler.", "masked_lm_head.", "sentence_head.")).in_words()
+
+    def served(self, top: int = 5) -> Served:
+        """It fills masks; the example is the mask alone where the model cannot read more."""
+        mask, longest = self.tokenizer.mask_token, self.bert.config.max_position_embeddings
+        text = f"the {mask} of the model"
+        text = text if len(self.tokenizer.encode(text)) <= longest else mask
+        return Served("fill_mask", {"text": text}, filled(self.eval(), text, top), {"top": top})
 
 
 def _predicted(batch: PackedBatch) -> int:

@@ -27,7 +27,7 @@ from bert.training.identity import flatten
 from bert.training.position import Position
 from bert.training.stopping import Stopped
 from bert.training.tracking import TrackingConfig
-from pretrain import launch, packing
+from pretrain import launch, packing, validation
 from pretrain.config import AuditConfig, DataConfig, PretrainConfig, SentenceConfig
 from pretrain.launch import pretrain, with_defaults
 from pretrain.sentence import same_document
@@ -407,7 +407,7 @@ def test_without_sentences_there_are_no_figures_of_them_and_no_head(make_config,
 
 def test_the_root_holds_the_last_weights_and_best_those_of_the_lowest_loss(make_config, monkeypatch, tmp_path):
     losses = iter([3.0] * 5 + [1.0] * 5 + [2.0] * 5)  # three masked sets and two of pairs, three times
-    monkeypatch.setattr(launch, "evaluate", lambda *of: {"masked_lm_loss": next(losses), "sentence_accuracy": 0.5})
+    monkeypatch.setattr(validation, "evaluate", lambda *of: {"masked_lm_loss": next(losses), "sentence_accuracy": 0.5})
     result = pretrain(make_config(tmp_path, eval_every=4))
     assert (result["best_step"], result["best_valid/masked_lm_loss"]) == (8, 1.0)
     checkpoints = tmp_path / "checkpoints"
