@@ -31,7 +31,7 @@ class Dropout(nn.Module):
         return F.dropout(x, self.p, self.training)
 
     def added(self, x: Tensor, to: Tensor) -> Tensor:
-        """`to` plus what is left of x, of the same shape, in one pass."""
+        """`to` + dropout(x), of one shape, in one pass: the residual sum."""
         if not self._by_numpy(x):
             return to + self(x)
         return _Drop.apply(x, to, *drawn_mask(x.shape, self.p, x.dtype))

@@ -1,4 +1,5 @@
-"""What stands on the encoder: logits, and for the vocabulary, whose logits are the largest of all, their loss.
+"""The heads: from hidden states to logits; the masked-LM head also gives its loss, so that its logits, the largest
+tensor of all, need not be kept.
 
 Letters: M masked tokens, N sequences, H width, V vocabulary.
 """

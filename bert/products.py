@@ -59,9 +59,12 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def summed(total: Tensor | None, gradient: Tensor, x: Tensor) -> Tensor:
-    """A weight's gradient, block by block of rows: (O, I) or None, (R, O), (R, I) -> (O, I) in the total's place.
+    """Add a block's part to a weight's gradient, in fp32, in place: (O, I) or None, (R, O), (R, I) -> (O, I).
 
-    The total is in fp32.
+    Args:
+        total: the gradient so far; None before the first block.
+        gradient: of the block's outputs.
+        x: the block's inputs.
     """
     if total is None:
         return (gradient.T @ x).float()

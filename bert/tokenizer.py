@@ -131,8 +131,8 @@ class Tokenizer:
     def encode_lines(self, lines: Sequence[str]) -> EncodedLines:
         """Text as ids without special tokens; '[MASK]' and the like in the text are text.
 
-        A word is what the pre-tokenizer split off: a run between spaces and punctuation for ours. Its word numbers say
-        where one begins, or, where they cannot say anything else, the pieces without ##, which is faster.
+        A word is what the pre-tokenizer splits off; ours splits at spaces and punctuation. Where a word begins is known
+        from the word numbers, or from the pieces without ## where both always agree, which is faster.
         """
         self.backend.encode_special_tokens = True
         encode = self.backend.encode_batch if self._begins_word is None else self.backend.encode_batch_fast

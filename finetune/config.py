@@ -129,7 +129,7 @@ class DataConfig:
 
 
 def _training() -> TrainingConfig:
-    return TrainingConfig(batch_size=32, lr=None, save_every=1000)
+    return TrainingConfig(lr=None, save_every=1000)
 
 
 @dataclass(frozen=True)

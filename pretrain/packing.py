@@ -82,13 +82,15 @@ def cut(lengths: np.ndarray, shape: Shape) -> np.ndarray:
         Where each micro-batch starts, and E last, (micro-batches + 1,).
     """
     total = int(lengths.sum())
-    # tokens = room + longest (the last sequence may not fit) + sequences - room / mean (a free place takes a token).
+    # `room` is how many real tokens a micro-batch holds for certain. The rest of its tokens are lost to a last sequence
+    # that does not fit (longest) and to places left free, each of which takes one filler token at least
+    # (sequences - room / mean length): tokens = room + longest + sequences - room / mean, solved for room.
     taken = 1 - len(lengths) / max(1, total)
     room = max((shape.tokens - shape.longest - shape.sequences) / max(taken, 0.5), shape.tokens / 2)
     share = total / max(1, math.ceil(total / room))
     cuts, before, tokens, sequences = [], 0, 0, 0
     for place, length in enumerate(lengths.tolist()):
-        has_share = before + tokens >= share * len(cuts)  # of all that is cut up to now: no shortfall adds up
+        has_share = before + tokens >= share * len(cuts)  # counted from the block's start, so that errors do not add up
         if has_share or not shape.admits(tokens + length, sequences + 1):
             cuts.append(place)
             before, tokens, sequences = before + tokens, 0, 0

@@ -113,7 +113,7 @@ def test_micro_batches_hold_the_batch_as_evenly_as_their_size_allows(batch, most
         (
             {"batch_tokens": 64},
             "training: give one of batch_size and batch_tokens; "
-            "training.batch_size=64, training.batch_tokens=64 given.",
+            "training.batch_size=32, training.batch_tokens=64 given.",
         ),
         (
             {"batch_size": None},
@@ -126,8 +126,8 @@ def test_micro_batches_hold_the_batch_as_evenly_as_their_size_allows(batch, most
             "beside batch_size it is micro_batch_size.",
         ),
         (
-            {"micro_batch_size": 65},
-            "training.micro_batch_size: 65, but it must be at most training.batch_size=64.",
+            {"micro_batch_size": 33},
+            "training.micro_batch_size: 33, but it must be at most training.batch_size=32.",
         ),
         (
             {"batch_size": None, "batch_tokens": 64, "micro_batch_tokens": 65},

@@ -9,9 +9,9 @@ from torch import Tensor
 from bert.packed import PackedBatch
 
 _PADDING = 1 << 14
-"""Pairs of places, of which one at least is padding, that a rectangle may hold: by then another one costs no more.
+"""A rectangle ends once its padding wastes more pairs of query and key than this: a further call is cheaper then.
 
-Or half as many as its longest sequence has, where these are more.
+Or more than half as many pairs as its longest sequence has, where that is more.
 """
 
 _MANY = 8

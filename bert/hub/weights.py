@@ -70,13 +70,11 @@ def load_weights(
     """
     stored = _stored(folder)
     wanted = {
-        name: (tensor, parts_of(name))
-        for name, tensor in model.state_dict().items()
-        if not name.startswith(not_taken or "\0")
+        name: (tensor, parts_of(name)) for name, tensor in model.state_dict().items() if not name.startswith(not_taken)
     }
     there = {ours(name) for name in stored}
     new = [prefix for prefix in may_be_new if _any(wanted, prefix) and not _any(there, prefix)]
-    wanted = {name: value for name, value in wanted.items() if not name.startswith(tuple(new) or "\0")}
+    wanted = {name: value for name, value in wanted.items() if not name.startswith(tuple(new))}
     _refuse_what_does_not_fit(folder, stored, wanted)
     for tensor, parts in wanted.values():
         for part, piece in zip(parts, tensor.chunk(len(parts)), strict=True):

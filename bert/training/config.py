@@ -29,8 +29,8 @@ class TrainingConfig:
     minutes: float | None = None
     """The budget, as time for training and evaluation; turned into tokens once, after a short pilot."""
 
-    batch_size: int | None = 64
-    """Sequences in an optimizer step, at most: a block of documents is cut into equal steps, not into full ones and a
+    batch_size: int | None = 32
+    """Sequences in an optimizer step, at most: a block of documents is cut into steps of equal size, so that none is a
     small remainder. By default 32. Or give batch_tokens; typed, one puts a file's other aside."""
 
     micro_batch_size: int | None = None
@@ -38,9 +38,9 @@ class TrainingConfig:
     out; by default the whole batch. Masks are drawn by the micro-batch, so it decides which ones."""
 
     batch_tokens: int | None = None
-    """Pretraining: tokens in an optimizer step, in place of batch_size. Every micro-batch then has the same shape,
-    up to which it is filled with tokens that count in nothing: one in a hundred where micro-batches and the text are
-    large, many where either is small; the run says how many. For a GPU, and for compile."""
+    """Pretraining: tokens in an optimizer step, in place of batch_size. Every micro-batch is then filled up to one
+    shape with tokens that count in nothing: about 1% where micro-batches and the text are large, more where either is
+    small; the run says how many. For a GPU, and for compile."""
 
     micro_batch_tokens: int | None = None
     """Tokens on the device at once, in place of micro_batch_size; at least 2 x data.max_length."""

@@ -18,9 +18,9 @@ def evaluate(
     device: torch.device,
     precision: AbstractContextManager,
 ) -> dict[str, float]:
-    """Every sum of the objective over its count, over all batches, without dropout; and the objective's scores.
+    """The means of the objective's sums over all batches, without dropout, and the objective's scores.
 
-    Several ranks share the batches out; each ends up with the figures of them all.
+    Ranks share the batches out, and each returns the figures of all of them.
     """
     was_training = objective.training
     objective.eval()

@@ -45,8 +45,7 @@ class Objective(nn.Module, ABC):
         return 0
 
     def judge(self, batch: PackedBatch) -> tuple[dict[str, Tensor], list[Row]]:
-        """The sums of `forward`, and of the same pass what scoring needs from each example: nothing where sums say it
-        all."""
+        """The sums of `forward`, and a row for each example with what `score` needs; no rows where sums are enough."""
         return self(batch), []
 
     def score(self, rows: list[Row]) -> dict[str, float]:

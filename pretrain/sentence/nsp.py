@@ -2,9 +2,10 @@
 
 A random B is the true B of another pair, cut from its document as this one was, and exactly as long wherever there is
 such a one. So neither an example's length, nor its number of sentences, nor where B stands in its document gives the
-label away; in the paper's code random pairs are shorter or longer than true ones. From A's own document it is a run
-of sentences that comes nearest in length. A document has nothing else as long as its longest B, so very long Bs are
-true more often there; where documents hardly fill a sequence, long ones are.
+label away; in the paper's code random pairs are shorter or longer than true ones.
+
+With negatives from A's own document, B is the run of sentences that comes nearest in length. A document often has no
+second run as long as its longest B. Long Bs are then true more often than not, and length tells a little of the label.
 
 Letters: E examples, R runs of sentences that may stand as B.
 """
