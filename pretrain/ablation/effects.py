@@ -136,15 +136,15 @@ def _paired(
     """
     sides = [[cell for cell in cells(config) if cell.values == values] for values in (variant, base)]
     every = [cell for side in sides for cell in side]
+    both = [(one, other) for one, other in zip(*sides, strict=True) if one in results and other in results]
+    if any(not _judged_alike(results[one], results[other], metric) for one, other in both):
+        return {}, "they are judged on different text, tokens or pairs"
     if not all(results[cell].learned for cell in every if cell in results):
         return {}, "a seed has not learned"
     if any(cell in failed for cell in every):
         return {}, "a seed failed"
-    both = [(one, other) for one, other in zip(*sides, strict=True) if one in results and other in results]
     if not both:
         return {}, "no seed is finished in both"
-    if any(not _judged_alike(results[one], results[other], metric) for one, other in both):
-        return {}, "they are judged on different text, tokens or pairs"
     pairs = {one.seed: (results[one].metrics[metric], results[other].metrics[metric]) for one, other in both}
     if not np.isfinite(list(pairs.values())).all():
         return {}, "a score is no number"
