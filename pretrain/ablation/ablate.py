@@ -148,8 +148,8 @@ def _perhaps_not_compared(config: AblateConfig) -> list[str]:
     """Effects that change what metrics of pretraining are measured on."""
     measured = [metric for metric in config.metrics if metric.startswith("valid/")]
     return [
-        f"{axis}: no comparison by {', '.join(measured)} where it changes the validation text or its tokens; compare by a "
-        f"task under `finetune`"
+        f"{axis}: no comparison by {', '.join(measured)} where it changes the validation text or its tokens; a task "
+        f"under `finetune` compares all the same"
         for axis in config.effects
         if measured and axis.startswith(("tokenizer.", "data.", "init", "training.eval_sequences"))
     ]
