@@ -173,8 +173,8 @@ def _findings(found: dict[str, list[Effect]]) -> list[str]:
     if secondary:
         tests = sum(len(found[metric]) for metric in secondary)
         lines += [
-            f"On the others ({tests} more effects, corrected within each metric alone: the more metrics, the likelier a "
-            f"difference by chance):",
+            f"On the others ({tests} more effects, corrected within each metric alone: the more metrics, the likelier "
+            f"a difference by chance):",
             "",
         ]
     for metric in secondary:
