@@ -132,6 +132,7 @@ CHECKS = (
     "span_lengths",
     "label_share",
     "label_by_length",
+    "label_by_sides",
     "labels_wrong",
     "texts_differ",
     "negatives_true",

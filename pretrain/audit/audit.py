@@ -47,8 +47,7 @@ def in_words(numbers: dict, checks: list[Check]) -> str:
     width, asked = (max(len(getattr(check, name)) for check in checks) for name in ("name", "asked"))
     lines = [f"audit of {numbers['sequences']:,} sequences, {numbers['tokens']:,} tokens"]
     lines += [
-        f"  {'BREACH' if check.breach else 'ok':<6}  {check.name:<{width}}  asked {check.asked:<{asked}}  {check.found}"
-        for check in checks
+        f"  {check.status:<6}  {check.name:<{width}}  asked {check.asked:<{asked}}  {check.found}" for check in checks
     ]
     lines.append(
         f"  {numbers['tokens_per_sequence']:.0f} tokens a sequence; {numbers['truncated_share']:.2%} of the tokens cut "
@@ -72,6 +71,7 @@ def in_numbers(measures: Measures, text: TextToLearn) -> dict:
         "duplicate_documents": duplicates(text.source.document_hashes, text.train_documents),
         "length_buckets": measures.lengths.tolist(),
         "labels_by_length_bucket": measures.labels_by_length.tolist(),
+        "labels_by_longer_side": dict(zip("ab", measures.labels_by_sides.tolist(), strict=True)),
         "words_in_a_unit": {length: count for length, count in sorted(measures.span_lengths.items()) if count},
         "counts": dict(counts),
     }

@@ -25,12 +25,19 @@ class Check:
         name: of CHECKS, for audit.allow.
         asked, found: in words.
         breach: whether it does not hold.
+        known: whether it does not hold quite, which is in the nature of the options and stops no run.
     """
 
     name: str
     asked: str
     found: str
     breach: bool
+    known: bool = False
+
+    @property
+    def status(self) -> str:
+        """In a word."""
+        return "BREACH" if self.breach else "note" if self.known else "ok"
 
 
 def check(measures: Measures, sampler: Sampler, text: TextToLearn, config: PretrainConfig) -> list[Check]:
@@ -84,9 +91,10 @@ def _pairs(measures: Measures, sampler: Sampler) -> Iterator[Check]:
     )
     worst, breach = _worst_bucket(measures, asked.random_share)
     if asked.negatives == "same_document":  # no fault: a document has nothing else as long as its longest B
-        yield Check("label_by_length", f"{share} where A's document offers it", worst, breach=False)
+        yield Check("label_by_length", f"{share} where A's document offers it", worst, breach=False, known=breach)
     else:
         yield Check("label_by_length", f"{share} at every length", worst, breach)
+    yield _by_sides(measures, sampler, share)
     yield _must_be_zero("labels_wrong", counts["labels_wrong"], "labels do not say what stands there")
     yield _must_be_zero("texts_differ", counts["texts_differ"], "texts are not those of the corpus")
     if sampler.sentence.replaces_b:
@@ -97,6 +105,29 @@ def _pairs(measures: Measures, sampler: Sampler) -> Iterator[Check]:
         elif asked.negatives == "same_document":
             elsewhere = counts["negatives"] - same
             yield _must_be_zero("negatives_document", elsewhere, "random Bs are from another document than A")
+
+
+def _by_sides(measures: Measures, sampler: Sampler, share: str) -> Check:
+    """Whether the label can be told from which side is the longer.
+
+    It can a little where sides change places: B ends with the sentence that reaches the length asked for. And where a
+    document has nothing as long as its longest B.
+    """
+    pairs = measures.labels_by_sides  # (longer side, label)
+    if pairs.sum(1).min() < _LEAST:
+        return Check("label_by_sides", f"{share} whichever side is longer", "too few pairs to tell", breach=False)
+    ones = pairs[:, 1] / pairs.sum(1)
+    error = (0.25 / pairs.sum(1)).sum() ** 0.5
+    differs = abs(ones[0] - ones[1]) > max(0.05, _critical() * error)
+    said = f"{ones[0]:.2%} where A is the longer, {ones[1]:.2%} where B is"
+    inherent = not sampler.sentence.replaces_b or sampler.recipe.sentence.negatives == "same_document"
+    return Check(
+        "label_by_sides",
+        f"{share} whichever side is longer",
+        said,
+        breach=bool(differs and not inherent),
+        known=bool(differs and inherent),
+    )
 
 
 def _worst_bucket(measures: Measures, share: float) -> tuple[str, bool]:

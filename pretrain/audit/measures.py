@@ -55,13 +55,19 @@ class Spread:
 
 @dataclass
 class Measures:
-    """All that is known of the audited sequences."""
+    """All that is known of the audited sequences.
+
+    Attributes:
+        labels_by_length: pairs by the bucket of their length and by label.
+        labels_by_sides: pairs whose sides are not equally long, by whether B is the longer and by label.
+    """
 
     counts: Counter = field(default_factory=Counter)
     spreads: dict[str, Spread] = field(default_factory=dict)
     span_lengths: Counter = field(default_factory=Counter)
     lengths: np.ndarray = field(default_factory=lambda: np.zeros(BUCKETS, np.int64))
     labels_by_length: np.ndarray = field(default_factory=lambda: np.zeros((BUCKETS, 2), np.int64))
+    labels_by_sides: np.ndarray = field(default_factory=lambda: np.zeros((2, 2), np.int64))
 
     def spread(self, name: str) -> Spread:
         """The spread of that name."""
@@ -162,6 +168,9 @@ def _add_pairs(found: Measures, sampler: Sampler, block: Block) -> None:
     labels = examples.labels
     found.spread("label_share").add(labels - asked.random_share, np.ones(len(labels)))
     np.add.at(found.labels_by_length, (_buckets(block), labels), 1)
+    uneven = examples.a_length != examples.b_length
+    b_longer = (examples.b_length > examples.a_length).astype(np.int64)
+    np.add.at(found.labels_by_sides, (b_longer[uneven], labels[uneven]), 1)
     found.counts["pairs"] += len(labels)
     one = labels == 1
     if sampler.sentence.replaces_b:

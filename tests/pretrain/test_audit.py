@@ -213,6 +213,16 @@ def test_lengths_that_a_document_cannot_match_are_told_and_are_no_breach():
     assert not found.breach
 
 
+@pytest.mark.parametrize(("objective", "status"), [("nsp", (True, False)), ("sop", (False, True))])
+def test_a_label_told_by_the_longer_side_is_a_breach_where_it_could_be_helped(source, objective, status):
+    sampler = make_sampler(source, sentence__objective=objective)
+    measures = measure(sampler, 2000)
+    measures.labels_by_sides = np.array([[4000, 6000], [6000, 4000]])  # longer A: 60% with label 1; longer B: 40%
+    (found,) = [c for c in check(measures, sampler, text_of(source), PretrainConfig()) if c.name == "label_by_sides"]
+    assert (found.breach, found.known) == status
+    assert found.found == "60.00% where A is the longer, 40.00% where B is"
+
+
 def test_negatives_from_where_they_should_not_be_are_caught(source):
     sampler = make_sampler(source, sentence__negatives="other_document")
     sampler.pool = replace(sampler.pool, negatives="same_document")
