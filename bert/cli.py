@@ -132,9 +132,10 @@ def _refuse_unclear(arguments: list[str], config: type) -> None:
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{file}: {' '.join(str(error).split())}.") from error
         refuse_if([f"{file}:{line}: {name} stands there twice." for name, line in _twice(root, "")])
-        known = [option.name for option in fields(config)]
+        known = ["config", *(option.name for option in fields(config))]
         pairs = root.value if isinstance(root, yaml.MappingNode) else ()
-        unknown = [(key.value, key.start_mark.line + 1) for key, _ in pairs if key.value.split(".")[0] not in known]
+        keys = [key for key, _ in pairs if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        unknown = [(key.value, key.start_mark.line + 1) for key in keys if key.value.split(".")[0] not in known]
         refuse_if(
             [
                 f"{file}:{line}: no option {name}{did_you_mean(name, known) or '; is the file one of another verb?'}"

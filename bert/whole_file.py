@@ -8,10 +8,17 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to: it takes the place of `path` at the end, and is removed after an error."""
+def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
+    """A file beside `path` to write to: it takes the place of `path` at the end, and is removed after an error.
+
+    Args:
+        path: the file's place.
+        shared: whether several processes may write it at once. One alone uses the same name each time, so that what a
+            killed process left is written over.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    own = f"{os.getpid()}-{secrets.token_hex(4)}" if shared else "unfinished"
+    unfinished = path.with_name(f".{path.name}.{own}")
     try:
         yield unfinished
         unfinished.replace(path)
@@ -21,5 +28,5 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write(path: Path, content: str) -> None:
     """Put content, in UTF-8, in the place of what the file holds; a reader finds all of the one or of the other."""
-    with replacing(path) as unfinished:
+    with replacing(path, shared=True) as unfinished:
         unfinished.write_bytes(content.encode())

@@ -25,7 +25,7 @@ def in_words(examples: Examples, features: list[Feature], max_length: int) -> li
     used, kind = examples.used, type(examples.used[0])
     said = [
         labels_in_words(used) if kind is Labelled else None,
-        header_in_words(used) if kind is Labelled else None,
+        header_in_words(used) if kind is Labelled and examples.path.suffix in (".tsv", ".csv") else None,
         entities_in_words(used) if kind is Tagged else None,
         questions_in_words(used) if kind is Question else None,
         f"lengths: {lengths_in_words(lengths_of(len(used), features))}",
@@ -50,7 +50,8 @@ def labels_in_words(examples: list[Labelled]) -> str:
 def header_in_words(examples: list[Labelled]) -> str | None:
     """A label that the first line alone has, as the names of columns do where they are read as a row; or None."""
     first, *others = examples
-    if first.line != 1 or any(example.label == first.label for example in others):
+    numbers = numbers_of([example.label for example in others])
+    if first.line != 1 or not others or numbers or any(example.label == first.label for example in others):
         return None
     return f"the label {first.label!r} is that of line 1 alone: names of columns? Then name them, without numbers"
 

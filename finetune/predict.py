@@ -83,7 +83,8 @@ class PredictConfig:
     """tsv and csv: whether quotation marks enclose fields. auto: as in training, or on for csv and off for tsv."""
 
     on_bad_row: Literal["error", "skip"] = "error"
-    """error: a line or row that cannot be read (an empty one, say) is an error. skip: it is left out and counted."""
+    """error: an empty line, or a row that is not what it should be, ends it. skip: it is left out and counted. What is
+    not UTF-8 is an error in any case."""
 
     batch_size: int = 64
     """Sequences at once."""
@@ -126,22 +127,24 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
 
 
 def predict_file(config: PredictConfig) -> None:
-    """Write predictions, a line for each text; a row that cannot be read is an error with file and line."""
+    """Write predictions, a line for each text; what cannot be read is an error with file and line, or left out."""
     refuse_if(_faults(config))
     with redirect_stdout(sys.stderr):  # predictions alone may go to standard output
         task, device = _opened(config)
     _refuse_unfit(config, task)
     streamed = config.input == standard_streams.NAME
-    texts, total = (_arriving(config, task.task), None) if streamed else _of_file(config, task)
+    usable = _Usable("stdin" if streamed else config.input, config.on_bad_row)
+    texts, total = (_arriving(task.task, usable), None) if streamed else _of_file(config, task, usable)
     lines = (
         json.dumps(prediction, ensure_ascii=False)
         for some in texts
         for prediction in predict(task, some, config.batch_size, device)
     )
     if config.output in (None, standard_streams.NAME):
-        print(f"{standard_streams.write_lines(lines):,} predictions", file=sys.stderr)
+        said = f"{standard_streams.write_lines(lines):,} predictions"
     else:
-        print(f"{_write_file(Path(config.output), lines, total):,} predictions in {config.output}", file=sys.stderr)
+        said = f"{_write_file(Path(config.output), lines, total):,} predictions in {config.output}"
+    print(f"{said}{usable.in_words()}", file=sys.stderr)
 
 
 def _opened(config: EvaluateConfig | PredictConfig) -> tuple[Task, torch.device]:
@@ -204,15 +207,15 @@ def _refuse_unfit(config: PredictConfig, task: Task) -> None:
         )
 
 
-def _arriving(config: PredictConfig, task: TaskConfig) -> Iterator[list[Example]]:
+def _arriving(task: TaskConfig, usable: "_Usable") -> Iterator[list[Example]]:
     """The texts of standard input, some at a time."""
     numbers = count(1)
     for lines in standard_streams.arriving_lines():
         numbered = ((number, text_of_line(line, number, "stdin")) for line, number in zip(lines, numbers, strict=False))
-        yield from _at_once(_usable(_of_lines(numbered, task), "stdin", config))
+        yield from _at_once(usable(_of_lines(numbered, task)))
 
 
-def _of_file(config: PredictConfig, task: Task) -> tuple[Iterator[list[Example]], int]:
+def _of_file(config: PredictConfig, task: Task, usable: "_Usable") -> tuple[Iterator[list[Example]], int]:
     """A file's texts, some at a time, and how many there are: all are read once before the first is answered, so that
     one that cannot be read is said at once."""
     path = Path(config.input)
@@ -220,12 +223,11 @@ def _of_file(config: PredictConfig, task: Task) -> tuple[Iterator[list[Example]]
         raise UserError(f"input: no such file: '{path}'.")
     data = None if _holds_lines(config) else _reading(path, config, task)
 
-    def texts(tell: bool) -> Iterator[Example]:
-        read = _of_lines(numbered_lines(path), task.task) if data is None else _of_rows(path, data, task)
-        return _usable(read, str(path), config, tell)
+    def items() -> Iterator[Example | Refused]:
+        return _of_lines(numbered_lines(path), task.task) if data is None else _of_rows(path, data, task)
 
-    many = sum(1 for _ in tqdm(texts(tell=True), desc="reading", unit=" texts", leave=False, disable=None))
-    return _at_once(texts(tell=False)), many
+    many = sum(1 for _ in tqdm(usable(items()), desc="reading", unit=" texts", leave=False, disable=None))
+    return _at_once(item for item in items() if not isinstance(item, Refused)), many
 
 
 def _of_lines(lines: Iterable[tuple[int, str]], task: TaskConfig) -> Iterator[Example | Refused]:
@@ -238,23 +240,27 @@ def _of_lines(lines: Iterable[tuple[int, str]], task: TaskConfig) -> Iterator[Ex
             yield unlabelled(task, number, text)
 
 
-def _usable(
-    items: Iterable[Example | Refused], name: str, config: PredictConfig, tell: bool = True
-) -> Iterator[Example]:
-    """What can be read; what cannot ends it, or is left out and, where `tell` says so, told and counted."""
-    left_out = 0
-    for item in items:
-        if not isinstance(item, Refused):
-            yield item
-            continue
-        fault = f"{name}:{item.line}: {item.why}"
-        if config.on_bad_row == "error":
-            raise UserError(f"{fault}.")
-        left_out += 1
-        if tell and left_out <= MOST_FAULTS:
-            print(f"{fault}; left out", file=sys.stderr)
-    if tell and left_out > MOST_FAULTS:
-        print(f"{name}: {left_out:,} left out in all", file=sys.stderr)
+class _Usable:
+    """Lets through what can be read; what cannot ends it, or is left out, told and counted, as on_bad_row says."""
+
+    def __init__(self, name: str, on_bad_row: str) -> None:
+        self.name, self.on_bad_row, self.left_out = name, on_bad_row, 0
+
+    def __call__(self, items: Iterable[Example | Refused]) -> Iterator[Example]:
+        for item in items:
+            if not isinstance(item, Refused):
+                yield item
+                continue
+            fault = f"{self.name}:{item.line}: {item.why}"
+            if self.on_bad_row == "error":
+                raise UserError(f"{fault}.")
+            self.left_out += 1
+            if self.left_out <= MOST_FAULTS:
+                print(f"{fault}; left out", file=sys.stderr)
+
+    def in_words(self) -> str:
+        """How many were left out, if any."""
+        return f"; {self.left_out:,} left out" if self.left_out else ""
 
 
 def _reading(path: Path, config: PredictConfig, task: Task) -> DataConfig:

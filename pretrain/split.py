@@ -38,7 +38,7 @@ def open_split(hashes: np.ndarray, share: float, cache: Path, name: str) -> Spli
     if not all(file.is_file() for file in files):
         held_out = _held_out(np.asarray(hashes), share)
         for file, array in zip(files, (np.flatnonzero(~held_out), np.flatnonzero(held_out)), strict=True):
-            with whole_file.replacing(file) as unfinished, unfinished.open("wb") as handle:
+            with whole_file.replacing(file, shared=True) as unfinished, unfinished.open("wb") as handle:
                 np.save(handle, array)
     return Split(*(np.load(file, mmap_mode="r") for file in files))
 

@@ -231,6 +231,14 @@ def test_a_wrong_group_in_a_config_file_is_named_with_its_line_and_the_closest_n
     assert refused("--config", file) == f"{file}:3: no option trainin (did you mean training?)"
 
 
+def test_a_config_file_may_include_another_and_merge(call):
+    base = config_file("sentence: {objective: none}\n")
+    Path("base.yaml").write_text(Path(base).read_text())
+    file = config_file("config: base.yaml\n<<: {output: merged}\n")
+    code, said, _ = call("--config", file, "--print_config")
+    assert code == 0 and "  objective: none" in said and "output: merged" in said
+
+
 def test_a_config_file_of_another_verb_is_called_so(refused):
     file = config_file("axes: {}\n")
     assert refused("--config", file) == f"{file}:1: no option axes; is the file one of another verb?"

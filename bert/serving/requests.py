@@ -19,9 +19,10 @@ def rows_of(request: Any) -> list[dict[str, str]]:
     Raises:
         UserError: fields without text, by row (from 1) and column; MOST_FAULTS of them at most.
     """
-    if len(request) == 1 and all(isinstance(field, list) for field in request.iloc[0]):
+    lists = [column for column in request.columns if len(request) == 1 and isinstance(request[column].iloc[0], list)]
+    if lists:
         try:
-            request = request.explode(list(request.columns))  # {"inputs": {"text": [...]}}: MLflow makes one row of it
+            request = request.explode(lists)  # {"inputs": {"text": [...]}}: MLflow makes one row of it
         except ValueError as error:
             raise UserError(f"inputs: {error}.") from None
     rows = request.to_dict("records")

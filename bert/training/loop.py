@@ -122,6 +122,7 @@ class _Run:
         self.window = Window()
         self.batches: list[PackedBatch] = []  # of the last step
         self.latest: dict[str, float] = {}
+        self.seen: tuple[float, float | None] | None = None  # the best evaluation, its weights written or not
         self.last_line = self.last_said = time.perf_counter()
 
     @cached_property
@@ -241,9 +242,8 @@ class _Run:
             "train/learning_rate": self.optimizer.param_groups[0]["lr"],
             "train/epochs": self.progress.epochs,
             "train/tokens": self.progress.tokens,
-            "speed/seconds": time.perf_counter() - self.last_line,
+            "speed/seconds": self._count_time(),
         }
-        self.last_line = time.perf_counter()
         if self.window.flops:
             metrics["speed/mfu"] = self.window.flops / self.window.seconds / self.matrix_rate
         self.window = Window(self.window.skipped_in_a_row)
@@ -266,13 +266,25 @@ class _Run:
         shown = ", ".join(f"{name.removeprefix('valid/')} {value:.4g}" for name, value in self.latest.items())
         bar.write(f"step {self.progress.step} ({self.progress.share:.0%}): {shown}")
         goal, progress = self.goal, self.progress
+        equals = None if goal.among_equals is None else self.latest[goal.among_equals]
+        if goal.better(self.latest, *(self.seen or (progress.best, progress.best_among_equals))):
+            self.seen = (self.latest[goal.metric], equals)
+            self.progress = replace(self.progress, better_step=progress.step)
         if goal.better(self.latest, progress.best, progress.best_among_equals):
-            equals = None if goal.among_equals is None else self.latest[goal.among_equals]
             best = {"best": self.latest[goal.metric], "best_step": progress.step, "best_among_equals": equals}
-            written = self._write(lambda: checkpoint.export(self.objective, self.output / "best", best))
-            self.progress = replace(progress, better_step=progress.step, **(best if written else {}))
+            if self._write(lambda: checkpoint.export(self.objective, self.output / "best", best)):
+                self.progress = replace(self.progress, **best)
+
+    def _count_time(self) -> float:
+        """The seconds since the last line, evaluations apart; those before a stop are in the window that was saved."""
+        now = time.perf_counter()
+        self.window.elapsed += now - self.last_line
+        self.last_line = now
+        return self.window.elapsed
 
     def _save(self) -> None:
+        if self.window.steps:
+            self._count_time()
         state = asdict(self.progress) | {"window": self.window.to_json()}
         keep = self.config.keep_checkpoints
         self._write(lambda: checkpoint.save(self.output, self.objective, self.optimizer, state, keep))

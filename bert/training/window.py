@@ -11,6 +11,8 @@ class Window:
 
     Attributes:
         skipped_in_a_row: steps left out up to now without one between them; it goes on from line to line.
+        seconds: of the steps alone.
+        elapsed: of all that was done up to the last time it was counted, evaluations apart.
     """
 
     def __init__(self, skipped_in_a_row: torch.Tensor | float = 0.0) -> None:
@@ -20,7 +22,7 @@ class Window:
         self.skipped: torch.Tensor | float = 0.0
         self.skipped_in_a_row = skipped_in_a_row
         self.steps = self.tokens = 0
-        self.flops = self.seconds = 0.0
+        self.flops = self.seconds = self.elapsed = 0.0
 
     def add(self, did: StepResult, tokens: int, flops: float, seconds: float) -> None:
         """Take in a step; nothing waits for the device."""

@@ -40,8 +40,9 @@ from pretrain.ablation.grid import (
 )
 from pretrain.ablation.report import FILES, write_report
 from pretrain.ablation.results import lacking, mixed, read_results
-from pretrain.ablation.run import ROOT, cell_folder, checked, differences, done, run_cells
+from pretrain.ablation.run import ROOT, cell_folder, checked, differences, done, failures, run_cells
 from pretrain.config import PretrainConfig
+from pretrain.sentence import SENTENCE
 
 _GRID = "grid.yaml"
 
@@ -68,15 +69,16 @@ def ablate(config: AblateConfig) -> None:
     output.mkdir(parents=True, exist_ok=True)
     if config.only is None:  # one cell is given the file, with others maybe
         whole_file.write(output / _GRID, grid_as_yaml(config))
-        if not any(map(is_finished, output.glob("cells/*/*/pretrain"))):
-            whole_file.write(output / _DECLARED, grid_as_yaml(config))
+    if not any(map(is_finished, output.glob("cells/*/*/pretrain"))):
+        whole_file.write(output / _DECLARED, grid_as_yaml(config))
     if config.print_cells:
         with _grid_run(config) as tracker:  # so that the cells, wherever they run, find their parent in MLflow
             _parent(output, tracker)
         print("\n".join(_cell_command(config, cell) for cell in wanted))
         return
     with stop_requests() as stop_asked, _grid_run(config) as tracker:
-        failed = run_cells(config, wanted, _parent(output, tracker), stop_asked)
+        run_cells(config, wanted, _parent(output, tracker), stop_asked)
+        failed = failures(config, wanted)
         if tracker is not None:
             _report(config, failed, tracker)
         if stop_asked():
@@ -87,13 +89,13 @@ def ablate(config: AblateConfig) -> None:
                 print(f"another process works on '{output}', and will write the report.")
             else:
                 _report(config, failed, late)
-    if failed:
-        raise UserError(*(f"{cell.name}: {fault}" for cell, fault in failed.items()))
+    refuse_if([f"{cell.name}: {fault}" for cell, fault in failed.items()] + mixed(config))
 
 
 def _report(config: AblateConfig, failed: dict[Cell, str], tracker: Tracker) -> None:
     output = Path(config.output)
-    refuse_if(mixed(config))
+    if mixed(config):
+        return  # nothing to compare; `ablate` ends with the reason
     text = write_report(config, read_results(config), failed, changed_since(config), output)
     print(f"\n{text.partition('## Effects')[0]}all of it:  {output / FILES[0]}")
     for name in (*FILES, _GRID, _DECLARED):
@@ -101,11 +103,12 @@ def _report(config: AblateConfig, failed: dict[Cell, str], tracker: Tracker) -> 
             tracker.artifact(output / name)
 
 
-def changed_since(config: AblateConfig) -> list[str]:
-    """What decides about p values and was declared otherwise before the first cell was finished, in words."""
+def changed_since(config: AblateConfig) -> list[str] | None:
+    """What decides about p values and was declared otherwise before the first cell was finished, in words; None where
+    an earlier version ran the first cells, and nobody wrote it down."""
     file = Path(config.output) / _DECLARED
     if not file.is_file():
-        return ["what was declared beforehand is not known"]
+        return None
     declared, now = (yaml.safe_load(text) for text in (file.read_text(encoding="utf-8"), grid_as_yaml(config)))
     names = ("axes", "baseline", "effects", "metrics", "seeds")
     return [f"{name} {now[name]}, declared as {declared[name]}" for name in names if now[name] != declared[name]]
@@ -133,7 +136,7 @@ def _plan(config: AblateConfig, wanted: list[Cell]) -> str:
         f"cost: {to_train * config.tokens:,} tokens of pretraining{_flops(config, to_train)} to go",
         *_perhaps_not_compared(config),
     ]
-    seconds = [result.seconds_in_all for result in read_results(config).values()]
+    seconds = [s for result in read_results(config).values() if not math.isnan(s := result.seconds_in_all)]
     if seconds:
         rounds = math.ceil(sum(not done(config, cell) for cell in wanted) / config.jobs)
         left = rounds * sum(seconds) / len(seconds)
@@ -144,15 +147,25 @@ def _plan(config: AblateConfig, wanted: list[Cell]) -> str:
     return "\n".join(lines)
 
 
+_TEXT = ("train", "valid", "valid_share", "format", "text", "split_sentences", "max_length")
+"""Options of data.* that decide what is validated on."""
+
+
 def _perhaps_not_compared(config: AblateConfig) -> list[str]:
     """Effects that change what metrics of pretraining are measured on."""
+    of_pairs = ("sentence_", *(f"{name}_" for name, objective in SENTENCE.items() if objective.labels))
     measured = [metric for metric in config.metrics if metric.startswith("valid/")]
-    return [
-        f"{axis}: no comparison by {', '.join(measured)} where it changes the validation text or its tokens; a task "
-        f"under `finetune` compares all the same"
-        for axis in config.effects
-        if measured and axis.startswith(("tokenizer.", "data.", "init", "training.eval_sequences"))
-    ]
+    text = ("tokenizer.", "init", "training.eval_sequences", *(f"data.{name}" for name in _TEXT))
+    said = []
+    for axis in config.effects:
+        named = [m for m in measured if m.removeprefix("valid/").startswith(of_pairs)]
+        touched = measured if axis.startswith(text) else named if axis.startswith("sentence.") else []
+        if touched:
+            said.append(
+                f"{axis}: no comparison by {', '.join(touched)} where it changes the text, tokens or pairs that these "
+                f"are measured on; a task under `finetune` compares all the same"
+            )
+    return said
 
 
 def _flops(config: AblateConfig, runs: int) -> str:

@@ -51,7 +51,7 @@ def effects(found: dict[str, list[Effect]], path: Path) -> None:
                 axes.plot(seeds, [place + 0.2] * len(seeds), ".", color="grey", markersize=4)
         axes.axvline(0, color="grey", linewidth=0.8)
         axes.set_yticks(range(len(names)), names)
-        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_ylim(max(1, len(names)) - 0.5, -0.5)
         axes.locator_params(axis="x", nbins=5)
         axes.set_title(metric, fontsize=9)
         axes.set_xlabel(

@@ -116,7 +116,8 @@ def _effect(
         left_out=left_out,
     )
     if not seeds:
-        return effect
+        disjoint = dict.fromkeys(by_name, "no seed is finished in all combinations")
+        return replace(effect, over=(0, len(rests)), left_out=left_out | disjoint)
     pairs = np.array([[of_rest[seed] for seed in seeds] for of_rest in by_name.values()])  # (combinations, seeds, 2)
     differences = pairs[..., 0] - pairs[..., 1]
     return replace(
@@ -137,8 +138,9 @@ def _paired(
     sides = [[cell for cell in cells(config) if cell.values == values] for values in (variant, base)]
     every = [cell for side in sides for cell in side]
     both = [(one, other) for one, other in zip(*sides, strict=True) if one in results and other in results]
-    if any(not _judged_alike(results[one], results[other], metric) for one, other in both):
-        return {}, "they are judged on different text, tokens or pairs"
+    for one, other in both:
+        if why := _judged_otherwise(results[one], results[other], metric):
+            return {}, why
     if not all(results[cell].learned for cell in every if cell in results):
         return {}, "a seed has not learned"
     if any(cell in failed for cell in every):
@@ -151,7 +153,15 @@ def _paired(
     return pairs, ""
 
 
-def _judged_alike(one: Result, other: Result, metric: str) -> bool:
-    """Whether a metric of pretraining was measured on the same frozen set; tasks have files of their own."""
+def _judged_otherwise(one: Result, other: Result, metric: str) -> str | None:
+    """Why a metric of pretraining was not measured on the same frozen set; tasks have files of their own.
+
+    Of two runs of a version that did not write it down nothing is known, and they count as alike.
+    """
     place, _, name = metric.partition("/")
-    return place != "valid" or one.judged_on.get(set_of(name)) == other.judged_on.get(set_of(name))
+    sets = [result.judged_on.get(set_of(name)) for result in (one, other)]
+    if place != "valid" or sets[0] == sets[1]:
+        return None
+    if None in sets:
+        return "what one of them was judged on is not known, for an earlier version ran it"
+    return "they are judged on different text, tokens or pairs"

@@ -19,7 +19,7 @@ FILES = ("report.md", "report.json", "curves.png", "effects.png")
 
 
 def write_report(
-    config: AblateConfig, results: dict[Cell, Result], failed: Failed, changed: list[str], folder: Path
+    config: AblateConfig, results: dict[Cell, Result], failed: Failed, changed: list[str] | None, folder: Path
 ) -> str:
     """Write report.md, report.json and the charts.
 
@@ -27,7 +27,7 @@ def write_report(
         config: the grid.
         results: of its finished cells.
         failed: cells that failed, and why.
-        changed: what was declared otherwise before the first cell was finished, in words.
+        changed: what was declared otherwise before the first cell was finished, in words; None where it is not known.
         folder: the grid's.
 
     Returns:
@@ -80,7 +80,8 @@ def _part(effect: Effect) -> str:
     if effect.comparison is None:
         return ""
     if used < every:
-        parts.append(f"in {used} of {every} combinations of the other axes ({', '.join(effect.by_rest)})")
+        others = "; ".join(f"{rest}: {why}" for rest, why in effect.left_out.items())
+        parts.append(f"in {used} of {every} combinations of the other axes ({', '.join(effect.by_rest)}; not {others})")
     if len(effect.by_seed) < effect.seeds:
         parts.append(f"of {len(effect.by_seed)} of {effect.seeds} seeds")
     return f"Only {', '.join(parts)}: " if parts else ""
@@ -98,7 +99,7 @@ def _range(effect: Effect) -> str:
 def _found(effect: Effect) -> str:
     named, metric = f"{effect.axis}: {effect.value}", effect.metric
     if effect.comparison is None:
-        why = "; ".join(sorted(set(effect.left_out.values()))) or "no seed is finished in all combinations"
+        why = "; ".join(sorted(set(effect.left_out.values())))
         return f"{named} could not be compared with {effect.baseline} on {metric}: {why}."
     difference = effect.comparison.difference
     if difference.n < 2:
@@ -129,7 +130,7 @@ def _found(effect: Effect) -> str:
     )
 
 
-def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, changed: list[str]) -> list[str]:
+def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, changed: list[str] | None) -> list[str]:
     wanted = cells(config)
     unlearned = sorted({cell.variant for cell, result in results.items() if not result.learned})
     axes = "; ".join(f"`{name}` in {', '.join(map(str, values))}" for name, values in config.axes.items())
@@ -139,11 +140,17 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
         f"{config.tokens:,} tokens a run. Baseline: {variant_name(config.baseline)}. Run by "
         f"{'; '.join(run_by) or 'nobody yet'}; reported by commit {git_commit()}.",
         "",
-        f"Main effects{'' if changed else ' declared beforehand'}: {', '.join(f'`{name}`' for name in config.effects)}."
-        " Each is averaged over the other axes and paired by seed; a paired t-test gives the interval, and p values are"
-        " corrected for the number of effects on a metric (Holm).",
-        "",
     ]
+    if config.effects:
+        declared = "" if changed else " declared beforehand"
+        if changed is None:  # no declared.yaml: an earlier version ran the first cells
+            declared = " (when they were declared is not known)"
+        named = ", ".join(f"`{name}`" for name in config.effects)
+        lines += [
+            f"Main effects{declared}: {named}. Each is averaged over the other axes and paired by seed; a paired "
+            f"t-test gives the interval, and p values are corrected for the number of effects on a metric (Holm).",
+            "",
+        ]
     if len(run_by) > 1:
         lines += ["**Cells were run by different code or devices**, which may be what differs.", ""]
     if changed:
@@ -152,8 +159,8 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
             f"looking after each seed until something is found, finds more than 5% by chance.",
             "",
         ]
-    if len(results) < len(wanted):
-        interim = f"**{len(wanted) - len(results)} of {len(wanted)} cells are not finished**; p values are interim."
+    if missing := len(wanted) - len(results) - len(failed):
+        interim = f"**{missing} of {len(wanted)} cells are not finished**; p values are interim."
         lines += [interim, ""]
     lines += [f"- failed: {cell.name}: {fault}" for cell, fault in failed.items()] + [""] * bool(failed)
     if unlearned:
@@ -167,6 +174,8 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
 
 def _findings(found: dict[str, list[Effect]]) -> list[str]:
     """The primary metric's sentences, and those of the others apart: all together are more tests than Holm knows of."""
+    if not any(found.values()):
+        return ["No effect was declared, and none is tested.", ""]
     primary, *secondary = found
     lines = [f"On the primary metric, the first that was named ({primary}):", ""]
     lines += [f"- {sentence(effect)}" for effect in found[primary]] + [""]
@@ -223,8 +232,9 @@ def _cell_table(config: AblateConfig, results: dict[Cell, Result], failed: Faile
         shown = [_cell_value(by_metric[m][variant], differences[m].get(variant), m) for m in config.metrics]
         speed = sum(result.tokens_per_second for result in of_variant) / len(of_variant)
         minutes = sum(result.seconds for result in of_variant) / len(of_variant) / 60
+        took = "" if math.isnan(minutes) else f"{minutes:.1f}"
         row = [variant, str(len(of_variant)), f"{min(below):.2f} to {max(below):.2f}{mark}", *shown]
-        lines.append("| " + " | ".join([*row, f"{speed:,.0f}", f"{minutes:.1f}"]) + " |")
+        lines.append("| " + " | ".join([*row, f"{speed:,.0f}", took]) + " |")
     note = "Mean ± deviation over seeds [95% interval of the mean]; in brackets the paired difference to the baseline."
     return [*lines, "", note, ""]
 
@@ -257,7 +267,8 @@ def _by_tokens(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
 
 
 def _limits(config: AblateConfig, found: dict[str, list[Effect]]) -> list[str]:
-    counts = sorted({len(e.by_seed) for of_metric in found.values() for e in of_metric if e.comparison}) or [0]
+    compared = {len(e.by_seed) for of_metric in found.values() for e in of_metric if e.comparison}
+    counts = sorted(compared) or [len(config.seeds)]
     n = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
     lines = [
         "## What this can and cannot say",
@@ -274,13 +285,14 @@ def _limits(config: AblateConfig, found: dict[str, list[Effect]]) -> list[str]:
             "whose scores vary much from epoch to epoch (TASK/test/NAME/METRIC is of a file that chose nothing); the "
             "seeds of fine-tuning are the same for all models."
         )
-    if counts[0] > 1:
+    if compared and counts[0] > 1:
         low, high = uncertainty(counts[0])
+        few = f"{counts[0]} seeds" if len(counts) == 1 else f"as few as {counts[0]} seeds"
         lines.append(
             f"- Intervals are those of a t-test: where seeds scatter to one side (some learn late), so few of them "
             f"hold the truth less often than in 95%. The dots in the picture are the seeds. `detectable`, the "
             f"difference that the corrected test would find in 80% of such experiments, takes the deviation of "
-            f"{counts[0]} seeds for the true one, which may be {low:.1f} to {high:.1f} times as large."
+            f"{few} for the true one, which may be {low:.1f} to {high:.1f} times as large."
         )
     return [
         *lines,

@@ -32,7 +32,8 @@ class Result:
         judged_on: the fingerprints of its frozen validation sets, by name.
         facts: the fingerprints of its corpus and tokenizer, by name.
         run_by: commit, PyTorch and device.
-        seconds, tokens_per_second: of its pretraining, without the time between a stop and going on.
+        seconds, tokens_per_second: of its pretraining, without the time between a stop and going on; seconds are nan
+            where they are not known.
         seconds_in_all: of its fine-tunings too.
     """
 
@@ -132,7 +133,10 @@ def _json(file: Path) -> dict:
 
 
 def _seconds(run: Path) -> float:
-    return sum(sum(_column(_lines(run), name)[1]) for name in ("speed/seconds", "speed/evaluation_seconds"))
+    """nan where a run of an earlier version did not write down what it took."""
+    lines = _lines(run)
+    training, evaluation = (_column(lines, f"speed/{name}")[1] for name in ("seconds", "evaluation_seconds"))
+    return sum(training) + sum(evaluation) if training else float("nan")
 
 
 def _scores(metrics: dict[str, float]) -> dict[str, float]:

@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from bert import whole_file
 from bert.errors import REFUSED
 from bert.training.identity import flatten, is_finished
 from bert.training.ledger import LEDGER
@@ -35,6 +36,9 @@ ROOT = Path(__file__).parents[2]
 """Where run.py and run_finetune.py lie."""
 
 _POLL = 1.0  # seconds
+
+_FAILED = "failed.txt"
+"""In a cell's folder: why its last attempt failed. What is left of its combination's seeds would be a selection."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,12 @@ class Step:
 def cell_folder(config: AblateConfig, cell: Cell) -> Path:
     """Where a cell's runs lie."""
     return Path(config.output) / "cells" / cell.name
+
+
+def failures(config: AblateConfig, cells: list[Cell]) -> dict[Cell, str]:
+    """Which of these cells failed at the last attempt, whoever made it, and why."""
+    files = {cell: cell_folder(config, cell) / _FAILED for cell in cells}
+    return {cell: file.read_text(encoding="utf-8") for cell, file in files.items() if file.is_file()}
 
 
 def run_cells(
@@ -135,6 +145,8 @@ def _work(config: AblateConfig, cells: list[Cell], parent, progress: _Progress, 
                 if lock is not None and cell not in progress.settled:
                     began, before = time.monotonic(), done(config, cell)
                     fault = None if before else _run_cell(config, cell, parent, lock, stop_asked)
+                    if fault is not None:
+                        whole_file.write(cell_folder(config, cell) / _FAILED, fault.said)
                     if not stop_asked():
                         progress.note(cell, fault, None if before else time.monotonic() - began)
         time.sleep(_POLL / 10 if progress.jobs == 1 else _POLL)
@@ -213,7 +225,8 @@ def differences(config: AblateConfig, cells: list[Cell]) -> list[str]:
 
 def _telling(options: dict[str, Any], step: str) -> dict[str, Any]:
     """A command's options but for those that change nothing, and for the model of the cell that a task begins with."""
-    free = [name for name in FREE if name != "data.train"] + ["init"] * (step != "pretrain")
+    free = [name for name in FREE if name != "data.train"]
+    free += [] if step == "pretrain" else ["init", "training.eval_sequences"]  # the latter was once taken, and not used
     return {name: value for name, value in flatten(options).items() if not name.startswith(tuple(free))}
 
 
@@ -228,9 +241,9 @@ def done(config: AblateConfig, cell: Cell) -> bool:
 def _run_cell(config: AblateConfig, cell: Cell, parent: str | None, lock: int, stop_asked) -> _Fault | None:
     """Run what is not finished of a cell; why it failed, or None."""
     folder = cell_folder(config, cell)
-    print(
-        f"{cell.name}: begun; what its commands say is in {folder}/*.log\n", end="", flush=True
-    )  # one piece: see jobs
+    # In one piece, since cells may run side by side.
+    print(f"{cell.name}: begun; what its commands say is in {folder}/*.log\n", end="", flush=True)
+    (folder / _FAILED).unlink(missing_ok=True)
     for step in steps(config, cell, parent):
         if is_finished(folder / step.name):
             continue

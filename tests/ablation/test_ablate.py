@@ -19,7 +19,7 @@ from bert.training.tracking import TrackingConfig
 from pretrain.ablation.ablate import ablate
 from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, grid_as_yaml, models_are_alike, refuse_wrong
 from pretrain.ablation.results import read_results
-from pretrain.ablation.run import ROOT, _taken, cell_folder, differences, run_cells, steps
+from pretrain.ablation.run import ROOT, _taken, cell_folder, differences, failures, run_cells, steps
 from tests.ablation.conftest import AXES, BASELINE
 from tests.pretrain.conftest import made_up_text, write_text
 
@@ -305,6 +305,7 @@ def test_a_fine_tuning_that_no_model_fits_ends_the_grid_at_its_first_cell(finish
     shutil.copytree(config.output, copy.output)
     failed = run_cells(copy, cells(copy), None, lambda: False)
     assert list(failed) == cells(copy)[:1]
+    assert failures(copy, cells(copy)) == failed  # for whoever reports on the folder later
     assert "topic-0: exit code 2: task.layers: [-4]" in failed[cells(copy)[0]]
     assert "no further cell is begun" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"finetune.topic: task.layers: \[-4\]"):  # its model is there by now

@@ -109,7 +109,9 @@ def test_a_combination_of_which_a_seed_has_not_learned_is_shown_and_not_compared
     found = by_value(config, results)
     assert found["span"].over == (1, 2)  # with nsp alone
     said = sentence(found["span"])
-    assert said.startswith("Only in 1 of 2 combinations of the other axes (nsp): masking.strategy: span ")
+    assert said.startswith(
+        "Only in 1 of 2 combinations of the other axes (nsp; not none: a seed has not learned): masking.strategy: span "
+    )
     assert found["span"].left_out == {"none": "a seed has not learned"}
     assert "Not compared" in write_report(config, results, {}, [], report_folder(config))
     assert "(not learned)" in (report_folder(config) / "report.md").read_text()
@@ -155,7 +157,10 @@ def test_cells_that_are_not_there_are_counted(make_grid):
     write_cells(config, lambda cell: 5.0, leave_out=["nsp-token/seed-0"])
     failed = {cells(config)[0]: "pretrain: exit code 1"}
     text = write_report(config, read_results(config), failed, [], report_folder(config))
-    assert "1 of 8 cells are not finished" in text and "failed: nsp-token/seed-0: pretrain: exit code 1" in text
+    assert "not finished" not in text and "failed: nsp-token/seed-0: pretrain: exit code 1" in text
+    text = write_report(config, read_results(config), {}, None, report_folder(config))
+    assert "**1 of 8 cells are not finished**; p values are interim." in text
+    assert "Main effects (when they were declared is not known): " in text
 
 
 def test_a_combination_that_has_not_learned_in_a_seed_without_a_partner_is_not_compared_either(make_grid):
@@ -257,3 +262,39 @@ def test_the_scores_of_checkpoints_are_averaged_by_their_step(make_grid, with_ta
                 (folder / "metrics.json").write_text(json.dumps({"valid/macro_f1": 0.1 * step}))
     text = write_report(config, read_results(config), {}, [], report_folder(config))
     assert "| nsp-token | 1,000: 10.00, 2,000: 20.00 |" in text
+
+
+def test_a_run_of_which_nobody_knows_what_it_was_judged_on_is_not_compared_with_one_that_says_so(make_grid):
+    config = make_grid(seeds=[0, 1, 2])
+    write_cells(config, loss)
+    for cell in cells(config):
+        if cell.values["masking.strategy"] == "span":
+            (cell_folder(config, cell) / "pretrain" / JUDGED_ON).write_text(json.dumps({"masked_lm": "a"}))
+    found = by_value(config, read_results(config))
+    assert "is not known, for an earlier version ran it" in sentence(found["span"])
+    assert found["none"].comparison is not None
+
+
+def test_seeds_that_do_not_meet_are_named_as_what_is_lacking(make_grid):
+    config = make_grid(seeds=[0, 1])
+    write_cells(config, loss, leave_out=["nsp-span/seed-0", "none-span/seed-1"])
+    found = by_value(config, read_results(config))["span"]
+    assert found.over == (0, 2)
+    assert sentence(found).endswith("no seed is finished in all combinations.")
+
+
+def test_a_grid_without_declared_effects_says_so(make_grid):
+    config = make_grid(effects=[])
+    write_cells(config, loss)
+    text = write_report(config, read_results(config), {}, [], report_folder(config))
+    assert "No effect was declared, and none is tested." in text and "Main effects" not in text
+    assert "- 2 seeds vary" in text
+
+
+def test_times_that_an_earlier_version_did_not_write_down_are_left_open(make_grid):
+    config = make_grid()
+    write_cells(config, loss)
+    for file in report_folder(config).glob("cells/*/*/pretrain/metrics.jsonl"):
+        file.write_text(file.read_text().replace("speed/seconds", "speed/other"))
+    text = write_report(config, read_results(config), {}, [], report_folder(config))
+    assert [line for line in text.splitlines() if line.startswith("| nsp-token |") and line.endswith("| 50 |  |")]

@@ -143,4 +143,6 @@ def test_questions_that_are_cut_are_counted_once_however_many_windows_they_have(
 def test_a_label_of_the_first_line_alone_is_taken_for_the_name_of_a_column():
     rows = [Labelled(1, "text", None, "label"), Labelled(2, "a", None, "x"), Labelled(3, "b", None, "x")]
     assert header_in_words(rows).startswith("the label 'label' is that of line 1 alone")
+    numbers = [Labelled(n + 1, "a", None, f"{n}.5") for n in range(3)]
+    assert header_in_words(numbers) is None and header_in_words(rows[:1]) is None
     assert header_in_words(rows[1:]) is None and header_in_words([rows[0], rows[0]]) is None

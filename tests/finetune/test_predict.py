@@ -380,7 +380,9 @@ def test_an_error_on_the_way_leaves_no_half_of_a_file(classifier, write, tmp_pat
 def test_what_cannot_be_read_is_left_out_and_told_where_that_is_asked_for(classifier, predicted, capsys):
     found = predicted(classifier, "a cat\n\na mat\n", on_bad_row="skip")
     assert [row["text"] for row in found] == ["a cat", "a mat"]
-    assert "in.txt:2: the line is empty; a text per line is needed; left out" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "in.txt:2: the line is empty; a text per line is needed; left out" in said
+    assert said.endswith("out.jsonl; 1 left out\n")
     with pytest.raises(UserError, match=r"in\.txt:2: the line is empty"):
         predicted(classifier, "a cat\n\na mat\n")
 

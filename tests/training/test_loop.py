@@ -398,6 +398,14 @@ def test_patience_counts_from_what_was_better_even_if_it_could_not_be_written(tm
     assert (result["steps"], result["best_step"]) == (8, None)
 
 
+def test_patience_ends_a_run_that_gets_worse_though_nothing_could_be_written(tmp_path, monkeypatch):
+    goal = Goal("valid/token_loss", higher_is_better=False, root="best")
+    monkeypatch.setattr(checkpoint, "export", full_disk)
+    config = config_of(steps=20, eval_every=2, patience=2, save_error="go_on")
+    result = run(tmp_path, config, judge=Scores(Toy(), [4.0, 5.0, 6.0, 7.0]), goal=goal)
+    assert result["steps"] == 6
+
+
 def full_disk(*_) -> None:
     raise OSError("no space left on device")
 
@@ -636,6 +644,27 @@ def judge_in_two_seconds(clock: Clock):
 
 def state_of(output: Path) -> dict:
     return json.loads((output / "checkpoints" / f"step-{checkpoints(output)[-1]:08d}" / "state.json").read_text())
+
+
+class StoppedData(TimedData):
+    """Asks to stop in the third step."""
+
+    def __call__(self, position: Position):
+        for number, item in enumerate(super().__call__(position), 1):
+            if number == 6:
+                ask_to_stop()
+            yield item
+
+
+def test_seconds_count_what_was_done_before_a_stop_and_not_the_time_until_it_went_on(clock, tmp_path):
+    log, config = Log(), config_of(log_every=100, eval_every=6)
+    with pytest.raises(Stopped):
+        run(tmp_path, config, data=StoppedData(clock), log=log, judge=judge_in_two_seconds(clock))
+    clock.now += 1000
+    run(tmp_path, config, data=TimedData(clock), log=log, judge=judge_in_two_seconds(clock))
+    # A step takes half a second; there is a line where it is saved, every fourth, and none where it was stopped.
+    assert log.values["speed/seconds"] == {4: 2.0, 8: 2.0, 12: 2.0}
+    assert log.values["speed/evaluation_seconds"] == {6: 2.0, 12: 2.0}
 
 
 def test_minutes_become_the_tokens_that_training_and_evaluation_have_time_for(clock, tmp_path):
