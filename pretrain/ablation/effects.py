@@ -62,9 +62,7 @@ def effects(config: AblateConfig, results: dict[Cell, Result], failed: Failed, m
     p_values = [effect.comparison.p if effect.comparison else math.nan for effect in found]
     tests = sum(not math.isnan(p) for p in p_values)
     return [
-        replace(
-            effect, p=p, detectable=detectable(effect.comparison.difference, tests) if tests and p == p else math.nan
-        )
+        effect if math.isnan(p) else replace(effect, p=p, detectable=detectable(effect.comparison.difference, tests))
         for effect, p in zip(found, holm(p_values), strict=True)
     ]
 
