@@ -1,6 +1,7 @@
 """Whether an output folder belongs to the run that is asked for."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +45,10 @@ def state_of(
         if (output / "config.json").exists():
             raise UserError(f"output: '{output}' holds a model, but no run of this project. Use another folder.")
         return "new"
-    before = flatten(defaults or {}) | _read(output)
+    recorded = _read(output)
+    if has_begun(output) and _groups(recorded) - _groups(now) and _groups(now) - _groups(recorded):
+        raise UserError(f"output: '{output}' holds a run of another command. Use another folder.")
+    before = flatten(defaults or {}) | recorded
     _refuse_unknown(accepted, before | now)
     names = (name for name in sorted(before.keys() | now.keys()) if not name.startswith(free))
     differing = [name for name in names if before.get(name) != now.get(name)]
@@ -65,6 +69,11 @@ def state_of(
         faults[-1] += f" Use another folder{go_on if {*differing} <= {*changeable} else finished_by}."
     refuse_if(faults)
     return "finished" if finished else "unfinished"
+
+
+def _groups(names: Iterable[str]) -> set[str]:
+    """What stands before the dot."""
+    return {name.partition(".")[0] for name in names if "." in name}
 
 
 def _refuse_unknown(accepted: tuple[str, ...], known: dict[str, Any]) -> None:

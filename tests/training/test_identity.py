@@ -132,3 +132,10 @@ def test_numbers_survive_the_way_through_yaml(tmp_path):
 
 def test_nested_options_are_named_with_dots():
     assert identity.flatten({"a": {"b": {"c": 1}, "d": None}, "e": 2}) == {"a.b.c": 1, "a.d": None, "e": 2}
+
+
+def test_a_run_of_another_command_is_called_so_and_not_by_each_of_its_options(claimed):
+    other = {"task": {"name": "ner", "head": "crf"}, "training": CONFIG["training"], "output": "runs/a"}
+    with pytest.raises(UserError) as raised:
+        state_of(claimed, other)
+    assert str(raised.value) == f"output: '{claimed}' holds a run of another command. Use another folder."
