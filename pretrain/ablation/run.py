@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +84,9 @@ def run_cells(
     progress = _Progress(config, cells)
     with ThreadPoolExecutor(config.jobs) as pool:
         workers = [pool.submit(_work, config, cells, parent, progress, stop_asked) for _ in range(config.jobs)]
+        # A signal may reach another thread than this one, which alone acts on it, and only when it wakes.
+        while wait(workers, timeout=_POLL).not_done:
+            pass
     for worker in workers:
         worker.result()
     return progress.failed
