@@ -29,7 +29,7 @@ def in_words(examples: Examples, features: list[Feature], max_length: int) -> li
         entities_in_words(used) if kind is Tagged else None,
         questions_in_words(used) if kind is Question else None,
         f"lengths: {lengths_in_words(lengths_of(len(used), features))}",
-        cut_questions_in_words(features, max_length) if kind is Question else cut_in_words(features, max_length),
+        left_out_in_words(examples, features, max_length),
         windows_in_words(features, max_length),
         no_token_in_words(len(used), features),
         line_ends_in_words(used) if kind is Labelled else None,
@@ -106,6 +106,12 @@ def lengths_in_words(lengths: list[int]) -> str:
     """Percentiles of the lengths in tokens, and the greatest."""
     half, most, nearly_all = (percentile(lengths, share) for share in (50, 90, 99))
     return f"median {half:,} tokens; 90% have at most {most:,}, 99% {nearly_all:,}, the longest {max(lengths):,}"
+
+
+def left_out_in_words(examples: Examples, features: list[Feature], max_length: int) -> str | None:
+    """What of the texts, or of the questions, is not read; None where all is."""
+    cut = cut_questions_in_words if isinstance(examples.used[0], Question) else cut_in_words
+    return cut(features, max_length)
 
 
 def cut_in_words(features: list[Feature], max_length: int) -> str | None:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from bert.training.device import autocast
 from bert.training.evaluation import evaluate
 from finetune.data import in_order
-from finetune.data_summary import cut_in_words
+from finetune.data_summary import left_out_in_words
 from finetune.examples import Example, Examples
 from finetune.metrics import class_table
 from finetune.tasks.task import Task
@@ -29,7 +29,7 @@ def evaluator(
     How many of the texts it cannot read whole is printed at once.
     """
     features = task.features(examples.used)
-    if cut := cut_in_words(features, task.max_length):
+    if cut := left_out_in_words(examples, features, task.max_length):
         print(f"{examples.path}: {cut}")
 
     def run() -> dict[str, float]:

@@ -11,6 +11,7 @@ from finetune.data_summary import (
     header_in_words,
     in_words,
     labels_in_words,
+    left_out_in_words,
     lengths_in_words,
     lengths_of,
     line_ends_in_words,
@@ -138,6 +139,15 @@ def test_questions_that_are_cut_are_counted_once_however_many_windows_they_have(
     features = [feature(0, 8, cut=2), feature(0, 8, cut=2), feature(1, 8)]
     assert cut_questions_in_words(features, 8) == "1 question is cut to half of data.max_length=8"
     assert cut_questions_in_words(features[2:], 8) is None
+
+
+def test_what_is_left_out_is_of_texts_or_of_questions():
+    cut = [feature(0, 8, cut=8), feature(0, 8, cut=8)]
+    texts = Examples(Path("a.tsv"), [Labelled(1, "text", None, "x")], 1, [])
+    asked = Examples(Path("a.json"), [Question(1, "q", "why", "a text", ())], 1, [])
+    assert left_out_in_words(texts, cut[:1], 8) == "1 text is cut to data.max_length=8, losing 50.0% of their tokens"
+    assert left_out_in_words(asked, cut, 8) == "1 question is cut to half of data.max_length=8"  # in two windows
+    assert left_out_in_words(texts, [feature(0, 8)], 8) is None
 
 
 def test_a_label_of_the_first_line_alone_is_taken_for_the_name_of_a_column():
