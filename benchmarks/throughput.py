@@ -38,7 +38,7 @@ from bert.training.position import Position
 from bert.training.step import training_step
 from pretrain.data import Stream
 
-WARM_UP = 3
+WARM_UP = 12
 """Steps that are not timed: compiling, and memory laid out."""
 
 

@@ -19,8 +19,8 @@ def vocabulary_cross_entropy(hidden: Tensor, table: Tensor, bias: Tensor, labels
     """Cross-entropy of `hidden @ table.T + bias` against the labels, and how often the label's logit is the highest.
 
     Where a CPU trains (in the types of bert/products.py), the gradient of the logits, softmax minus one-hot, takes
-    their place as soon as they are there, so that (M, V) numbers are written once instead of four times. Elsewhere it
-    is PyTorch's own.
+    their place as soon as they are there, and all gradients are taken from it at once: numbers are written once instead
+    of four times, and never more than BLOCK x V of them are kept. Elsewhere it is PyTorch's own.
 
     Args:
         hidden: (M, H).
@@ -49,32 +49,37 @@ class VocabularyCrossEntropy(CompiledForTraining):
 
 
 class _InPlace(torch.autograd.Function):
+    """Loss and gradients together, for one block of rows after another.
+
+    The gradients are those of a loss that counts once; the backward pass only scales them. So no block's logits outlive
+    it, and the next block finds the memory warm.
+    """
+
     @staticmethod
     def forward(ctx, hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor):
+        learned = any(ctx.needs_input_grad[1:])
         hidden, table, bias = in_type_of_products(hidden, table, bias)
         loss, right = torch.zeros(()), labels.new_zeros(())
-        gradients = []
-        for block, of_block in zip(hidden.split(BLOCK), labels.split(BLOCK), strict=True):
-            logits = product(block, table, bias)  # (R, V)
+        of_hidden, of_table, of_bias = torch.empty_like(hidden), None, torch.zeros(len(table))
+        blocks = zip(hidden.split(BLOCK), labels.split(BLOCK), of_hidden.split(BLOCK), strict=True)
+        for block, of_block, of_hidden_block in blocks:
+            logits = product(block, table, bias)  # (R, V), and from the next line on their gradient
             block_loss, block_right = _softmax_minus_one_hot(logits, of_block)
             loss, right = loss + block_loss, right + block_right
-            gradients.append(logits)
-        ctx.save_for_backward(hidden, table, *gradients)
+            of_hidden_block.copy_(product(logits, table.T))
+            if learned:
+                of_table = summed(of_table, logits, block)
+                of_bias += logits.sum(0)
+            del logits  # before the next block asks for as much
+        ctx.save_for_backward(of_hidden, *((of_table, of_bias) if learned else ()))
         ctx.mark_non_differentiable(right)
         return loss, right
 
     @staticmethod
     @once_differentiable
     def backward(ctx, of_loss: Tensor, _):
-        hidden, table, *gradients = ctx.saved_tensors
-        of_hidden, of_table = torch.empty_like(hidden), None
-        of_bias = torch.zeros(len(table))
-        parts = zip((hidden * of_loss).split(BLOCK), of_hidden.split(BLOCK), gradients, strict=True)
-        for block, of_block, gradient in parts:
-            torch.mul(product(gradient, table.T), of_loss, out=of_block)
-            of_table = summed(of_table, gradient, block)
-            of_bias += gradient.sum(0)
-        return of_hidden, of_table, of_bias * of_loss, None
+        of_hidden, *of_weights = (gradient * of_loss for gradient in ctx.saved_tensors)
+        return of_hidden, *(of_weights or (None, None)), None
 
 
 def _softmax_minus_one_hot(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

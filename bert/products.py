@@ -1,9 +1,11 @@
 """Matrix products by oneDNN, on a CPU: in fp32, and under autocast in bf16 where the processor has such products.
 
-PyTorch hands those of fp32 to another library, MKL, which is the slower of the two on some processors, and adds a bias
-in a pass of its own (docs/performance.md). oneDNN makes a program for every shape and keeps it for ever, so numbers of
-rows are rounded up to few of them. It is part of PyTorch; its operation here is the one that torch.compile puts in the
-place of linear layers.
+PyTorch hands those of fp32 to another library, MKL, which is the slower of the two but on processors of its maker, and
+adds a bias in a pass of its own (docs/performance.md). oneDNN is part of PyTorch; its operation here is the one that
+torch.compile puts in the place of linear layers.
+
+Numbers of rows are rounded up to few of them, whoever multiplies: oneDNN makes a program for every shape and keeps it
+for ever, and memory that was freed fits again where arrays are of few sizes.
 
 Letters: R rows (tokens, or what stands for them), I inputs, O outputs.
 """
@@ -22,6 +24,7 @@ _WORTH_ROUNDING = 256
 """Fewer rows stay as they are: one row more would be felt."""
 
 _AVAILABLE = torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_64", "amd64")
+_FP32 = _AVAILABLE and not torch.cpu.get_capabilities().get("cpu_name", "").startswith("Intel")
 _BF16 = _AVAILABLE and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
@@ -40,10 +43,8 @@ def in_type_of_products(*tensors: Tensor) -> list[Tensor]:
 
 
 def spare_rows(rows: int, of: Tensor) -> int:
-    """How many rows to add to what is computed with `of`, so that `product` is at its fastest; 3% at most."""
-    if not _AVAILABLE or not on_a_cpu(of) or rows < _WORTH_ROUNDING:
-        return 0
-    return -rows % _grain(rows)
+    """How many rows to add to what is computed with `of`, for the sake of time and memory; 3% at most."""
+    return -rows % _grain(rows) if on_a_cpu(of) and rows >= _WORTH_ROUNDING else 0
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -52,8 +53,8 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     By oneDNN where the number of rows is as round as `spare_rows` makes it (below 256: a multiple of 8), and else by
     what PyTorch takes.
     """
-    rows = x.shape[0]
-    if not _AVAILABLE or rows == 0 or rows % _grain(rows):
+    rows, by_onednn = x.shape[0], {torch.float32: _FP32, torch.bfloat16: _BF16}.get(x.dtype, False)
+    if not by_onednn or rows == 0 or rows % _grain(rows):
         return F.linear(x, weight, bias)
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 

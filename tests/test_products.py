@@ -15,7 +15,12 @@ needs_onednn = pytest.mark.skipif(not products._AVAILABLE, reason="needs a PyTor
 FP32 = torch.zeros(())
 
 
-@needs_onednn
+@pytest.fixture(autouse=True)
+def products_of_fp32_by_onednn(monkeypatch):
+    """Whoever made the processor."""
+    monkeypatch.setattr(products, "_FP32", products._AVAILABLE)
+
+
 @pytest.mark.parametrize(
     ("rows", "spare"),
     # Fewer than 256 stay; then multiples of 8 up to 511, of 16 up to 1,023, and so on.
@@ -25,7 +30,6 @@ def test_rows_are_rounded_up_to_one_of_32_numbers_between_two_powers_of_two(rows
     assert spare_rows(rows, FP32) == spare
 
 
-@needs_onednn
 @given(st.integers(256, 1 << 20))
 def test_rounding_adds_3_percent_at_most_and_rounds_once(rows):
     rounded = rows + spare_rows(rows, FP32)
@@ -33,7 +37,6 @@ def test_rounding_adds_3_percent_at_most_and_rounds_once(rows):
     assert spare_rows(rounded, FP32) == 0
 
 
-@needs_onednn
 def test_a_run_meets_few_shapes_and_so_do_its_blocks():
     whole = {rows + spare_rows(rows, FP32) for rows in range(7000, 8000)}
     assert whole == set(range(7040, 8065, 128))
@@ -48,10 +51,9 @@ def test_under_autocast_in_bf16_rows_are_added_likewise(kind):
         assert spare_rows(1953, FP32.to(kind)) == 31
 
 
-@pytest.mark.parametrize("case", ["float64", "fp16 autocast", "no bf16", "compiled", "no oneDNN"])
+@pytest.mark.parametrize("case", ["float64", "fp16 autocast", "no bf16", "compiled"])
 def test_elsewhere_no_row_is_added(case, monkeypatch):
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: case == "compiled")
-    monkeypatch.setattr(products, "_AVAILABLE", case != "no oneDNN")
     of = FP32.double() if case == "float64" else FP32
     monkeypatch.setattr(products, "_BF16", case != "no bf16")
     other = {"fp16 autocast": torch.float16, "no bf16": torch.bfloat16}.get(case)
@@ -148,7 +150,7 @@ def test_a_product_is_that_of_pytorch_whatever_the_strides(change, biased):
 
 
 def test_without_onednn_it_is_pytorch_s_own(monkeypatch):
-    monkeypatch.setattr(products, "_AVAILABLE", False)
+    monkeypatch.setattr(products, "_FP32", False)
     layer, x = Linear(3, 4), torch.randn(256, 3)
     assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))
     assert torch.equal(product(x, layer.weight), F.linear(x, layer.weight))
