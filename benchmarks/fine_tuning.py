@@ -29,7 +29,8 @@ from bert.training.loop import fit
 from bert.training.tracking import TrackingConfig, track
 from finetune.config import DataConfig, FinetuneConfig, TaskConfig
 from finetune.data import Batches
-from finetune.examples import Examples, Tagged, labels_of, read
+from finetune.example_kinds import Tagged, kind_of
+from finetune.examples import Examples, read
 from finetune.features import character_tags
 from finetune.judge import evaluator
 from finetune.model import build
@@ -47,7 +48,7 @@ class Contest:
             arguments.train, arguments.eval, text=arguments.text, label=arguments.label, on_bad_row="skip"
         )
         self.train = read(Path(arguments.train), self.task, self.data, "--train")
-        self.labels = labels_of(self.train.used, self.task)
+        self.labels = kind_of(self.task).labels(self.train.used, self.task)
         self.eval = read(Path(arguments.eval), self.task, self.data, "--eval", self.labels)
         self.device = device or choose_device(self.config(0).training)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bert import builtin_corpus, whole_file
-from finetune.config import DataConfig, TaskConfig
+from finetune.config import EXAMPLES, DataConfig, TaskConfig
 
 _FOLDER = Path("runs/cache")
 
@@ -33,7 +33,7 @@ def files(task: TaskConfig) -> DataConfig:
     corpus = _FOLDER / "builtin.txt"
     if not corpus.is_file():
         builtin_corpus.write(corpus)
-    name, rows = ("conll", _tagged) if task.name == "ner" else ("tsv", _topics)
+    name, rows = MADE[EXAMPLES[task.name]]
     paths = {part: _FOLDER / f"builtin_{task.name}_{part}.{name}" for part in ("train", "eval")}
     documents = corpus.read_text(encoding="utf-8").split("\n\n")
     for part, path in paths.items():
@@ -95,3 +95,7 @@ def _kinds() -> dict[str, str]:
             kinds[name] = "FUNCTION"
     constants = ("None", "True", "False", "NotImplemented", "Ellipsis")
     return kinds | dict.fromkeys(keyword.kwlist, "KEYWORD") | dict.fromkeys(constants, "CONSTANT")
+
+
+MADE = {"labels": ("tsv", _topics), "tags": ("conll", _tagged)}
+"""Of which kind of example there are some: their format, and what makes its lines."""

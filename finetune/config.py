@@ -16,7 +16,7 @@ EXAMPLES = {
     "ner": "tags",
     "question_answering": "questions",
 }
-"""The tasks, and what their examples carry."""
+"""The tasks, and what their examples carry: one of example_kinds.KINDS."""
 
 COMBINE = ("concat", "weighted_sum")
 

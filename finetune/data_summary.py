@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from finetune.examples import Examples, Labelled, Question, Tagged
+from finetune.example_kinds import Labelled, Question, Tagged
+from finetune.examples import Examples
 from finetune.features import Feature
 
 MOST_LABELS = 8

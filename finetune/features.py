@@ -11,7 +11,7 @@ import torch
 
 from bert.packed import PackedBatch, starts_of
 from bert.tokenizer import Tokenizer
-from finetune.examples import Labelled, Question, Tagged
+from finetune.example_kinds import Labelled, Question, Tagged
 from finetune.metrics import Span
 from finetune.units import UNITS, Unit
 

@@ -11,7 +11,8 @@ from bert.training.device import autocast
 from bert.training.evaluation import evaluate
 from finetune.data import in_order
 from finetune.data_summary import left_out_in_words
-from finetune.examples import Example, Examples
+from finetune.example_kinds import Example
+from finetune.examples import Examples
 from finetune.metrics import class_table
 from finetune.tasks.task import Task
 

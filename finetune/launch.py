@@ -22,10 +22,11 @@ from bert.training.tracking import Tracker, track, unfit_names
 from finetune import builtin_labels, data_summary
 from finetune.config import EXAMPLES, OWNERS, DataConfig, FinetuneConfig, TaskConfig
 from finetune.data import Batches
-from finetune.examples import Examples, labels_of, read, unlabelled
+from finetune.example_kinds import KINDS, kind_of
+from finetune.examples import Examples, read
 from finetune.features import Feature
 from finetune.judge import CLASSES, WORST, evaluator, predict, write_findings
-from finetune.model import build, resumed
+from finetune.model import build, resumed, start_folder
 from finetune.reading import READING
 from finetune.tasks import TASKS
 from finetune.tasks.task import Task
@@ -66,6 +67,8 @@ def _continue(config: FinetuneConfig, device: torch.device) -> dict[str, float] 
     output = Path(config.output)
     if (seeds := identity.started_with(output, "seeds")) and identity.has_begun(output):
         raise UserError(f"output: '{output}' holds runs of seeds={seeds}. Give seeds too, or use another folder.")
+    if not identity.has_begun(output):
+        start_folder(config)  # a wrong one is said before all files are read
     train_set, judges = _read(config)
     facts = {"train": _fingerprint(train_set)} | {name: _fingerprint(examples) for name, examples in judges.items()}
     accepted, defaults = tuple(config.accept_changes), asdict(FinetuneConfig())
@@ -85,7 +88,7 @@ def check_only(config: FinetuneConfig) -> None:
     refuse_if(check(config))
     train_set, judges = _read(config)
     if config.init != LATER:
-        task = _start(config, labels_of(train_set.used, config.task), resume=False)
+        task = _start(config, kind_of(config.task).labels(train_set.used, config.task), resume=False)
         print(_in_words(task, train_set, task.features(train_set.used)))
     scores = [
         name if judged == "eval" else f"{judged.replace('.', '/', 1)}/{name}"
@@ -100,8 +103,8 @@ def _read(config: FinetuneConfig) -> tuple[Examples, dict[str, Examples]]:
     with distributed.first_alone():
         data = builtin_labels.files(config.task) if config.data.train == "builtin" else config.data
     train_set = read(Path(data.train), config.task, data, "data.train")
-    labels = labels_of(train_set.used, config.task)
-    _refuse_one_class(config.task, labels, train_set)
+    labels = kind_of(config.task).labels(train_set.used, config.task)
+    _refuse_one_label(config.task, labels, train_set)
     print(train_set.in_words("data.train"))
     judges = {"eval": data.eval} | {f"test.{name}": path for name, path in data.test.items()}
     judges = {name: read(Path(path), config.task, data, f"data.{name}", labels) for name, path in judges.items()}
@@ -136,7 +139,7 @@ def check(config: FinetuneConfig) -> list[str]:
             for name in ("eval", "test", "format", *READING)
             if getattr(config.data, name) != getattr(DataConfig(), name)
         ]
-    if config.data.train == "builtin" and EXAMPLES[config.task.name] not in ("labels", "tags"):
+    if config.data.train == "builtin" and EXAMPLES[config.task.name] not in builtin_labels.MADE:
         faults.append(f"data.train: needed; builtin has nothing for task.name={config.task.name}.")
     if config.training.batch_tokens is not None:
         given = f"training.batch_tokens: {config.training.batch_tokens} was given"
@@ -177,12 +180,11 @@ def _check_task(config: FinetuneConfig) -> list[str]:
         value, owners = getattr(task, name), OWNERS[name]
         if value != getattr(default, name) and task.name not in owners:
             faults.append(f"task.{name}: {value!r} was given, but it belongs to task.name={' or '.join(owners)}.")
-    if config.data.text_pair is not None and EXAMPLES[task.name] in ("tags", "questions"):
-        given = f"data.text_pair: {config.data.text_pair!r} was given"
-        faults.append(f"{given}, but it belongs to task.name=classification or regression.")
-    if config.data.overlap is not None and EXAMPLES[task.name] not in ("tags", "questions"):
-        given = f"data.overlap: {config.data.overlap} was given"
-        faults.append(f"{given}, but it belongs to task.name=ner or question_answering.")
+    for name, belongs in (("text_pair", "pairs"), ("overlap", "windows")):
+        value = getattr(config.data, name)
+        if value is not None and not getattr(kind_of(task), belongs):
+            owners = " or ".join(owner for owner, kind in EXAMPLES.items() if getattr(KINDS[kind], belongs))
+            faults.append(f"data.{name}: {value!r} was given, but it belongs to task.name={owners}.")
     if task.combine != default.combine and len(task.layers) == 1:
         faults.append(f"task.combine: {task.combine!r} was given, but task.layers={task.layers} is a single layer.")
     if not 0 <= task.label_smoothing < 1:
@@ -207,12 +209,8 @@ def _check_seeds(config: FinetuneConfig) -> list[str]:
     return faults
 
 
-def _refuse_one_class(task: TaskConfig, labels: list[str], examples: Examples) -> None:
-    kind = EXAMPLES[task.name]
-    same = labels[0] if kind in ("labels", "tags") and len(labels) == 1 else None
-    if kind == "numbers" and len({example.label for example in examples.used}) == 1:
-        same = examples.used[0].label
-    if same is not None:
+def _refuse_one_label(task: TaskConfig, labels: list[str], examples: Examples) -> None:
+    if (same := kind_of(task).only_label(examples.used, labels)) is not None:
         raise UserError(f"data.train: every row of '{examples.path}' has the label {same!r}; nothing can be learned.")
 
 
@@ -229,7 +227,7 @@ def _run(
     resume: bool,
 ) -> dict[str, float]:
     output, training = Path(config.output), config.training
-    task = _start(config, labels_of(train_set.used, config.task), resume)
+    task = _start(config, kind_of(config.task).labels(train_set.used, config.task), resume)
     refuse_unfit_attention(training, device, task.bert.config)
     task.to(device).learn_from(train_set.used)
     features = task.features(train_set.used)
@@ -344,7 +342,7 @@ def _served(task: Task, examples: Examples, device: torch.device) -> Served:
     """How the model is asked: with pairs where it was judged by pairs."""
     pairs = getattr(examples.used[0], "text_pair", None) is not None
     row = {"text": "a text"} | ({"text_pair": "another text"} if pairs else {})
-    (answer,) = predict(task.eval(), [unlabelled(task.task, 1, **row)], 1, device)
+    (answer,) = predict(task.eval(), [kind_of(task.task).unlabelled(1, **row)], 1, device)
     return Served("task", row, answer)
 
 

@@ -6,9 +6,20 @@ from bert import hub
 from bert.errors import UserError
 from bert.training.device import seed_torch
 from finetune.config import FinetuneConfig, TaskConfig
+from finetune.example_kinds import kind_of
 from finetune.reading import reading
 from finetune.tasks import TASKS
 from finetune.tasks.task import Task
+
+
+def start_folder(config: FinetuneConfig) -> hub.ModelFolder:
+    """The folder to start from, or whose sizes and tokenizer are used; its weights are not read yet.
+
+    Raises:
+        UserError: it is none, or holds no BERT.
+    """
+    argument = "like" if config.init == "none" else "init"
+    return hub.open_folder(getattr(config, argument), argument)
 
 
 def build(config: FinetuneConfig, labels: list[str]) -> tuple[Task, str]:
@@ -17,8 +28,7 @@ def build(config: FinetuneConfig, labels: list[str]) -> tuple[Task, str]:
     Raises:
         UserError: the folder is none, holds no BERT, or one that reads less than data.max_length.
     """
-    argument = "like" if config.init == "none" else "init"
-    folder = hub.open_folder(getattr(config, argument), argument)
+    folder = start_folder(config)
     task = _new(config, folder, labels)
     if config.init == "none":
         return task, f"random weights, with the sizes and the tokenizer of {folder.path}"
@@ -48,9 +58,8 @@ def _new(config: FinetuneConfig, folder: hub.ModelFolder, labels: list[str]) -> 
             f"data.max_length: {config.data.max_length}, but the model of '{folder.path}' reads "
             f"{folder.config.max_position_embeddings} tokens at most."
         )
-    if config.task.name == "ner" and config.task.unit == "character" and not folder.tokenizer.is_wordpiece:
-        raise UserError(f"task.unit: 'character' needs a WordPiece vocabulary, and that of '{folder.path}' is none.")
-    pairs = config.data.text_pair is not None or config.task.name == "question_answering"
+    TASKS[config.task.name].refuse_unfit(config.task, folder)
+    pairs = config.data.text_pair is not None or len(kind_of(config.task).columns) > 1
     if pairs and folder.config.type_vocab_size < 2:
         raise UserError(f"init: a pair of texts has 2 segments, but the model of '{folder.path}' knows 1.")
     seed_torch(config.training.seed)

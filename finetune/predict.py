@@ -17,8 +17,9 @@ from bert.errors import UserError, refuse_if
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
 from finetune import standard_streams
-from finetune.config import EXAMPLES, DataConfig, TaskConfig
-from finetune.examples import MOST_FAULTS, Example, Labelled, read, stream, unlabelled
+from finetune.config import DataConfig, TaskConfig
+from finetune.example_kinds import Example, kind_of
+from finetune.examples import MOST_FAULTS, read, stream
 from finetune.formats import FORMATS
 from finetune.formats.kinds import Refused
 from finetune.formats.lines import CARRIAGE_RETURN, numbered_lines, text_of_line
@@ -200,10 +201,11 @@ def _refuse_unfit(config: PredictConfig, task: Task) -> None:
         raise UserError(
             f"input: '{config.checkpoint}' was trained on pairs of texts (data.text_pair={pair}); give a table."
         )
-    if _holds_lines(config) and EXAMPLES[task.task.name] == "questions":
+    columns = kind_of(task.task).columns
+    if _holds_lines(config) and len(columns) > 1:
         raise UserError(
-            f"input: '{config.checkpoint}' answers questions about texts; give a table with the columns question and "
-            f"context (or --text and --text_pair), or a file like SQuAD's."
+            f"input: '{config.checkpoint}' needs more than one text at a time: give a table with the columns "
+            f"{' and '.join(columns)} (or --text and --text_pair), or a file of the training data's format."
         )
 
 
@@ -224,7 +226,9 @@ def _of_file(config: PredictConfig, task: Task, usable: "_Usable") -> tuple[Iter
     data = None if _holds_lines(config) else _reading(path, config, task)
 
     def items() -> Iterator[Example | Refused]:
-        return _of_lines(numbered_lines(path), task.task) if data is None else _of_rows(path, data, task)
+        if data is None:
+            return _of_lines(numbered_lines(path), task.task)
+        return stream(path, task.task, data, "input", labelled=False)
 
     many = sum(1 for _ in tqdm(usable(items()), desc="reading", unit=" texts", leave=False, disable=None))
     return _at_once(item for item in items() if not isinstance(item, Refused)), many
@@ -237,7 +241,7 @@ def _of_lines(lines: Iterable[tuple[int, str]], task: TaskConfig) -> Iterator[Ex
         elif "\r" in text:
             yield Refused(number, CARRIAGE_RETURN)
         else:
-            yield unlabelled(task, number, text)
+            yield kind_of(task).unlabelled(number, text)
 
 
 class _Usable:
@@ -269,20 +273,15 @@ def _reading(path: Path, config: PredictConfig, task: Task) -> DataConfig:
     data = as_in_training(given, task.read_as, task.task, path)
     if said := _taken_from_training(given, data):
         print(f"input: read as in training: {said}", file=sys.stderr)
-    kind = EXAMPLES[task.task.name]
-    if kind == "questions" and FORMATS[format_name(path, task.task, data)].holds == "rows":
-        data = replace(data, text=data.text or "question", text_pair=data.text_pair or "context")
-    if kind == "tags":
-        print(f"input: {path}: read as {format_name(path, task.task, data)}", file=sys.stderr)
-    if kind == "tags" and data.text_pair is not None:
-        raise UserError(f"text_pair: {data.text_pair!r} was given, but entities are found in one text.")
+    kind, name = kind_of(task.task), format_name(path, task.task, data)
+    one_text = len(kind.columns) == 1
+    if FORMATS[name].holds == "rows" and not one_text:
+        data = replace(data, text=data.text or kind.columns[0], text_pair=data.text_pair or kind.columns[1])
+    if "rows" not in kind.holds:
+        print(f"input: {path}: read as {name}", file=sys.stderr)
+    if one_text and not kind.pairs and data.text_pair is not None:
+        raise UserError(f"text_pair: {data.text_pair!r} was given, but task.name={task.task.name} takes one text.")
     return data
-
-
-def _of_rows(path: Path, data: DataConfig, task: Task) -> Iterator[Example | Refused]:
-    for item in stream(path, task.task, data, "input", labelled=False):
-        one_text = isinstance(item, Labelled)
-        yield unlabelled(task.task, item.line, item.text, item.text_pair) if one_text else item
 
 
 def _at_once(texts: Iterator[Example]) -> Iterator[list[Example]]:

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from bert.errors import UserError
-from finetune.config import EXAMPLES, DataConfig, TaskConfig
+from finetune.config import DataConfig, TaskConfig
+from finetune.example_kinds import kind_of
 from finetune.formats import FORMATS
 from finetune.formats.kinds import LAST, Format
-from finetune.formats.tagged import labels_beside
 
 READING = ("text", "text_pair", "label", "quoting")
 """The options of data that say how a labelled file is read, and that a fine-tuned folder remembers."""
@@ -30,7 +30,7 @@ def as_in_training(data: DataConfig, remembered: dict[str, str | None], task: Ta
     if not path.is_file():
         return data  # reading it says so
     format_ = FORMATS[format_name(path, task, data)]
-    if format_.holds not in read_from(task):
+    if format_.holds not in kind_of(task).holds:
         return data  # other columns than those of training
     not_given = (name for name in format_.options if getattr(data, name) == getattr(DataConfig, name))
     return replace(data, **{name: remembered[name] for name in not_given if name in remembered})
@@ -44,22 +44,12 @@ def format_name(path: Path, task: TaskConfig, data: DataConfig) -> str:
     """
     if data.format != "auto":
         return data.format
+    if found := kind_of(task).format_of(path):
+        return found
     ending = path.suffix.lstrip(".").lower()
-    if EXAMPLES[task.name] == "questions" and ending == "json":
-        return "squad"
-    if EXAMPLES[task.name] == "tags" and ending not in ("json", "jsonl", "csv"):
-        if path.name.startswith("text") and labels_beside(path).is_file():
-            return "nemo"
-        with path.open("rb") as file:
-            return "klue" if file.read(3).removeprefix(b"\xef\xbb\xbf").startswith(b"##") else "conll"
     if ending not in FORMATS:
         raise UserError(f"data.format: '{path}' does not say by its ending what it holds; one of {', '.join(FORMATS)}.")
     return ending
-
-
-def read_from(task: TaskConfig) -> tuple[str, ...]:
-    """What a file must hold for the task's examples."""
-    return {"tags": ("words", "characters"), "questions": ("questions",)}.get(EXAMPLES[task.name], ("rows",))
 
 
 def foreign_options(data: DataConfig, format_name: str, prefix: str) -> list[str]:

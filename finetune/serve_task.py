@@ -13,7 +13,7 @@ import pandas as pd
 from bert.serving.requests import refused_politely, rows_of
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
-from finetune.examples import unlabelled
+from finetune.example_kinds import kind_of
 from finetune.judge import predict
 from finetune.model import load
 
@@ -33,7 +33,7 @@ class ServedTask(mlflow.pyfunc.PythonModel):
         """What the model says of each row."""
         with refused_politely():
             rows = enumerate(rows_of(model_input), 1)
-            examples = [unlabelled(self._task.task, number, **row) for number, row in rows]
+            examples = [kind_of(self._task.task).unlabelled(number, **row) for number, row in rows]
             return predict(self._task, examples, BATCH_SIZE, self._device)
 
 

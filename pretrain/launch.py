@@ -77,10 +77,11 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
         start = open_start(config)
         refuse_unfit_attention(config.training, device, model_config(config, start))
         text = open_text(config, start and start.tokenizer)
+    sampler = training_sampler(config, text)
     facts = {
         "corpus": text.fingerprint,
         "tokenizer": text.tokenizer.fingerprint,
-        "blocks": str(training_sampler(config, text).num_blocks),
+        "blocks": str(sampler.num_blocks),
         **_rules(config),
         **({} if start is None else start.facts),
     }
@@ -89,7 +90,7 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
     if state == "finished":
         print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
         return None
-    return _run(config, start, text, facts, device, resume=state == "unfinished")
+    return _run(config, start, text, sampler, facts, device, resume=state == "unfinished")
 
 
 def _rules(config: PretrainConfig) -> dict[str, str]:
@@ -162,12 +163,12 @@ def _run(
     config: PretrainConfig,
     start: Start | None,
     text: TextToLearn,
+    sampler: Sampler,
     facts: dict[str, str],
     device: torch.device,
     resume: bool,
 ) -> dict[str, float]:
-    output, sampler = Path(config.output), training_sampler(config, text)
-    tally = _first_tally(sampler)
+    output, tally = Path(config.output), _first_tally(sampler)
     print(sampling_in_words(tally, sampler))
     if config.audit.sequences and not resume and distributed.is_first():
         audit(sampler, text, config)

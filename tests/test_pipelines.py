@@ -6,7 +6,7 @@ import torch
 from bert import Bert
 from bert.config import ModelConfig
 from finetune.config import TaskConfig
-from finetune.examples import Labelled, Tagged
+from finetune.example_kinds import Labelled, Tagged
 from finetune.judge import predict
 from finetune.tasks.classification import Classification
 from finetune.tasks.ner import Ner

@@ -13,7 +13,7 @@ from bert.dropout import Dropout
 from bert.packed import PackedBatch
 from bert.training.objective import Row
 from finetune import metrics
-from finetune.examples import Labelled
+from finetune.example_kinds import Labelled
 from finetune.features import Feature, of_labelled, pack
 from finetune.heads.precise import PreciseLinear
 from finetune.tasks.task import Mistake, Task

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bert import hub
 from bert.dropout import Dropout
 from bert.errors import UserError
 from bert.packed import PackedBatch
@@ -16,7 +17,7 @@ from bert.training.objective import Row
 from finetune import metrics
 from finetune.config import TaskConfig
 from finetune.decoding import forbidding
-from finetune.examples import Tagged
+from finetune.example_kinds import Tagged
 from finetune.features import Feature, character_tags, of_tagged, pack, tags_of_units
 from finetune.heads import AS_TRANSFORMERS, HEADS
 from finetune.layer_mix import LayerMix
@@ -61,6 +62,14 @@ class Ner(Task):
         self.legal = forbidding(labels, self.tagging.follows) if task.constrained else None
         self.types = sorted({label[2:] for label in labels if label != "O"})
         self.character_labels = ["O", *(f"{prefix}-{kind}" for kind in self.types for prefix in "BI")]
+
+    @classmethod
+    def refuse_unfit(cls, task: TaskConfig, folder: hub.ModelFolder) -> None:
+        """Characters are looked up as pieces of a WordPiece vocabulary."""
+        if task.unit == "character" and not folder.tokenizer.is_wordpiece:
+            raise UserError(
+                f"task.unit: 'character' needs a WordPiece vocabulary, and that of '{folder.path}' is none."
+            )
 
     def features(self, examples: list[Tagged]) -> list[Feature]:
         """One sequence for each example, or several windows of a long one."""

@@ -13,7 +13,7 @@ from bert.packed import PackedBatch
 from bert.training.objective import Row
 from finetune import metrics
 from finetune.config import TaskConfig
-from finetune.examples import Question
+from finetune.example_kinds import Question
 from finetune.features import Feature, of_questions, pack
 from finetune.heads.precise import PreciseLinear
 from finetune.tasks.task import Mistake, Task

@@ -17,7 +17,7 @@ from bert.tokenizer import Tokenizer
 from bert.training.objective import Objective, Row
 from finetune import pictures
 from finetune.config import TaskConfig
-from finetune.examples import Example
+from finetune.example_kinds import Example
 from finetune.features import Feature
 from finetune.metrics import Counts
 
@@ -94,6 +94,14 @@ class Task(Objective):
     def scores(cls, task: TaskConfig, examples: list) -> list[str]:
         """The names of all that an evaluation on these examples gives."""
         return ["loss", *cls.metrics]
+
+    @classmethod
+    def refuse_unfit(cls, task: TaskConfig, folder: hub.ModelFolder) -> None:
+        """Before a model is made of a pretrained folder: it must have what the options need of it.
+
+        Raises:
+            UserError: it has not.
+        """
 
     @property
     def outputs(self) -> list[str]:

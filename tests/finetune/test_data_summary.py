@@ -21,7 +21,8 @@ from finetune.data_summary import (
     questions_in_words,
     windows_in_words,
 )
-from finetune.examples import Examples, Labelled, Question, Tagged
+from finetune.example_kinds import Labelled, Question, Tagged
+from finetune.examples import Examples
 from finetune.features import Feature, of_labelled, of_tagged
 
 

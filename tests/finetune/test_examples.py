@@ -2,7 +2,8 @@ import pytest
 
 from bert.errors import UserError
 from finetune.config import DataConfig, TaskConfig
-from finetune.examples import labels_of, read
+from finetune.example_kinds import kind_of
+from finetune.examples import read
 from finetune.features import character_tags
 
 CLASSIFICATION, NER = TaskConfig(), TaskConfig(name="ner")
@@ -110,7 +111,7 @@ def test_words_are_put_together_with_a_space_between(file):
 
 def test_the_label_set_of_tags_begins_with_o_and_holds_both_tags_of_each_type(file):
     found = read_rows(file("a\tB-PS\nb\tB-LC\n", "x.conll"), NER)
-    assert labels_of(found.used, TaskConfig(name="ner")) == ["O", "B-LC", "I-LC", "B-PS", "I-PS"]
+    assert kind_of(NER).labels(found.used, NER) == ["O", "B-LC", "I-LC", "B-PS", "I-PS"]
 
 
 def test_entities_on_spaces_are_counted(file):

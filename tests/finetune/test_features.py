@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers
 
 from bert.tokenizer import SPECIAL_TOKENS, Tokenizer
-from finetune.examples import Labelled, Question, Tagged
+from finetune.example_kinds import Labelled, Question, Tagged
 from finetune.features import (
     Window,
     character_tags,

@@ -223,6 +223,7 @@ def test_mlflow_gets_curves_classes_pictures_and_the_parent(make_config, tmp_pat
         ({"init": "none"}, "like: needed with init=none"),
         ({"like": "x"}, "like: 'x' was given, but it belongs to init=none"),
         ({"init": "./nowhere"}, "init: no such folder: './nowhere'"),
+        ({"init": "./nowhere", "data": DataConfig("x", "y")}, "init: no such folder: './nowhere'"),  # said first
         ({"task": TaskConfig(head="crf")}, "task.head: 'crf' was given, but it belongs to task.name=ner"),
         ({"data": DataConfig()}, "init"),
         ({"data": DataConfig(text="x")}, "data.text: 'x' was given, but it belongs to a data.train of your own"),

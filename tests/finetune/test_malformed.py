@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from bert.errors import UserError
 from finetune.config import DataConfig, TaskConfig
-from finetune.examples import Labelled, read
+from finetune.example_kinds import Labelled
+from finetune.examples import read
 from finetune.formats import FORMATS
 
 ROWS = [("서울 좋다", "good"), ("café is bad", "bad")]

@@ -101,7 +101,7 @@ def test_a_file_of_nemo_s_needs_no_tags_beside_it(tagger, predicted):
 
 
 def test_a_second_text_is_refused_where_entities_are_looked_for(tagger, predicted):
-    with pytest.raises(UserError, match="text_pair: 'b' was given, but entities are found in one text"):
+    with pytest.raises(UserError, match=r"text_pair: 'b' was given, but task\.name=ner takes one text"):
         predicted(tagger, "a,b\nthe,cat\n", "in.csv", text="a", text_pair="b")
 
 

@@ -19,7 +19,7 @@ from bert.serving.export import ExportServedConfig, export_served
 from bert.training.config import TrainingConfig
 from bert.training.tracking import TrackingConfig
 from finetune.config import DataConfig, FinetuneConfig, TaskConfig
-from finetune.examples import unlabelled
+from finetune.example_kinds import kind_of
 from finetune.judge import predict
 from finetune.launch import train
 from finetune.model import load
@@ -60,7 +60,8 @@ def finished(tmp_path, write, pretrained):
 
 def predicted(output: Path, rows: list[dict[str, str]]) -> list[dict]:
     task = load(str(output))
-    return predict(task, [unlabelled(task.task, n, **row) for n, row in enumerate(rows, 1)], 64, torch.device("cpu"))
+    examples = [kind_of(task.task).unlabelled(number, **row) for number, row in enumerate(rows, 1)]
+    return predict(task, examples, 64, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("case", CASES)

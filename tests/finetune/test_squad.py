@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from bert.errors import UserError
 from finetune.config import DataConfig, TaskConfig
-from finetune.examples import Question, labels_of, read
+from finetune.example_kinds import Question, kind_of
+from finetune.examples import read
 
 TASK = TaskConfig(name="question_answering")
 CONTEXT = "이순신은 서울에서 태어났다."
@@ -37,8 +38,8 @@ def test_questions_are_read_with_all_their_answers_and_those_without_one(write):
     assert second.answers == ((5, 7), (5, 9))  # without the spaces at its ends
     assert third.answers == ()
     assert first.line < second.line < third.line
-    assert labels_of(found.used, TASK) == ["answer", "no answer"]
-    assert labels_of(found.used[:2], TASK) == ["answer"]
+    assert kind_of(TASK).labels(found.used, TASK) == ["answer", "no answer"]
+    assert kind_of(TASK).labels(found.used[:2], TASK) == ["answer"]
 
 
 def test_plausible_answers_of_an_impossible_question_are_none(write):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from bert.errors import UserError
 from finetune import pictures
 from finetune.config import EXAMPLES, TaskConfig
-from finetune.examples import Labelled, Question, Tagged
+from finetune.example_kinds import KINDS, Labelled, Question, Tagged
 from finetune.heads import AS_TRANSFORMERS, HEADS
 from finetune.layer_mix import LayerMix
 from finetune.model import load
@@ -334,6 +334,7 @@ def test_scores_are_those_the_table_of_metrics_names(tagger, classification):
 
 def test_every_task_says_what_its_examples_carry():
     assert list(EXAMPLES) == list(TASKS)
+    assert {*EXAMPLES.values()} == {*KINDS}
 
 
 def test_rare_classes_weigh_more_while_training_and_no_more_when_judged(small_config, pieces):

@@ -1,0 +1,63 @@
+"""A question about a text."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bert.errors import UserError
+from finetune.config import TaskConfig
+from finetune.example_kinds.kind import ExampleKind, HowRead, texts_of
+from finetune.formats.kinds import QuestionRow, Refused, Row
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a text.
+
+    Attributes:
+        line: where it stands in its file, from 1.
+        id: its name there.
+        text: the question.
+        text_pair: the text that may hold the answer.
+        answers: where answers stand in it, start and end; none where it holds none; None where nobody has said.
+    """
+
+    line: int
+    id: str
+    text: str
+    text_pair: str
+    answers: tuple[tuple[int, int], ...] | None
+
+
+class WithAnswers(ExampleKind[Question]):
+    """Places in the text, or none."""
+
+    holds = ("questions",)
+    columns = ("question", "context")
+    windows = True
+
+    def of(self, item: Row | QuestionRow, how: HowRead) -> Question | Refused:
+        """A question with its answers, without spaces at their ends; or a row's two texts without any."""
+        if isinstance(item, Row):
+            texts = texts_of(item, how.data)
+            return texts if isinstance(texts, Refused) else self.unlabelled(item.line, *texts)
+        places = []
+        for start, said in item.answers:
+            start += len(said) - len(said.lstrip())
+            places.append((start, start + len(said.strip())))
+        return Question(item.line, item.id, item.question, item.context, tuple(places) if how.labelled else None)
+
+    def unlabelled(self, line: int, text: str, text_pair: str | None = None) -> Question:
+        """Its place is its name."""
+        if text_pair is None:
+            raise UserError(
+                "text_pair: needed to answer a question: the text that may hold it, or its column in a table."
+            )
+        return Question(line, str(line), text, text_pair, None)
+
+    def labels(self, examples: list[Question], task: TaskConfig) -> list[str]:
+        """`answer`, and `no answer` where the data has such."""
+        return ["answer", "no answer"] if any(example.answers == () for example in examples) else ["answer"]
+
+    def format_of(self, path: Path) -> str | None:
+        """JSON is SQuAD's."""
+        return "squad" if path.suffix.lower() == ".json" else None

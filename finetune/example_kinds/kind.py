@@ -1,0 +1,89 @@
+"""What every kind of example says of itself."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from bert.registry import did_you_mean
+from finetune.config import DataConfig, TaskConfig
+from finetune.formats.kinds import QuestionRow, Refused, Row, Sentence
+
+Example = TypeVar("Example")
+
+
+@dataclass(frozen=True)
+class HowRead:
+    """How a file is read.
+
+    Attributes:
+        task, data: the options; of data the columns have names.
+        holds: what the file's format holds (Format.holds).
+        labelled: whether labels are read too.
+    """
+
+    task: TaskConfig
+    data: DataConfig
+    holds: str
+    labelled: bool
+
+
+class ExampleKind(ABC, Generic[Example]):
+    """How examples of one kind are made from what formats give, and what their labels are.
+
+    Attributes:
+        holds: what the format of a labelled file of them may hold; unlabelled texts may come in rows too.
+        columns: the names that columns with the texts of one example have in a table of them, all of which are needed.
+        pairs: whether a second text may be named.
+        windows: whether a text that is too long is read in several sequences, instead of being cut.
+    """
+
+    holds: tuple[str, ...]
+    columns: tuple[str, ...] = ("text",)
+    pairs = False
+    windows = False
+
+    @abstractmethod
+    def of(self, item: Row | Sentence | QuestionRow, how: HowRead) -> Example | Refused:
+        """The example that a row of a table, a sentence or a question makes, or why it makes none."""
+
+    @abstractmethod
+    def unlabelled(self, line: int, text: str, text_pair: str | None = None) -> Example:
+        """A text to be judged, or a pair; `line` is its place, from 1.
+
+        Raises:
+            UserError: a second text is needed and missing.
+        """
+
+    @abstractmethod
+    def labels(self, examples: list[Example], task: TaskConfig) -> list[str]:
+        """The label set of the training data, in a fixed order; empty where there are no classes."""
+
+    def only_label(self, examples: list[Example], labels: list[str]) -> str | None:
+        """The label that all have, so that nothing can be learned; None where there are several."""
+        return None
+
+    def unseen(self, example: Example, labels: list[str]) -> Refused | None:
+        """Why an example cannot be scored with the labels of the training data; None where it can."""
+        return None
+
+    def format_of(self, path: Path) -> str | None:
+        """The format of a file of this kind, where its ending alone does not say it, or says another one."""
+        return None
+
+
+def texts_of(row: Row, data: DataConfig) -> list[str] | Refused:
+    """The text of a table's row, and the second one if a column for it is named."""
+    names = [name for name in (data.text, data.text_pair) if name]
+    texts = [row.fields[name].strip() for name in names]
+    for name, text in zip(names, texts, strict=True):
+        if not text:
+            return Refused(row.line, f"the column {name!r} is empty")
+    return texts
+
+
+def why_unseen(label: str, labels: list[str]) -> str:
+    """That a label is not one of the training data, and which there are."""
+    seen = ", ".join(one if len(one) <= 30 else f"{one[:30]}..." for one in labels[:8])
+    seen += f" and {len(labels) - 8:,} more" if len(labels) > 8 else ""
+    return f"the label {label!r} is not in the training data ({seen}){did_you_mean(label, labels)}"

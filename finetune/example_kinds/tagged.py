@@ -1,0 +1,109 @@
+"""A text whose units, characters or words, carry tags."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from finetune.config import TaskConfig
+from finetune.example_kinds.kind import ExampleKind, HowRead, texts_of, why_unseen
+from finetune.formats.kinds import Refused, Row, Sentence
+from finetune.formats.tagged import labels_beside
+from finetune.metrics import Span, spans_of
+from finetune.schemes import SCHEMES, TAGGINGS
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A text whose units carry tags.
+
+    Attributes:
+        line: where it begins in its file, from 1.
+        text: the units put together: characters as they are, words with a space between.
+        units: where each lies in the text, start and end.
+        tags: IOB2, one for each unit; None where the file has none.
+        tags_in: the file that holds the tags, where that is another one.
+    """
+
+    line: int
+    text: str
+    units: list[tuple[int, int]]
+    tags: list[str] | None
+    tags_in: str | None = field(default=None, repr=False)  # a run's fingerprint is of what is learned
+
+    @cached_property
+    def marked(self) -> list[Span]:
+        """The entities as the file has them, as ranges of characters."""
+        return [(self.units[first][0], self.units[last - 1][1], kind) for first, last, kind in spans_of(self.tags)]
+
+    @cached_property
+    def entities(self) -> set[Span]:
+        """The entities as ranges of characters, without spaces at their ends; one of spaces alone is none."""
+        trimmed = ((start, self.text[start:end], kind) for start, end, kind in self.marked)
+        trimmed = ((start + len(t) - len(t.lstrip()), t.strip(), kind) for start, t, kind in trimmed)
+        return {(start, start + len(covered), kind) for start, covered, kind in trimmed if covered}
+
+
+class WithTags(ExampleKind[Tagged]):
+    """A tag for each unit."""
+
+    holds = ("words", "characters")
+    windows = True
+
+    def of(self, item: Row | Sentence, how: HowRead) -> Tagged | Refused:
+        """A sentence's units and tags, or a row's text without any."""
+        if isinstance(item, Sentence):
+            return _of_sentence(item, " " if how.holds == "words" else "", how.task)
+        texts = texts_of(item, how.data)
+        return texts if isinstance(texts, Refused) else self.unlabelled(item.line, *texts)
+
+    def unlabelled(self, line: int, text: str, text_pair: str | None = None) -> Tagged:
+        """A text without tags."""
+        return Tagged(line, text, [], None)
+
+    def labels(self, examples: list[Tagged], task: TaskConfig) -> list[str]:
+        """`O`, then each type's."""
+        types = sorted({tag[2:] for example in examples for tag in example.tags if tag != "O"})
+        return ["O", *(f"{prefix}-{type_}" for type_ in types for prefix in TAGGINGS[task.tagging].prefixes)]
+
+    def only_label(self, examples: list[Tagged], labels: list[str]) -> str | None:
+        """`O`, where there is no entity."""
+        return labels[0] if len(labels) == 1 else None
+
+    def unseen(self, example: Tagged, labels: list[str]) -> Refused | None:
+        """A tag of another type."""
+        for place, tag in enumerate(example.tags):
+            if tag not in labels:
+                return _fault(example, place, why_unseen(tag, labels))
+        return None
+
+    def format_of(self, path: Path) -> str | None:
+        """By the beginning of the name or of the file, unless the ending is that of a table."""
+        if path.suffix.lower() in (".json", ".jsonl", ".csv"):
+            return None
+        if path.name.startswith("text") and labels_beside(path).is_file():
+            return "nemo"
+        with path.open("rb") as file:
+            return "klue" if file.read(3).removeprefix(b"\xef\xbb\xbf").startswith(b"##") else "conll"
+
+
+def _of_sentence(sentence: Sentence, between: str, task: TaskConfig) -> Tagged | Refused:
+    units, start = [], 0
+    for unit in sentence.units:
+        units.append((start, start + len(unit)))
+        start += len(unit) + len(between)
+    text = between.join(sentence.units)
+    if not text.strip():
+        return Refused(sentence.line, "the sentence is empty")
+    if sentence.tags is None:
+        return Tagged(sentence.line, text, units, None)
+    check, to_iob2 = SCHEMES[task.scheme]
+    if fault := check(sentence.tags):
+        return _fault(sentence, *fault)
+    return Tagged(sentence.line, text, units, to_iob2(sentence.tags), sentence.tags_in)
+
+
+def _fault(sentence: Sentence | Tagged, place: int, why: str) -> Refused:
+    """What is wrong with a unit's tag: units are a line each, or the tags are on one line of another file."""
+    if sentence.tags_in is None:
+        return Refused(sentence.line + place, why)
+    return Refused(sentence.line, f"tag {place + 1} of {sentence.tags_in}:{sentence.line}: {why}")
