@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-_INTEL = torch.cpu.get_capabilities().get("cpu_name", "").startswith("Intel")
+_INTEL = getattr(torch.cpu, "get_capabilities", dict)().get("cpu_name", "").startswith("Intel")  # older ones do not say
 
 BLOCK = 2048 if _INTEL else 1024
 """Rows of a block: few enough for the cache, and enough for products to run at their full rate."""
