@@ -6,6 +6,7 @@ alone, so any worker may build it and a resume rebuilds one block at most.
 
 import math
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -255,7 +256,7 @@ class Stream:
             sampler=self._places(position.epoch, position.block),
             num_workers=self.workers,
             collate_fn=_as_it_is,
-            worker_init_fn=_end_with_parent,
+            worker_init_fn=_follow_the_run,
             pin_memory=bool(self.workers) and torch.cuda.is_initialized(),  # a thread then takes blocks from the pipe
             # Not forked: the process has threads by now, and a fork copies the locks they hold.
             multiprocessing_context="spawn" if self.workers else None,
@@ -279,8 +280,14 @@ class Stream:
             epoch, number = epoch + 1, 0
 
 
-def _end_with_parent(worker: int) -> None:
-    """Watch, in a loader worker, whether the run is still there: a worker with a block to hand over waits for ever."""
+def _follow_the_run(worker: int) -> None:
+    """Have a loader worker end when the run does: not before it, and not after it.
+
+    A signal to all processes at once (Ctrl-C, `timeout`, torchrun, Slurm) is the run's to answer, which needs batches
+    for the step in hand; and a worker with a block to hand over would wait for ever for a run that was killed.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     parent = os.getppid()
 
     def watch() -> None:

@@ -43,6 +43,7 @@ def choose_device(config: TrainingConfig) -> torch.device:
     torch.use_deterministic_algorithms(config.deterministic or (config.compile and not on_gpu))
     if on_gpu:
         torch.backends.cudnn.deterministic = config.deterministic
+        torch.set_float32_matmul_precision("highest")  # some images of PyTorch set TF32 by a variable
     if not on_gpu:
         _keep_freed_memory()
         if config.precision == "bf16" and not _has_bf16():
@@ -74,12 +75,16 @@ def _keep_freed_memory() -> None:
 def _refuse_uneven(config: TrainingConfig) -> None:
     """Ranks share a step's micro-batches out; where these do not come out even, some ranks would only wait."""
     pieces, ranks = micro_batches(config), distributed.ranks()
-    if pieces % ranks:
-        unit, whole = ("size", config.batch_size) if config.batch_tokens is None else ("tokens", config.batch_tokens)
-        raise UserError(
-            f"training.micro_batch_{unit}: a step of training.batch_{unit}={whole} is cut into {pieces} micro-batches, "
-            f"which {ranks} ranks cannot share evenly; {whole // ranks} makes {ranks} of them."
-        )
+    if pieces % ranks == 0:
+        return
+    unit, whole = ("size", config.batch_size) if config.batch_tokens is None else ("tokens", config.batch_tokens)
+    more = range(pieces + -pieces % ranks, whole + 1, ranks)  # smaller ones, since memory may not hold larger ones
+    even = ((parts, -(-whole // parts)) for parts in more)
+    advice = next((f"{size} makes {parts} of them" for parts, size in even if -(-whole // size) == parts), "")
+    raise UserError(
+        f"training.micro_batch_{unit}: a step of training.batch_{unit}={whole} is cut into {pieces} micro-batches, "
+        f"which {ranks} ranks cannot share evenly; {advice or f'no size does it but with another batch_{unit}'}."
+    )
 
 
 def default_workers(config: TrainingConfig, device: torch.device) -> int:

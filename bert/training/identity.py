@@ -106,8 +106,8 @@ def started_with(output: Path, option: str) -> Any:
 def claim(output: Path, config: dict[str, Any], facts: dict[str, str]) -> None:
     """Write down whose folder this is: run.yaml, which `--config` takes, and the facts."""
     output.mkdir(parents=True, exist_ok=True)
-    (output / _FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    (output / _CONFIG).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    whole_file.write(output / _FACTS, json.dumps(facts, indent=2) + "\n")
+    whole_file.write(output / _CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
 def finish(output: Path, metrics: dict[str, float]) -> None:

@@ -212,7 +212,8 @@ class _Run:
 
     def _refuse_many_skipped(self, step: int) -> None:
         """Stop where no step does anything any more; weights and the last checkpoint are as they were before."""
-        if float(self.window.skipped_in_a_row) < SKIPPED_AT_MOST:
+        in_a_row = round(float(self.window.skipped_in_a_row))
+        if in_a_row < SKIPPED_AT_MOST:
             return
         file = self.output / "skipped_batch.json"
         if distributed.is_first():
@@ -220,7 +221,7 @@ class _Run:
             described = {"step": step, "position": asdict(self.progress.position), "token_ids": ids}
             file.write_text(json.dumps(described) + "\n", encoding="utf-8")
         raise UserError(
-            f"training.lr: {SKIPPED_AT_MOST} steps in a row had a loss or gradient that is no finite number and were "
+            f"training.lr: {in_a_row} steps in a row had a loss or gradient that is no finite number and were "
             f"left out, up to step {step}, with training.lr={self.config.lr}; a lower rate or a longer "
             f"training.warmup keeps it finite. The last step's batch is in '{file}'."
         )
@@ -236,8 +237,7 @@ class _Run:
         self._wait_for_device()
         if not self.window.steps:
             return
-        if float(self.window.skipped_in_a_row) >= SKIPPED_AT_MOST:  # a GPU is asked no oftener than it is waited for
-            self._refuse_many_skipped(self.progress.step)
+        self._refuse_many_skipped(self.progress.step)  # a GPU is asked no oftener than it is waited for
         metrics = self.window.metrics(self.objective.weights) | {
             "train/learning_rate": self.optimizer.param_groups[0]["lr"],
             "train/epochs": self.progress.epochs,

@@ -17,7 +17,6 @@ import yaml
 from bert import whole_file
 from bert.checking import LATER, SCORES
 from bert.cli import read_options
-from bert.config import resolve
 from bert.errors import UserError, refuse_if
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
@@ -43,6 +42,7 @@ from pretrain.ablation.results import lacking, mixed, read_results
 from pretrain.ablation.run import ROOT, cell_folder, checked, differences, done, failures, run_cells
 from pretrain.config import PretrainConfig
 from pretrain.sentence import SENTENCE
+from pretrain.start import model_config, open_start
 
 _GRID = "grid.yaml"
 
@@ -173,7 +173,7 @@ def _flops(config: AblateConfig, runs: int) -> str:
     total = 0.0
     for cell in cells(config)[: len(combinations(config))]:
         options = read_options("run.py pretrain", PretrainConfig, pretrain_options(config, cell, Path(config.output)))
-        model = resolve(options.model, options.tokenizer.vocab_size)
+        model = model_config(options, open_start(options))
         matrices = 4 * model.hidden_size**2 + 2 * model.hidden_size * model.intermediate_size
         total += 6.0 * model.num_hidden_layers * matrices * config.tokens
     return f", {total * runs / len(combinations(config)) / 1e15:.2g} PFLOP at least"

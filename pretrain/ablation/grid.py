@@ -73,7 +73,7 @@ class AblateConfig:
     """The grid's folder: cells/, report.md, report.json, charts."""
 
     jobs: int = 1
-    """Cells run at the same time on this machine. Other machines or processes may work on the same folder."""
+    """Cells run at the same time on this machine, one GPU after another. Others may work on the same folder too."""
 
     only: str | None = None
     """Run this one cell (as --print_cells names it) and make no report."""

@@ -159,7 +159,7 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
             f"looking after each seed until something is found, finds more than 5% by chance.",
             "",
         ]
-    if missing := len(wanted) - len(results) - len(failed):
+    if missing := len(set(wanted) - results.keys() - failed.keys()):
         interim = f"**{missing} of {len(wanted)} cells are not finished**; p values are interim."
         lines += [interim, ""]
     lines += [f"- failed: {cell.name}: {fault}" for cell, fault in failed.items()] + [""] * bool(failed)

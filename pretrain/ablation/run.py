@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from bert import whole_file
@@ -62,9 +63,13 @@ def cell_folder(config: AblateConfig, cell: Cell) -> Path:
 
 
 def failures(config: AblateConfig, cells: list[Cell]) -> dict[Cell, str]:
-    """Which of these cells failed at the last attempt, whoever made it, and why."""
+    """Which of these cells failed at the last attempt, whoever made it, and why.
+
+    One that lacks nothing any more has not: what failed is asked for no longer, or was run by hand.
+    """
     files = {cell: cell_folder(config, cell) / _FAILED for cell in cells}
-    return {cell: file.read_text(encoding="utf-8") for cell, file in files.items() if file.is_file()}
+    failed = {cell: file.read_text(encoding="utf-8") for cell, file in files.items() if file.is_file()}
+    return {cell: fault for cell, fault in failed.items() if not done(config, cell)}
 
 
 def run_cells(
@@ -83,7 +88,8 @@ def run_cells(
     """
     progress = _Progress(config, cells)
     with ThreadPoolExecutor(config.jobs) as pool:
-        workers = [pool.submit(_work, config, cells, parent, progress, stop_asked) for _ in range(config.jobs)]
+        environments = [environment(config.jobs, job) for job in range(config.jobs)]
+        workers = [pool.submit(_work, config, cells, parent, progress, stop_asked, its) for its in environments]
         # A signal may reach another thread than this one, which alone acts on it, and only when it wakes.
         while wait(workers, timeout=_POLL).not_done:
             pass
@@ -134,7 +140,16 @@ class _Progress:
             print(f"{said} in {seconds:.0f} s; about {left / 60:.0f} min to go", flush=True)
 
 
-def _work(config: AblateConfig, cells: list[Cell], parent, progress: _Progress, stop_asked) -> None:
+def environment(jobs: int, job: int) -> dict[str, str]:
+    """The variables of one job's commands: its share of the processors, and of several GPUs its own."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+    own = {"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} if jobs > 1 and gpus else {}
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))  # training.threads, where it is given, has the last word
+    return {"OMP_NUM_THREADS": threads} | os.environ | own
+
+
+def _work(config: AblateConfig, cells: list[Cell], parent, progress: _Progress, stop_asked, environment) -> None:
     """Take cell after cell until all are settled; one that another process holds is looked at again."""
 
     def ended() -> bool:
@@ -147,7 +162,7 @@ def _work(config: AblateConfig, cells: list[Cell], parent, progress: _Progress, 
             with _taken(cell_folder(config, cell)) as lock:
                 if lock is not None and cell not in progress.settled:
                     began, before = time.monotonic(), done(config, cell)
-                    fault = None if before else _run_cell(config, cell, parent, lock, stop_asked)
+                    fault = None if before else _run_cell(config, cell, parent, lock, stop_asked, environment)
                     if fault is not None:
                         whole_file.write(cell_folder(config, cell) / _FAILED, fault.said)
                     if not stop_asked():
@@ -241,7 +256,9 @@ def done(config: AblateConfig, cell: Cell) -> bool:
     return all(is_finished(folder / step.name) for step in steps(config, cell, None))
 
 
-def _run_cell(config: AblateConfig, cell: Cell, parent: str | None, lock: int, stop_asked) -> _Fault | None:
+def _run_cell(
+    config: AblateConfig, cell: Cell, parent: str | None, lock: int, stop_asked, environment: dict[str, str]
+) -> _Fault | None:
     """Run what is not finished of a cell; why it failed, or None."""
     folder = cell_folder(config, cell)
     # In one piece, since cells may run side by side.
@@ -253,7 +270,7 @@ def _run_cell(config: AblateConfig, cell: Cell, parent: str | None, lock: int, s
         file = folder / f"{step.name}.yaml"
         file.write_text(yaml.safe_dump(step.options, sort_keys=False, allow_unicode=True), encoding="utf-8")
         log = folder / f"{step.name}.log"
-        code = _command(command(step, file), log, lock, config.jobs, stop_asked)
+        code = _command(command(step, file), log, lock, stop_asked, environment)
         if stop_asked():
             return None
         if code == EXIT_CODE:
@@ -282,16 +299,17 @@ def command(step: Step, file: Path) -> list[str]:
     return [sys.executable, str(ROOT / program), verb, "--config", str(file)]
 
 
-def _command(arguments: list[str], log: Path, lock: int, jobs: int, stop_asked: Callable[[], bool]) -> int:
+def _command(
+    arguments: list[str], log: Path, lock: int, stop_asked: Callable[[], bool], environment: dict[str, str]
+) -> int:
     """Run a command, its output in a file; it inherits the lock, and is asked to stop where we are."""
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))  # training.threads, where it is given, has the last word
     with log.open("ab") as file:
         process = subprocess.Popen(
             arguments,
             stdout=file,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env={"OMP_NUM_THREADS": threads} | os.environ,
+            env=environment,
             pass_fds=(lock,),
             start_new_session=True,
         )

@@ -19,7 +19,16 @@ from bert.training.tracking import TrackingConfig
 from pretrain.ablation.ablate import ablate
 from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, grid_as_yaml, models_are_alike, refuse_wrong
 from pretrain.ablation.results import read_results
-from pretrain.ablation.run import ROOT, _taken, cell_folder, differences, failures, run_cells, steps
+from pretrain.ablation.run import (
+    ROOT,
+    _taken,
+    cell_folder,
+    differences,
+    environment,
+    failures,
+    run_cells,
+    steps,
+)
 from tests.ablation.conftest import AXES, BASELINE
 from tests.pretrain.conftest import made_up_text, write_text
 
@@ -131,6 +140,32 @@ def test_a_dry_run_says_the_plan_and_runs_nothing(make_grid, base, capsys):
     said = capsys.readouterr().out
     assert "4 combinations x 2 seeds = 8 runs of 3,000 tokens" in said and "24,000 tokens" in said
     assert not Path(config.output).exists()
+
+
+def test_the_cost_is_that_of_the_model_to_go_on_from(finished_grid, make_grid, capsys):
+    config, _, _ = finished_grid
+    trained = str(cell_folder(config, cells(config)[0]) / "pretrain")
+    base = {name: config.base[name] for name in ("sentence", "data")} | {"init": trained}
+    ablate(make_grid(base=base, dry_run=True))
+    # One layer of width 16 and intermediate width 32 has 4 * 16^2 + 2 * 16 * 32 = 2,048 weights; 6 * 2048 * 24,000.
+    assert "cost: 24,000 tokens of pretraining, 2.9e-07 PFLOP at least to go" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"init: .*nowhere"):
+        ablate(make_grid(base=base | {"init": "./nowhere"}, dry_run=True))
+
+
+def test_jobs_share_the_processors_and_get_one_gpu_after_another(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5")
+    of_jobs = [environment(3, job) for job in range(3)]
+    assert [its["CUDA_VISIBLE_DEVICES"] for its in of_jobs] == ["3", "GPU-5", "3"]
+    assert {its["OMP_NUM_THREADS"] for its in of_jobs} == {"5"}
+    assert environment(1, 0)["CUDA_VISIBLE_DEVICES"] == "3,GPU-5"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert environment(2, 1)["CUDA_VISIBLE_DEVICES"] == ""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert [environment(2, job)["CUDA_VISIBLE_DEVICES"] for job in (0, 1)] == ["0", "1"]
 
 
 def test_each_cell_has_a_command_of_its_own(make_grid, base, capsys):
@@ -306,6 +341,8 @@ def test_a_fine_tuning_that_no_model_fits_ends_the_grid_at_its_first_cell(finish
     failed = run_cells(copy, cells(copy), None, lambda: False)
     assert list(failed) == cells(copy)[:1]
     assert failures(copy, cells(copy)) == failed  # for whoever reports on the folder later
+    without = replace(copy, finetune={})
+    assert failures(without, cells(without)) == {}  # what failed is asked for no longer
     assert "topic-0: exit code 2: task.layers: [-4]" in failed[cells(copy)[0]]
     assert "no further cell is begun" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"finetune.topic: task.layers: \[-4\]"):  # its model is there by now

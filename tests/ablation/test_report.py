@@ -158,6 +158,9 @@ def test_cells_that_are_not_there_are_counted(make_grid):
     failed = {cells(config)[0]: "pretrain: exit code 1"}
     text = write_report(config, read_results(config), failed, [], report_folder(config))
     assert "not finished" not in text and "failed: nsp-token/seed-0: pretrain: exit code 1" in text
+    # One of the others has its results, and failed in what is no part of them.
+    text = write_report(config, read_results(config), {cells(config)[1]: "topic"}, [], report_folder(config))
+    assert "**1 of 8 cells are not finished**; p values are interim." in text
     text = write_report(config, read_results(config), {}, None, report_folder(config))
     assert "**1 of 8 cells are not finished**; p values are interim." in text
     assert "Main effects (when they were declared is not known): " in text

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -75,11 +76,29 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(setting
 def test_loader_workers_end_with_a_run_that_is_killed(place):
     process = place.start("orphans", steps=3000, save_every=3000, workers=2)
     place.wait_for_training("orphans", process)
-    workers = [int(n) for n in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-    assert len(workers) >= 2
+    workers = children(process)
     kill(process)
     process.communicate(timeout=15)  # ends when nobody holds its output any more
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and any(Path(f"/proc/{worker}").exists() for worker in workers):
         time.sleep(0.1)
     assert [worker for worker in workers if Path(f"/proc/{worker}").exists()] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_loader_workers_too_is_the_run_s_to_answer(number, place):
+    name = f"all_{number.name}"
+    process = place.start(name, steps=3000, save_every=3000, workers=2)
+    place.wait_for_training(name, process)
+    for worker in children(process):
+        os.kill(worker, number)
+    kill(process, number)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 75 and "the same command goes on from there" in said, said
+
+
+def children(process: subprocess.Popen) -> list[int]:
+    """The loader workers of a run, and whatever else it started."""
+    found = [int(n) for n in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    assert len(found) >= 2
+    return found

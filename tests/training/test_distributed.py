@@ -200,10 +200,22 @@ distributed.leave()
 """
 
 
-def test_a_step_that_ranks_cannot_share_is_refused_with_what_would_do(monkeypatch):
-    monkeypatch.setattr(distributed, "ranks", lambda: 4)
-    with pytest.raises(UserError, match=r"cut into 2 micro-batches, which 4 ranks cannot share evenly; 16 makes 4"):
-        device.choose_device(TrainingConfig(steps=1, batch_size=64, micro_batch_size=32, device="cpu"))
+@pytest.mark.parametrize(
+    ("ranks", "step", "said"),
+    [
+        (4, {"batch_size": 64, "micro_batch_size": 32}, "into 2 micro-batches, which 4 ranks .* evenly; 16 makes 4 of"),
+        (8, {"batch_size": 100}, "micro_batch_size: .* into 1 micro-batches, .* evenly; 13 makes 8 of them"),
+        (2, {"batch_size": 12, "micro_batch_size": 4}, "into 3 micro-batches, .* evenly; 3 makes 4 of them"),
+        (4, {"batch_size": 10, "micro_batch_size": 2}, "into 5 micro-batches, .* evenly; no size does it but with an"),
+        (8, {"batch_size": 9}, "which 8 ranks cannot share evenly; no size does it but with another batch_size"),
+        (8, {"batch_tokens": 4096, "micro_batch_tokens": 1024}, "micro_batch_tokens: .* evenly; 512 makes 8 of them"),
+    ],
+)
+def test_a_step_that_ranks_cannot_share_is_refused_with_what_would_do(ranks, step, said, monkeypatch):
+    monkeypatch.setattr(distributed, "ranks", lambda: ranks)
+    config = TrainingConfig(**{"steps": 1, "device": "cpu"} | step)
+    with pytest.raises(UserError, match=said):
+        device.choose_device(config)
 
 
 def test_alone_nothing_is_sent():
