@@ -85,7 +85,7 @@ def ours(contest: Contest, seed: int) -> dict[str, float]:
     goal, rows = Goal(SHOWN[contest.task.name][-1], higher_is_better=True, root="best"), contest.train.used
     with tempfile.TemporaryDirectory() as folder, _silent(Path(folder)) as tracker:
         began = time.perf_counter()
-        batches = Batches(task.features(rows), lambda some: task.pack(some, rows), config.training.batch_size, seed)
+        batches = Batches(task.features(rows), lambda some: task.pack(some, rows), config.training.batch_size, 1, seed)
         scores = fit(task, batches, evaluate_at_the_end, config.training, goal, Path(folder), tracker)
         seconds = time.perf_counter() - began - sum(judging)
     return {name: scores[name] for name in SHOWN[contest.task.name]} | {"seconds": seconds}

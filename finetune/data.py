@@ -15,15 +15,20 @@ class Batches:
     Args:
         features: of the training examples.
         pack: makes a batch of some of them, with its targets.
-        size: features in a micro-batch; the last of an epoch is no small remainder, since sizes differ by one at most.
+        size: features in a step at most; the last of an epoch is no small remainder, since sizes differ by one.
+        parts: micro-batches that each step is cut into; the steps stay the same. Where they are more than a step has
+            features, micro-batches of the same size go on from one epoch into the next within a step.
         seed: of the order.
     """
 
     def __init__(
-        self, features: list[Feature], pack: Callable[[list[Feature]], PackedBatch], size: int, seed: int
+        self, features: list[Feature], pack: Callable[[list[Feature]], PackedBatch], size: int, parts: int, seed: int
     ) -> None:
         self.features, self.pack, self.seed = features, pack, seed
-        self.per_epoch = -(-len(features) // size)
+        self.steps, self.parts = -(-len(features) // size), parts
+        if len(features) // self.steps < parts:
+            self.steps, self.parts = -(-len(features) // -(-size // parts)), 1
+        self.per_epoch = self.steps * self.parts
 
     def epochs(self, position: Position) -> float:
         """How many epochs lie before a position."""
@@ -36,7 +41,9 @@ class Batches:
             order = np.random.Generator(np.random.Philox(key=np.array([self.seed, epoch], np.uint64))).permutation(
                 len(self.features)
             )
-            for number, part in enumerate(np.array_split(order, self.per_epoch)):
+            steps = np.array_split(order, self.steps)
+            parts = (part for step in steps for part in np.array_split(step, self.parts))
+            for number, part in enumerate(parts):
                 if number >= start:
                     after = Position(epoch, 0, number + 1, self.per_epoch)
                     after = Position(epoch + 1) if number + 1 == self.per_epoch else after

@@ -94,12 +94,14 @@ def stream(
     """Read examples one at a time; without labels where `labelled` is off."""
     if not path.is_file():
         raise UserError(f"{argument}: {'a folder' if path.is_dir() else 'no such file'}: '{path}'.")
-    name, kind = format_name(path, task, data), kind_of(task)
+    prefix, kind = "data." if argument.startswith("data.") else "", kind_of(task)
+    name = format_name(path, task, data, prefix)
     format_ = FORMATS[name]
     if format_.holds not in kind.holds and (labelled or format_.holds != "rows"):
         wanted = ", ".join(known for known, other in FORMATS.items() if other.holds in kind.holds)
-        raise UserError(f"data.format: {name} holds {format_.holds}, but task.name={task.name} needs one of {wanted}.")
-    refuse_if(foreign_options(data, name, "data." if argument.startswith("data.") else ""))
+        needs = f"but task.name={task.name} needs one of {wanted}"
+        raise UserError(f"{prefix}format: {name} holds {format_.holds}, {needs}.")
+    refuse_if(foreign_options(data, name, prefix))
     needed, data = needed_columns(format_, data, labelled), with_column_names(data)
     how = HowRead(task, data, format_.holds, labelled)
     for item in format_.read(path, needed, **quoting_of(format_, data)):

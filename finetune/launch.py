@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -46,8 +47,12 @@ FREE = (
 )
 
 
-def train(config: FinetuneConfig) -> dict[str, float] | None:
+def train(config: FinetuneConfig, alone: bool = True) -> dict[str, float] | None:
     """Run, resume or decline a fine-tuning run, and print what it reached.
+
+    Args:
+        config: what it is told.
+        alone: whether it is no part of several, which are to have the same options.
 
     Returns:
         The metrics that metrics.json holds; None where the output was finished before.
@@ -60,10 +65,10 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
     refuse_if(check(config))
     device = choose_device(config.training)
     with lock.hold(Path(config.output)):
-        return _continue(config, device)
+        return _continue(config, device, alone)
 
 
-def _continue(config: FinetuneConfig, device: torch.device) -> dict[str, float] | None:
+def _continue(config: FinetuneConfig, device: torch.device, alone: bool) -> dict[str, float] | None:
     output = Path(config.output)
     if (seeds := identity.started_with(output, "seeds")) and identity.has_begun(output):
         raise UserError(f"output: '{output}' holds runs of seeds={seeds}. Give seeds too, or use another folder.")
@@ -71,7 +76,7 @@ def _continue(config: FinetuneConfig, device: torch.device) -> dict[str, float] 
         start_folder(config)  # a wrong one is said before all files are read
     train_set, judges = _read(config)
     facts = {"train": _fingerprint(train_set)} | {name: _fingerprint(examples) for name, examples in judges.items()}
-    accepted, defaults = tuple(config.accept_changes), asdict(FinetuneConfig())
+    accepted, defaults = tuple(config.accept_changes) if alone else None, asdict(FinetuneConfig())
     state = distributed.from_first(lambda: identity.state_of(output, asdict(config), facts, FREE, accepted, defaults))
     if state == "finished":
         print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
@@ -144,6 +149,9 @@ def check(config: FinetuneConfig) -> list[str]:
     if config.training.batch_tokens is not None:
         given = f"training.batch_tokens: {config.training.batch_tokens} was given"
         faults.append(f"{given}, but it belongs to pretraining; fine-tuning has training.batch_size.")
+    if config.training.workers is not None:
+        given = f"training.workers: {config.training.workers} was given"
+        faults.append(f"{given}, but it belongs to pretraining; fine-tuning has all of its examples at hand.")
     if config.training.eval_sequences != TrainingConfig.eval_sequences:
         given = f"training.eval_sequences: {config.training.eval_sequences} was given"
         faults.append(f"{given}, but it belongs to pretraining; fine-tuning judges by all of data.eval.")
@@ -234,10 +242,11 @@ def _run(
     if not features:
         raise UserError(f"data.train: the tokenizer of '{config.init}' leaves nothing of any text in it.")
     print(_in_words(task, train_set, features))
-    size = training_config.micro_batch_size(training)
-    batches = Batches(features, lambda some: task.pack(some, train_set.used), size, training.seed)
+    size, parts = training_config.micro_batch_size(training), training_config.micro_batches(training)
+    pack = partial(task.pack, examples=train_set.used)
+    batches = Batches(features, pack, training.batch_size, parts, training.seed)
     if training.eval_every is None:
-        training = replace(training, eval_every=-(-batches.per_epoch // training_config.micro_batches(training)))
+        training = replace(training, eval_every=-(-batches.per_epoch // parts))
     if resume and config.accept_changes:
         checkpoint.refuse_unfit(output, task)
     if distributed.is_first():

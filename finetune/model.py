@@ -43,9 +43,15 @@ def resumed(config: FinetuneConfig, labels: list[str], checkpoint: Path) -> Task
     """The model of a run's own checkpoint, with the options of now.
 
     Raises:
-        UserError: they ask for another shape than the checkpoint has.
+        UserError: they ask for another shape than the checkpoint has, or the labels are not those it has learned.
     """
     folder = hub.open_folder(str(checkpoint), "output")
+    learned = folder.described["bert_research"].get("labels", labels)
+    if labels != learned:
+        raise UserError(
+            f"data.train: its labels are {', '.join(labels)}, but the run in '{config.output}' has learned "
+            f"{', '.join(learned)}; other labels need another folder."
+        )
     task = _new(config, folder, labels)
     task.restore(folder.path)
     return task

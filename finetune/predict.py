@@ -110,7 +110,7 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
         + _size_faults(config)
     )
     task, device = _opened(config)
-    data = as_in_training(config.data, task.read_as, task.task, Path(config.data.eval))
+    data = as_in_training(config.data, task.read_as, task.task, Path(config.data.eval), "data.")
     if said := _taken_from_training(config.data, data):
         print(f"data.eval: read as in training: {said}")
     examples = read(Path(config.data.eval), task.task, data, "data.eval", task.labels)
@@ -270,10 +270,10 @@ class _Usable:
 def _reading(path: Path, config: PredictConfig, task: Task) -> DataConfig:
     """How a table or tagged file is read; said where it was not given."""
     given = DataConfig(format=config.format, text=config.text, text_pair=config.text_pair, quoting=config.quoting)
-    data = as_in_training(given, task.read_as, task.task, path)
+    data = as_in_training(given, task.read_as, task.task, path, "")
     if said := _taken_from_training(given, data):
         print(f"input: read as in training: {said}", file=sys.stderr)
-    kind, name = kind_of(task.task), format_name(path, task.task, data)
+    kind, name = kind_of(task.task), format_name(path, task.task, data, "")
     one_text = len(kind.columns) == 1
     if FORMATS[name].holds == "rows" and not one_text:
         data = replace(data, text=data.text or kind.columns[0], text_pair=data.text_pair or kind.columns[1])

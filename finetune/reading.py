@@ -18,7 +18,9 @@ def reading(data: DataConfig) -> dict[str, str | None]:
     return {name: getattr(data, name) for name in READING}
 
 
-def as_in_training(data: DataConfig, remembered: dict[str, str | None], task: TaskConfig, path: Path) -> DataConfig:
+def as_in_training(
+    data: DataConfig, remembered: dict[str, str | None], task: TaskConfig, path: Path, prefix: str
+) -> DataConfig:
     """The options with those that training was given in the place of those that were not.
 
     Args:
@@ -26,18 +28,29 @@ def as_in_training(data: DataConfig, remembered: dict[str, str | None], task: Ta
         remembered: as `reading` gave it; empty where a folder has none.
         task: the model's.
         path: a file to read; what does not belong to its format is left out.
+        prefix: as of `format_name`.
+
+    Raises:
+        UserError: pairs are to be read, and training has seen none.
     """
+    if kind_of(task).pairs and data.text_pair is not None and remembered.get("text_pair", data.text_pair) is None:
+        raise UserError(f"{prefix}text_pair: {data.text_pair!r} was given, but the model was trained on single texts.")
     if not path.is_file():
         return data  # reading it says so
-    format_ = FORMATS[format_name(path, task, data)]
+    format_ = FORMATS[format_name(path, task, data, prefix)]
     if format_.holds not in kind_of(task).holds:
         return data  # other columns than those of training
     not_given = (name for name in format_.options if getattr(data, name) == getattr(DataConfig, name))
     return replace(data, **{name: remembered[name] for name in not_given if name in remembered})
 
 
-def format_name(path: Path, task: TaskConfig, data: DataConfig) -> str:
+def format_name(path: Path, task: TaskConfig, data: DataConfig, prefix: str) -> str:
     """The file's format: as it was given, or by its ending and beginning.
+
+    Args:
+        path: the file.
+        task, data: the options.
+        prefix: what stands before an option's name in errors: `data.` or nothing.
 
     Raises:
         UserError: they do not say.
@@ -48,7 +61,9 @@ def format_name(path: Path, task: TaskConfig, data: DataConfig) -> str:
         return found
     ending = path.suffix.lstrip(".").lower()
     if ending not in FORMATS:
-        raise UserError(f"data.format: '{path}' does not say by its ending what it holds; one of {', '.join(FORMATS)}.")
+        raise UserError(
+            f"{prefix}format: '{path}' does not say by its ending what it holds; one of {', '.join(FORMATS)}."
+        )
     return ending
 
 

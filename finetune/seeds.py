@@ -34,8 +34,10 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
         if identity.has_begun(output) and not identity.started_with(output, "seeds"):
             raise UserError(f"output: '{output}' holds a single run, without seeds. Use another folder.")
         free, defaults = (*launch.FREE, "seeds"), asdict(FinetuneConfig())
-        state = distributed.from_first(lambda: identity.state_of(output, asdict(config), {}, free, (), defaults))
-        if state == "finished" and identity.started_with(output, "seeds") == config.seeds:
+        state = distributed.from_first(lambda: identity.state_of(output, asdict(config), {}, free, None, defaults))
+        _refuse_fewer(config, output)
+        if state == "finished" and {*identity.started_with(output, "seeds")} == {*config.seeds}:
+            _one(config, config.seeds[0], output, None)  # refuses other data than it began with
             print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
             return None
         if distributed.is_first():
@@ -43,7 +45,7 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
         tags = provenance.tags(device)
         with track(output, config.tracking, asdict(config), tags, resume=state != "new") as tracker:
             parent = tracker.awaited_run_id()
-            runs = [_one(config, seed, output / f"seed-{seed}", parent) for seed in config.seeds]
+            runs = [_one(config, seed, output, parent) for seed in config.seeds]
             result = summary(runs)
             tracker.log(len(runs), launch.of_the_best(result))
             if distributed.is_first():
@@ -75,9 +77,20 @@ def in_words(runs: list[dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def _one(config: FinetuneConfig, seed: int, output: Path, parent: str | None) -> dict[str, float]:
+def _refuse_fewer(config: FinetuneConfig, output: Path) -> None:
+    """Further seeds may come to those of a folder; without some, its mean would be of runs that somebody chose."""
+    begun = identity.started_with(output, "seeds") or []
+    if identity.has_begun(output) and (left_out := [seed for seed in begun if seed not in config.seeds]):
+        raise UserError(
+            f"seeds: {config.seeds}, but '{output}' holds runs of {begun}. Add to them, {left_out} among them, or use "
+            f"another folder."
+        )
+
+
+def _one(config: FinetuneConfig, seed: int, folder: Path, parent: str | None) -> dict[str, float]:
     """A seed's run, or what it reached before."""
     print(f"\n--- seed {seed} ---")
+    output = folder / f"seed-{seed}"
     tags = {**config.tracking.tags, "seed": str(seed)} | ({"mlflow.parentRunId": parent} if parent else {})
     name = f"{config.tracking.run_name or Path(config.output).name} seed {seed}"
     launch.train(
@@ -87,7 +100,8 @@ def _one(config: FinetuneConfig, seed: int, output: Path, parent: str | None) ->
             training=replace(config.training, seed=seed),
             tracking=replace(config.tracking, tags=tags, run_name=name),
             output=str(output),
-        )
+        ),
+        alone=False,
     )
     return distributed.from_first(lambda: _reached(output / "metrics.json"))
 

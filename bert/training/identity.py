@@ -22,7 +22,7 @@ def state_of(
     config: dict[str, Any],
     facts: dict[str, str],
     free: tuple[str, ...],
-    accepted: tuple[str, ...] = (),
+    accepted: tuple[str, ...] | None = (),
     defaults: dict[str, Any] | None = None,
 ) -> Literal["new", "unfinished", "finished"]:
     """What the folder holds of this run.
@@ -32,16 +32,17 @@ def state_of(
         config: the run's options, nested.
         facts: what it depends on besides (fingerprints), by name.
         free: prefixes of options that may differ, since they change nothing in the result.
-        accepted: names whose difference the person accepts, while the run is not finished; it is said.
+        accepted: names whose difference the person accepts, while the run is not finished; it is said. None where
+            none can be.
         defaults: nested like config: what an option that the run does not know, being newer than it, stands for.
 
     Raises:
         UserError: the folder holds something else; the message names the differences. A run that never reached a
             checkpoint is nothing, and gives way.
     """
-    now = flatten(config) | facts
+    now, asked = flatten(config) | facts, accepted or ()
     if not (output / _CONFIG).is_file():
-        _refuse_unknown(accepted, now)
+        _refuse_unknown(asked, now)
         if (output / "config.json").exists():
             raise UserError(f"output: '{output}' holds a model, but no run of this project. Use another folder.")
         return "new"
@@ -49,12 +50,12 @@ def state_of(
     if has_begun(output) and _groups(recorded) - _groups(now) and _groups(now) - _groups(recorded):
         raise UserError(f"output: '{output}' holds a run of another command. Use another folder.")
     before = flatten(defaults or {}) | recorded
-    _refuse_unknown(accepted, before | now)
+    _refuse_unknown(asked, before | now)
     names = (name for name in sorted(before.keys() | now.keys()) if not name.startswith(free))
     differing = [name for name in names if before.get(name) != now.get(name)]
     finished = is_finished(output)
     changeable = [] if finished else [name for name in differing if name not in _FIXED]
-    for name in [name for name in changeable if name in accepted]:
+    for name in [name for name in changeable if name in asked]:
         print(f"output: '{output}' goes on with {name}={now.get(name)}, which was {before.get(name)}")
         differing.remove(name)
     if differing and not has_begun(output):
@@ -64,7 +65,7 @@ def state_of(
         for name in differing
     ]
     if faults:
-        go_on = f", or go on all the same: --accept_changes '[{','.join(differing)}]'"
+        go_on = "" if accepted is None else f", or go on all the same: --accept_changes '[{','.join(differing)}]'"
         finished_by = "; a finished run is not changed any more" if finished else ""
         faults[-1] += f" Use another folder{go_on if {*differing} <= {*changeable} else finished_by}."
     refuse_if(faults)

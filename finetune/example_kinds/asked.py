@@ -39,7 +39,7 @@ class WithAnswers(ExampleKind[Question]):
         """A question with its answers, without spaces at their ends; or a row's two texts without any."""
         if isinstance(item, Row):
             texts = texts_of(item, how.data)
-            return texts if isinstance(texts, Refused) else self.unlabelled(item.line, *texts)
+            return texts if isinstance(texts, Refused) else self.unlabelled(item.line, texts[0].strip(), *texts[1:])
         places = []
         for start, said in item.answers:
             start += len(said) - len(said.lstrip())

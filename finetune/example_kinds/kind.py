@@ -73,11 +73,11 @@ class ExampleKind(ABC, Generic[Example]):
 
 
 def texts_of(row: Row, data: DataConfig) -> list[str] | Refused:
-    """The text of a table's row, and the second one if a column for it is named."""
+    """The text of a table's row as it stands there, and the second one if a column for it is named."""
     names = [name for name in (data.text, data.text_pair) if name]
-    texts = [row.fields[name].strip() for name in names]
+    texts = [row.fields[name] for name in names]
     for name, text in zip(names, texts, strict=True):
-        if not text:
+        if not text.strip():
             return Refused(row.line, f"the column {name!r} is empty")
     return texts
 

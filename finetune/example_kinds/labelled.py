@@ -83,6 +83,7 @@ def _of_row(row: Row, how: HowRead) -> Labelled | Refused:
     label = row.fields[how.data.label].strip() if how.labelled else None
     if label == "":
         return Refused(row.line, f"the column {how.data.label!r} is empty")
+    texts = [text.strip() for text in texts]  # no place in them is ever told
     return Labelled(row.line, texts[0], texts[1] if len(texts) == 2 else None, label)
 
 

@@ -38,3 +38,12 @@ def text_of_line(raw: bytes, number: int, name: str) -> str:
         column = raw.index(b"\0") + 1
         raise UserError(f"{name}:{number}: byte 0x00 at column {column} is no text; is the file in UTF-16?")
     return text.removesuffix("\n").removesuffix("\r")
+
+
+def half_of_a_pair(text: str) -> str | None:
+    """What is no character in a text from JSON, which can spell what no text in UTF-8 holds; None where all are."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"\\u{ord(text[error.start]):04x}, half of a surrogate pair, which is no character"
+    return None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bert.errors import UserError
 from finetune.formats.kinds import QuestionRow, Refused
-from finetune.formats.lines import numbered_lines
+from finetune.formats.lines import half_of_a_pair, numbered_lines
 
 
 def read_squad(path: Path, needed: tuple[str, ...]) -> Iterator[QuestionRow | Refused]:
@@ -39,6 +39,9 @@ def _asked(line: int, context: object, question: object, labelled: bool) -> Ques
     name, asked = str(question.get("id", line)), question["question"].strip()
     if not asked:
         return Refused(line, f"question {name}: empty")
+    for what, told in (("id", name), ("question", asked), ("context", context)):
+        if half := half_of_a_pair(told):
+            return Refused(line, f"{what} of a question: it holds {half}")
     if not labelled:
         return QuestionRow(line, name, asked, context, [])
     answers = question.get("answers")

@@ -8,7 +8,7 @@ from pathlib import Path
 from bert.errors import UserError
 from bert.registry import did_you_mean
 from finetune.formats.kinds import Refused, Row
-from finetune.formats.lines import CARRIAGE_RETURN, numbered_lines
+from finetune.formats.lines import CARRIAGE_RETURN, half_of_a_pair, numbered_lines
 
 _LONGEST_FIELD = 2**31 - 1  # characters; the library's own limit, 131,072, is shorter than a long document
 
@@ -38,7 +38,7 @@ def read_json(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
     text = "\n".join(text for _, text in numbered_lines(path))
     decoder, place, line = json.JSONDecoder(object_pairs_hook=_noting_repeats), _skip(text, 0), 1
     if text[place : place + 1] != "[":
-        raise UserError(f"{path}:1: not a JSON array of objects; one object per line is data.format=jsonl.")
+        raise UserError(f"{path}:1: not a JSON array of objects; one object per line is format=jsonl.")
     at = 0
     place = _skip(text, place + 1)
     while text[place : place + 1] != "]":
@@ -92,7 +92,7 @@ def _quoted(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
             begin = reader.line_num + 1
     except csv.Error as error:
         raise UserError(
-            f"{path}:{begin}: not CSV: {error} (is a quotation mark open? data.quoting=off takes them as text)."
+            f"{path}:{begin}: not CSV: {error} (is a quotation mark open? quoting=off takes them as text)."
         ) from error
 
 
@@ -132,18 +132,9 @@ def _object(line: int, value: object, needed: tuple[str, ...]) -> Row | Refused:
             return Refused(line, f"the field {name!r} is there more than once")
         if isinstance(value[name], dict | list) or value[name] is None:
             return Refused(line, f"the field {name!r} holds a {type(value[name]).__name__}, not text or a number")
-        if isinstance(value[name], str) and (half := _half_of_a_pair(value[name])):
-            return Refused(line, f"the field {name!r} holds {half}, half of a surrogate pair, which is no character")
+        if isinstance(value[name], str) and (half := half_of_a_pair(value[name])):
+            return Refused(line, f"the field {name!r} holds {half}")
     return Row(line, {name: value[name] if isinstance(value[name], str) else str(value[name]) for name in needed})
-
-
-def _half_of_a_pair(text: str) -> str | None:
-    """JSON can spell what no text in UTF-8 holds."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"\\u{ord(text[error.start]):04x}"
-    return None
 
 
 def _skip(text: str, place: int) -> int:

@@ -352,9 +352,48 @@ def test_another_seed_may_be_added_and_another_option_may_not(make_config):
     two = train_seeds(config)
     three = train_seeds(replace(config, seeds=[0, 1, 2]))
     assert (two["runs"], three["runs"]) == (2, 3)
-    assert train_seeds(replace(config, seeds=[0, 1, 2])) is None
+    assert train_seeds(replace(config, seeds=[2, 0, 1])) is None
+    with pytest.raises(UserError, match=r"seeds: \[2, 3\], but .* holds runs of \[0, 1, 2\]\. Add to them, \[0, 1\]"):
+        train_seeds(replace(config, seeds=[2, 3]))
     with pytest.raises(UserError, match=r"was started with training.lr=0.01, and is now asked for with 0.02"):
         train_seeds(replace(config, seeds=[0, 1, 2, 3], training=replace(config.training, lr=0.02)))
+
+
+def test_several_seeds_notice_other_data_and_advise_what_can_be_done(make_config, write, stop_before):
+    config = make_config(parts={"seeds": [0, 1]}, save_every=1)
+    stop_before(9)
+    with pytest.raises(Stopped):
+        train_seeds(config)
+    with pytest.raises(UserError, match=r"training.lr=0.01, .* with 0.02\. Use another folder\.$"):
+        train_seeds(replace(config, training=replace(config.training, lr=0.02)))
+    train_seeds(config)
+    write(reviews(30), "train.tsv")
+    with pytest.raises(UserError, match=r"seed-0' was started with train=.*; a finished run is not changed any"):
+        train_seeds(config)
+
+
+def test_labels_that_changed_are_no_change_to_accept(make_config, write, stop_before):
+    config = make_config(save_every=1)
+    stop_before(9)
+    with pytest.raises(Stopped):
+        train(config)
+    for name, count in (("train", 32), ("eval", 12)):
+        write(reviews(count).replace("\t0", "\t2"), f"{name}.tsv")
+    with pytest.raises(UserError, match=r"data.train: its labels are 1, 2, but the run in .* has learned 0, 1; other"):
+        train(replace(config, accept_changes=["train", "eval"]))
+
+
+def test_how_a_step_is_cut_changes_neither_what_is_seen_nor_when_it_is_judged(make_config, write):
+    said = []
+    for name, size in (("whole", None), ("cut", 3)):
+        config = make_config(name, micro_batch_size=size)
+        write(reviews(17), "train.tsv")
+        train(config)
+        lines = [json.loads(line) for line in (Path(config.output) / "metrics.jsonl").read_text().splitlines()]
+        judged = [line["step"] for line in lines if "valid/loss" in line["metrics"]]
+        said.append((judged, [line["metrics"]["train/epochs"] for line in lines if "train/epochs" in line["metrics"]]))
+    # 17 examples in steps of 8 at most are three steps an epoch.
+    assert said[0] == said[1] == ([3, 6], pytest.approx([1 / 3, 2 / 3, 1, 4 / 3, 5 / 3, 2]))
 
 
 def test_a_refused_restart_leaves_what_the_whole_was_asked_for(make_config, stop_before):
@@ -509,6 +548,10 @@ def test_numbers_and_answers_that_can_be_learned_are_learned(make_config, write,
         (
             {"training": TrainingConfig(epochs=1, eval_sequences=9)},
             "training.eval_sequences: 9 was given, but it belongs to pretraining",
+        ),
+        (
+            {"training": TrainingConfig(epochs=1, workers=2)},
+            "training.workers: 2 was given, but it belongs to pretraining",
         ),
         ({"training": TrainingConfig(epochs=1, compile=True)}, "training.compile: true was given, but it belongs to"),
         ({"training": TrainingConfig(epochs=1, patience=0)}, "training.patience: 0, but it must be above 0"),

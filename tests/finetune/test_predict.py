@@ -64,6 +64,22 @@ def test_entities_are_ranges_of_the_text_as_it_was_given(tagger, predicted):
         assert text[entity["start"] : entity["end"]] == entity["text"] == entity["text"].strip()
 
 
+def test_ranges_are_of_the_text_as_it_was_given_in_a_table_too(tagger, predicted):
+    text = "  the cat sat on a mat, the dog ran "
+    (of_line,), (of_table,) = (
+        predicted(tagger, f"{text}\n"),
+        predicted(tagger, f"text\n{text}\n", "in.tsv", format="tsv"),
+    )
+    assert of_line["entities"] and of_table == of_line
+
+
+def test_options_are_named_as_prediction_has_them(classifier, predicted):
+    with pytest.raises(UserError, match=r"^format: '.*in\.dat' does not say by its ending"):
+        predicted(classifier, "the cat\n", "in.dat")
+    with pytest.raises(UserError, match=r"^format: conll holds words, but task\.name=classification needs one of"):
+        predicted(classifier, "the\n", "in.conll")
+
+
 def test_each_label_has_its_probability(classifier, predicted):
     for row in predicted(classifier, "a good film\nthe cat\n"):
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
@@ -93,6 +109,13 @@ def test_texts_come_from_tables_by_column(classifier, tagger, predicted):
 
 def test_tagged_files_may_come_without_tags(tagger, predicted):
     assert [row["text"] for row in predicted(tagger, "the\ncat\n\ndog\n", "in.conll")] == ["the cat", "dog"]
+
+
+@pytest.mark.parametrize("between", ["", " ", "  "])
+def test_sentences_end_where_they_do_in_training_though_tags_are_not_read(between, tagger, predicted):
+    lines = ["## 1", "t\tO", " \tO", "a\tO", between, "## 2", "c\tO", ""]
+    assert [row["text"] for row in predicted(tagger, "\n".join(lines), "in.klue")] == ["t a", "c"]
+    assert [row["text"] for row in predicted(tagger, "##\nt\n \na\n\nc\n", "in.klue")] == ["t a", "c"]
 
 
 def test_a_file_of_nemo_s_needs_no_tags_beside_it(tagger, predicted):
@@ -239,6 +262,15 @@ def test_pairs_are_read_as_pairs_again_and_single_lines_are_refused(trained_on, 
     assert (row["text"], row["text_pair"]) == ("the cat", "a dog")
     with pytest.raises(UserError, match=r"was trained on pairs of texts \(data\.text_pair=b\); give a table"):
         predicted(folder, "the cat\n")
+
+
+def test_a_model_of_single_texts_is_asked_for_no_pairs(trained_on, predicted, write):
+    folder = trained_on(TaskConfig(), ["bad", "good"], text="a", text_pair=None, label=None, quoting="auto")
+    with pytest.raises(UserError, match=r"^text_pair: 'b' was given, but the model was trained on single texts\."):
+        predicted(folder, '{"a": "the cat", "b": "a dog"}\n', "in.jsonl", text_pair="b")
+    data = DataConfig(eval=str(write("a\tb\tlabel\nthe cat\ta dog\tgood\n")), text_pair="b")
+    with pytest.raises(UserError, match=r"^data\.text_pair: 'b' was given, but the model was trained on single"):
+        evaluate_file(EvaluateConfig(data, folder, device="cpu"))
 
 
 def test_columns_of_words_are_not_those_of_tables(trained_on, predicted):

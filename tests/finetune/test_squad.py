@@ -26,6 +26,7 @@ def document(*questions: dict, context: object = CONTEXT) -> dict:
 
 def found_in(write, content: dict | str, on_bad_row: str = "skip"):
     text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, indent=1)
+    text = text.replace("\ud83d", "\\ud83d")  # as JSON spells what no file can hold
     return read(write(text, "data.json"), TASK, DataConfig(on_bad_row=on_bad_row), "data.train")
 
 
@@ -65,6 +66,8 @@ BROKEN = {
     "no answer, but possible": (asked(answers=[], is_impossible=False), "is_impossible is False"),
     "an empty question": (asked(question=" "), "question q1: empty"),
     "a question that is a number": (asked(question=7), "a question without its text"),
+    "half a character": (asked(question="\ud83d?"), "question of a question: it holds \\ud83d, half of a surrogate"),
+    "an id that is half a character": (asked(id="\ud83d"), "id of a question: it holds \\ud83d, half of a surrogate"),
     "a question that is a list": ([], "a question without its text"),
 }
 
