@@ -1,7 +1,7 @@
 """The Transformer encoder: post-norm layers over a packed batch (Vaswani et al. 2017, section 3.1).
 
-Letters: T tokens in the batch, R of them that are read, H width, A heads, D width of a head, H = A * D. There may be
-spare rows behind the T and behind the R (bert/products.py).
+Letters: T tokens in the batch, R of them that are read, H width, A heads, D width of a head, H = A * D. Within the
+encoder there may be spare rows behind the T and behind the R (bert/products.py).
 """
 
 from collections.abc import Callable
@@ -125,12 +125,21 @@ class Encoder(nn.Module):
         """
         attend = self.backend(batch)
         run = _recomputed if self.gradient_checkpointing and torch.is_grad_enabled() else _plain
+        tokens = len(hidden)
+        if spare := spare_rows(tokens, of=hidden):
+            hidden = F.pad(hidden, (0, 0, 0, spare))
         states, probabilities = [hidden], []
         for number, layer in enumerate(self.layers, 1):
             hidden, layer_probabilities = run(layer, hidden, attend, read if number == len(self.layers) else None)
             states.append(hidden)
             probabilities.append(layer_probabilities)
-        return states, probabilities
+        rows = [tokens] * len(self.layers) + [tokens if read is None else len(read)]
+        return [_first(number, of=state) for number, state in zip(rows, states, strict=True)], probabilities
+
+
+def _first(rows: int, of: Tensor) -> Tensor:
+    """Without the spare rows behind them; what has none stays itself, since a slice would be copied backwards."""
+    return of if len(of) == rows else of[:rows]
 
 
 def rows_at(places: Tensor, of: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ Letters: T tokens in the batch, R of them that are read, N sequences, H width.
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bert.config import ModelConfig
@@ -14,7 +13,6 @@ from bert.embeddings import Embeddings
 from bert.encoder import Encoder, initialise
 from bert.errors import UserError
 from bert.packed import PackedBatch
-from bert.products import spare_rows
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class BertModel(nn.Module):
         """
         firsts = batch.cu_seqlens[:-1] if self.pooler is not None else batch.cu_seqlens[:0]
         wanted = None if read is None else torch.cat([read, firsts])
-        (*states, last), probabilities = self._encoded(batch, wanted)
+        (*states, last), probabilities = self.encoder(self.embeddings(batch), batch, wanted)
         last, first = (last, last.index_select(0, firsts)) if read is None else last.split([len(read), len(firsts)])
         pooled = None if self.pooler is None else torch.tanh(self.pooler(first))
         return BertOutput([*states, last], probabilities, pooled)
@@ -118,13 +116,3 @@ class BertModel(nn.Module):
             return len(self.encoder.layers)
         parts = name.split(".")
         return len(self.encoder.layers) - 1 - int(parts[2]) if parts[:2] == ["encoder", "layers"] else 0
-
-    def _encoded(self, batch: PackedBatch, wanted: Tensor | None) -> tuple[list[Tensor], list[Tensor | None]]:
-        """What the encoder gives; computed with a few rows more where that is faster, and given without them."""
-        hidden = self.embeddings(batch)
-        if spare := spare_rows(len(hidden), of=hidden):
-            hidden = F.pad(hidden, (0, 0, 0, spare))
-        states, probabilities = self.encoder(hidden, batch, wanted)
-        rows = [batch.num_tokens] * (len(states) - 1) + [batch.num_tokens if wanted is None else len(wanted)]
-        cut = [state if len(state) == number else state[:number] for state, number in zip(states, rows, strict=True)]
-        return cut, probabilities

@@ -44,8 +44,8 @@ class Feature:
 
 def of_labelled(examples: list[Labelled], tokenizer: Tokenizer, max_length: int) -> list[Feature]:
     """[CLS] A [SEP], or [CLS] A [SEP] B [SEP], the longer one cut first."""
-    texts = _ids([example.text for example in examples], tokenizer)
-    pairs = _ids([example.text_pair or "" for example in examples], tokenizer)
+    texts = token_ids([example.text for example in examples], tokenizer)
+    pairs = token_ids([example.text_pair or "" for example in examples], tokenizer)
     features = []
     for number, (example, a, b) in enumerate(zip(examples, texts, pairs, strict=True)):
         two = example.text_pair is not None
@@ -81,7 +81,7 @@ def of_questions(
 
     The units are the text's pieces. A question is cut where it leaves the text less than half of the sequence.
     """
-    features, questions = [], _ids([example.text for example in examples], tokenizer)
+    features, questions = [], token_ids([example.text for example in examples], tokenizer)
     for number, (example, question) in enumerate(zip(examples, questions, strict=True)):
         cut = max(0, len(question) - (max_length // 2 - 2))
         question = [tokenizer.cls_id, *question[: len(question) - cut], tokenizer.sep_id]
@@ -165,9 +165,9 @@ def character_tags(length: int, entities: set[Span]) -> list[str]:
     return tags
 
 
-def _ids(texts: list[str], tokenizer: Tokenizer) -> list[list[int]]:
-    """The ids of each text, some texts at a time: the library's own objects take kilobytes each."""
-    ids = []
+def token_ids(texts: list[str], tokenizer: Tokenizer) -> list[list[int]]:
+    """The ids of each text, without special tokens."""
+    ids = []  # some texts at a time: the library's own objects take kilobytes each
     for start in range(0, len(texts), _AT_ONCE):
         encoded = tokenizer.encode_lines(texts[start : start + _AT_ONCE])
         ids += [part.tolist() for part in np.split(encoded.ids, np.cumsum(encoded.lengths)[:-1])]

@@ -218,7 +218,8 @@ def check(config: PretrainConfig) -> list[str]:
     faults += _tokens_at_once_faults(config)
     if data.valid is None and data.valid_share in (0, 1):
         faults.append(f"data.valid_share: {data.valid_share}, but it must be above 0 and below 1 without data.valid.")
-    return faults + tokenizer_faults(config.tokenizer) + _model_faults(config) + _foreign_options(config)
+    of_objective = OBJECTIVES[config.objective].check(config)
+    return faults + tokenizer_faults(config.tokenizer) + _model_faults(config) + _foreign_options(config) + of_objective
 
 
 def _tokens_at_once_faults(config: PretrainConfig) -> list[str]:

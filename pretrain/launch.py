@@ -20,6 +20,7 @@ from pretrain.audit.audit import FILES as AUDIT_FILES
 from pretrain.audit.audit import audit
 from pretrain.config import PretrainConfig, check
 from pretrain.data import Recipe, Sampler, Stream
+from pretrain.objectives import OBJECTIVES
 from pretrain.packing import Shape, shape_of
 from pretrain.report import print_report, sampling_in_words
 from pretrain.sentence import same_document
@@ -83,6 +84,7 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
         "tokenizer": text.tokenizer.fingerprint,
         "blocks": str(sampler.num_blocks),
         **_rules(config),
+        **OBJECTIVES[config.objective].facts(config),
         **({} if start is None else start.facts),
     }
     accepted, defaults = tuple(config.accept_changes), asdict(PretrainConfig())
@@ -194,15 +196,18 @@ def _run(
         goal = Goal(objective.goal, higher_is_better=False, root="last")
         result = fit(objective, stream, evaluate_now, config.training, goal, output, tracker)
         objective.bert.encoder.attend_by("sdpa")  # what follows asks the model as its user will, in fp32, on a CPU too
+        served = objective.served() if distributed.is_first() else None
         if distributed.is_first():
-            objective.served().write(output)
+            if served is not None:
+                served.write(output)
             identity.finish(output, result)
         for name in ("run.yaml", "metrics.json", *AUDIT_FILES):
             if (output / name).is_file():
                 tracker.artifact(output / name)
-        tracker.model(result["steps"])
+        if served is not None:
+            tracker.model(result["steps"])
     if distributed.is_first():
-        print_report(config, result, objective, text)
+        print_report(config, result, objective, text, served)
     return result
 
 

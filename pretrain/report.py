@@ -3,9 +3,9 @@
 import numpy as np
 
 from bert.pretrained import fill_mask
+from bert.serving.served import Served
 from pretrain.config import PretrainConfig
 from pretrain.data import Sampler
-from pretrain.objectives.masked_lm import MaskedLM
 from pretrain.objectives.objective import PretrainObjective
 from pretrain.text import TextToLearn
 
@@ -32,25 +32,31 @@ def sampling_in_words(tally: dict[str, int], sampler: Sampler) -> str:
 
 
 def print_report(
-    config: PretrainConfig, result: dict[str, float], objective: PretrainObjective, text: TextToLearn
+    config: PretrainConfig,
+    result: dict[str, float],
+    objective: PretrainObjective,
+    text: TextToLearn,
+    served: Served | None,
 ) -> None:
-    """A table of what was reached, a few masked sentences, and where to look."""
+    """A table of what was reached, a few masked sentences where the model fills masks, and where to look."""
     shown = [name for name in result if name.startswith("valid/")] + ["steps", "tokens", "epochs"]
     width = max(map(len, shown))
     print("\n" + "\n".join(f"  {name:<{width}}  {result[name]:,.4g}" for name in shown))
     below = result["valid/unigram_cross_entropy"] - result["valid/masked_lm_loss"]
     where = "below" if below >= 0 else "above"
     print(f"\n  {abs(below):.2f} nats {where} what word frequencies alone would give")
-    if isinstance(objective, MaskedLM):
+    fills_masks = served is not None and served.script == "fill_mask"
+    if fills_masks:
         _show_filled(objective.cpu().eval(), text)
     print(f"\nmodel and figures:  {config.output}")
-    text_with_mask = f'"... {objective.tokenizer.mask_token} ..."'
-    print(f"try it:             python run.py fill-mask --checkpoint {config.output} --text {text_with_mask}")
+    if fills_masks:
+        text_with_mask = f'"... {objective.tokenizer.mask_token} ..."'
+        print(f"try it:             python run.py fill-mask --checkpoint {config.output} --text {text_with_mask}")
     if config.tracking.uri != "none":
         print(f"see the run:        mlflow ui --backend-store-uri {config.tracking.uri}")
 
 
-def _show_filled(objective: MaskedLM, text: TextToLearn, sentences: int = 4) -> None:
+def _show_filled(objective: PretrainObjective, text: TextToLearn, sentences: int = 4) -> None:
     """Mask one whole-word token in a few validation sentences, and show what the model would write there."""
     rng, shown = np.random.default_rng(0), 0
     longest = min(40, objective.bert.config.max_position_embeddings - 2)

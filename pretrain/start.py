@@ -17,7 +17,6 @@ from pretrain.config import PretrainConfig
 from pretrain.inputs import INPUTS
 from pretrain.objectives import OBJECTIVES
 from pretrain.objectives.objective import PretrainObjective
-from pretrain.sentence import SENTENCE
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,7 @@ def build_objective(
     """The model as the run begins, said in a line or two."""
     model = model_config(config, start, tokenizer)
     seed_torch(config.training.seed)
-    build = OBJECTIVES[config.objective]
-    objective = build(model, tokenizer, SENTENCE[config.sentence.objective].labels, config.training.attention)
+    objective = OBJECTIVES[config.objective].build(config, model, tokenizer)
     if start is not None and not start.own:
         print(f"init: {config.init}: {objective.start_from(start.folder.path)}")
         if start.added:

@@ -15,6 +15,7 @@ from bert.training.evaluation import evaluate
 from bert.training.objective import Objective
 from pretrain.config import DataConfig, MaskingConfig, PretrainConfig, SentenceConfig
 from pretrain.data import Recipe, Sampler, frozen_batches
+from pretrain.objectives import OBJECTIVES
 from pretrain.randomness import Permutation
 from pretrain.sentence import SENTENCE
 from pretrain.text import TextToLearn
@@ -131,7 +132,7 @@ def metric_names(config: PretrainConfig) -> list[str]:
     if SENTENCE[config.sentence.objective].labels:
         labelled = _labelled(config.sentence)
         names += ["sentence_loss", "sentence_accuracy", *(f"{name}_accuracy" for name in labelled)]
-    return [*names, "unigram_cross_entropy", "bits_per_character"]
+    return [*names, *OBJECTIVES[config.objective].scores(config), "unigram_cross_entropy", "bits_per_character"]
 
 
 def build_validation(config: PretrainConfig, text: TextToLearn) -> Validation:

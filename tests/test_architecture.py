@@ -167,12 +167,12 @@ def is_public(node: ast.AST) -> bool:
 
 
 def inherited(child: ast.ClassDef, method: str) -> bool:
-    """Whether an abstract class of ours documents this method for its children."""
-    parents = {base.id for base in child.bases if isinstance(base, ast.Name)}
+    """Whether an abstract class of ours, or one that it inherits from, documents this method for its children."""
+    names = {base.id for base in child.bases if isinstance(base, ast.Name)}
+    classes = (node for tree in TREES.values() for node in tree.body if isinstance(node, ast.ClassDef))
     return any(
-        isinstance(node, ast.ClassDef)
-        and node.name in parents
-        and any(getattr(member, "name", None) == method and ast.get_docstring(member) for member in node.body)
-        for tree in TREES.values()
-        for node in tree.body
+        any(getattr(member, "name", None) == method and ast.get_docstring(member) for member in parent.body)
+        or inherited(parent, method)
+        for parent in classes
+        if parent.name in names
     )

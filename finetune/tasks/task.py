@@ -110,7 +110,11 @@ class Task(Objective):
 
     @abstractmethod
     def features(self, examples: list) -> list[Feature]:
-        """The sequences of examples; each knows its example's place in the list."""
+        """The sequences of examples; each knows its example's place in the list.
+
+        They are shuffled one by one: what must be read together is one feature, of which `pack` may make several
+        sequences.
+        """
 
     @abstractmethod
     def pack(self, features: list[Feature], examples: list) -> PackedBatch:
@@ -150,7 +154,7 @@ class Task(Objective):
         """A prediction as a line to read."""
 
     def learn_from(self, examples: list) -> None:
-        """Take from the training data what the loss needs to know of it."""
+        """Take from the training data what the loss needs to know of it; what predictions need too must be a buffer."""
 
     def in_short(self, examples: list, features: list[Feature]) -> str:
         """What a person should know before training; nothing for most tasks."""
@@ -213,5 +217,6 @@ class Task(Objective):
 
     def start_from(self, folder: Path) -> str:
         """Take up a pretrained encoder; says what is new and what was not needed."""
-        own = tuple({f"{name.split('.')[0]}." for name in self.state_dict() if not name.startswith("bert.")})
+        names = (name.partition(".") for name in self.state_dict() if not name.startswith("bert."))
+        own = tuple({f"{part}{dot}" for part, dot, _ in names})
         return hub.load_weights(folder, self, ("bert.pooler.",), own).in_words()

@@ -21,12 +21,7 @@ from pretrain.objectives.objective import PretrainObjective
 
 
 class MaskedLM(PretrainObjective):
-    """The encoder with its masked-LM head, and a sentence head where there are sentence labels.
-
-    It reads these targets, each where the batch has it: `masked_index` (M,) places in the flat batch, `masked_labels`
-    (M,) the tokens that stood there; `sentence_labels` (N,), 0 where B follows A. A label of -100 is a filler's and
-    counts in nothing.
-    """
+    """The encoder with its masked-LM head, and a sentence head where there are sentence labels."""
 
     def __init__(
         self, config: ModelConfig, tokenizer: Tokenizer, sentence_labels: int, attention: str = "sdpa"

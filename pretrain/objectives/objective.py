@@ -2,28 +2,62 @@
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
+from bert.config import ModelConfig
+from bert.heads import MaskedLMHead
 from bert.model import BertModel
 from bert.serving.served import Served
 from bert.tokenizer import Tokenizer
 from bert.training.objective import Objective
+from pretrain.sentence import SENTENCE
+
+if TYPE_CHECKING:
+    from pretrain.config import PretrainConfig  # which reads the table of objectives
 
 
 class PretrainObjective(Objective):
-    """A model that learns from text, built as `OBJECTIVES[name](config, tokenizer, sentence_labels, attention)`.
+    """A model that learns from text.
 
-    Its sums have the names that pretrain/validation.py asks for: whatever it learns from, it is judged by masked tokens
-    and, with sentence labels, by pairs.
+    It reads these targets, each where a batch has it: `masked_index` (M,) places in the flat batch, `masked_labels`
+    (M,) the tokens that stood there; `sentence_labels` (N,), 0 where B follows A. A label of -100 is a filler's and
+    counts in nothing.
+
+    Whatever it learns from, it is judged by masked tokens, which validation replaces 80-10-10, and by pairs where they
+    are labelled: its sums are `masked_lm_loss` and `masked_lm_accuracy`, `sentence_loss` and `sentence_accuracy`, and
+    others that `scores` names. An evaluation is not seeded; what is drawn in one needs a generator of its own.
 
     Attributes:
         bert: the encoder, which is frozen and checkpointed as training.* says, and may get further tokens.
+        masked_lm_head: from hidden states to tokens; it may get further ones.
         tokenizer: the vocabulary's.
         goal: the validation metric, lower being better, whose lowest value decides which weights lie in best/.
     """
 
     bert: BertModel
+    masked_lm_head: MaskedLMHead
     tokenizer: Tokenizer
     goal = "valid/masked_lm_loss"
+
+    @classmethod
+    def check(cls, config: "PretrainConfig") -> list[str]:
+        """What is wrong with a run's options for this objective, a line each; nothing is read from disk."""
+        return []
+
+    @classmethod
+    def facts(cls, config: "PretrainConfig") -> dict[str, str]:
+        """Fingerprints of what it reads besides the text, by name: a run does not go on with others."""
+        return {}
+
+    @classmethod
+    def scores(cls, config: "PretrainConfig") -> list[str]:
+        """The names of what it is judged by besides masked tokens and pairs, without `valid/`."""
+        return []
+
+    @classmethod
+    def build(cls, config: "PretrainConfig", model: ModelConfig, tokenizer: Tokenizer) -> Self:
+        """Of random weights, as a run's options say."""
+        return cls(model, tokenizer, SENTENCE[config.sentence.objective].labels, config.training.attention)
 
     @abstractmethod
     def start_from(self, folder: Path) -> str:
@@ -33,6 +67,6 @@ class PretrainObjective(Objective):
     def compile_parts(self) -> None:
         """Have what is worth it compiled for training; batches must be of one shape."""
 
-    @abstractmethod
-    def served(self) -> Served:
-        """How the trained model is asked, with an example and its answer."""
+    def served(self) -> Served | None:
+        """How the trained model is asked, with an example and its answer; None where there is nothing to ask it."""
+        return None
