@@ -1,0 +1,98 @@
+"""The contract of tasks, kept by every one of the table: what the loop, judging, prediction and serving rely on."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from finetune.config import EXAMPLES, TaskConfig
+from finetune.example_kinds import Labelled, Question, Tagged, kind_of
+from finetune.examples import Examples
+from finetune.judge import WORST, evaluator, predict, write_findings
+from finetune.model import load
+from finetune.tasks import TASKS
+
+CPU = torch.device("cpu")
+CAT = ((4, 7),)  # in "the cat sat"
+
+OF_KIND = {
+    "labels": [
+        Labelled(1, "a good film", None, "good"),
+        Labelled(2, "a bad film", None, "bad"),
+        Labelled(3, "good", None, "good"),
+    ],
+    "numbers": [
+        Labelled(1, "a good film", "the cat", "1.5"),
+        Labelled(2, "a", "very bad", "-2"),
+        Labelled(3, "cat", "cat", "0"),
+    ],
+    "tags": [
+        Tagged(1, "the cat", [(0, 3), (4, 7)], ["O", "B-ANIMAL"]),
+        Tagged(2, "dog ran", [(0, 3), (4, 7)], ["B-ANIMAL", "O"]),
+        Tagged(3, "the mat", [(0, 3), (4, 7)], ["O", "O"]),
+    ],
+    "questions": [
+        Question(1, "1", "the", "the cat sat", CAT),
+        Question(2, "2", "ran", "a good film", ()),
+        Question(3, "3", "dog", "the cat sat on a mat and a very bad dog ran on a mat", CAT),
+    ],
+}
+
+
+@pytest.fixture(params=TASKS)
+def made(request, small_config, pieces, pretrained):
+    """A task with weights that were taken up, and its examples."""
+    config = TaskConfig(name=request.param)
+    examples = OF_KIND[EXAMPLES[request.param]]
+    labels = kind_of(config).labels(examples, config)
+    torch.manual_seed(0)
+    task = TASKS[request.param](small_config, pieces, labels, config, 16)
+    assert "encoder taken" in task.start_from(pretrained)
+    task.learn_from(examples)
+    return task.eval(), examples
+
+
+def test_the_tables_name_the_same_tasks():
+    assert list(TASKS) == list(EXAMPLES) and {*EXAMPLES.values()} == {*OF_KIND}
+
+
+def test_its_sums_are_what_it_counts_and_every_parameter_learns(made):
+    task, examples = made
+    batch = task.pack(task.features(examples), examples)
+    sums, counts = task(batch), task.counts(batch)
+    assert sums.keys() == counts.keys() >= task.weights.keys() and all(counts.values())
+    assert all(value.shape == () and torch.isfinite(value) for value in sums.values())
+    sum(sums[name] for name in task.weights).backward()
+    assert [name for name, p in task.named_parameters() if p.grad is None] == []
+    assert {task.depth(name) for name, _ in task.named_parameters()} == {0, 1, 2}
+
+
+def test_how_features_are_put_together_changes_no_sum(made):
+    task, examples = made
+    features = task.features(examples)
+    whole = task(task.pack(features, examples))
+    apart = [task(task.pack([feature], examples)) for feature in reversed(features)]
+    for name, value in whole.items():
+        torch.testing.assert_close(sum(part[name] for part in apart), value, atol=1e-4, rtol=1e-4)
+
+
+def test_it_is_judged_by_what_it_says_and_leaves_its_findings(made, tmp_path, capsys):
+    task, examples = made
+    found = evaluator(task, Examples(Path("eval"), examples, len(examples), []), 2, CPU)()
+    assert {*found} == {f"valid/{name}" for name in task.scores(task.task, examples)}
+    assert {"loss", task.best, *task.metrics} <= {*task.scores(task.task, examples)}
+    write_findings(task, tmp_path)
+    assert json.loads((tmp_path / WORST).read_text())["columns"][3] == task.sureness
+    assert (tmp_path / task.picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_it_answers_each_text_without_labels_the_same_after_it_was_written_and_read(made, tmp_path):
+    task, examples = made
+    pairs = [(example.text, getattr(example, "text_pair", None)) for example in examples]
+    asked = [kind_of(task.task).unlabelled(line, *texts) for line, texts in enumerate(pairs, 1)]
+    answers = predict(task, asked, 2, CPU)
+    assert [answer["text"] for answer in answers] == [example.text for example in examples]
+    assert all(task.in_words(answer) and json.dumps(answer) for answer in answers)
+    task.export(tmp_path)
+    assert predict(load(str(tmp_path)), asked, 2, CPU) == answers
