@@ -1,6 +1,7 @@
 """Work done and work possible: operations of a training step, and the rate of a matrix product beside it."""
 
 import time
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -51,8 +52,12 @@ def unread_flops(config: ModelConfig, batch: PackedBatch, read: Tensor, queries:
     return 6.0 * products + queries * of_queries
 
 
+@cache
 def matrix_rate(device: torch.device, dtype: torch.dtype, times: int = 20) -> float:
-    """FLOP/s of a large square matrix product, the best of so many: a shared machine may be half as fast for a few."""
+    """FLOP/s of a large square matrix product, the best of so many: a shared machine may be half as fast for a few.
+
+    It is measured once in a process.
+    """
     return max(matrix_rates(device, dtype, times))
 
 

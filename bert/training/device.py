@@ -40,7 +40,9 @@ def choose_device(config: TrainingConfig) -> torch.device:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it PyTorch refuses a GPU's products
     on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     # A CPU always repeats; compiled, it would add up the embeddings' gradients in the order in which threads come.
-    torch.use_deterministic_algorithms(config.deterministic or (config.compile and not on_gpu))
+    repeat = config.deterministic or (config.compile and not on_gpu)
+    if repeat != torch.are_deterministic_algorithms_enabled():  # it imports the compiler, which takes 2 s
+        torch.use_deterministic_algorithms(repeat)
     if on_gpu:
         torch.backends.cudnn.deterministic = config.deterministic
         torch.set_float32_matmul_precision("highest")  # some images of PyTorch set TF32 by a variable

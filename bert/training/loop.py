@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -125,9 +124,9 @@ class _Run:
         self.seen: tuple[float, float | None] | None = None  # the best evaluation, its weights written or not
         self.last_line = self.last_said = time.perf_counter()
 
-    @cached_property
+    @property
     def matrix_rate(self) -> float:
-        """FLOP/s of plain matrix products on all ranks; measured once, when the first figures are due."""
+        """FLOP/s of plain matrix products on all ranks; measured when the first figures are due."""
         return matrix_rate(self.device, product_type(self.config.precision, self.device)) * distributed.ranks()
 
     def start(self) -> None:
