@@ -8,6 +8,9 @@ from bert.packed import PackedBatch
 from bert.training.position import Position
 from finetune.features import Feature
 
+RULE = 2
+"""Of how steps are cut into micro-batches; a run that is cut does not go on by another one."""
+
 
 class Batches:
     """Micro-batches without end.
@@ -36,7 +39,8 @@ class Batches:
 
     def __call__(self, position: Position) -> Iterator[tuple[PackedBatch, Position]]:
         """Micro-batches from a position on, each with the position after it."""
-        epoch, start = position.epoch, position.micro_batch
+        # A run may go on with steps in other parts than it began with.
+        epoch, start = position.epoch, position.micro_batch * self.per_epoch // max(1, position.micro_batches)
         while True:
             order = np.random.Generator(np.random.Philox(key=np.array([self.seed, epoch], np.uint64))).permutation(
                 len(self.features)

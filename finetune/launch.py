@@ -22,7 +22,7 @@ from bert.training.provenance import UsedDataset
 from bert.training.tracking import Tracker, track, unfit_names
 from finetune import builtin_labels, data_summary
 from finetune.config import EXAMPLES, OWNERS, DataConfig, FinetuneConfig, TaskConfig
-from finetune.data import Batches
+from finetune.data import RULE, Batches
 from finetune.example_kinds import KINDS, kind_of
 from finetune.examples import Examples, read
 from finetune.features import Feature
@@ -76,6 +76,8 @@ def _continue(config: FinetuneConfig, device: torch.device, alone: bool) -> dict
         start_folder(config)  # a wrong one is said before all files are read
     train_set, judges = _read(config)
     facts = {"train": _fingerprint(train_set)} | {name: _fingerprint(examples) for name, examples in judges.items()}
+    if training_config.micro_batches(config.training) > 1:
+        facts["batches"] = f"rule {RULE}"
     accepted, defaults = tuple(config.accept_changes) if alone else None, asdict(FinetuneConfig())
     state = distributed.from_first(lambda: identity.state_of(output, asdict(config), facts, FREE, accepted, defaults))
     if state == "finished":

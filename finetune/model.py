@@ -46,11 +46,13 @@ def resumed(config: FinetuneConfig, labels: list[str], checkpoint: Path) -> Task
         UserError: they ask for another shape than the checkpoint has, or the labels are not those it has learned.
     """
     folder = hub.open_folder(str(checkpoint), "output")
-    learned = folder.described["bert_research"].get("labels", labels)
+    learned = _labels_in(folder)
     if labels != learned:
+        several = (("new", set(labels) - {*learned}), ("gone", set(learned) - {*labels}))
+        changes = "; ".join(f"{what}: {', '.join(sorted(names)[:8])}" for what, names in several if names)
         raise UserError(
-            f"data.train: its labels are {', '.join(labels)}, but the run in '{config.output}' has learned "
-            f"{', '.join(learned)}; other labels need another folder."
+            f"data.train: its labels are not those that the run in '{config.output}' has learned ({changes}); other "
+            f"labels need another folder."
         )
     task = _new(config, folder, labels)
     task.restore(folder.path)
@@ -86,15 +88,20 @@ def load(folder: str) -> Task:
     described = opened.described
     if "bert_research" not in described:
         raise UserError(f"'{folder}' holds a model, but none that was fine-tuned by this project.")
-    ours, names = described["bert_research"], described["id2label"]
+    ours, labels = described["bert_research"], _labels_in(opened)
     task_config = TaskConfig(**ours["task"])
-    labels = ours.get("labels", [names[str(number)] for number in range(len(names))])
     build = TASKS[task_config.name]
     read = (ours["max_length"], "sdpa", ours.get("overlap"))
     task = build(opened.config, opened.tokenizer, labels, task_config, *read)
     task.read_as, task.precision = ours.get("data", {}), ours.get("precision", "auto")
     task.restore(opened.path)
     return task.eval()
+
+
+def _labels_in(folder: hub.ModelFolder) -> list[str]:
+    """What a fine-tuned folder's outputs stand for."""
+    names = folder.described["id2label"]
+    return folder.described["bert_research"].get("labels", [names[str(number)] for number in range(len(names))])
 
 
 def _refuse_no_model(folder: Path) -> None:

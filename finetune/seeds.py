@@ -37,10 +37,12 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
         state = distributed.from_first(lambda: identity.state_of(output, asdict(config), {}, free, None, defaults))
         _refuse_fewer(config, output)
         if state == "finished" and {*identity.started_with(output, "seeds")} == {*config.seeds}:
-            _one(config, config.seeds[0], output, None)  # refuses other data than it began with
+            if there := [seed for seed in config.seeds if identity.is_finished(output / f"seed-{seed}")]:
+                _one(config, there[0], output, None)  # refuses other data than it began with
             print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
             return None
         if distributed.is_first():
+            identity.reopen(output)
             identity.claim(output, asdict(config), {})
         tags = provenance.tags(device)
         with track(output, config.tracking, asdict(config), tags, resume=state != "new") as tracker:
@@ -79,8 +81,9 @@ def in_words(runs: list[dict[str, float]]) -> str:
 
 def _refuse_fewer(config: FinetuneConfig, output: Path) -> None:
     """Further seeds may come to those of a folder; without some, its mean would be of runs that somebody chose."""
-    begun = identity.started_with(output, "seeds") or []
-    if identity.has_begun(output) and (left_out := [seed for seed in begun if seed not in config.seeds]):
+    asked = identity.started_with(output, "seeds") or []
+    begun = [seed for seed in asked if identity.has_begun(output / f"seed-{seed}")]
+    if left_out := [seed for seed in begun if seed not in config.seeds]:
         raise UserError(
             f"seeds: {config.seeds}, but '{output}' holds runs of {begun}. Add to them, {left_out} among them, or use "
             f"another folder."

@@ -10,7 +10,9 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 
 import numpy as np
 import torch
@@ -261,7 +263,9 @@ class Stream:
             # Not forked: the process has threads by now, and a fork copies the locks they hold.
             multiprocessing_context="spawn" if self.workers else None,
         )
-        for (epoch, number), block in zip(self._places(position.epoch, position.block), loader, strict=False):
+        with _no_signals():
+            blocks = iter(loader)  # starts the workers
+        for (epoch, number), block in zip(self._places(position.epoch, position.block), blocks, strict=False):
             for micro_batch in range(start, len(block)):
                 yield block.micro_batch(micro_batch), self._after(epoch, number, micro_batch, len(block))
             start = 0
@@ -280,22 +284,46 @@ class Stream:
             epoch, number = epoch + 1, 0
 
 
-def _follow_the_run(worker: int) -> None:
-    """Have a loader worker end when the run does: not before it, and not after it.
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def _no_signals() -> Iterator[None]:
+    """What asks to stop has to wait until this ends; the processes that are started meanwhile never get it.
 
     A signal to all processes at once (Ctrl-C, `timeout`, torchrun, Slurm) is the run's to answer, which needs batches
-    for the step in hand; and a worker with a block to hand over would wait for ever for a run that was killed.
+    for the step in hand.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    parent = os.getppid()
+    resource_tracker.ensure_running()  # starting it later would let signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _follow_the_run(worker: int) -> None:
+    """Have a loader worker, which gets no signals, end when the run says so, or is there no more.
+
+    A worker with a block to hand over would wait for ever.
+    """
+    run = os.getppid()
+    if not hasattr(signal, "sigtimedwait"):  # macOS, where nobody tells who sent a signal
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
+    def said_by_the_run(seconds: float) -> bool:
+        if not hasattr(signal, "sigtimedwait"):
+            time.sleep(seconds)
+            return False
+        came = signal.sigtimedwait([signal.SIGTERM], seconds)
+        return came is not None and came.si_pid == run
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
+        while os.getppid() == run and not said_by_the_run(seconds=1.0):
+            pass
+        os._exit(0)
 
-    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
+    threading.Thread(target=watch, name="watch-run", daemon=True).start()
 
 
 def _as_it_is(block: Block) -> Block:

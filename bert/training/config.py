@@ -104,7 +104,7 @@ class TrainingConfig:
     """Whether a checkpoint that cannot be written (a full disk) ends the run, or is left out with a warning."""
 
     workers: int | None = None
-    """Processes that prepare batches; by default 2 for a GPU and 0 on a CPU. Changes no batch."""
+    """Pretraining: processes that prepare batches; by default 2 for a GPU and 0 on a CPU. Changes no batch."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes the GPU where there is one."""

@@ -82,10 +82,11 @@ def _refuse_uneven(config: TrainingConfig) -> None:
     unit, whole = ("size", config.batch_size) if config.batch_tokens is None else ("tokens", config.batch_tokens)
     more = range(pieces + -pieces % ranks, whole + 1, ranks)  # smaller ones, since memory may not hold larger ones
     even = ((parts, -(-whole // parts)) for parts in more)
-    advice = next((f"{size} makes {parts} of them" for parts, size in even if -(-whole // size) == parts), "")
+    none = f"no smaller one does it, but with a batch_{unit} that {ranks} divides"
+    advice = next((f"{size} makes {parts} of them" for parts, size in even if -(-whole // size) == parts), none)
     raise UserError(
         f"training.micro_batch_{unit}: a step of training.batch_{unit}={whole} is cut into {pieces} micro-batches, "
-        f"which {ranks} ranks cannot share evenly; {advice or f'no size does it but with another batch_{unit}'}."
+        f"which {ranks} ranks cannot share evenly; {advice}."
     )
 
 

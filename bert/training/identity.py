@@ -111,6 +111,11 @@ def claim(output: Path, config: dict[str, Any], facts: dict[str, str]) -> None:
     whole_file.write(output / _CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
+def reopen(output: Path) -> None:
+    """Take back that the run is finished: more is asked of it than it reached."""
+    (output / _RESULT).unlink(missing_ok=True)
+
+
 def finish(output: Path, metrics: dict[str, float]) -> None:
     """Write metrics.json: what was reached, and the mark of a finished run."""
     whole_file.write(output / _RESULT, json.dumps(metrics, indent=2) + "\n")

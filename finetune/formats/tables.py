@@ -38,7 +38,7 @@ def read_json(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
     text = "\n".join(text for _, text in numbered_lines(path))
     decoder, place, line = json.JSONDecoder(object_pairs_hook=_noting_repeats), _skip(text, 0), 1
     if text[place : place + 1] != "[":
-        raise UserError(f"{path}:1: not a JSON array of objects; one object per line is format=jsonl.")
+        raise UserError(f"{path}:1: not a JSON array of objects; one object per line is the format jsonl.")
     at = 0
     place = _skip(text, place + 1)
     while text[place : place + 1] != "]":
@@ -92,7 +92,7 @@ def _quoted(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
             begin = reader.line_num + 1
     except csv.Error as error:
         raise UserError(
-            f"{path}:{begin}: not CSV: {error} (is a quotation mark open? quoting=off takes them as text)."
+            f"{path}:{begin}: not CSV: {error} (is a quotation mark open? with quoting off they are text)."
         ) from error
 
 

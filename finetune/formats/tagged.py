@@ -38,31 +38,35 @@ def _word_and_tag(line: int, columns: list[str], needed: tuple[str, ...]) -> tup
             return Refused(line, f"no column {number}; the line has {len(columns)}")
         found.append(columns[-1 if number == LAST else int(number) - 1])
     if not found[0].strip():
-        return Refused(line, "a tag without a word; characters with spaces are read with format=klue")
+        return Refused(line, "a tag without a word; the format klue has characters, and spaces among them")
     return found[0], found[-1]
 
 
 def read_klue(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
     """A character per line, spaces too, a tab and its tag; lines that begin with ## are comments."""
     tagged = len(needed) > 1
-    tags_there = tagged
+    tags_there = tagged or _carries_tags(path)
 
     def is_blank(text: str) -> bool:
         return not text or (tags_there and not text.strip() and "\t" not in text)  # without tags it is a space
 
     def unit_of(line: int, text: str) -> tuple[str, str] | Refused:
-        nonlocal tags_there
-        tags_there = tags_there or "\t" in text.rstrip("\t")
         character, tab, tag = text.rpartition("\t")  # a tab may be the character too
         if tagged and not tab:
             return Refused(line, f"{text!r} has no tag; each line is a unit, a tab and its tag")
         if len(character or tag) != 1:
-            return Refused(line, f"{character or tag!r} is no single character; words are read with format=conll")
+            return Refused(line, f"{character or tag!r} is no single character; the format conll has words")
         if tagged and not character:
             return Refused(line, "a tag without a character")
         return character or tag, tag
 
     return _tagged(path, ("##",), tagged, is_blank, unit_of)
+
+
+def _carries_tags(path: Path) -> bool:
+    """Whether the first character of a KLUE file has one, read or not."""
+    lines = (text for _, text in numbered_lines(path) if text.strip() and not text.startswith("##"))
+    return "\t" in next(lines, "")
 
 
 def read_nemo(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:

@@ -142,8 +142,8 @@ class _Progress:
 
 def environment(jobs: int, job: int) -> dict[str, str]:
     """The variables of one job's commands: its share of the processors, and of several GPUs its own."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    gpus = named or [str(number) for number in range(torch.cuda.device_count())]
     own = {"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} if jobs > 1 and gpus else {}
     threads = str(max(1, (os.cpu_count() or 1) // jobs))  # training.threads, where it is given, has the last word
     return {"OMP_NUM_THREADS": threads} | os.environ | own

@@ -41,6 +41,10 @@ def _full() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "checkpoint")
 
 
+def _break() -> None:
+    raise ZeroDivisionError
+
+
 def _before_saving_moments(number: int, strike: Callable) -> None:
     checkpoint.save_file = _at(number, checkpoint.save_file, strike)
 
@@ -115,7 +119,7 @@ FAULTS = {
     "forget_the_position": _forget_the_position,
     "none": lambda number, strike: None,
 }
-STRIKES = {"die": _die, "full": _full}
+STRIKES = {"die": _die, "full": _full, "break": _break}
 
 
 if __name__ == "__main__":

@@ -77,6 +77,7 @@ def test_loader_workers_end_with_a_run_that_is_killed(place):
     process = place.start("orphans", steps=3000, save_every=3000, workers=2)
     place.wait_for_training("orphans", process)
     workers = children(process)
+    assert len(workers) >= 2
     kill(process)
     process.communicate(timeout=15)  # ends when nobody holds its output any more
     deadline = time.monotonic() + 10
@@ -85,20 +86,29 @@ def test_loader_workers_end_with_a_run_that_is_killed(place):
     assert [worker for worker in workers if Path(f"/proc/{worker}").exists()] == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_loader_workers_too_is_the_run_s_to_answer(number, place):
-    name = f"all_{number.name}"
+def test_a_run_that_breaks_ends_with_its_loader_workers(place):
+    process = place.start("broken", "before_saving_moments:break:1", workers=2)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 1 and said.rstrip().endswith("ZeroDivisionError"), said
+
+
+@pytest.mark.parametrize(("number", "when"), [("SIGINT", "later"), ("SIGTERM", "later"), ("SIGTERM", "at once")])
+def test_a_signal_to_the_loader_workers_too_is_the_run_s_to_answer(number, when, place):
+    name = f"all_{number}_{when}"
     process = place.start(name, steps=3000, save_every=3000, workers=2)
-    place.wait_for_training(name, process)
-    for worker in children(process):
-        os.kill(worker, number)
-    kill(process, number)
+    if when == "later":
+        place.wait_for_training(name, process)
+    else:  # while they are starting
+        while process.poll() is None and not (
+            (place.folder / name / "run.yaml").exists() and len(children(process)) > 1
+        ):
+            time.sleep(0.01)
+    for child in (*children(process), process.pid):
+        os.kill(child, signal.Signals[number])
     said = process.communicate(timeout=60)[0]
     assert process.returncode == 75 and "the same command goes on from there" in said, said
 
 
 def children(process: subprocess.Popen) -> list[int]:
     """The loader workers of a run, and whatever else it started."""
-    found = [int(n) for n in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-    assert len(found) >= 2
-    return found
+    return [int(n) for n in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]

@@ -155,7 +155,7 @@ def test_a_quoted_field_of_a_tsv_may_hold_tabs_and_line_ends(file):
 
 def test_a_quotation_mark_left_open_is_named_with_the_line_it_opens_in(file):
     path = file('text,label\na,1\n"b,0\nc,1\n', "x.csv")
-    with pytest.raises(UserError, match=r"x\.csv:3: not CSV: .* \(is a quotation mark open\? quoting=off"):
+    with pytest.raises(UserError, match=r"x\.csv:3: not CSV: .* \(is a quotation mark open\? with quoting off"):
         read_rows(path)
 
 

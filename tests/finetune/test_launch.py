@@ -1,6 +1,7 @@
 """Fine-tuning runs from files to folders: what is kept, how they go on, and what is refused."""
 
 import json
+import shutil
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -379,7 +380,7 @@ def test_labels_that_changed_are_no_change_to_accept(make_config, write, stop_be
         train(config)
     for name, count in (("train", 32), ("eval", 12)):
         write(reviews(count).replace("\t0", "\t2"), f"{name}.tsv")
-    with pytest.raises(UserError, match=r"data.train: its labels are 1, 2, but the run in .* has learned 0, 1; other"):
+    with pytest.raises(UserError, match=r"data.train: its labels are not those .* \(new: 2; gone: 0\); other"):
         train(replace(config, accept_changes=["train", "eval"]))
 
 
@@ -394,6 +395,41 @@ def test_how_a_step_is_cut_changes_neither_what_is_seen_nor_when_it_is_judged(ma
         said.append((judged, [line["metrics"]["train/epochs"] for line in lines if "train/epochs" in line["metrics"]]))
     # 17 examples in steps of 8 at most are three steps an epoch.
     assert said[0] == said[1] == ([3, 6], pytest.approx([1 / 3, 2 / 3, 1, 4 / 3, 5 / 3, 2]))
+
+
+def test_a_seed_that_was_added_and_interrupted_is_finished_by_the_same_command(make_config, stop_before):
+    config = make_config(parts={"seeds": [0, 1]}, save_every=1)
+    train_seeds(config)
+    more = replace(config, seeds=[0, 1, 2])
+    stop_before(9)
+    with pytest.raises(Stopped):
+        train_seeds(more)
+    assert train_seeds(more)["runs"] == 3
+
+
+def test_seeds_that_never_began_may_be_left_out_and_runs_that_were_removed_are_not_made_again(make_config, stop_before):
+    config = make_config(parts={"seeds": [0, 1, 2]}, save_every=1)
+    stop_before(9)
+    with pytest.raises(Stopped):
+        train_seeds(config)
+    fewer = replace(config, seeds=[0])
+    assert train_seeds(fewer)["runs"] == 1
+    shutil.rmtree(Path(config.output) / "seed-0")
+    assert train_seeds(fewer) is None and not (Path(config.output) / "seed-0").exists()
+
+
+def test_a_run_whose_steps_are_cut_otherwise_from_now_on_takes_the_same_ones(make_config, stop_before):
+    config = make_config(micro_batch_size=8, save_every=1)
+    stop_before(6)  # an epoch is 4 steps
+    with pytest.raises(Stopped):
+        train(config)
+    halves = replace(config, training=replace(config.training, micro_batch_size=4))
+    with pytest.raises(UserError, match=r"started with batches=None, and is now asked for with rule 2"):
+        train(halves)
+    train(replace(halves, accept_changes=["training.micro_batch_size", "batches"]))
+    lines = [json.loads(line) for line in (Path(config.output) / "metrics.jsonl").read_text().splitlines()]
+    epochs = [line["metrics"]["train/epochs"] for line in lines if "train/epochs" in line["metrics"]]
+    assert epochs == [step / 4 for step in range(1, 9)]
 
 
 def test_a_refused_restart_leaves_what_the_whole_was_asked_for(make_config, stop_before):
