@@ -19,7 +19,7 @@ ALTERNATIVES = (BUDGET_OPTIONS, BATCH_OPTIONS)
 VERBS = {
     "pretrain": Verb(PretrainConfig, pretrain, alternatives=ALTERNATIVES),
     "audit": Verb(PretrainConfig, audit_only, alternatives=ALTERNATIVES, about="See what the sampler really does."),
-    "ablate": Verb(AblateConfig, ablate),
+    "ablate": Verb(AblateConfig, ablate, trees=("base",)),
     "fill-mask": Verb(FillMaskConfig, print_filled, positional="text"),
     "embed": Verb(EmbedConfig, embed),
     "attention": Verb(AttentionConfig, show_attention, positional="text"),

@@ -1,6 +1,8 @@
 """The command line's manners: verbs, help from the dataclasses' docstrings, closest names, exit codes."""
 
+import contextlib
 import difflib
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -8,7 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
 from pydoc import locate
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_origin
 
 import jsonargparse
 import yaml
@@ -31,6 +33,7 @@ class Verb:
         alternatives: sets of options of which one is given, each with those that belong to it alone; typing one puts
             a file's others aside, and what belongs to them.
         about: what --help says of it, where the dataclass belongs to another verb.
+        trees: options that hold another command's, nested as in its YAML, of which single ones may be typed.
     """
 
     config: type
@@ -38,6 +41,7 @@ class Verb:
     positional: str | None = None
     alternatives: tuple[dict[str, tuple[str, ...]], ...] = ()
     about: str | None = None
+    trees: tuple[str, ...] = ()
 
 
 class Parser(jsonargparse.ArgumentParser):
@@ -82,7 +86,7 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
     try:
         rest = _name_positional(rest, verbs[name].positional)
         rest += [option for options in verbs[name].alternatives for option in _set_aside(rest, options)]
-        verbs[name].call(_parse(f"{program} {name}", verbs[name].config, rest))
+        verbs[name].call(_parse(f"{program} {name}", verbs[name], rest))
         distributed.leave()
     except UserError as error:
         return _fail(str(error))
@@ -109,10 +113,60 @@ def read_options(program: str, config: type, options: dict[str, Any]) -> Any:
     return _instance(parser, config, parser.parse_object(options))
 
 
-def _parse(program: str, config: type, arguments: list[str]) -> Any:
-    parser = _parser(program, config)
-    _refuse_unclear(arguments, config)
-    return _instance(parser, config, parser.parse_args(arguments))
+def _parse(program: str, verb: Verb, arguments: list[str]) -> Any:
+    parser = _parser(program, verb.config, verb.about)
+    _refuse_unclear(arguments, verb.config)
+    return _instance(parser, verb.config, parser.parse_args(_trees_whole(parser, verb, arguments)))
+
+
+def _trees_whole(parser: Parser, verb: Verb, arguments: list[str]) -> list[str]:
+    """The arguments with each tree as a whole, as files and arguments have it, where single options of it were typed.
+
+    jsonargparse would drop what stands beside them.
+
+    Raises:
+        UserError: a single entry was typed of a dictionary that is no tree of options.
+    """
+    dictionaries = [option.name for option in fields(verb.config) if get_origin(option.type) is dict]
+    kept, typed, rest = [], [], iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        whole, dot, inside = name.removeprefix("--").partition(".")
+        if not (name.startswith("--") and dot and whole in dictionaries):
+            kept.append(argument)
+        elif whole in verb.trees:
+            value = value if equals else next(rest, None)
+            if value is None:
+                parser.error(f"{name}: a value is needed.")
+            typed.append((whole, inside, value))
+        else:
+            raise UserError(
+                f"{parser.prog}: no option --{whole}.{inside}; it is given whole: --{whole} '{{name: value}}'."
+            )
+    if not typed:
+        return arguments
+    shown = [argument for argument in kept if argument.startswith("--print_config")]
+    kept = [argument for argument in kept if argument not in shown]
+    parsed = parser.parse_args(kept)
+    trees = {whole: parsed[whole] for whole, _, _ in typed}
+    for whole, inside, value in typed:
+        _put(trees[whole], inside, value, f"{parser.prog}: --{whole}.{inside}")
+    return [*kept, *(f"--{whole}={json.dumps(tree, ensure_ascii=False)}" for whole, tree in trees.items()), *shown]
+
+
+def _put(tree: dict[str, Any], inside: str, value: str, argument: str) -> None:
+    """Set one option of a tree, by its name with dots."""
+    *groups, last = inside.split(".")
+    for group in groups:
+        tree = tree.setdefault(group, {})
+        if not isinstance(tree, dict):
+            raise UserError(f"{argument}: {group} is {tree!r}, where a group of options is needed.")
+    try:
+        tree[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"{argument}: {value!r} is no value: {' '.join(str(error).split())}.") from error
+    with contextlib.suppress(TypeError, ValueError):  # YAML takes 1e-4 for a text
+        tree[last] = float(tree[last]) if isinstance(tree[last], str) else tree[last]
 
 
 def _refuse_unclear(arguments: list[str], config: type) -> None:
@@ -155,8 +209,10 @@ def _twice(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]:
         yield from _twice(value, f"{name}.")
 
 
-def _parser(program: str, config: type) -> Parser:
-    parser = Parser(prog=program, description=config.__doc__, usage="%(prog)s [--config FILE] [--OPTION VALUE ...]")
+def _parser(program: str, config: type, about: str | None = None) -> Parser:
+    parser = Parser(
+        prog=program, description=about or config.__doc__, usage="%(prog)s [--config FILE] [--OPTION VALUE ...]"
+    )
     parser.outermost = True
     parser.add_argument("--config", action="config", help="A YAML file with any of the options below.")
     parser.add_class_arguments(config, as_group=False)

@@ -1,6 +1,7 @@
 """From a FinetuneConfig to a finished run: files, features, loop, report."""
 
 import json
+import shlex
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
@@ -271,7 +272,7 @@ def _run(
         if distributed.is_first():
             _conclude(task, result, _served(task, judges["eval"], device), output, tracker)
     if distributed.is_first():
-        _print_report(config, result, task, judges["eval"], device)
+        _print_report(config, result, task, train_set, judges["eval"], device)
     return result
 
 
@@ -358,11 +359,18 @@ def _served(task: Task, examples: Examples, device: torch.device) -> Served:
 
 
 def _print_report(
-    config: FinetuneConfig, result: dict[str, float], task: Task, eval_set: Examples, device: torch.device
+    config: FinetuneConfig,
+    result: dict[str, float],
+    task: Task,
+    train_set: Examples,
+    eval_set: Examples,
+    device: torch.device,
 ) -> None:
     shown = [name for name in result if name.startswith(("valid/", "test/"))]
     width = max(map(len, shown))
     print("\n" + "\n".join(f"  {name:<{width}}  {result[name]:.4f}" for name in shown))
+    if baseline := task.baseline(train_set.used, eval_set.used):
+        print(f"\n  on data.eval {baseline}")
     print("\nthe first texts of data.eval:")
     for prediction in predict(task.eval(), eval_set.used[:3], 3, device):
         said = task.in_words(prediction)
@@ -370,4 +378,5 @@ def _print_report(
     print(f"\nmodel and figures:  {config.output}")
     print(f"picture:            {config.output}/{task.picture}")
     print(f"surest mistakes:    {config.output}/{WORST}")
-    print(f"use it:             python run_finetune.py predict --checkpoint {config.output} --input FILE --output FILE")
+    folder = shlex.quote(config.output)
+    print(f"use it:             python run_finetune.py predict --checkpoint {folder} --input FILE --output FILE")

@@ -274,6 +274,9 @@ def _reading(path: Path, config: PredictConfig, task: Task) -> DataConfig:
     if said := _taken_from_training(given, data):
         print(f"input: read as in training: {said}", file=sys.stderr)
     kind, name = kind_of(task.task), format_name(path, task.task, data, "")
+    if config.format == "auto" and name == "conll" and path.suffix.lstrip(".").lower() not in FORMATS:
+        wanted = "--format conll (a word per line) or --format txt (a text per line)"
+        raise UserError(f"format: '{path}' does not say by its ending what it holds; {wanted} does.")
     one_text = len(kind.columns) == 1
     if FORMATS[name].holds == "rows" and not one_text:
         data = replace(data, text=data.text or kind.columns[0], text_pair=data.text_pair or kind.columns[1])

@@ -1,5 +1,7 @@
 """What a run says of itself in words: how its text is sampled, and what it reached."""
 
+import shlex
+
 import numpy as np
 
 from bert.pretrained import fill_mask
@@ -51,7 +53,8 @@ def print_report(
     print(f"\nmodel and figures:  {config.output}")
     if fills_masks:
         text_with_mask = f'"... {objective.tokenizer.mask_token} ..."'
-        print(f"try it:             python run.py fill-mask --checkpoint {config.output} --text {text_with_mask}")
+        folder = shlex.quote(config.output)
+        print(f"try it:             python run.py fill-mask --checkpoint {folder} --text {text_with_mask}")
     if config.tracking.uri != "none":
         print(f"see the run:        mlflow ui --backend-store-uri {config.tracking.uri}")
 

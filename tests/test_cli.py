@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import run
 import run_finetune
@@ -439,3 +440,50 @@ def test_a_crafted_yaml_runs_no_code(text, refused):
 )
 def test_an_option_by_its_name_in_transformers_is_told_ours(theirs, ours, refused):
     assert refused("pretrain", f"--{theirs}", "1").endswith(f"(did you mean --{ours}?).")
+
+
+GRID = """
+axes: {masking.strategy: [token, span]}
+baseline: {masking.strategy: token}
+effects: [masking.strategy]
+seeds: [0]
+tokens: 100
+base: {data: {train: a.txt, max_length: 64}, training: {lr: 2.0e-3}}
+"""
+
+
+@pytest.mark.parametrize("typed", [("--base.training.lr", "1e-4"), ("--base.training.lr=1e-4",)])
+def test_a_single_option_of_a_tree_leaves_the_others_as_they_are(typed, call, tmp_path):
+    (tmp_path / "grid.yaml").write_text(GRID)
+    code, said, _ = call("ablate", "--config", "grid.yaml", *typed, "--base.masking.rate", "0.3", "--print_config")
+    assert code == 0
+    base = yaml.safe_load(said)["base"]
+    expected = {"data": {"train": "a.txt", "max_length": 64}, "training": {"lr": 0.0001}, "masking": {"rate": 0.3}}
+    assert base == expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (
+            ("--axes.masking.strategy", "[token]"),
+            "no option --axes.masking.strategy; it is given whole: --axes '{name: v",
+        ),
+        (
+            ("--finetune.ner.options.training.lr", "1"),
+            "no option --finetune.ner.options.training.lr; it is given whole",
+        ),
+        (("--base.data.train.x", "1"), "--base.data.train.x: train is 'a.txt', where a group of options is needed."),
+        (("--base.data.train",), "--base.data.train: a value is needed."),
+        (("--base.data.train", "[1"), "--base.data.train: '[1' is no value: "),
+    ],
+)
+def test_a_single_entry_that_cannot_be_typed_says_so(typed, said, call, tmp_path):
+    (tmp_path / "grid.yaml").write_text(GRID)
+    code, _, error = call("ablate", "--config", "grid.yaml", *typed)
+    assert code == 2 and error.startswith(f"run.py ablate: {said}")
+
+
+def test_help_says_what_the_verb_does(call):
+    assert "See what the sampler really does." in call("audit", "--help")[1]
+    assert "train nothing" in " ".join(call("check", "--help", program=run_finetune)[1].split())

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 from bert.errors import UserError, refuse_if
@@ -153,7 +154,8 @@ class Tracker:
                 self._feeder.join(0.1)
             self._abandoned.set()
             if left := unsent(self._folder, self._ledger):
-                warn(f"not sent to {self._ledger['uri']}: {left}. Later: python run.py sync --output {self._folder}")
+                later = f"python run.py sync --output {quote(str(self._folder))}"
+                warn(f"not sent to {self._ledger['uri']}: {left}. Later: {later}")
         self._ledger.close()
         self._file.close()
 

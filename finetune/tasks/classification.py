@@ -111,6 +111,12 @@ class Classification(Task):
             for example, row in zip(examples, rows, strict=True)
         ]
 
+    def baseline(self, learned: list[Labelled], judged: list[Labelled]) -> str:
+        """That of the most frequent label."""
+        label = Counter(example.label for example in learned).most_common(1)[0][0]
+        share = sum(example.label == label for example in judged) / len(judged)
+        return f"always {label!r}, the most frequent label of data.train, has accuracy {share:.4f}"
+
     def in_words(self, prediction: dict) -> str:
         """The label and its probability, then the text."""
         label, texts = prediction["label"], [prediction["text"], prediction.get("text_pair")]

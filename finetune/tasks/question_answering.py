@@ -166,6 +166,13 @@ class QuestionAnswering(Task):
             for example, answer in zip(examples, found, strict=True)
         ]
 
+    def baseline(self, learned: list[Question], judged: list[Question]) -> str:
+        """That of no answer at all, where the training examples know of such."""
+        if all(example.answers for example in learned):
+            return ""
+        share = sum(not example.answers for example in judged) / len(judged)
+        return f"never an answer has exact_match and f1 {share:.4f}"
+
     def in_words(self, prediction: dict) -> str:
         """The answer, then the question."""
         return f"{prediction['answer'] or _NONE} ({prediction['probability']:.2f}): {prediction['text']}"

@@ -4,6 +4,7 @@ Letters: N sequences, H width.
 """
 
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +84,12 @@ class Regression(Task):
             "spearman": metrics.spearman(gold, predicted),
             "mse": metrics.mean_squared_error(gold, predicted),
         }
+
+    def baseline(self, learned: list[Labelled], judged: list[Labelled]) -> str:
+        """That of the mean."""
+        mean, gold = fmean(float(example.label) for example in learned), [float(example.label) for example in judged]
+        error = metrics.mean_squared_error(gold, [mean] * len(gold))
+        return f"always {mean:.3f}, the mean of data.train, has mse {error:.4f}"
 
     def draw(self, path: Path) -> None:
         """Predicted numbers over gold ones."""

@@ -160,6 +160,15 @@ class Task(Objective):
         """What a person should know before training; nothing for most tasks."""
         return ""
 
+    def baseline(self, learned: list, judged: list) -> str:
+        """What one answer to everything, the best that the training examples know, would reach; "" where none is told.
+
+        Args:
+            learned: the training examples.
+            judged: those to score.
+        """
+        return ""
+
     def draw(self, path: Path) -> None:
         """A picture of the last evaluation."""
         pictures.confusion(*self.confusion, path)

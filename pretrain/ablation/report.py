@@ -14,6 +14,10 @@ from pretrain.ablation.effects import Effect, Failed, against_baseline, effects,
 from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, grid_as_yaml, variant_name
 from pretrain.ablation.results import LEARNED, Result
 from pretrain.ablation.statistics import Summary, uncertainty
+from pretrain.validation import VALIDATION_MASKINGS
+
+FEW_SEEDS = 4
+"""From so many on a p value stands without a word about their spread."""
 
 FILES = ("report.md", "report.json", "curves.png", "effects.png")
 
@@ -115,7 +119,7 @@ def _found(effect: Effect) -> str:
         return (
             f"{named} {'beats' if better else 'falls behind'} {effect.baseline} on {metric} by "
             f"{amount(abs(difference.mean), metric)}, 95% CI {number(low, metric)} to {number(high, metric)} "
-            f"(p = {effect.p:.2g} after Holm)."
+            f"(p = {effect.p:.2g} after Holm{_few(difference.n)})."
         )
     interval = f"95% CI {number(difference.low, metric)} to {number(difference.high, metric)}"
     if effect.comparison.p < 0.05:
@@ -128,6 +132,11 @@ def _found(effect: Effect) -> str:
         f"({signed(difference.mean, metric)}, {interval}); to be found in 80% of such experiments it would have to be "
         f"about {amount(effect.detectable, metric)}."
     )
+
+
+def _few(seeds: int) -> str:
+    """What a p value of few seeds is worth."""
+    return f"; of {seeds} seeds alone, whose spread is hardly known" if seeds < FEW_SEEDS else ""
 
 
 def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, changed: list[str] | None) -> list[str]:
@@ -159,6 +168,13 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
             f"looking after each seed until something is found, finds more than 5% by chance.",
             "",
         ]
+    judged = [metric for metric in config.metrics if metric.startswith("valid/") and metric.endswith("masked_lm_loss")]
+    if judged and any(axis.startswith("masking.") for axis in config.effects):
+        lines += [
+            f"Masked-LM losses are of frozen masks of one kind each: {', '.join(map(_masks, judged))}. A model is at "
+            f"home on the kind that it was trained on; of maskings all kinds, or a task, tell more than one.",
+            "",
+        ]
     if missing := len(set(wanted) - results.keys() - failed.keys()):
         interim = f"**{missing} of {len(wanted)} cells are not finished**; p values are interim."
         lines += [interim, ""]
@@ -170,6 +186,12 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
             "",
         ]
     return lines
+
+
+def _masks(metric: str) -> str:
+    """Which masks a masked-LM loss is measured under."""
+    kind = metric.removeprefix("valid/").removesuffix("masked_lm_loss").rstrip("_")
+    return f"`{metric}` by {(kind or VALIDATION_MASKINGS[0]).replace('_', ' ')}"
 
 
 def _findings(found: dict[str, list[Effect]]) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from pretrain.ablation.ablate import changed_since
 from pretrain.ablation.effects import against_baseline, effects, summaries
 from pretrain.ablation.grid import cells, grid_as_yaml
-from pretrain.ablation.report import sentence, write_report
+from pretrain.ablation.report import _design, sentence, write_report
 from pretrain.ablation.results import mixed, read_results
 from pretrain.ablation.run import cell_folder
 from pretrain.ablation.statistics import compare
@@ -98,6 +98,7 @@ def test_scores_are_in_points_and_better_is_more(make_grid, with_task):
     assert found.comparison.difference.mean == pytest.approx(0.101)
     said = "masking.strategy: span beats token on topic/macro_f1 by 10.10 points, 95% CI 8.83 to 11.37 (p = "
     assert sentence(found).startswith(said)
+    assert "after Holm; of 2 seeds alone, whose spread is hardly known)" in sentence(found)
 
 
 def test_a_combination_of_which_a_seed_has_not_learned_is_shown_and_not_compared(make_grid):
@@ -301,3 +302,13 @@ def test_times_that_an_earlier_version_did_not_write_down_are_left_open(make_gri
         file.write_text(file.read_text().replace("speed/seconds", "speed/other"))
     text = write_report(config, read_results(config), {}, [], report_folder(config))
     assert [line for line in text.splitlines() if line.startswith("| nsp-token |") and line.endswith("| 50 |  |")]
+
+
+def test_a_report_on_maskings_says_under_which_masks_each_loss_is_measured(grid):
+    config = replace(grid, metrics=["valid/masked_lm_loss", "valid/whole_word_masked_lm_loss", "ner/loss"])
+    text = write_report(replace(grid, effects=["masking.strategy"]), read_results(grid), {}, [], report_folder(grid))
+    assert "frozen masks of one kind each: `valid/masked_lm_loss` by token. A model is at home on" in text
+    assert "after Holm)" in text and "hardly known" not in text  # five seeds
+    lines = "\n".join(_design(replace(config, effects=["masking.strategy"]), {}, {}, []))
+    assert "`valid/masked_lm_loss` by token, `valid/whole_word_masked_lm_loss` by whole word. A model" in lines
+    assert "at home" not in "\n".join(_design(replace(config, effects=["sentence.objective"]), {}, {}, []))

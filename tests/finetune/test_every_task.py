@@ -96,3 +96,18 @@ def test_it_answers_each_text_without_labels_the_same_after_it_was_written_and_r
     assert all(task.in_words(answer) and json.dumps(answer) for answer in answers)
     task.export(tmp_path)
     assert predict(load(str(tmp_path)), asked, 2, CPU) == answers
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("classification", "always 'good', the most frequent label of data.train, has accuracy 0.6667"),
+        ("regression", "always -0.167, the mean of data.train, has mse 2.0556"),  # (25/9 + 121/36 + 1/36) / 3
+        ("ner", ""),
+        ("question_answering", "never an answer has exact_match and f1 0.3333"),
+    ],
+)
+def test_what_one_answer_to_everything_would_reach_is_known(name, said, small_config, pieces):
+    examples = OF_KIND[EXAMPLES[name]]
+    task = TASKS[name](small_config, pieces, ["O", "B-ANIMAL"], TaskConfig(name=name), 16)
+    assert task.baseline(examples, examples) == said

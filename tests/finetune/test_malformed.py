@@ -384,7 +384,11 @@ SENTENCES = {
     "conll, a carriage return": ("conll", "a\tO\rb\tO\n\nc\tO\n", (1, "1: a carriage return inside the line")),
     "conll, many empty lines": ("conll", "\n\na\tO\n\n\n\nb\tO\n\n\n", (2,)),
     "klue, spaces": ("klue", "a O\n\nb\tO\n", (1, "1: 'a O' has no tag")),
-    "klue, a word": ("klue", "a\tO\nbc\tO\n\nd\tO\n", (1, "2: 'bc' is no single character; the format conll has words")),
+    "klue, a word": (
+        "klue",
+        "a\tO\nbc\tO\n\nd\tO\n",
+        (1, "2: 'bc' is no single character; the format conll"),
+    ),
     "klue, no tag": ("klue", "a\tO\nb\n\nc\tO\n", (1, "2: 'b' has no tag")),
     "klue, three columns": ("klue", "a\tx\tO\n\nb\tO\n", (1, "1: 'a\\tx' is no single character")),
     "klue, a tab as a character": ("klue", "a\tO\n\t\tO\nb\tO\n", (1,)),

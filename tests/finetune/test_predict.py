@@ -73,6 +73,12 @@ def test_ranges_are_of_the_text_as_it_was_given_in_a_table_too(tagger, predicted
     assert of_line["entities"] and of_table == of_line
 
 
+def test_lines_of_an_unknown_kind_are_not_taken_for_words(tagger, predicted):
+    with pytest.raises(UserError, match=r"^format: '.*in\.list' does not say by its ending what it holds; --format"):
+        predicted(tagger, "the cat\nthe dog\n", "in.list")
+    assert len(predicted(tagger, "the cat\nthe dog\n", "in.list", format="txt")) == 2
+
+
 def test_options_are_named_as_prediction_has_them(classifier, predicted):
     with pytest.raises(UserError, match=r"^format: '.*in\.dat' does not say by its ending"):
         predicted(classifier, "the cat\n", "in.dat")
