@@ -34,9 +34,15 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
         if identity.has_begun(output) and not identity.started_with(output, "seeds"):
             raise UserError(f"output: '{output}' holds a single run, without seeds. Use another folder.")
         free, defaults = (*launch.FREE, "seeds"), asdict(FinetuneConfig())
-        state = distributed.from_first(lambda: identity.state_of(output, asdict(config), {}, free, None, defaults))
-        _refuse_fewer(config, output)
-        if state == "finished" and {*identity.started_with(output, "seeds")} == {*config.seeds}:
+        # Asked of the first rank at once, since it is the one that goes on to write.
+        state, asked = distributed.from_first(
+            lambda: (
+                identity.state_of(output, asdict(config), {}, free, None, defaults),
+                identity.started_with(output, "seeds") or [],
+            )
+        )
+        _refuse_fewer(config, output, asked)
+        if state == "finished" and {*asked} == {*config.seeds}:
             if there := [seed for seed in config.seeds if identity.is_finished(output / f"seed-{seed}")]:
                 _one(config, there[0], output, None)  # refuses other data than it began with
             print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
@@ -79,9 +85,8 @@ def in_words(runs: list[dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def _refuse_fewer(config: FinetuneConfig, output: Path) -> None:
+def _refuse_fewer(config: FinetuneConfig, output: Path, asked: list[int]) -> None:
     """Further seeds may come to those of a folder; without some, its mean would be of runs that somebody chose."""
-    asked = identity.started_with(output, "seeds") or []
     begun = [seed for seed in asked if identity.has_begun(output / f"seed-{seed}")]
     if left_out := [seed for seed in begun if seed not in config.seeds]:
         raise UserError(
