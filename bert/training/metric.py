@@ -57,10 +57,15 @@ def higher_is_better(metric: str) -> bool:
     return meaning(metric).higher_is_better
 
 
+def in_unit(value: float, metric: str) -> float:
+    """A value in the unit that it is shown in."""
+    return 100 * value if meaning(metric).unit == "points" else value
+
+
 def number(value: float, metric: str, sign: bool = False) -> str:
     """A value as it is shown, without its unit."""
-    in_points = meaning(metric).unit == "points"
-    return f"{100 * value if in_points else value:{'+' if sign else ''}.{2 if in_points else 3}f}"
+    digits = 2 if meaning(metric).unit == "points" else 3
+    return f"{in_unit(value, metric):{'+' if sign else ''}.{digits}f}"
 
 
 def amount(value: float, metric: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from bert.picture import blank, save
-from bert.training.metric import higher_is_better
+from bert.training.metric import higher_is_better, in_unit, meaning
 from pretrain.ablation.effects import Effect
 from pretrain.ablation.grid import AblateConfig, Cell, combinations, variant_name
 from pretrain.ablation.results import Result
@@ -46,17 +46,19 @@ def effects(found: dict[str, list[Effect]], path: Path) -> None:
             if effect.comparison is not None:
                 d = effect.comparison.difference
                 low, high = (d.mean, d.mean) if np.isnan(d.low) else (d.low, d.high)
-                axes.errorbar(d.mean, place, xerr=[[d.mean - low], [high - d.mean]], fmt="o", capsize=4, color="C0")
-                seeds = list(effect.by_seed.values())
+                mean, low, high, *seeds = (in_unit(v, metric) for v in (d.mean, low, high, *effect.by_seed.values()))
+                axes.errorbar(mean, place, xerr=[[mean - low], [high - mean]], fmt="o", capsize=4, color="C0")
                 axes.plot(seeds, [place + 0.2] * len(seeds), ".", color="grey", markersize=4)
+            else:
+                middle = axes.get_yaxis_transform()  # across the panel, whatever the values
+                axes.text(0.5, place, "not compared", transform=middle, ha="center", fontsize=8, color="grey")
         axes.axvline(0, color="grey", linewidth=0.8)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(max(1, len(names)) - 0.5, -0.5)
         axes.locator_params(axis="x", nbins=5)
         axes.set_title(metric, fontsize=9)
-        axes.set_xlabel(
-            "difference" + ("" if higher_is_better(metric) else " (turned round: right is better)"), fontsize=8
-        )
+        turned = "" if higher_is_better(metric) else "; turned round: right is better"
+        axes.set_xlabel(f"difference ({meaning(metric).unit or 'no unit'}{turned})", fontsize=8)
         if not higher_is_better(metric):
             axes.invert_xaxis()
     save(figure, path, 120)
