@@ -182,7 +182,7 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
     if unlearned:
         lines += [
             f"Not compared, since a seed has not learned (less than {LEARNED} nats below the unigram cross-entropy): "
-            f"{', '.join(unlearned)}.",
+            f"{', '.join(unlearned)}. More `tokens`, in another folder, may be what it needs.",
             "",
         ]
     return lines

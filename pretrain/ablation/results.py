@@ -16,8 +16,8 @@ from pretrain.validation import JUDGED_ON
 LEARNED = 0.5
 """Nats below the unigram cross-entropy that a model must reach to be compared."""
 
-_RUN_BY = ("git_commit", "torch", "device")
-"""What a run's tags say of how it was run."""
+_RUN_BY = {"git_commit": "commit ", "torch": "torch ", "device": ""}
+"""What a run's tags say of how it was run, and what stands before it."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ def _read(config: AblateConfig, folder: Path) -> Result:
     steps, tokens = _column(lines, "train/tokens")
     at, losses = _column(lines, "valid/masked_lm_loss")
     _, speeds = _column(lines, "speed/tokens_per_second")
+    tags = _json(pretrained / LEDGER).get("tags", {})
     by_tokens: dict[str, dict[int, tuple[float, float]]] = {}
     for name, task in config.finetune.items():
         of_seeds = [_scores(metrics_of(folder / f"{name}-{seed}")) for seed in task.seeds]
@@ -117,7 +118,7 @@ def _read(config: AblateConfig, folder: Path) -> Result:
         by_tokens=by_tokens,
         judged_on=_json(pretrained / JUDGED_ON),
         facts=_json(pretrained / "run_facts.json"),
-        run_by=", ".join(_json(pretrained / LEDGER).get("tags", {}).get(name, "?") for name in _RUN_BY),
+        run_by=", ".join(f"{what}{tags.get(name, '?')}" for name, what in _RUN_BY.items()),
         seconds=_seconds(pretrained),
         tokens_per_second=float(np.median(speeds)),
         seconds_in_all=sum(_seconds(file.parent) for file in folder.glob(f"*/{METRICS}") if is_finished(file.parent)),
