@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -10,31 +10,26 @@ import torch
 
 from bert.checking import LATER, SCORES
 from bert.errors import UserError, refuse_if
-from bert.registry import did_you_mean
 from bert.serving.served import Served
 from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
-from bert.training.config import TrainingConfig
 from bert.training.device import choose_device, refuse_unfit_attention
 from bert.training.goal import Goal
 from bert.training.loop import fit
 from bert.training.metric import higher_is_better
 from bert.training.provenance import UsedDataset
-from bert.training.tracking import Tracker, track, unfit_names
+from bert.training.tracking import Tracker, track
 from finetune import builtin_labels, data_summary
-from finetune.config import EXAMPLES, OWNERS, DataConfig, FinetuneConfig, TaskConfig
+from finetune.config import FinetuneConfig, TaskConfig
 from finetune.data import RULE, Batches
-from finetune.example_kinds import KINDS, kind_of
+from finetune.example_kinds import kind_of
 from finetune.examples import Examples, read
 from finetune.features import Feature
 from finetune.judge import CLASSES, WORST, evaluator, predict, write_findings
 from finetune.model import build, resumed, start_folder
-from finetune.reading import READING
+from finetune.options import check, with_defaults
 from finetune.tasks import TASKS
 from finetune.tasks.task import Task
-
-DEFAULT_EPOCHS, DEFAULT_LR = 3, 1e-4
-"""The budget of a run that was given none, and its peak learning rate."""
 
 # Options that change nothing in the result, so that a run may be resumed with others.
 FREE = (
@@ -121,103 +116,6 @@ def _read(config: FinetuneConfig) -> tuple[Examples, dict[str, Examples]]:
         if shared := train_set.shared_with(examples):
             print(f"data.{name}: {shared:,} of its {len(examples.used):,} texts are in data.train too")
     return train_set, judges
-
-
-def with_defaults(config: FinetuneConfig) -> FinetuneConfig:
-    """The configuration with the defaults where nothing was given, and its best metric by name."""
-    training = config.training
-    if training.lr is None:
-        training = replace(training, lr=DEFAULT_LR)
-    if all(getattr(training, name) is None for name in training_config.BUDGETS):
-        training = replace(training, epochs=DEFAULT_EPOCHS)
-    return replace(config, training=training, best=config.best or TASKS[config.task.name].best)
-
-
-def check(config: FinetuneConfig) -> list[str]:
-    """All that is wrong with the values, a line each."""
-    faults = training_config.check(replace(config.training, compile=False)) + _check_task(config) + _check_seeds(config)
-    faults += _check_names(config)
-    if config.training.compile:
-        faults.append("training.compile: true was given, but it belongs to pretraining.")
-    if config.data.train != "builtin" and config.data.eval is None:
-        faults.append("data.eval: needed beside data.train; the model is judged by it after each epoch.")
-    if config.data.train == "builtin":
-        faults += [
-            f"data.{name}: {getattr(config.data, name)!r} was given, but it belongs to a data.train of your own."
-            for name in ("eval", "test", "format", *READING)
-            if getattr(config.data, name) != getattr(DataConfig(), name)
-        ]
-    if config.data.train == "builtin" and EXAMPLES[config.task.name] not in builtin_labels.MADE:
-        faults.append(f"data.train: needed; builtin has nothing for task.name={config.task.name}.")
-    if config.training.batch_tokens is not None:
-        given = f"training.batch_tokens: {config.training.batch_tokens} was given"
-        faults.append(f"{given}, but it belongs to pretraining; fine-tuning has training.batch_size.")
-    if config.training.workers is not None:
-        given = f"training.workers: {config.training.workers} was given"
-        faults.append(f"{given}, but it belongs to pretraining; fine-tuning has all of its examples at hand.")
-    if config.training.eval_sequences != TrainingConfig.eval_sequences:
-        given = f"training.eval_sequences: {config.training.eval_sequences} was given"
-        faults.append(f"{given}, but it belongs to pretraining; fine-tuning judges by all of data.eval.")
-    if config.data.max_length < 8:
-        faults.append(f"data.max_length: {config.data.max_length}, but it must be at least 8.")
-    if config.data.overlap is not None and not 0 <= config.data.overlap <= (config.data.max_length - 2) // 2:
-        most = f"half of data.max_length={config.data.max_length} less 2"
-        faults.append(f"data.overlap: {config.data.overlap}, but it must be at least 0 and at most {most}.")
-    known = ("loss", *TASKS[config.task.name].metrics)
-    if config.best not in known:
-        hint = did_you_mean(config.best, known)
-        faults.append(f"best: no metric {config.best!r}; one of {', '.join(known)}{hint}.")
-    if config.init == "none" and config.like is None:
-        faults.append("like: needed with init=none: the folder whose tokenizer and model sizes are used.")
-    if config.init != "none" and config.like is not None:
-        faults.append(f"like: {config.like!r} was given, but it belongs to init=none.")
-    if config.init == "none" and config.training.freeze != "nothing":
-        faults.append(f"training.freeze: {config.training.freeze!r} would keep the random weights of init=none.")
-    if config.reinit_layers and config.init == "none":
-        faults.append(f"reinit_layers: {config.reinit_layers} was given, but init=none begins at random as a whole.")
-    return faults
-
-
-def _check_names(config: FinetuneConfig) -> list[str]:
-    """Names of the person's own that no tag in MLflow can have."""
-    faults = [f"data.test: {name!r}" for name in unfit_names(config.data.test)]
-    return [f"{fault}, but a name has letters, digits, spaces and any of . _ - alone." for fault in faults]
-
-
-def _check_task(config: FinetuneConfig) -> list[str]:
-    """What is wrong with the task's options, and which belong to another task."""
-    task, default, faults = config.task, TaskConfig(), []
-    for name in (field.name for field in fields(TaskConfig) if field.name in OWNERS):
-        value, owners = getattr(task, name), OWNERS[name]
-        if value != getattr(default, name) and task.name not in owners:
-            faults.append(f"task.{name}: {value!r} was given, but it belongs to task.name={' or '.join(owners)}.")
-    for name, belongs in (("text_pair", "pairs"), ("overlap", "windows")):
-        value = getattr(config.data, name)
-        if value is not None and not getattr(kind_of(task), belongs):
-            owners = " or ".join(owner for owner, kind in EXAMPLES.items() if getattr(KINDS[kind], belongs))
-            faults.append(f"data.{name}: {value!r} was given, but it belongs to task.name={owners}.")
-    if task.combine != default.combine and len(task.layers) == 1:
-        faults.append(f"task.combine: {task.combine!r} was given, but task.layers={task.layers} is a single layer.")
-    if not 0 <= task.label_smoothing < 1:
-        faults.append(f"task.label_smoothing: {task.label_smoothing}, but it must be at least 0 and below 1.")
-    if task.label_smoothing and task.name == "ner" and task.head.endswith("crf"):
-        given = f"task.label_smoothing: {task.label_smoothing} was given"
-        faults.append(f"{given}, but a CRF has none; it belongs to task.head=linear or lstm.")
-    if task.max_answer_length < 1:
-        faults.append(f"task.max_answer_length: {task.max_answer_length}, but it must be at least 1.")
-    return faults
-
-
-def _check_seeds(config: FinetuneConfig) -> list[str]:
-    """What is wrong with `seeds`, where there are any."""
-    faults, seeds = [], config.seeds
-    if len(set(seeds)) < len(seeds) or any(seed < 0 for seed in seeds):
-        faults.append(f"seeds: {seeds}, but they must be different whole numbers from 0 on.")
-    if seeds and config.training.seed != TrainingConfig.seed:
-        faults.append(f"training.seed: {config.training.seed} was given, but seeds={seeds} says which ones there are.")
-    if seeds and config.accept_changes:
-        faults.append("accept_changes: was given, but all runs of `seeds` are to have the same options.")
-    return faults
 
 
 def _refuse_one_label(task: TaskConfig, labels: list[str], examples: Examples) -> None:

@@ -12,6 +12,7 @@ from bert.training.device import choose_device
 from bert.training.tracking import track
 from finetune import launch
 from finetune.config import FinetuneConfig
+from finetune.options import check, with_defaults
 
 
 def train(config: FinetuneConfig) -> dict[str, float] | None:
@@ -27,8 +28,8 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
     """
     if not config.seeds:
         return launch.train(config)
-    config = launch.with_defaults(config)
-    refuse_if(launch.check(config))
+    config = with_defaults(config)
+    refuse_if(check(config))
     output, device = Path(config.output), choose_device(config.training)
     with lock.hold(output):
         if identity.has_begun(output) and not identity.started_with(output, "seeds"):
