@@ -150,23 +150,33 @@ def _trees_whole(parser: Parser, verb: Verb, arguments: list[str]) -> list[str]:
     parsed = parser.parse_args(kept)
     trees = {whole: parsed[whole] for whole, _, _ in typed}
     for whole, inside, value in typed:
-        _put(trees[whole], inside, value, f"{parser.prog}: --{whole}.{inside}")
+        put(trees[whole], inside, _typed_value(value, f"{parser.prog}: --{whole}.{inside}"))
     return [*kept, *(f"--{whole}={json.dumps(tree, ensure_ascii=False)}" for whole, tree in trees.items()), *shown]
 
 
-def _put(tree: dict[str, Any], inside: str, value: str, argument: str) -> None:
-    """Set one option of a tree, by its name with dots."""
-    *groups, last = inside.split(".")
+def put(options: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set a nested option by its dotted name.
+
+    Raises:
+        UserError: what should be a group of options is none.
+    """
+    *groups, last = dotted.split(".")
     for group in groups:
-        tree = tree.setdefault(group, {})
-        if not isinstance(tree, dict):
-            raise UserError(f"{argument}: {group} is {tree!r}, where a group of options is needed.")
+        options = options.setdefault(group, {})
+        if not isinstance(options, dict):
+            raise UserError(f"{dotted}: {group} is {options!r}, where a group of options is needed.")
+    options[last] = value
+
+
+def _typed_value(text: str, argument: str) -> Any:
+    """What YAML makes of it, and of 1e-4, which it takes for a text, a number."""
     try:
-        tree[last] = yaml.safe_load(value)
+        value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{argument}: {value!r} is no value: {' '.join(str(error).split())}.") from error
-    with contextlib.suppress(TypeError, ValueError):  # YAML takes 1e-4 for a text
-        tree[last] = float(tree[last]) if isinstance(tree[last], str) else tree[last]
+        raise UserError(f"{argument}: {text!r} is no value: {' '.join(str(error).split())}.") from error
+    with contextlib.suppress(TypeError, ValueError):
+        return float(value) if isinstance(value, str) else value
+    return value
 
 
 def _refuse_unclear(arguments: list[str], config: type) -> None:

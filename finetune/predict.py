@@ -274,6 +274,7 @@ def _reading(path: Path, config: PredictConfig, task: Task) -> DataConfig:
     if said := _taken_from_training(given, data):
         print(f"input: read as in training: {said}", file=sys.stderr)
     kind, name = kind_of(task.task), format_name(path, task.task, data, "")
+    # In training a file of texts would lack its tags; here its lines would pass for words.
     if config.format == "auto" and name == "conll" and path.suffix.lstrip(".").lower() not in FORMATS:
         wanted = "--format conll (a word per line) or --format txt (a text per line)"
         raise UserError(f"format: '{path}' does not say by its ending what it holds; {wanted} does.")

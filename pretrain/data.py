@@ -5,14 +5,9 @@ alone, so any worker may build it and a resume rebuilds one block at most.
 """
 
 import math
-import os
-import signal
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from multiprocessing import resource_tracker
 
 import numpy as np
 import torch
@@ -27,6 +22,7 @@ from pretrain.block import Block
 from pretrain.config import DataConfig, MaskingConfig, SentenceConfig
 from pretrain.examples import Cutting, Sequences, Text
 from pretrain.inputs import INPUTS
+from pretrain.loader_workers import follow_the_run, unsignalled
 from pretrain.masking import MASKING
 from pretrain.masking.replace import corrupt
 from pretrain.packing import Shape
@@ -258,12 +254,12 @@ class Stream:
             sampler=self._places(position.epoch, position.block),
             num_workers=self.workers,
             collate_fn=_as_it_is,
-            worker_init_fn=_follow_the_run,
+            worker_init_fn=follow_the_run,
             pin_memory=bool(self.workers) and torch.cuda.is_initialized(),  # a thread then takes blocks from the pipe
             # Not forked: the process has threads by now, and a fork copies the locks they hold.
             multiprocessing_context="spawn" if self.workers else None,
         )
-        with _no_signals():
+        with unsignalled() if self.workers else nullcontext():
             blocks = iter(loader)  # starts the workers
         for (epoch, number), block in zip(self._places(position.epoch, position.block), blocks, strict=False):
             for micro_batch in range(start, len(block)):
@@ -282,48 +278,6 @@ class Stream:
             for block in range(number, self.sampler.num_blocks):
                 yield epoch, block
             epoch, number = epoch + 1, 0
-
-
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
-
-
-@contextmanager
-def _no_signals() -> Iterator[None]:
-    """What asks to stop has to wait until this ends; the processes that are started meanwhile never get it.
-
-    A signal to all processes at once (Ctrl-C, `timeout`, torchrun, Slurm) is the run's to answer, which needs batches
-    for the step in hand.
-    """
-    resource_tracker.ensure_running()  # starting it later would let signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _follow_the_run(worker: int) -> None:
-    """Have a loader worker, which gets no signals, end when the run says so, or is there no more.
-
-    A worker with a block to hand over would wait for ever.
-    """
-    run = os.getppid()
-    if not hasattr(signal, "sigtimedwait"):  # macOS, where nobody tells who sent a signal
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-
-    def said_by_the_run(seconds: float) -> bool:
-        if not hasattr(signal, "sigtimedwait"):
-            time.sleep(seconds)
-            return False
-        came = signal.sigtimedwait([signal.SIGTERM], seconds)
-        return came is not None and came.si_pid == run
-
-    def watch() -> None:
-        while os.getppid() == run and not said_by_the_run(seconds=1.0):
-            pass
-        os._exit(0)
-
-    threading.Thread(target=watch, name="watch-run", daemon=True).start()
 
 
 def _as_it_is(block: Block) -> Block:

@@ -197,9 +197,9 @@ def _run(
         result = fit(objective, stream, evaluate_now, config.training, goal, output, tracker)
         objective.bert.encoder.attend_by("sdpa")  # what follows asks the model as its user will, in fp32, on a CPU too
         served = objective.served() if distributed.is_first() else None
+        if served is not None:
+            served.write(output)
         if distributed.is_first():
-            if served is not None:
-                served.write(output)
             identity.finish(output, result)
         for name in ("run.yaml", "metrics.json", *AUDIT_FILES):
             if (output / name).is_file():

@@ -170,13 +170,13 @@ def _perhaps_not_compared(config: AblateConfig) -> list[str]:
 
 def _flops(config: AblateConfig, runs: int) -> str:
     """Six times the encoder's matrix parameters for each token; attention and heads come on top."""
-    total = 0.0
-    for cell in cells(config)[: len(combinations(config))]:
+    total, shown = 0.0, 1 if models_are_alike(config) else len(combinations(config))
+    for cell in cells(config)[:shown]:
         options = read_options("run.py pretrain", PretrainConfig, pretrain_options(config, cell, Path(config.output)))
         model = model_config(options, open_start(options))
         matrices = 4 * model.hidden_size**2 + 2 * model.hidden_size * model.intermediate_size
         total += 6.0 * model.num_hidden_layers * matrices * config.tokens
-    return f", {total * runs / len(combinations(config)) / 1e15:.2g} PFLOP at least"
+    return f", {total * runs / shown / 1e15:.2g} PFLOP at least"
 
 
 def _cell_command(config: AblateConfig, cell: Cell) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from bert.cli import read_options
+from bert.cli import put, read_options
 from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
 from bert.training import config as training_config
@@ -148,14 +148,6 @@ def pretrain_options(config: AblateConfig, cell: Cell, folder: Path) -> dict[str
     for name, value in changes.items():
         put(options, name, value)
     return options
-
-
-def put(options: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set a nested option by its dotted name."""
-    *groups, last = dotted.split(".")
-    for group in groups:
-        options = options.setdefault(group, {})
-    options[last] = value
 
 
 def refuse_wrong(config: AblateConfig) -> None:

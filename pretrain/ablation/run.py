@@ -25,12 +25,13 @@ import torch
 import yaml
 
 from bert import whole_file
+from bert.cli import put
 from bert.errors import REFUSED
 from bert.training.identity import flatten, is_finished
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
 from bert.training.stopping import EXIT_CODE
-from pretrain.ablation.grid import AblateConfig, Cell, models_are_alike, pretrain_options, put
+from pretrain.ablation.grid import AblateConfig, Cell, models_are_alike, pretrain_options
 from pretrain.launch import FREE
 
 ROOT = Path(__file__).parents[2]

@@ -386,6 +386,14 @@ def test_workers_change_no_batch(store, tokenizer):
         assert position == position_alone
 
 
+def test_without_workers_no_process_is_started(store, tokenizer, monkeypatch):
+    def started():
+        raise AssertionError("a process that nobody needs")
+
+    monkeypatch.setattr("pretrain.loader_workers.resource_tracker.ensure_running", started)
+    assert len(take(Stream(make_sampler(store, tokenizer), workers=0), Position(), 2)) == 2
+
+
 # Where the text comes from.
 
 
