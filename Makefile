@@ -1,6 +1,8 @@
 # make demo: pretrain a small BERT on the built-in corpus, and fine-tune it.   make test: all the tests.   make faults: every fault a run is to survive.   make ui: look at the runs.
 PYTHON ?= python3
 BIN := .venv/bin
+# Python compiles what it imports; pip would compile all of it first, which is most of the installing.
+PIP_OPTIONS := --quiet --disable-pip-version-check --no-compile
 
 .PHONY: demo test faults ui clean
 
@@ -23,11 +25,11 @@ ui: .venv/run-ready
 .venv/run-ready: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; make PYTHON=python3.12 ... names one")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install $(PIP_OPTIONS) -r requirements.txt
 	@touch $@
 
 .venv/test-ready: .venv/run-ready requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install $(PIP_OPTIONS) -r requirements-dev.txt
 	@touch $@
 
 clean:
