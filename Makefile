@@ -13,7 +13,7 @@ demo: .venv/run-ready
 test: .venv/test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 faults: .venv/test-ready
 	$(BIN)/python -m tests.faults.battery
