@@ -4,10 +4,10 @@ import sys
 
 from bert.cli import Verb, main
 from bert.training.config import BUDGET_OPTIONS
-from finetune.config import FinetuneConfig
+from finetune.config import EvaluateConfig, FinetuneConfig, PredictConfig
 from finetune.demo import DemoConfig, demo
 from finetune.launch import check_only
-from finetune.predict import EvaluateConfig, PredictConfig, evaluate_file, predict_file
+from finetune.predict import evaluate_file, predict_file
 from finetune.seeds import train
 
 CHECKING = "Read a run's options, files and model (not with --init later), say what is in them, and train nothing."

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bert import hub
 from bert.config import ModelConfig
-from bert.errors import UserError
+from bert.errors import UserError, refuse_if
 from bert.heads import MaskedLMHead, SentenceHead
 from bert.model import BertModel, BertOutput
 from bert.packed import PackedBatch
@@ -147,10 +147,18 @@ class Bert(nn.Module):
             places: what to call each text in errors.
 
         Raises:
-            UserError: a text is longer than the model's position table.
+            UserError: a text is longer than the model's position table, or is none.
         """
         texts = [texts] if isinstance(texts, str) else texts
         pairs = [text_pairs] if isinstance(text_pairs, str) else text_pairs
+        refuse_if(
+            [
+                f"{argument}: {one!r} is no text; of pairs the second texts go into text_pairs."
+                for argument, given in (("texts", texts), ("text_pairs", pairs or []))
+                for one in given
+                if not isinstance(one, str)
+            ][:1]
+        )
         if pairs is not None and len(pairs) != len(texts):
             raise UserError(f"text_pairs: {len(pairs)} of them, for {len(texts)} texts.")
         if pairs is not None and (max_length is not None or self.bert.config.type_vocab_size < 2):

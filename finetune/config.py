@@ -1,4 +1,4 @@
-"""Everything a fine-tuning run is told."""
+"""Everything that fine-tuning, and the verbs evaluate and predict, are told."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -167,3 +167,69 @@ class FinetuneConfig:
 
     output: str = "runs/finetune"
     """The run's folder: the best model in the Hugging Face format, checkpoints, metrics."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Judge a fine-tuned model on a labelled file."""
+
+    data: DataConfig
+    """data.eval is the file. How it is read is by default as in training."""
+
+    checkpoint: str = "runs/finetune"
+    """A folder that fine-tuning left."""
+
+    output: str | None = None
+    """A folder for metrics.json, classes.json, worst_errors.json and a picture; by default scores are only printed."""
+
+    batch_size: int = 64
+    """Sequences at once."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes the GPU where there is one."""
+
+    precision: Literal["auto", "fp32", "bf16"] | None = None
+    """Of products and hidden states. By default what training was told; auto: bf16 on a GPU, fp32 on a CPU."""
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Write what a fine-tuned model says of each text."""
+
+    input: str
+    """Texts: one per line in a .txt file; else a table or tagged file like those of training (labels are not read).
+    `-` is standard input: a text per line or, with format=jsonl, a JSON object; each is answered as it comes."""
+
+    output: str | None = None
+    """A JSONL file, a line for each text, in order: labels with probabilities, numbers, entities as ranges of
+    characters, or answers. `-` is standard output, and the default where the input is standard input."""
+
+    checkpoint: str = "runs/finetune"
+    """A folder that fine-tuning left."""
+
+    format: Literal["auto", "txt", *FORMATS] = "auto"
+    """What the input holds; auto goes by its ending."""
+
+    text: str | None = None
+    """Tables: the column with the text. conll: the word's, by number. By default as in training. question_answering:
+    the question's column, by default question."""
+
+    text_pair: str | None = None
+    """Tables: the column with the second text. By default as in training. question_answering: the column with the text
+    that may hold the answer, by default context."""
+
+    quoting: Literal["auto", "on", "off"] = "auto"
+    """tsv and csv: whether quotation marks enclose fields. auto: as in training, or on for csv and off for tsv."""
+
+    on_bad_row: Literal["error", "skip"] = "error"
+    """error: an empty line, or a row that is not what it should be, ends it. skip: it is left out and counted. What is
+    not UTF-8 is an error in any case."""
+
+    batch_size: int = 64
+    """Sequences at once."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes the GPU where there is one."""
+
+    precision: Literal["auto", "fp32", "bf16"] | None = None
+    """Of products and hidden states. By default what training was told; auto: bf16 on a GPU, fp32 on a CPU."""

@@ -27,7 +27,7 @@ def as_in_training(
         data: what was given now, which stays.
         remembered: as `reading` gave it; empty where a folder has none.
         task: the model's.
-        path: a file to read; what does not belong to its format is left out.
+        path: what is read; what does not belong to its format is left out.
         prefix: as of `format_name`.
 
     Raises:
@@ -35,13 +35,19 @@ def as_in_training(
     """
     if kind_of(task).pairs and data.text_pair is not None and remembered.get("text_pair", data.text_pair) is None:
         raise UserError(f"{prefix}text_pair: {data.text_pair!r} was given, but the model was trained on single texts.")
-    if not path.is_file():
+    if data.format == "auto" and not path.is_file():
         return data  # reading it says so
     format_ = FORMATS[format_name(path, task, data, prefix)]
     if format_.holds not in kind_of(task).holds:
         return data  # other columns than those of training
     not_given = (name for name in format_.options if getattr(data, name) == getattr(DataConfig, name))
     return replace(data, **{name: remembered[name] for name in not_given if name in remembered})
+
+
+def taken_from_training(given: DataConfig, resolved: DataConfig) -> str:
+    """The options that as_in_training filled in, in words."""
+    taken = {name: getattr(resolved, name) for name in READING if getattr(given, name) != getattr(resolved, name)}
+    return ", ".join(f"{name}={value}" for name, value in taken.items() if name != "label" or given.eval is not None)
 
 
 def format_name(path: Path, task: TaskConfig, data: DataConfig, prefix: str) -> str:

@@ -25,12 +25,15 @@ def read_csv(path: Path, needed: tuple[str, ...], quoting: bool = True) -> Itera
 
 def read_jsonl(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
     """One JSON object per line."""
-    for line, text in numbered_lines(path):
-        if text.strip():
-            try:
-                yield _object(line, json.loads(text, object_pairs_hook=_noting_repeats), needed)
-            except (ValueError, RecursionError) as error:
-                yield Refused(line, f"not a JSON object: {error}")
+    return (row_of_json(line, text, needed) for line, text in numbered_lines(path) if text.strip())
+
+
+def row_of_json(line: int, text: str, needed: tuple[str, ...]) -> Row | Refused:
+    """The row that one line of JSONL holds; `line` is its number, from 1."""
+    try:
+        return _object(line, json.loads(text, object_pairs_hook=_noting_repeats), needed)
+    except (ValueError, RecursionError) as error:
+        return Refused(line, f"not a JSON object: {error}")
 
 
 def read_json(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:

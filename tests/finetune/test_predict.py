@@ -12,10 +12,10 @@ import torch
 import run_finetune
 from bert import cli
 from bert.errors import UserError
-from finetune import predict
-from finetune.config import DataConfig, TaskConfig
+from finetune import predict, unlabelled
+from finetune.config import DataConfig, EvaluateConfig, PredictConfig, TaskConfig
 from finetune.model import load
-from finetune.predict import EvaluateConfig, PredictConfig, evaluate_file, predict_file
+from finetune.predict import evaluate_file, predict_file
 from finetune.tasks import TASKS
 
 
@@ -96,7 +96,7 @@ def test_a_text_is_judged_alike_whatever_is_read_with_it(tagger, classifier, pre
     text = "".join(f"{'very ' * (n % 9)}good film, the cat sat\n" for n in range(20))
     for checkpoint in (tagger, classifier):
         together = predicted(checkpoint, text)
-        monkeypatch.setattr(predict, "_AT_ONCE", 3)
+        monkeypatch.setattr(unlabelled, "_AT_ONCE", 3)
         apart = predicted(checkpoint, text, batch_size=2)
         assert [row["text"] for row in apart] == text.splitlines()
         for a, b in zip(together, apart, strict=True):
@@ -335,6 +335,39 @@ def test_predictions_of_a_file_may_go_to_standard_output_and_those_of_standard_i
     assert json.loads(file.read_text())["text"] == "the cat"
 
 
+@pytest.fixture(scope="module")
+def of_pairs(tmp_path_factory, small_config, pieces):
+    """A classifier whose training data had its pairs in columns of other names."""
+    folder = tmp_path_factory.mktemp("of_pairs")
+    torch.manual_seed(0)
+    task = TASKS["classification"](small_config, pieces, ["no", "yes"], TaskConfig(), 32)
+    task.read_as = {"text": "premise", "text_pair": "hypothesis", "label": "gold", "quoting": "auto"}
+    task.export(folder)
+    return str(folder)
+
+
+def test_pairs_come_from_standard_input_as_objects(of_pairs, piped, predicted):
+    content = '{"premise": "the cat", "hypothesis": "a dog", "gold": 1}\n\n{"hypothesis": "tin", "premise": "서울"}\n'
+    code, rows, said = piped(content.encode(), "--checkpoint", of_pairs, "--input", "-", "--format", "jsonl")
+    assert (code, [row["text"] for row in rows]) == (0, ["the cat", "서울"])
+    assert "input: read as in training: text=premise, text_pair=hypothesis" in said
+    assert rows == predicted(of_pairs, content, "in.jsonl")
+    code, rows, said = piped(b"the cat\n", "--checkpoint", of_pairs, "--input", "-")
+    assert (code, rows) == (
+        2,
+        [],
+    ) and "trained on pairs of texts (data.text_pair=hypothesis); give --format jsonl" in said
+
+
+def test_questions_come_from_standard_input_as_objects(piped, small_config, pieces, tmp_path, predicted):
+    torch.manual_seed(0)
+    TASKS["question_answering"](small_config, pieces, ["answer"], TaskConfig("question_answering"), 32).export(tmp_path)
+    content = '{"question": "the cat", "context": "a dog sat on a mat"}\n{"question": "the cat"}\n'
+    code, rows, said = piped(content.encode(), "--checkpoint", str(tmp_path), "--input", "-", "--format", "jsonl")
+    assert (code, [row["text"] for row in rows]) == (2, ["the cat"])
+    assert "stdin:2: no field 'context'; it has question." in said
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -355,7 +388,7 @@ def test_a_line_that_cannot_be_read_is_named_after_the_answers_to_those_before_i
         (["--input", "x.txt"], "output: a JSONL file for the predictions is needed, or - for standard output.\n"),
         (
             ["--input", "-", "--format", "csv"],
-            "format: 'csv' was given, but standard input has a text per line (txt).\n",
+            "format: 'csv' was given, but standard input has a line per text (txt or jsonl).\n",
         ),
         (["--input", "-", "--text", "a"], "text: 'a' was given, but it belongs to tables; '-' has a text per line.\n"),
     ],
