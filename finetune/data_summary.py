@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from bert.tokenizer import Tokenizer
 from finetune.example_kinds import Labelled, Question, Tagged
 from finetune.examples import Examples
 from finetune.features import Feature
@@ -15,13 +16,14 @@ MOST_LABELS = 8
 """Labels that are named with their share."""
 
 
-def in_words(examples: Examples, features: list[Feature], max_length: int) -> list[str]:
-    """Labels, lengths, and what data.max_length costs, a line each.
+def in_words(examples: Examples, features: list[Feature], max_length: int, tokenizer: Tokenizer) -> list[str]:
+    """Labels, lengths, what data.max_length costs and what the vocabulary lacks, a line each.
 
     Args:
         examples: of the training file.
         features: of all of these.
         max_length: tokens in a sequence at most.
+        tokenizer: that made the features.
     """
     used, kind = examples.used, type(examples.used[0])
     said = [
@@ -33,6 +35,7 @@ def in_words(examples: Examples, features: list[Feature], max_length: int) -> li
         left_out_in_words(examples, features, max_length),
         windows_in_words(features, max_length),
         no_token_in_words(len(used), features),
+        unknown_in_words(features, tokenizer),
         line_ends_in_words(used) if kind is Labelled else None,
     ]
     return [f"data.train: {line}" for line in said if line]
@@ -144,6 +147,13 @@ def no_token_in_words(count: int, features: list[Feature]) -> str | None:
     """How many texts the tokenizer leaves nothing of; None where there is none."""
     empty = count - len({feature.example for feature in features if len(feature.token_ids) > 2})
     return f"{empty:,} texts have no token at all" if empty else None
+
+
+def unknown_in_words(features: list[Feature], tokenizer: Tokenizer) -> str | None:
+    """The share of tokens that the vocabulary has no piece for; None where there are none."""
+    unknown = sum(feature.token_ids.count(tokenizer.unk_id) for feature in features)
+    share = unknown / max(1, sum(len(feature.token_ids) for feature in features))
+    return f"{share:.2%} of the tokens are {tokenizer.token(tokenizer.unk_id)}" if unknown else None
 
 
 def line_ends_in_words(examples: list[Labelled]) -> str | None:

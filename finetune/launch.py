@@ -223,7 +223,10 @@ def _refuse_frozen_noise(config: FinetuneConfig, task: Task) -> None:
 
 
 def _in_words(task: Task, examples: Examples, features: list[Feature]) -> str:
-    said = [*data_summary.in_words(examples, features, task.max_length), f"sequences: {len(features):,}"]
+    said = [
+        *data_summary.in_words(examples, features, task.max_length, task.tokenizer),
+        f"sequences: {len(features):,}",
+    ]
     if more := task.in_short(examples.used, features):
         said[-1] += f"; {more}"
     return "\n".join(said)

@@ -32,12 +32,20 @@ def pieces(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[Unit]]:
 
 
 def characters(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[Unit]]:
-    """Each character that is no space as a token of its own: as it begins a word, or with ## as it goes on."""
+    """Each character that is no space as a token of its own: as it begins a word, or with ## as it goes on.
+
+    BERT's normaliser puts spaces around Chinese characters: each is a word.
+    """
     ids, units = [], []
+    normalizer = tokenizer.backend.normalizer
     for _, (word, end) in tokenizer.backend.pre_tokenizer.pre_tokenize_str(text):
+        goes_on = False
         for start in range(word, end):
+            character = normalizer.normalize_str(text[start]) if normalizer else text[start]
+            is_word = character != character.strip()
             units.append((len(ids), start, start + 1))
-            ids.append(_character_id(text[start], start > word, tokenizer))
+            ids.append(_character_id(character.strip(), goes_on and not is_word, tokenizer))
+            goes_on = not is_word
     return ids, units
 
 
@@ -64,8 +72,6 @@ def _whole(text: str, end: int, until: int) -> int:
 
 
 def _character_id(character: str, goes_on: bool, tokenizer: Tokenizer) -> int:
-    normalizer = tokenizer.backend.normalizer
-    character = normalizer.normalize_str(character) if normalizer else character
     found = tokenizer.backend.token_to_id(f"##{character}") if goes_on else None
     found = tokenizer.backend.token_to_id(character) if found is None else found
     return tokenizer.unk_id if found is None else found

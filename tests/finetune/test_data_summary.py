@@ -19,6 +19,7 @@ from finetune.data_summary import (
     numbers_of,
     percentile,
     questions_in_words,
+    unknown_in_words,
     windows_in_words,
 )
 from finetune.example_kinds import Labelled, Question, Tagged
@@ -107,9 +108,15 @@ def test_texts_of_several_lines_are_counted_and_the_longest_is_named():
     assert line_ends_in_words(examples[1:2]) is None
 
 
+def test_what_the_vocabulary_lacks_is_said(pieces):
+    features = of_labelled([Labelled(2, "the \u2603 cat", None, "1")], pieces, 8)  # [CLS] the [UNK] cat [SEP]
+    assert unknown_in_words(features, pieces) == "20.00% of the tokens are [UNK]"
+    assert unknown_in_words(of_labelled([Labelled(2, "the cat", None, "1")], pieces, 8), pieces) is None
+
+
 def test_a_file_of_reviews_in_words(pieces):
     used = [Labelled(2, "a good film", None, "good"), Labelled(3, "a very very very very bad film", None, "bad")]
-    said = in_words(Examples(Path("x.tsv"), used, 2, []), of_labelled(used, pieces, 8), 8)
+    said = in_words(Examples(Path("x.tsv"), used, 2, []), of_labelled(used, pieces, 8), 8, pieces)
     assert said == [
         "data.train: labels: bad 1 (50.0%), good 1 (50.0%)",
         "data.train: lengths: median 5 tokens; 90% have at most 9, 99% 9, the longest 9",
@@ -119,7 +126,7 @@ def test_a_file_of_reviews_in_words(pieces):
 
 def test_a_file_of_sentences_in_words(pieces):
     used = [Tagged(1, "the cat sat on a mat", [(4, 7)], ["B-ANIMAL"])]
-    said = in_words(Examples(Path("x.conll"), used, 1, []), of_tagged(used, pieces, 6, "wordpiece"), 6)
+    said = in_words(Examples(Path("x.conll"), used, 1, []), of_tagged(used, pieces, 6, "wordpiece"), 6, pieces)
     assert said == [
         "data.train: entities: 1: ANIMAL 1 (100.0%); 0 of 1 sentences have none",
         "data.train: lengths: median 8 tokens; 90% have at most 8, 99% 8, the longest 8",

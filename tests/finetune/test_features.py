@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers
 
-from bert.tokenizer import SPECIAL_TOKENS, Tokenizer
+from bert.tokenizer import SPECIAL_TOKENS, Tokenizer, TokenizerConfig, train
 from finetune.example_kinds import Labelled, Question, Tagged
 from finetune.features import (
     Window,
@@ -64,6 +64,15 @@ def test_characters_are_tokens_of_their_own_and_spaces_are_none(pieces):
 def test_a_character_that_is_known_only_as_a_beginning_is_taken_as_that(pieces):
     ids, _ = UNITS["character"]("갔갔", pieces)
     assert [pieces.token(number) for number in ids] == ["갔", "갔"]
+
+
+def test_each_chinese_character_is_a_word_as_the_normaliser_has_it():
+    text = "北京大学 abc京b"
+    made = train([text] * 3, TokenizerConfig(vocab_size=60))
+    ids, units = UNITS["character"](text, made)
+    assert [made.token(number) for number in ids] == ["北", "京", "大", "学", "a", "##b", "##c", "京", "b"]
+    assert [start for _, start, _ in units] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    assert ids[:4] == made.encode(text)[1:5]  # as pieces have them
 
 
 def test_a_word_stands_on_its_first_piece_and_reaches_to_the_next_space(pieces):
