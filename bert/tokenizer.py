@@ -121,7 +121,16 @@ class Tokenizer:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all that decides how text becomes ids."""
-        return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
+        return hashlib.sha256((self.backend.to_str() + self.between_sentences).encode()).hexdigest()
+
+    @cached_property
+    def between_sentences(self) -> str:
+        """What a sentence needs before it for its ids to be those that it has behind another one.
+
+        That is a space where pieces hold the one before them (GPT-2's and RoBERTa's bytes), and nothing elsewhere.
+        """
+        alone, after_a_space, together = (self.encode_text(text).ids for text in ("a", " a", "a a"))
+        return " " if together == alone + after_a_space != alone + alone else ""
 
     @property
     def is_wordpiece(self) -> bool:
@@ -148,6 +157,13 @@ class Tokenizer:
         firsts = np.cumsum(lengths) - lengths
         word_starts[firsts[lengths > 0]] = True
         return EncodedLines(ids, word_starts, lengths)
+
+    def encode_documents(self, documents: Sequence[Sequence[str]]) -> EncodedLines:
+        """The sentences of documents, each as it stands behind the one before it."""
+        before = self.between_sentences
+        return self.encode_lines(
+            [before + line if number else line for sentences in documents for number, line in enumerate(sentences)]
+        )
 
     @cached_property
     def _begins_word(self) -> np.ndarray | None:

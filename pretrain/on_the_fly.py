@@ -46,7 +46,7 @@ class OnTheFly(TokenSource):
     def _encode(self, documents: np.ndarray) -> None:
         wanted = [d for d in np.unique(documents).tolist() if d not in self._latest]
         texts = [self.corpus.sentences(document) for document in wanted]
-        encoded = self.tokenizer.encode_lines([line for text in texts for line in text])
+        encoded = self.tokenizer.encode_documents(texts)
         lines = ragged.offsets(np.array([len(text) for text in texts], np.int64))
         tokens = ragged.offsets(encoded.lengths)
         for document, a, b in zip(wanted, lines[:-1], lines[1:], strict=True):

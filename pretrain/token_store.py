@@ -264,8 +264,8 @@ def _encode(shard: _Shard) -> _Shard:
     lengths = []
     with shard.file("ids").open("wb") as ids, shard.file("word_starts").open("wb") as word_starts:
         documents = (corpus.sentences(document) for document in range(shard.first, shard.last))
-        for sentences in _grouped(documents):
-            encoded = tokenizer.encode_lines(sentences)
+        for some in _grouped(documents):
+            encoded = tokenizer.encode_documents(some)
             encoded.ids.astype(shard.dtype).tofile(ids)
             encoded.word_starts.astype(np.uint8).tofile(word_starts)
             lengths.append(encoded.lengths)
@@ -273,14 +273,16 @@ def _encode(shard: _Shard) -> _Shard:
     return shard
 
 
-def _grouped(documents: Iterator[list[str]]) -> Iterator[list[str]]:
+def _grouped(documents: Iterator[list[str]]) -> Iterator[list[list[str]]]:
     """Documents put together until there are enough sentences for a call to the tokenizer to be worth it."""
-    some: list[str] = []
-    for sentences in documents:
-        some += sentences
-        if len(some) >= _SENTENCES_AT_ONCE:
+    some: list[list[str]] = []
+    sentences = 0
+    for document in documents:
+        some.append(document)
+        sentences += len(document)
+        if sentences >= _SENTENCES_AT_ONCE:
             yield some
-            some = []
+            some, sentences = [], 0
     if some:
         yield some
 

@@ -1,10 +1,11 @@
+import hashlib
 import random
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, models, pre_tokenizers
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
 from bert.errors import UserError
@@ -235,6 +236,41 @@ def test_training_again_gives_the_same_vocabulary():
     lines = [" ".join("".join(rng.choices("abcdefgh", k=6)) for _ in range(20)) for _ in range(50)]
     vocabularies = [train(lines, TokenizerConfig(vocab_size=300)).backend.get_vocab() for _ in range(3)]
     assert vocabularies[0] == vocabularies[1] == vocabularies[2]
+
+
+# Sentences of documents.
+
+
+def bytes_with_their_space(text: str) -> Tokenizer:
+    """As GPT-2 and RoBERTa have it: a piece holds the space before it."""
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    backend.train_from_iterator(
+        [text] * 3, trainers.BpeTrainer(special_tokens=list(SPECIAL_TOKENS), initial_alphabet=alphabet)
+    )
+    return Tokenizer(backend)
+
+
+def test_of_bytes_a_sentence_has_the_ids_that_it_has_behind_another():
+    made = bytes_with_their_space("The cat sat. The dog ran. 서울")
+    encoded = made.encode_documents([["The cat sat.", "The dog ran."], ["서울", "The cat"]])
+    assert (
+        encoded.ids.tolist() == made.encode_text("The cat sat. The dog ran.").ids + made.encode_text("서울 The cat").ids
+    )
+    words = [made.token(number) for number, begins in zip(encoded.ids, encoded.word_starts, strict=True) if begins]
+    assert words[:4] == ["The", "Ġcat", "Ġsat", "."] and words[4] == "ĠThe"
+    assert made.fingerprint != hashlib.sha256(made.backend.to_str().encode()).hexdigest()
+
+
+def test_elsewhere_a_sentence_has_its_own_ids(tokenizer):
+    alone = [number for line in LINES for number in tokenizer.encode_lines([line]).ids.tolist()]
+    assert tokenizer.encode_documents([LINES[:2], LINES[2:]]).ids.tolist() == alone
+    assert tokenizer.fingerprint == hashlib.sha256(tokenizer.backend.to_str().encode()).hexdigest()
+    marked = Backend(models.Unigram([("[UNK]", 0.0), ("\u2581a", -1.0), ("a", -2.0), ("\u2581", -3.0)], 0, False))
+    marked.add_special_tokens(list(SPECIAL_TOKENS))
+    marked.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    assert Tokenizer(marked).between_sentences == ""
 
 
 # Saving and loading.
