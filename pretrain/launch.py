@@ -18,6 +18,7 @@ from bert.training.tracking import track
 from pretrain import packing
 from pretrain.audit.audit import FILES as AUDIT_FILES
 from pretrain.audit.audit import audit
+from pretrain.block import Block
 from pretrain.config import PretrainConfig, check
 from pretrain.data import Recipe, Sampler, Stream
 from pretrain.objectives import OBJECTIVES
@@ -112,7 +113,7 @@ def audit_only(config: PretrainConfig) -> None:
     start = open_start(config)
     text = open_text(config, start and start.tokenizer)
     sampler = training_sampler(config, text)
-    print(sampling_in_words(_first_tally(sampler), sampler))
+    print(sampling_in_words(_first_block(sampler).tally, sampler))
     audit(sampler, text, config)
     print(f"\nall of it:  {Path(config.output) / AUDIT_FILES[0]} and {AUDIT_FILES[1]}")
 
@@ -137,10 +138,12 @@ def training_sampler(config: PretrainConfig, text: TextToLearn) -> Sampler:
     recipe = Recipe(config.data, config.sentence, config.masking, micro_batch, config.training.seed)
     sampler = Sampler(text.source, text.train_documents, text.tokenizer, recipe)
     if config.training.batch_tokens is not None:
-        recipe = replace(recipe, shape=_shape(config, _first_tally(sampler)))
+        recipe = replace(recipe, shape=_shape(config, _first_block(sampler).tally))
+        sampler = Sampler(text.source, text.train_documents, text.tokenizer, recipe)
     if config.masking.rate_end is not None:
         recipe = replace(recipe, epochs=_epochs(config.training, sampler))
-    return Sampler(text.source, text.train_documents, text.tokenizer, recipe)
+        sampler = Sampler(text.source, text.train_documents, text.tokenizer, recipe)
+    return sampler
 
 
 def _shape(config: PretrainConfig, tally: dict[str, int]) -> Shape:
@@ -154,11 +157,10 @@ def _epochs(training: TrainingConfig, sampler: Sampler) -> float:
     """How many the budget is, judged by the first block of documents."""
     if training.epochs is not None:
         return training.epochs
-    tally = _first_tally(sampler)
+    block = _first_block(sampler)
     if training.steps is not None:
-        part, unit = (training.batch_size, "sequences") if training.batch_size else (training.batch_tokens, "tokens")
-        return training.steps * part / (tally[unit] * sampler.num_blocks)
-    return training.tokens / (tally["tokens"] * sampler.num_blocks)
+        return training.steps * training_config.micro_batches(training) / (len(block) * sampler.num_blocks)
+    return training.tokens / (block.tally["tokens"] * sampler.num_blocks)
 
 
 def _run(
@@ -170,7 +172,7 @@ def _run(
     device: torch.device,
     resume: bool,
 ) -> dict[str, float]:
-    output, tally = Path(config.output), _first_tally(sampler)
+    output, tally = Path(config.output), _first_block(sampler).tally
     print(sampling_in_words(tally, sampler))
     if config.audit.sequences and not resume and distributed.is_first():
         audit(sampler, text, config)
@@ -211,12 +213,12 @@ def _run(
     return result
 
 
-def _first_tally(sampler: Sampler) -> dict[str, int]:
-    """The tally of the first block; refuses a corpus that gives no example at all."""
+def _first_block(sampler: Sampler) -> Block:
+    """The first block with an example in it; refuses a corpus that gives none at all."""
     for number in range(sampler.num_blocks):
         block = sampler.block(0, number)
         if len(block):
-            return block.tally
+            return block
     single = "; sentence.objective=none with sentence.input=doc_sentences needs one" * (sampler.input.segments > 1)
     raise UserError(
         f"data.train: no example in it: sentence.input={sampler.recipe.sentence.input} needs documents of at least "

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import re
 import signal
@@ -22,19 +23,21 @@ from bert.errors import UserError
 from bert.inspection.fill_mask import filled
 from bert.serving.served import Served
 from bert.tokenizer import TokenizerConfig
+from bert.training import config as training_config
 from bert.training.config import TrainingConfig
 from bert.training.identity import flatten
 from bert.training.position import Position
 from bert.training.stopping import Stopped
 from bert.training.tracking import TrackingConfig
-from pretrain import launch, packing, validation
-from pretrain.config import AuditConfig, DataConfig, PretrainConfig, SentenceConfig
+from pretrain import data, launch, packing, validation
+from pretrain.config import AuditConfig, DataConfig, MaskingConfig, PretrainConfig, SentenceConfig
 from pretrain.launch import pretrain, with_defaults
 from pretrain.sentence import same_document
 from pretrain.text import datasets_of, open_text
 from pretrain.validation import metric_names
 from tests.pretrain.conftest import made_up_text, write_text
 
+LETTERS = "abcdefghijklmnop"
 NO_SENTENCES = SentenceConfig(objective="none", input="doc_sentences")
 
 
@@ -264,6 +267,34 @@ def test_fillers_are_no_progress(make_config, tmp_path, capsys):
     assert result["tokens"] == sum(batch.real_tokens for batch in batches) < 24 * 256
     assert result["sequences"] == sum(batch.real_sequences for batch in batches)
     assert "each micro-batch is 256 tokens in" in said and "% of the tokens are fillers" in said
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"steps": 40, "batch_size": 40, "micro_batch_size": 40},  # blocks of other sizes: steps are a good deal smaller
+        {"steps": 40, "batch_size": 40, "micro_batch_size": 7},
+        {"steps": 20, "batch_size": None, "micro_batch_size": None, "batch_tokens": 512, "micro_batch_tokens": 256},
+        {"steps": None, "tokens": 12_000, "batch_size": 40, "micro_batch_size": 40},
+    ],
+)
+def test_the_rate_of_masks_comes_to_its_end_when_the_run_does(make_config, tmp_path, monkeypatch, step):
+    monkeypatch.setattr(data, "BLOCK_BYTES", 8000)
+    monkeypatch.setattr(data, "FILLED_BLOCK_BYTES", 8000)
+    text = [[f"{a}{b} the cat sat {c}" for c in "ijklmn"] for a in LETTERS for b in LETTERS]  # of one length
+    write_text(tmp_path / "text.txt", text)
+    parts = {"masking": MaskingConfig(rate=0.3, rate_end=0.1)}
+    parts |= {"data": DataConfig(train=str(tmp_path / "text.txt"), cache=str(tmp_path), max_length=32)}
+    config = make_config(tmp_path / "run", parts, **step)
+    sampler = launch.training_sampler(config, open_text(config))
+    stream, tokens = launch.Stream(sampler, workers=0), 0
+    last = math.inf if step["steps"] is None else step["steps"] * training_config.micro_batches(config.training)
+    for number, (batch, position) in enumerate(stream(Position()), 1):
+        tokens, after = tokens + batch.real_tokens, position
+        if number == last or tokens >= step.get("tokens", math.inf):
+            break
+    assert sampler.num_blocks > 3
+    assert sampler.recipe.epochs == pytest.approx(stream.epochs(after), rel=0.1)
 
 
 def test_two_threads_repeat_to_the_last_bit_too(make_config, tmp_path):
