@@ -64,7 +64,7 @@ class _Drop(torch.autograd.Function):
 
 def drawn_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> tuple[Tensor, float]:
     """0 with probability p and else 1, independently, as torch's seed has it; and what keeps the mean, 1 / (1 - p)."""
-    dropped = round(p * _STEPS)
+    dropped = min(round(p * _STEPS), _STEPS - 1)
     seed = int(torch.randint(1 << 62, ()))
     words = np.random.SFC64(seed).random_raw(-(-shape.numel() // 4))
     numbers = torch.from_numpy(words.view(np.int16)[: shape.numel()])  # -_STEPS / 2 to _STEPS / 2, evenly

@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bert.errors import UserError, refuse_if
+from bert.lines import CARRIAGE_RETURN, numbered_lines, text_of_line
 from finetune import standard_streams
 from finetune.config import DataConfig, PredictConfig
 from finetune.example_kinds import Example, kind_of
@@ -16,7 +17,6 @@ from finetune.example_kinds.kind import HowRead
 from finetune.examples import MOST_FAULTS, stream
 from finetune.formats import FORMATS
 from finetune.formats.kinds import Refused
-from finetune.formats.lines import CARRIAGE_RETURN, numbered_lines, text_of_line
 from finetune.formats.tables import row_of_json
 from finetune.reading import as_in_training, foreign_options, format_name, needed_columns, taken_from_training
 from finetune.tasks.task import Task

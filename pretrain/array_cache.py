@@ -1,6 +1,5 @@
 """Arrays made once from a file and kept on disk beside each other, as memory maps for every process."""
 
-import contextlib
 import hashlib
 import json
 import os
@@ -85,8 +84,11 @@ def _put_in_place(unfinished: Path, folder: Path) -> None:
     """Rename, unless another process was first; a damaged folder gives way."""
     if folder.exists() and _load(folder) is None:
         shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):  # the place is taken
+    try:
         unfinished.rename(folder)
+    except OSError:
+        if not folder.exists():  # else the place is taken
+            raise
 
 
 class GrowingArray:

@@ -8,6 +8,7 @@ A store is a folder:
     manifest.json        fingerprint, sizes, shares; written last
 """
 
+import contextlib
 import hashlib
 import json
 import mmap
@@ -23,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from bert import whole_file
 from bert.errors import UserError
 from bert.tokenizer import Tokenizer
 from bert.tokenizer_files import load as load_tokenizer
@@ -143,6 +145,10 @@ def _damage(folder: Path, verify: bool) -> str | None:
     touched = [name for name, known in files.items() if verify or found[name].st_mtime_ns != known["time"]]
     if wrong := [name for name in touched if _sha256(folder / name) != files[name]["sha256"]]:
         return f"content of {', '.join(wrong)}"
+    if any(found[name].st_mtime_ns != known["time"] for name, known in files.items()):
+        with contextlib.suppress(OSError):  # a copy, whole: not to be read again at every start, where that can be said
+            times = {name: known | {"time": found[name].st_mtime_ns} for name, known in files.items()}
+            whole_file.write(folder / "manifest.json", json.dumps(manifest | {"files": times}, indent=2) + "\n")
     return None
 
 

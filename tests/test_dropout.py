@@ -33,6 +33,11 @@ def test_values_are_dropped_with_the_odds_asked_for_and_independently(kind, p):
         assert means.var() == pytest.approx(p * (1 - p) / kept.shape[direction], rel=0.25)
 
 
+def test_nearly_all_may_be_dropped():
+    kept, scale = drawn_mask(torch.Size([9]), 0.999999, torch.float32)
+    assert kept.isfinite().all() and scale == 65536
+
+
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
 def test_what_is_left_is_scaled_so_that_the_mean_stays(kind):
     kept, scale = drawn_mask(torch.Size([1000, 9]), 0.1, kind)

@@ -135,7 +135,7 @@ def test_a_layer_that_is_not_there_and_an_empty_file_are_refused(embedded, folde
     with pytest.raises(UserError, match=r"^input: no such file"):
         embedded("v.npy", input=str(folder / "none.txt"))
     (folder / "bytes.txt").write_bytes(b"ok\n\xff\n")
-    with pytest.raises(UserError, match=r"^input: '.*bytes.txt' is not UTF-8"):
+    with pytest.raises(UserError, match=r"^.*bytes.txt:2: byte 0xff at column 1 is not UTF-8"):
         embedded("v.npy", input=str(folder / "bytes.txt"))
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from bert import whole_file
 from bert.errors import UserError, refuse_if
+from bert.lines import numbered_lines
 from bert.pretrained import Bert, Encoded
 
 COMBINE = ("sum", "weighted_sum", "concat")
@@ -77,7 +78,7 @@ def embed(config: EmbedConfig) -> None:
     bert = Bert.from_pretrained(config.checkpoint, argument="checkpoint")
     _refuse_layers(config.layers, bert.bert.config.num_hidden_layers)
     bert.to("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
-    total = sum(1 for _ in _lines(source))
+    total = sum(1 for _ in numbered_lines(source))
     if total == 0:
         raise UserError(f"input: '{source}' has no line.")
     encoded = _Counted(_encoded(bert, source, config, total))
@@ -160,17 +161,8 @@ def _refuse_layers(layers: list[int], count: int) -> None:
     )
 
 
-def _lines(file: Path) -> Iterator[str]:
-    with file.open(encoding="utf-8-sig", newline="\n") as opened:
-        try:
-            for line in opened:
-                yield line.rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise UserError(f"input: '{file}' is not UTF-8: {error}.") from error
-
-
 def _encoded(bert: Bert, source: Path, config: EmbedConfig, total: int) -> Iterator[tuple[str, Encoded]]:
-    lines = enumerate(_lines(source), 1)
+    lines = numbered_lines(source)
     with tqdm(total=total, unit=" texts", disable=None) as bar:
         while some := list(islice(lines, config.batch_size)):
             texts, places = [text for _, text in some], [f"{source}:{number}" for number, _ in some]

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,8 +25,8 @@ def take(descriptor: int, kind: int) -> bool:
         fcntl.flock(descriptor, kind)
     except BlockingIOError:
         return False
-    except OSError:
-        return True
+    except OSError as error:
+        warnings.warn(f"nothing keeps other processes out of what this one works on: {error.strerror}", stacklevel=2)
     return True
 
 
@@ -55,9 +56,10 @@ def hold(output: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if [found.name for found in output.iterdir()] == [_LOCK]:  # refused before it began: leave nothing behind
-                (output / _LOCK).unlink()
-                output.rmdir()
+            with contextlib.suppress(FileNotFoundError):  # somebody removed the folder: an error from inside says more
+                if [found.name for found in output.iterdir()] == [_LOCK]:  # refused before it began: leave nothing
+                    (output / _LOCK).unlink()
+                    output.rmdir()
 
 
 def _holder(output: Path) -> str:

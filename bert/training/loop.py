@@ -253,7 +253,7 @@ class _Run:
             self.last_said = time.perf_counter()
             bar.write(f"step {self.progress.step} ({self.progress.share:.0%}): {said}")
         if skipped := metrics["train/skipped_steps"]:
-            bar.write(f"step {self.progress.step}: {skipped:.0f} steps left out: loss or gradient not finite")
+            bar.write(f"step {self.progress.step}: {skipped:.0f} steps left out: their gradient is not finite")
 
     def _evaluate(self, bar: tqdm) -> None:
         self._wait_for_device()
@@ -288,8 +288,12 @@ class _Run:
         keep = self.config.keep_checkpoints
         self._write(lambda: checkpoint.save(self.output, self.objective, self.optimizer, state, keep))
 
-    def _write(self, call: Callable[[], object]) -> bool:
+    def _write(self, call: Callable[[], object], needed: bool = False) -> bool:
         """Rank 0 writes, the others wait; what cannot be written ends the run, or does not, as is set.
+
+        Args:
+            call: writes.
+            needed: a run is nothing without it, whatever is set.
 
         Returns:
             Whether it is written.
@@ -300,7 +304,7 @@ class _Run:
                 call()
             except (OSError, SafetensorError) as error:
                 said = f"output: cannot write to '{self.output}': {error}; the last checkpoint is as it was."
-                if self.config.save_error == "stop":
+                if needed or self.config.save_error == "stop":
                     raise UserError(said) from error
                 tqdm.write(f"{said} Going on, as training.save_error says.", file=sys.stderr)
                 return False
@@ -320,9 +324,7 @@ class _Run:
         if self.goal.root == "best" and self.progress.best is not None:
             self._write(lambda: checkpoint.export(self.objective, self.output / "last", {"step": self.progress.step}))
             self.objective.restore(self.output / "best")
-        if distributed.is_first():
-            self.objective.export(self.output)
-        distributed.wait()
+        self._write(lambda: self.objective.export(self.output), needed=True)
         return self.latest | {
             "steps": self.progress.step,
             "tokens": self.progress.tokens,

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 
 from bert.training.device import describe
+from bert.training.ledger import LEDGER
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ def tags(device: torch.device) -> dict[str, str]:
 
 
 def parent(folder: Path) -> dict[str, str]:
-    """The run a model came from, wherever in its output folder the model lies; nothing where none is known."""
-    for place in (folder, *folder.parents[:2]):
-        if (place / "tracking.json").is_file():
-            ledger = json.loads((place / "tracking.json").read_text(encoding="utf-8"))
+    """The run a model came from, wherever in its output folder the model lies; its name alone where none is known."""
+    for place in (folder, *folder.parents[:2]) if folder.is_dir() else ():
+        if (place / LEDGER).is_file():
+            ledger = json.loads((place / LEDGER).read_text(encoding="utf-8"))
             return {"parent": ledger["run"], "parent_mlflow_run_id": str(ledger["run_id"]), "parent_folder": str(place)}
     return {"parent_folder": str(folder)}
 

@@ -22,7 +22,7 @@ class StepResult:
         sums: of each loss and metric, over this rank's micro-batches; 0 where the step was left out.
         counts: what each is summed over, on all ranks; 0 where the step was left out.
         norm: the gradient's, before clipping, over all ranks; 0 where the step was left out.
-        skipped: 1 where loss or gradient is no finite number and nothing was changed, else 0.
+        skipped: 1 where the gradient is no finite number and nothing was changed, else 0.
     """
 
     sums: dict[str, torch.Tensor]

@@ -89,6 +89,6 @@ def _of_row(row: Row, how: HowRead) -> Labelled | Refused:
 
 def _is_finite(text: str) -> bool:
     try:
-        return math.isfinite(float(text))
+        return math.isfinite(float(text)) and "_" not in text  # Python reads 1_5 as 15
     except ValueError:
         return False

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bert.errors import UserError
+from bert.lines import half_of_a_pair, numbered_lines
 from finetune.formats.kinds import QuestionRow, Refused
-from finetune.formats.lines import half_of_a_pair, numbered_lines
 
 
 def read_squad(path: Path, needed: tuple[str, ...]) -> Iterator[QuestionRow | Refused]:

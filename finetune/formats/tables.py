@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bert.errors import UserError
+from bert.lines import CARRIAGE_RETURN, half_of_a_pair, numbered_lines
 from bert.registry import did_you_mean
 from finetune.formats.kinds import Refused, Row
-from finetune.formats.lines import CARRIAGE_RETURN, half_of_a_pair, numbered_lines
 
 _LONGEST_FIELD = 2**31 - 1  # characters; the library's own limit, 131,072, is shorter than a long document
 

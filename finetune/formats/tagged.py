@@ -5,8 +5,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from bert.errors import UserError
+from bert.lines import CARRIAGE_RETURN, numbered_lines
 from finetune.formats.kinds import LAST, Refused, Sentence
-from finetune.formats.lines import CARRIAGE_RETURN, numbered_lines
 
 
 def read_conll(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:

@@ -3,6 +3,7 @@
 Letters: T tokens in the batch, N sequences, S longest sequence.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -161,7 +162,7 @@ class QuestionAnswering(Task):
                 "answer": self._said(answer),
                 "start": answer.start if self._said(answer) else None,
                 "probability": answer.probability if self._said(answer) else answer.none_probability,
-                **({"no_answer_margin": answer.margin} if self.may_be_silent else {}),
+                **({"no_answer_margin": _finite(answer.margin)} if self.may_be_silent else {}),
             }
             for example, answer in zip(examples, found, strict=True)
         ]
@@ -196,6 +197,11 @@ class QuestionAnswering(Task):
         """The text of an answer, or nothing where there being none scores enough higher."""
         silent = self.may_be_silent and answer.margin > self.task.no_answer_threshold
         return "" if silent else answer.text
+
+
+def _finite(value: float) -> float | None:
+    """None for what JSON has no number for: a text without a token gives no answer a score."""
+    return value if math.isfinite(value) else None
 
 
 @dataclass(frozen=True)

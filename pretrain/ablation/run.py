@@ -146,8 +146,13 @@ def environment(jobs: int, job: int) -> dict[str, str]:
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     gpus = named or [str(number) for number in range(torch.cuda.device_count())]
     own = {"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} if jobs > 1 and gpus else {}
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))  # training.threads, where it is given, has the last word
+    threads = str(max(1, _processors() // jobs))  # training.threads, where it is given, has the last word
     return {"OMP_NUM_THREADS": threads} | os.environ | own
+
+
+def _processors() -> int:
+    """Those that this process may use, which under taskset or Slurm are not all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _work(config: AblateConfig, cells: list[Cell], parent, progress: _Progress, stop_asked, environment) -> None:

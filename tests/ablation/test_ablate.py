@@ -154,7 +154,7 @@ def test_the_cost_is_that_of_the_model_to_go_on_from(finished_grid, make_grid, c
 
 
 def test_jobs_share_the_processors_and_get_one_gpu_after_another(monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(16)))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5")
     of_jobs = [environment(3, job) for job in range(3)]

@@ -271,3 +271,9 @@ def test_where_the_tags_lie_is_no_part_of_what_is_learned(file):
     one = read_nemo(file, "the cat\n", "O B-A\n").used[0]
     other = read_rows(file("the O\ncat B-A\n", "x.conll"), NER).used[0]
     assert repr(one) == repr(other)
+
+
+@pytest.mark.parametrize("number", ["1_5", "nan", "inf", "five", "1,5"])
+def test_what_is_no_finite_number_is_refused(file, number):
+    with pytest.raises(UserError, match=rf":2: the column 'label' holds '{number}', which is no finite number"):
+        read_rows(file(f"text\tlabel\na\t{number}\n"), TaskConfig(name="regression"))

@@ -494,6 +494,8 @@ def test_the_best_window_answers_and_none_is_said_only_if_no_window_has_an_answe
     ]
     (said,) = task.predictions(ASKED[:1], features, rows)
     assert (said["answer"], said["no_answer_margin"]) == ("mat", -3.0)
+    (said,) = task.predictions(ASKED[:1], [], [])  # of a text without a token
+    assert (said["answer"], said["no_answer_margin"]) == ("", None)
 
 
 @pytest.mark.parametrize("tagging", TAGGINGS)

@@ -437,6 +437,16 @@ def test_the_loser_of_a_race_uses_what_the_winner_has_put_in_place(tmp_path, mon
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
+def test_arrays_that_cannot_be_put_in_place_say_why(tmp_path, monkeypatch):
+    def full(self, target) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = write(tmp_path / "file.txt", "a\n\nb\n")
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        open_corpus(path, "mmap", TEXT, tmp_path / "cache")
+
+
 def test_a_file_that_grows_while_it_is_indexed_is_refused_and_nothing_is_kept(tmp_path, monkeypatch):
     path = write(tmp_path / "file.txt", "a\n\nb\n")
     write_index = corpus_module.write_index

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,5 +66,11 @@ def test_on_a_file_system_without_locks_a_run_goes_on_as_if_alone(tmp_path, monk
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    with lock.hold(tmp_path / "run"):
+    with pytest.warns(UserWarning, match="nothing keeps other processes out .*: No locks"), lock.hold(tmp_path / "run"):
         assert (tmp_path / "run" / ".lock").is_file()
+
+
+def test_an_error_inside_is_the_one_that_is_told_even_where_the_folder_is_gone(tmp_path):
+    with pytest.raises(ValueError, match="the real one"), lock.hold(tmp_path / "run"):
+        shutil.rmtree(tmp_path / "run")
+        raise ValueError("the real one")

@@ -372,6 +372,19 @@ def test_a_disk_that_is_full_for_the_best_weights_ends_no_run_that_is_to_go_on(f
     assert torch.equal(load_file(tmp_path / "model.safetensors")["table"], judge.tables[best[0] // 4 - 1])
 
 
+def test_a_disk_that_is_full_for_the_model_itself_ends_the_run_and_the_same_command_finishes_it(tmp_path, monkeypatch):
+    def full(objective, folder) -> None:
+        raise OSError(28, "No space left on device")
+
+    export = Toy.export
+    monkeypatch.setattr(Toy, "export", lambda self, folder: (full if folder == tmp_path else export)(self, folder))
+    with pytest.raises(UserError, match=r"^output: cannot write to '.*No space left on device; the last checkpoint is"):
+        run(tmp_path, config_of(save_error="go_on"))
+    monkeypatch.undo()
+    run(tmp_path, config_of(save_error="go_on"))
+    assert (tmp_path / "model.safetensors").is_file()
+
+
 def test_without_any_score_that_is_a_number_the_last_weights_are_left(tmp_path):
     objective = Toy()
     goal = Goal("valid/token_loss", higher_is_better=False, root="best")

@@ -11,7 +11,7 @@ import pytest
 
 from bert.errors import UserError
 from bert.serving.served import Served
-from bert.training import mlflow_feed, tracking
+from bert.training import mlflow_feed, provenance, tracking
 from bert.training.ledger import NOTHING_SENT
 from bert.training.mlflow_feed import resolve
 from bert.training.provenance import UsedDataset
@@ -346,3 +346,11 @@ def test_a_store_that_takes_calls_but_never_the_last_one_does_not_hold_the_end(t
     tracker.finish("FINISHED")
     assert time.monotonic() - began < 30
     assert "not sent" in capsys.readouterr().err
+
+
+def test_the_name_of_a_model_on_the_hub_has_no_parent_in_a_folder_that_is_called_likewise(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tracking.json").write_text('{"run": "another", "run_id": "abc"}')
+    assert provenance.parent(Path("klue/bert-base")) == {"parent_folder": "klue/bert-base"}
+    (tmp_path / "klue" / "bert-base").mkdir(parents=True)
+    assert provenance.parent(Path("klue/bert-base"))["parent"] == "another"
