@@ -21,13 +21,13 @@ from bert.config import ModelConfig, ModelOptions, resolve
 from bert.errors import refuse_if
 from bert.packed import PackedBatch
 from bert.tokenizer import TokenizerConfig
-from bert.training import config as training_config
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device, product_type, refuse_unfit_attention
-from pretrain.config import DataConfig, MaskingConfig, PretrainConfig, SentenceConfig, check
+from pretrain.config import DataConfig, MaskingConfig, PretrainConfig, SentenceConfig
 from pretrain.data import Sampler
-from pretrain.launch import training_sampler, with_defaults
+from pretrain.launch import training_sampler
 from pretrain.objectives.masked_lm import MaskedLM
+from pretrain.options import check, with_defaults
 from pretrain.packing import without_fillers
 from pretrain.text import TextToLearn, open_text
 
@@ -118,7 +118,7 @@ def prepare(options: argparse.Namespace, device: torch.device | None = None) -> 
             ),
         )
     )
-    refuse_if(check(config) + training_config.check(config.training))
+    refuse_if(check(config))
     device = device or choose_device(config.training)
     text = open_text(config)
     model = resolve(config.model, text.tokenizer.vocab_size, text.tokenizer.pad_id)

@@ -1,4 +1,4 @@
-"""What ablations and `run_finetune.py check`, which they ask of each task, say to each other."""
+"""Words that `run_finetune.py check` prints and a grid, which runs it for each of its tasks, reads again."""
 
 LATER = "later"
 """The `init` of a run whose model is not there yet."""

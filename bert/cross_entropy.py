@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bert.compiled import CompiledForTraining
-from bert.products import BLOCK, in_type_of_products, on_a_cpu, product, summed
+from bert.products import BLOCK, in_type_of_products, product, summed, uses_onednn
 
 _NUMBERS_AT_ONCE = 1 << 20
 """Logits that are turned into their gradient while the processor's cache holds them."""
@@ -31,7 +31,7 @@ def vocabulary_cross_entropy(hidden: Tensor, table: Tensor, bias: Tensor, labels
     Returns:
         The sum over the labelled tokens in nats, and a number of tokens.
     """
-    if on_a_cpu(hidden) and torch.is_grad_enabled():
+    if uses_onednn(hidden) and torch.is_grad_enabled():
         return _InPlace.apply(hidden, table, bias, labels)
     logits = F.linear(hidden, table, bias).float()
     return F.cross_entropy(logits, labels, reduction="sum"), (logits.detach().argmax(-1) == labels).sum()

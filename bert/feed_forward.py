@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from bert.config import ModelConfig
 from bert.gelu import gelu
-from bert.products import BLOCK, in_type_of_products, on_a_cpu, product, summed
+from bert.products import BLOCK, in_type_of_products, product, summed, uses_onednn
 
 
 class FeedForward(nn.Module):
@@ -25,7 +25,7 @@ class FeedForward(nn.Module):
         """(T, H) -> (T, H)."""
         if torch.compiler.is_compiling():
             return self.output(gelu(self.intermediate(hidden)))
-        if not on_a_cpu(hidden):
+        if not uses_onednn(hidden):
             return self.output(F.gelu(self.intermediate(hidden)))
         first, second = self.intermediate, self.output
         return _InBlocks.apply(hidden, first.weight, first.bias, second.weight, second.bias)

@@ -9,7 +9,7 @@
 Letters: N texts, S tokens of a text, H width, L layers, A heads, V vocabulary.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +226,22 @@ def fill_mask(model: nn.Module, text: str, top: int) -> list[list[Candidate]]:
         [Candidate(tokenizer.token(n), p) for n, p in zip(row_n.tolist(), row_p.tolist(), strict=True)]
         for row_n, row_p in zip(numbers, probabilities, strict=True)
     ]
+
+
+def filled(model: nn.Module, text: str, top: int) -> dict:
+    """A text and its candidates, as JSON holds them: {text, masks: for each of them [{token, probability}, ...]}.
+
+    Args:
+        model: as `fill_mask` takes it, with its masked-LM head.
+        text, top: likewise.
+
+    Raises:
+        UserError: as there.
+    """
+    if model.masked_lm_head is None:
+        raise UserError("fill_mask: this model has no masked-LM head.")
+    masks = [[asdict(candidate) for candidate in mask] for mask in fill_mask(model, text, top)]
+    return {"text": text, "masks": masks}
 
 
 def refuse_too_long(tokens: int, config: ModelConfig, argument: str) -> None:

@@ -30,7 +30,7 @@ _FP32 = _AVAILABLE and not _INTEL
 _BF16 = _AVAILABLE and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def on_a_cpu(x: Tensor) -> bool:
+def uses_onednn(x: Tensor) -> bool:
     """Whether what becomes of x is computed as here: on a CPU, in fp32 or by autocast in bf16, not in a graph."""
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return False
@@ -46,7 +46,7 @@ def in_type_of_products(*tensors: Tensor) -> list[Tensor]:
 
 def spare_rows(rows: int, of: Tensor) -> int:
     """How many rows to add to what is computed with `of`, for the sake of time and memory; 3% at most."""
-    return -rows % _grain(rows) if on_a_cpu(of) and rows >= _WORTH_ROUNDING else 0
+    return -rows % _grain(rows) if uses_onednn(of) and rows >= _WORTH_ROUNDING else 0
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -84,7 +84,7 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`Linear` with weights that are handed in: (R, I), (O, I), (O,) -> (R, O)."""
-    return _Linear.apply(x, weight, bias) if on_a_cpu(x) else F.linear(x, weight, bias)
+    return _Linear.apply(x, weight, bias) if uses_onednn(x) else F.linear(x, weight, bias)
 
 
 class _Linear(torch.autograd.Function):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class Lanes:
+class Padding:
     """Where each of K units, end to end, stands in an (N, S) rectangle: each sequence from the left.
 
     Args:

@@ -31,17 +31,6 @@ from finetune.options import check, with_defaults
 from finetune.tasks import TASKS
 from finetune.tasks.task import Task
 
-# Options that change nothing in the result, so that a run may be resumed with others.
-FREE = (
-    "tracking.",
-    "output",
-    "accept_changes",
-    "training.workers",
-    "training.keep_checkpoints",
-    "training.profile",
-    "training.gradient_checkpointing",
-)
-
 
 def train(config: FinetuneConfig, alone: bool = True) -> dict[str, float] | None:
     """Run, resume or decline a fine-tuning run, and print what it reached.
@@ -75,9 +64,11 @@ def _continue(config: FinetuneConfig, device: torch.device, alone: bool) -> dict
     if training_config.micro_batches(config.training) > 1:
         facts["batches"] = f"rule {RULE}"
     accepted, defaults = tuple(config.accept_changes) if alone else None, asdict(FinetuneConfig())
-    state = distributed.from_first(lambda: identity.state_of(output, asdict(config), facts, FREE, accepted, defaults))
+    state = distributed.from_first(
+        lambda: identity.state_of(output, asdict(config), facts, identity.FREE, accepted, defaults)
+    )
     if state == "finished":
-        print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
+        identity.say_finished(output)
         return None
     return _run(config, train_set, judges, facts, device, resume=state == "unfinished")
 
@@ -179,7 +170,7 @@ def _conclude(task: Task, result: dict[str, float], served: Served, output: Path
     served.write(output)
     identity.finish(output, result)
     tracker.log(int(result["steps"]), of_the_best(result))
-    for name in ("run.yaml", "metrics.json", CLASSES, WORST, task.picture):
+    for name in (identity.OPTIONS, identity.RESULT, CLASSES, WORST, task.picture):
         if (output / name).is_file():
             tracker.artifact(output / name)
     tracker.model(result["best_step"])

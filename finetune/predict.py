@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from bert import whole_file
 from bert.errors import UserError, refuse_if
+from bert.training import identity
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
 from finetune import standard_streams, unlabelled
@@ -48,7 +49,7 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
     if config.output is not None:
         folder = Path(config.output)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "metrics.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        (folder / identity.RESULT).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         write_findings(task, folder)
     return found
 

@@ -34,7 +34,7 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
     with lock.hold(output):
         if identity.has_begun(output) and not identity.started_with(output, "seeds"):
             raise UserError(f"output: '{output}' holds a single run, without seeds. Use another folder.")
-        free, defaults = (*launch.FREE, "seeds"), asdict(FinetuneConfig())
+        free, defaults = (*identity.FREE, "seeds"), asdict(FinetuneConfig())
         # Asked of the first rank at once, since it is the one that goes on to write.
         state, asked = distributed.from_first(
             lambda: (
@@ -46,7 +46,7 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
         if state == "finished" and {*asked} == {*config.seeds}:
             if there := [seed for seed in config.seeds if identity.is_finished(output / f"seed-{seed}")]:
                 _one(config, there[0], output, None)  # refuses other data than it began with
-            print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
+            identity.say_finished(output)
             return None
         if distributed.is_first():
             identity.reopen(output)
@@ -59,7 +59,7 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
             tracker.log(len(runs), launch.of_the_best(result))
             if distributed.is_first():
                 identity.finish(output, result)
-            for name in ("run.yaml", "metrics.json"):
+            for name in (identity.OPTIONS, identity.RESULT):
                 tracker.artifact(output / name)
     print("\n" + in_words(runs))
     return result
@@ -112,7 +112,7 @@ def _one(config: FinetuneConfig, seed: int, folder: Path, parent: str | None) ->
         ),
         alone=False,
     )
-    return distributed.from_first(lambda: _reached(output / "metrics.json"))
+    return distributed.from_first(lambda: _reached(output / identity.RESULT))
 
 
 def _reached(file: Path) -> dict[str, float]:

@@ -1,13 +1,11 @@
 """Everything a pretraining run is told."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal
 
-from bert.config import ModelOptions, resolve
-from bert.errors import UserError
+from bert.config import ModelOptions
 from bert.tokenizer import TokenizerConfig
-from bert.tokenizer import check as tokenizer_faults
-from bert.training.config import TrainingConfig, micro_batch_size
+from bert.training.config import TrainingConfig
 from bert.training.tracking import TrackingConfig
 from pretrain.corpus import READERS
 from pretrain.documents import FORMATS
@@ -180,140 +178,3 @@ class PretrainConfig:
 
     output: str = "runs/pretrain"
     """The run's folder: the model in the Hugging Face format, checkpoints, metrics."""
-
-
-def check(config: PretrainConfig) -> list[str]:
-    """All that is wrong with the values, a line each; nothing is read from disk."""
-    data, sentence, masking = config.data, config.sentence, config.masking
-    faults = _not_shares(
-        {
-            "data.valid_share": data.valid_share,
-            "sentence.random_share": sentence.random_share,
-            "sentence.short_seq_prob": sentence.short_seq_prob,
-            "masking.mask_share": masking.mask_share,
-            "masking.random_share": masking.random_share,
-        }
-    )
-    faults += [
-        f"masking.{name}: {value}, but it must be above 0 and at most 1."
-        for name, value in (("rate", masking.rate), ("rate_end", masking.rate_end))
-        if value is not None and not 0 < value <= 1
-    ]
-    if masking.rate_end is not None and config.training.minutes is not None:
-        faults.append("masking.rate_end: needs a budget that says where it ends; training.minutes does not.")
-    if masking.mask_share + masking.random_share > 1 + 1e-9:
-        shares = f"{masking.mask_share} and masking.random_share: {masking.random_share}"
-        faults.append(f"masking.mask_share: {shares} add up to more than 1.")
-    if masking.static and not data.copies:
-        faults.append("masking.static: true, but it repeats masks with data.copies, which is 0.")
-    if config.audit.sequences < 0:
-        faults.append(f"audit.sequences: {config.audit.sequences}, but it must be at least 0.")
-    if data.copies < 0:
-        faults.append(f"data.copies: {data.copies}, but it must be at least 0.")
-    # How much a given model reads is not known yet.
-    longest = data.max_length if config.init else config.model.max_position_embeddings
-    if not 8 <= data.max_length <= longest:
-        most = f"model.max_position_embeddings={config.model.max_position_embeddings}"
-        faults.append(f"data.max_length: {data.max_length}, but it must be at least 8 and at most {most}.")
-    faults += _tokens_at_once_faults(config)
-    if data.valid is None and data.valid_share in (0, 1):
-        faults.append(f"data.valid_share: {data.valid_share}, but it must be above 0 and below 1 without data.valid.")
-    of_objective = OBJECTIVES[config.objective].check(config)
-    return faults + tokenizer_faults(config.tokenizer) + _model_faults(config) + _foreign_options(config) + of_objective
-
-
-def _tokens_at_once_faults(config: PretrainConfig) -> list[str]:
-    whole, part = config.training.batch_tokens, config.training.micro_batch_tokens
-    if whole is None or whole <= 0 or (part is not None and part <= 0):  # training's own check speaks of the latter
-        return []
-    at_once, least = micro_batch_size(config.training), f"2 x data.max_length={config.data.max_length}"
-    if at_once >= 2 * config.data.max_length:
-        return []
-    return [f"training.micro_batch_tokens: {at_once} tokens at once, but it must be at least {least}."]
-
-
-def _model_faults(config: PretrainConfig) -> list[str]:
-    try:
-        resolve(config.model, config.tokenizer.vocab_size)
-    except UserError as error:
-        return [fault for fault in error.messages if not fault.startswith("model.vocab_size")]
-    return []
-
-
-def _not_shares(values: dict[str, float]) -> list[str]:
-    return [
-        f"{n}: {value}, but it must be at least 0 and at most 1." for n, value in values.items() if not 0 <= value <= 1
-    ]
-
-
-_TRAINED = ("vocab_size", "min_frequency", "max_characters", "lowercase", "strip_accents")
-_DROPOUT = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-
-
-def _owned_by_random_weights(config: PretrainConfig) -> list[tuple]:
-    owner = "random weights, and init was given, which brings its own"
-    options = [(config.tokenizer, "tokenizer", name) for name in ("path", *_TRAINED)]
-    options += [(config.model, "model", f.name) for f in fields(ModelOptions) if f.name not in _DROPOUT]
-    return [
-        (f"{group}.{name}", owner, config.init is None, getattr(given, name), getattr(type(given), name))
-        for given, group, name in options
-    ]
-
-
-def _foreign_options(config: PretrainConfig) -> list[str]:
-    """Options that were given but belong to a choice that was not made."""
-    sentence = config.sentence
-    owned = [
-        (
-            "data.valid_share",
-            "held-out documents, and data.valid was given",
-            config.data.valid is None,
-            config.data.valid_share,
-            DataConfig.valid_share,
-        ),
-        *(
-            (
-                f"tokenizer.{name}",
-                "a tokenizer trained here, and tokenizer.path was given",
-                config.tokenizer.path is None or config.init is not None,
-                getattr(config.tokenizer, name),
-                getattr(TokenizerConfig, name),
-            )
-            for name in _TRAINED
-        ),
-        *_owned_by_random_weights(config),
-        ("tokenizer.add", "init", config.init is not None, config.tokenizer.add, None),
-        ("data.text", "data.format=jsonl", config.data.format == "jsonl", config.data.text, DataConfig.text),
-        *(
-            (
-                f"sentence.{name}",
-                f"sentence.objective={' or '.join(owners)}",
-                sentence.objective in owners,
-                getattr(sentence, name),
-                getattr(SentenceConfig, name),
-            )
-            for name, owners in (
-                ("negatives", ("nsp",)),
-                ("random_share", ("nsp", "sop")),
-                ("remainder", ("nsp",)),
-            )
-        ),
-        (
-            "sentence.short_seq_prob",
-            "an input of several sentences",
-            sentence.input != "sentence_pair",
-            sentence.short_seq_prob,
-            SentenceConfig.short_seq_prob,
-        ),
-    ]
-    faults = [
-        f"{name}: {value!r} was given, but it belongs to {owner}."
-        for name, owner, chosen, value, default in owned
-        if not chosen and value != default
-    ]
-    if SENTENCE[sentence.objective].labels and INPUTS[sentence.input].segments == 1:
-        faults.append(
-            f"sentence.input: {sentence.input!r} has one segment, but sentence.objective={sentence.objective} "
-            f"labels pairs."
-        )
-    return faults

@@ -14,46 +14,22 @@ from bert.training.config import TrainingConfig
 from bert.training.device import choose_device, default_workers, refuse_unfit_attention
 from bert.training.goal import Goal
 from bert.training.loop import fit
+from bert.training.metrics_file import METRICS
 from bert.training.tracking import track
 from pretrain import packing
 from pretrain.audit.audit import FILES as AUDIT_FILES
 from pretrain.audit.audit import audit
 from pretrain.block import Block
-from pretrain.config import PretrainConfig, check
+from pretrain.config import PretrainConfig
 from pretrain.data import Recipe, Sampler, Stream
 from pretrain.objectives import OBJECTIVES
+from pretrain.options import FREE, check, with_defaults
 from pretrain.packing import Shape, shape_of
 from pretrain.report import print_report, sampling_in_words
 from pretrain.sentence import same_document
 from pretrain.start import Start, build_objective, model_config, open_start
 from pretrain.text import TextToLearn, datasets_of, open_text
 from pretrain.validation import JUDGED_ON, build_validation
-
-DEFAULT_STEPS, DEFAULT_EVAL_EVERY = 1500, 500
-"""The budget of a run that was given none, and the steps between its evaluations."""
-
-DEFAULT_BATCH_SIZE = 32
-"""Sequences in a step."""
-
-DEFAULT_LR, DEFAULT_LR_OF_INIT = 1e-3, 5e-5
-"""Peak learning rates: for the small models one begins with, and for a model that is trained already."""
-
-# Options that change nothing in the result, so that a run may be resumed with others; of a corpus, its text counts.
-FREE = (
-    "data.train",
-    "tracking.",
-    "audit.",
-    "data.cache",
-    "data.verify",
-    "data.reader",
-    "data.tokenize",
-    "output",
-    "accept_changes",
-    "training.workers",
-    "training.keep_checkpoints",
-    "training.profile",
-    "training.gradient_checkpointing",
-)
 
 
 def pretrain(config: PretrainConfig) -> dict[str, float] | None:
@@ -67,7 +43,7 @@ def pretrain(config: PretrainConfig) -> dict[str, float] | None:
         Stopped: a signal asked to stop.
     """
     config = with_defaults(config)
-    refuse_if(check(config) + training_config.check(config.training))
+    refuse_if(check(config))
     device = choose_device(config.training)
     with lock.hold(Path(config.output)):
         return _continue(config, device)
@@ -91,7 +67,7 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
     accepted, defaults = tuple(config.accept_changes), asdict(PretrainConfig())
     state = distributed.from_first(lambda: identity.state_of(output, asdict(config), facts, FREE, accepted, defaults))
     if state == "finished":
-        print(f"'{output}' is finished: nothing to do. Its figures are in {output / 'metrics.json'}.")
+        identity.say_finished(output)
         return None
     return _run(config, start, text, sampler, facts, device, resume=state == "unfinished")
 
@@ -107,8 +83,8 @@ def _rules(config: PretrainConfig) -> dict[str, str]:
 def audit_only(config: PretrainConfig) -> None:
     """Audit what a run of this configuration would be given, and train nothing."""
     config = with_defaults(config)
-    refuse_if(check(config) + training_config.check(config.training))
-    if (Path(config.output) / "metrics.jsonl").is_file():
+    refuse_if(check(config))
+    if (Path(config.output) / METRICS).is_file():
         raise UserError(f"output: '{config.output}' holds a run, which has an audit of its own. Use another folder.")
     start = open_start(config)
     text = open_text(config, start and start.tokenizer)
@@ -116,20 +92,6 @@ def audit_only(config: PretrainConfig) -> None:
     print(sampling_in_words(_first_block(sampler).tally, sampler))
     audit(sampler, text, config)
     print(f"\nall of it:  {Path(config.output) / AUDIT_FILES[0]} and {AUDIT_FILES[1]}")
-
-
-def with_defaults(config: PretrainConfig) -> PretrainConfig:
-    """The configuration with DEFAULT_STEPS where no budget was given, and the other defaults likewise."""
-    training = config.training
-    if training.lr is None:
-        training = replace(training, lr=DEFAULT_LR if config.init is None else DEFAULT_LR_OF_INIT)
-    if training.batch_size is None and training.batch_tokens is None:
-        training = replace(training, batch_size=DEFAULT_BATCH_SIZE)
-    if training.eval_every is None:
-        training = replace(training, eval_every=DEFAULT_EVAL_EVERY)
-    if all(getattr(training, name) is None for name in training_config.BUDGETS):
-        training = replace(training, steps=DEFAULT_STEPS)
-    return replace(config, training=training)
 
 
 def training_sampler(config: PretrainConfig, text: TextToLearn) -> Sampler:
@@ -203,7 +165,7 @@ def _run(
             served.write(output)
         if distributed.is_first():
             identity.finish(output, result)
-        for name in ("run.yaml", "metrics.json", *AUDIT_FILES):
+        for name in (identity.OPTIONS, identity.RESULT, *AUDIT_FILES):
             if (output / name).is_file():
                 tracker.artifact(output / name)
         if served is not None:

@@ -9,7 +9,7 @@ import torch
 from bert import Bert
 from bert.config import ModelConfig
 from bert.errors import UserError
-from bert.inspection.fill_mask import filled
+from bert.pretrained import filled
 from bert.serving.export import ExportServedConfig, export_served
 from bert.serving.requests import rows_of
 from bert.serving.served import Served

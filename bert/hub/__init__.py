@@ -7,10 +7,9 @@ folder of RoBERTa's is read as the BERT that computes the same.
 from bert.hub.description import load_config, save_config
 from bert.hub.folder import ModelFolder, open_folder
 from bert.hub.names import to_transformers
-from bert.hub.weights import FILES, LoadReport, load_weights, parameter_names, save_weights
+from bert.hub.weights import LoadReport, load_weights, parameter_names, save_weights
 
 __all__ = [
-    "FILES",
     "LoadReport",
     "ModelFolder",
     "load_config",

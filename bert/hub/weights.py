@@ -15,9 +15,6 @@ from bert.hub.description import load_config
 from bert.hub.files import StoredTensor, stored_tensors
 from bert.hub.names import ours, parts_of, to_transformers, today
 
-FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
-"""What a model's folder holds."""
-
 _TABLE = "bert.embeddings.word_embeddings.weight"
 _DECODER, _DECODER_BIAS, _BIAS = (
     "cls.predictions.decoder.weight",

@@ -1,11 +1,9 @@
 """What a pretrained model would write in place of [MASK]."""
 
-from dataclasses import asdict, dataclass
-
-from torch import nn
+from dataclasses import dataclass
 
 from bert.errors import UserError
-from bert.pretrained import Bert, fill_mask
+from bert.pretrained import Bert
 
 
 @dataclass(frozen=True)
@@ -34,19 +32,3 @@ def print_filled(config: FillMaskConfig) -> None:
         print(f"{bert.tokenizer.mask_token} {number}")
         for candidate in candidates:
             print(f"  {candidate.probability:6.1%}  {candidate.token}")
-
-
-def filled(model: nn.Module, text: str, top: int) -> dict:
-    """A text and its candidates, as JSON holds them: {text, masks: for each of them [{token, probability}, ...]}.
-
-    Args:
-        model: as `bert.pretrained.fill_mask` takes it, with its masked-LM head.
-        text, top: likewise.
-
-    Raises:
-        UserError: as there.
-    """
-    if model.masked_lm_head is None:
-        raise UserError("fill_mask: this model has no masked-LM head.")
-    masks = [[asdict(candidate) for candidate in mask] for mask in fill_mask(model, text, top)]
-    return {"text": text, "masks": masks}

@@ -1,15 +1,14 @@
 """The verb export-served: a finished output as a folder for `mlflow models serve`, without a tracking store."""
 
-import os
 import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from bert import mlflow_environment
 from bert.errors import UserError
 from bert.serving import mlflow_model
 from bert.serving.served import model_files
-from bert.training.mlflow_feed import ENVIRONMENT
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,7 @@ def export_served(config: ExportServedConfig) -> None:
     source, target = Path(config.checkpoint), Path(config.output)
     if target.exists():
         raise UserError(f"output: '{target}' is there already. Use another folder.")
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    mlflow_environment.prepare()
     unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
         mlflow_model.write(source, unfinished)

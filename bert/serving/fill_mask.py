@@ -10,8 +10,7 @@ import mlflow
 import pandas as pd
 
 from bert.errors import UserError
-from bert.inspection.fill_mask import filled
-from bert.pretrained import Bert
+from bert.pretrained import Bert, filled
 from bert.serving.requests import refused_politely, rows_of
 
 

@@ -22,7 +22,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run has done: all of its state that is not a tensor.
+    """What a run has done, and where its data goes on.
 
     Attributes:
         step: optimizer steps taken.

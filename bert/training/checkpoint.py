@@ -3,7 +3,7 @@
 checkpoints/step-00000500/
     config.json, model.safetensors, tokenizer.json, ...     a Hugging Face folder
     optimizer.safetensors                                   AdamW's moments, by parameter
-    state.json                                              step, position, budget, best so far
+    state.json                                              step, position, budget, best so far, sums not yet logged
     manifest.json                                           SHA-256 of each file; written last
 """
 
@@ -51,7 +51,7 @@ def export(objective: Objective, folder: Path, reached: dict) -> None:
         (unfinished / _REACHED).write_text(json.dumps(reached, indent=2) + "\n", encoding="utf-8")
 
 
-def exported(folder: Path) -> dict | None:
+def recover_export(folder: Path) -> dict | None:
     """What the model that `export` wrote here reached: {} where nobody wrote it down, None where there is no model.
 
     Where a process died between two names, the model before has its name again.

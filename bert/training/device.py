@@ -28,17 +28,13 @@ def choose_device(config: TrainingConfig) -> torch.device:
     Raises:
         UserError: a GPU was asked for and PyTorch sees none, or the ranks cannot share a step.
     """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            "training.device: 'cuda', but PyTorch sees no GPU on this machine; auto or cpu runs without one."
-        )
+    on_gpu = is_on_gpu(config.device)
     distributed.join()
     _refuse_uneven(config)
     if config.threads:
         torch.set_num_threads(config.threads)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it PyTorch refuses a GPU's products
-    on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     # A CPU always repeats; compiled, it would add up the embeddings' gradients in the order in which threads come.
     repeat = config.deterministic or (config.compile and not on_gpu)
     if repeat != torch.are_deterministic_algorithms_enabled():  # it imports the compiler, which takes 2 s
@@ -55,6 +51,20 @@ def choose_device(config: TrainingConfig) -> torch.device:
         return torch.device("cpu")
     torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def is_on_gpu(asked: str) -> bool:
+    """Whether training.device means a GPU on this machine; nothing is set.
+
+    Raises:
+        UserError: a GPU was asked for and PyTorch sees none.
+    """
+    there = torch.cuda.is_available()
+    if asked == "cuda" and not there:
+        raise UserError(
+            "training.device: 'cuda', but PyTorch sees no GPU on this machine; auto or cpu runs without one."
+        )
+    return asked == "cuda" or (asked == "auto" and there)
 
 
 def _has_bf16() -> bool:

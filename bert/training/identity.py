@@ -11,7 +11,19 @@ from bert import whole_file
 from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
 
-_CONFIG, _FACTS, _RESULT = "run.yaml", "run_facts.json", "metrics.json"
+OPTIONS, FACTS, RESULT = "run.yaml", "run_facts.json", "metrics.json"
+"""What a run was told, what it depends on besides, and what it reached: the mark of a finished run."""
+
+FREE = (
+    "tracking.",
+    "output",
+    "accept_changes",
+    "training.workers",
+    "training.keep_checkpoints",
+    "training.profile",
+    "training.gradient_checkpointing",
+)
+"""Options of every run, or what they begin with, that change nothing in its result."""
 
 _FIXED = ("training.minutes",)
 """What no run goes on with when it changes: minutes were measured in tokens when it began."""
@@ -41,7 +53,7 @@ def state_of(
             checkpoint is nothing, and gives way.
     """
     now, asked = flatten(config) | facts, accepted or ()
-    if not (output / _CONFIG).is_file():
+    if not (output / OPTIONS).is_file():
         _refuse_unknown(asked, now)
         if (output / "config.json").exists():
             raise UserError(f"output: '{output}' holds a model, but no run of this project. Use another folder.")
@@ -90,41 +102,46 @@ def accepted_tag(config: dict[str, Any], facts: dict[str, str], accepted: tuple[
 
 def has_begun(output: Path) -> bool:
     """Whether a folder holds something of a run: a result, or a checkpoint, or runs of its own."""
-    found = [output / _RESULT, *(output / "checkpoints").glob("step-*"), *output.glob(f"*/{_CONFIG}")]
+    found = [output / RESULT, *(output / "checkpoints").glob("step-*"), *output.glob(f"*/{OPTIONS}")]
     return any(path.exists() for path in found)
 
 
 def is_finished(output: Path) -> bool:
     """Whether the run in a folder has reached its end."""
-    return (output / _RESULT).is_file()
+    return (output / RESULT).is_file()
+
+
+def say_finished(output: Path) -> None:
+    """That there is nothing left to do, and where the figures are."""
+    print(f"'{output}' is finished: nothing to do. Its figures are in {output / RESULT}.")
 
 
 def started_with(output: Path, option: str) -> Any:
     """What the run in the folder was given for an option; None where there is no run."""
-    return _read(output).get(option) if (output / _CONFIG).is_file() else None
+    return _read(output).get(option) if (output / OPTIONS).is_file() else None
 
 
 def claim(output: Path, config: dict[str, Any], facts: dict[str, str]) -> None:
     """Write down whose folder this is: run.yaml, which `--config` takes, and the facts."""
     output.mkdir(parents=True, exist_ok=True)
-    whole_file.write(output / _FACTS, json.dumps(facts, indent=2) + "\n")
-    whole_file.write(output / _CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    whole_file.write(output / FACTS, json.dumps(facts, indent=2) + "\n")
+    whole_file.write(output / OPTIONS, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
 def reopen(output: Path) -> None:
     """Take back that the run is finished: more is asked of it than it reached."""
-    (output / _RESULT).unlink(missing_ok=True)
+    (output / RESULT).unlink(missing_ok=True)
 
 
 def finish(output: Path, metrics: dict[str, float]) -> None:
     """Write metrics.json: what was reached, and the mark of a finished run."""
-    whole_file.write(output / _RESULT, json.dumps(metrics, indent=2) + "\n")
+    whole_file.write(output / RESULT, json.dumps(metrics, indent=2) + "\n")
 
 
 def _read(output: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load((output / _CONFIG).read_text(encoding="utf-8"))
-        return flatten(config) | json.loads((output / _FACTS).read_text(encoding="utf-8"))
+        config = yaml.safe_load((output / OPTIONS).read_text(encoding="utf-8"))
+        return flatten(config) | json.loads((output / FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"output: '{output}' does not say whose it is ({why}). Use another folder.") from error

@@ -141,7 +141,7 @@ class _Run:
             # The best weights may be of a later evaluation than the checkpoint, and are so whatever the steps between
             # them bring now; and where there are none any more, the next evaluation is the best, and patience starts
             # anew.
-            reached = distributed.from_first(lambda: checkpoint.exported(self.output / "best"))
+            reached = distributed.from_first(lambda: checkpoint.recover_export(self.output / "best"))
             nothing = {"best": None, "best_step": None, "best_among_equals": None, "better_step": self.progress.step}
             self.progress = replace(self.progress, **(nothing if reached is None else reached))
             (self.output / STOPPED).unlink(missing_ok=True)
@@ -200,7 +200,7 @@ class _Run:
         # The rate of the middle of the step: neither the first step nor the last is taken at 0.
         factor = SCHEDULES[self.config.schedule]((self.progress.share + after.share) / 2, self.config.warmup)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr * factor * group["share"]
+            group["lr"] = self.config.lr * factor * group["lr_scale"]
         did = training_step(self.forward, batches, self.optimizer, self.config, self.progress.step, self.device)
         flops = sum(self.objective.flops(batch) for batch in batches)
         self.window.add(did, tokens, flops, time.perf_counter() - began)

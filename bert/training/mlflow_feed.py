@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from bert import mlflow_environment
 from bert.errors import UserError
 from bert.serving import mlflow_model
 from bert.serving.served import SERVED, model_files
@@ -25,15 +26,6 @@ METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 25  # MLflow takes no more
 STORE_MODULES = ("mlflow.", "sqlalchemy.", "alembic.")  # whose errors are the store's, not ours
 REFUSED_IN_NAMES = re.compile(r"[^\w/.\- :]")  # one such character, and MLflow refuses the whole batch
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
-ENVIRONMENT = {  # we retry, later; left to itself MLflow holds one call for minutes
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_UV_AUTO_DETECT": "false",  # a served model needs our requirements, not those of the working folder
-}
 MODEL = "model"  # the model's name in MLflow: runs:/<run id>/model is its address, and models:/<model id>
 
 
@@ -65,8 +57,7 @@ class Sender:
         return lines
 
     def _connect(self) -> Any:
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        mlflow_environment.prepare()
         import mlflow.entities
         import mlflow.exceptions
 

@@ -28,7 +28,7 @@ def parameter_groups(
             decay = weight_decay if parameter.ndim >= 2 else 0.0
             groups.setdefault((depth(name) if layer_decay < 1 else 0, decay), []).append(parameter)
     return [
-        {"params": groups[below, decay], "weight_decay": decay, "share": layer_decay**below}
+        {"params": groups[below, decay], "weight_decay": decay, "lr_scale": layer_decay**below}
         for below, decay in sorted(groups, key=lambda group: (group[0], -group[1]))
     ]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchcrf import CRF
 
-from finetune.decoding import Lanes, Scores, viterbi
+from finetune.decoding import Padding, Scores, viterbi
 from finetune.heads.precise import PreciseLinear
 
 
@@ -28,29 +28,29 @@ class CrfHead(nn.Module):
         if smoothing:
             raise ValueError("a CRF has no label smoothing")
         with torch.autocast(hidden.device.type, enabled=False):
-            lanes = Lanes(cu_units)
-            return -self._log_probability(self._emissions(hidden, lanes), lanes.pad(labels), lanes).sum()
+            padding = Padding(cu_units)
+            return -self._log_probability(self._emissions(hidden, padding), padding.pad(labels), padding).sum()
 
     @torch.no_grad()
     def decode(self, hidden: Tensor, cu_units: Tensor, legal: Scores | None = None) -> Tensor:
         """The best tags: (K, H), (N + 1,) -> (K,)."""
         scores = Scores(self.crf.transitions, self.crf.start_transitions, self.crf.end_transitions)
         with torch.autocast(hidden.device.type, enabled=False):
-            lanes = Lanes(cu_units)
+            padding = Padding(cu_units)
             scores = scores if legal is None else scores + legal
-            return lanes.unpad(viterbi(self._emissions(hidden, lanes), lanes.inside, scores))
+            return padding.unpad(viterbi(self._emissions(hidden, padding), padding.inside, scores))
 
     @torch.no_grad()
     def log_probability(self, hidden: Tensor, tags: Tensor, cu_units: Tensor) -> Tensor:
         """Of each sequence's tags: (K, H), (K,), (N + 1,) -> (N,)."""
         with torch.autocast(hidden.device.type, enabled=False):
-            lanes = Lanes(cu_units)
-            return self._log_probability(self._emissions(hidden, lanes), lanes.pad(tags), lanes)
+            padding = Padding(cu_units)
+            return self._log_probability(self._emissions(hidden, padding), padding.pad(tags), padding)
 
-    def _emissions(self, hidden: Tensor, lanes: Lanes) -> Tensor:
+    def _emissions(self, hidden: Tensor, padding: Padding) -> Tensor:
         """(K, H) -> (N, S, L)."""
-        return lanes.pad(self.classifier(hidden))
+        return padding.pad(self.classifier(hidden))
 
-    def _log_probability(self, emissions: Tensor, tags: Tensor, lanes: Lanes) -> Tensor:
+    def _log_probability(self, emissions: Tensor, tags: Tensor, padding: Padding) -> Tensor:
         """(N, S, L), (N, S) -> (N,)."""
-        return self.crf(emissions, tags, mask=lanes.inside, reduction="none")
+        return self.crf(emissions, tags, mask=padding.inside, reduction="none")

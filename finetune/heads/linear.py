@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from finetune.decoding import Lanes, Scores, viterbi
+from finetune.decoding import Padding, Scores, viterbi
 from finetune.heads.precise import PreciseLinear
 
 
@@ -29,11 +29,11 @@ class LinearHead(nn.Module):
         logits = self.classifier(hidden)
         if legal is None:
             return logits.argmax(-1)
-        lanes = Lanes(cu_units)
-        return lanes.unpad(viterbi(lanes.pad(logits.log_softmax(-1)), lanes.inside, legal))
+        padding = Padding(cu_units)
+        return padding.unpad(viterbi(padding.pad(logits.log_softmax(-1)), padding.inside, legal))
 
     @torch.no_grad()
     def log_probability(self, hidden: Tensor, tags: Tensor, cu_units: Tensor) -> Tensor:
         """Of each sequence's tags: (K, H), (K,), (N + 1,) -> (N,)."""
         logarithms = self.classifier(hidden).log_softmax(-1).gather(1, tags[:, None]).squeeze(1)
-        return Lanes(cu_units).pad(logarithms).sum(1)
+        return Padding(cu_units).pad(logarithms).sum(1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import rnn
 
-from finetune.decoding import Lanes, Scores
+from finetune.decoding import Padding, Scores
 
 
 class LstmHead(nn.Module):
@@ -34,10 +34,10 @@ class LstmHead(nn.Module):
 
     def _run(self, hidden: Tensor, cu_units: Tensor) -> Tensor:
         """(K, H) -> (K, H), or one less where H is odd."""
-        lanes = Lanes(cu_units)
+        padding = Padding(cu_units)
         # The library wants the lengths on the host.
         packed = rnn.pack_padded_sequence(
-            lanes.pad(hidden), lanes.lengths.cpu(), batch_first=True, enforce_sorted=False
+            padding.pad(hidden), padding.lengths.cpu(), batch_first=True, enforce_sorted=False
         )
         run, _ = rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)  # (N, S, H)
-        return lanes.unpad(run)
+        return padding.unpad(run)

@@ -54,7 +54,7 @@ class Task(Objective):
         labels: the label set of the training data; a label's id is its place.
         judged: examples and features whose rows `score` is given; set before an evaluation.
         precision: what training was told, by which it is judged and asked too; auto is what the device at hand takes.
-        read_as: how its training data was read (finetune.examples.reading); empty where nothing says.
+        read_as: how its training data was read (finetune.reading.reading); empty where nothing says.
         table: each class's counts in the last evaluation, where there are classes.
         confusion: how often what stood in the gold (rows) was predicted as what (columns), and their names.
         mistakes: of the last evaluation.

@@ -18,8 +18,7 @@ from bert import whole_file
 from bert.checking import LATER, SCORES
 from bert.cli import read_options
 from bert.errors import UserError, refuse_if
-from bert.training.config import TrainingConfig
-from bert.training.device import choose_device
+from bert.training.device import is_on_gpu
 from bert.training.identity import is_finished
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
@@ -230,7 +229,8 @@ def _grid_run(config: AblateConfig) -> Iterator[Tracker | None]:
 
 def _device(config: AblateConfig) -> torch.device:
     """Where the cells will run."""
-    return choose_device(TrainingConfig(device=config.base.get("training", {}).get("device", "auto")))
+    asked = config.base.get("training", {}).get("device", "auto")
+    return torch.device("cuda" if is_on_gpu(asked) else "cpu")
 
 
 def _parent(output: Path, tracker: Tracker | None) -> str | None:

@@ -17,8 +17,8 @@ from bert.training import config as training_config
 from bert.training.identity import flatten
 from bert.training.metric import is_known
 from bert.training.tracking import TrackingConfig
-from pretrain.config import PretrainConfig, check
-from pretrain.launch import with_defaults
+from pretrain.config import PretrainConfig
+from pretrain.options import check, with_defaults
 from pretrain.validation import metric_names
 
 _TAKEN = ("valid", "pretrain")
@@ -165,7 +165,7 @@ def refuse_wrong(config: AblateConfig) -> None:
             run = with_defaults(read_options("run.py pretrain", PretrainConfig, options))
         except UserError as error:
             raise UserError(f"axes: {named}: {error}") from error
-        faults = check(run) + training_config.check(run.training)
+        faults = check(run)
         for fault in faults + unknown_metrics(config, "valid/", metric_names(run)):
             first_with.setdefault(fault, named)
     refuse_if([f"axes: {named}: {fault}" for fault, named in first_with.items()])

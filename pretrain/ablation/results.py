@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bert.training.identity import is_finished
+from bert.training.identity import FACTS, is_finished
 from bert.training.ledger import LEDGER
 from bert.training.metrics_file import METRICS
 from pretrain.ablation.grid import AblateConfig, Cell, cells
@@ -117,7 +117,7 @@ def _read(config: AblateConfig, folder: Path) -> Result:
         curve=list(zip(np.interp(at, steps, tokens).tolist(), losses, strict=True)),
         by_tokens=by_tokens,
         judged_on=_json(pretrained / JUDGED_ON),
-        facts=_json(pretrained / "run_facts.json"),
+        facts=_json(pretrained / FACTS),
         run_by=", ".join(f"{what}{tags.get(name, '?')}" for name, what in _RUN_BY.items()),
         seconds=_seconds(pretrained),
         tokens_per_second=float(np.median(speeds)),

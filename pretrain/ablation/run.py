@@ -27,12 +27,12 @@ import yaml
 from bert import whole_file
 from bert.cli import put
 from bert.errors import REFUSED
-from bert.training.identity import flatten, is_finished
+from bert.training.identity import RESULT, flatten, is_finished
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
 from bert.training.stopping import EXIT_CODE
 from pretrain.ablation.grid import AblateConfig, Cell, models_are_alike, pretrain_options
-from pretrain.launch import FREE
+from pretrain.options import FREE
 
 ROOT = Path(__file__).parents[2]
 """Where run.py and run_finetune.py lie."""
@@ -220,7 +220,7 @@ def _tracked(
 
 def metrics_of(folder: Path) -> dict[str, float]:
     """What a finished run reached."""
-    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return json.loads((folder / RESULT).read_text(encoding="utf-8"))
 
 
 def differences(config: AblateConfig, cells: list[Cell]) -> list[str]:

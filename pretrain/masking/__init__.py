@@ -1,4 +1,4 @@
-"""Which tokens are predicted. A strategy is one file with `choose`, and one line in each table here."""
+"""Which tokens are predicted. A strategy is a file with `choose` and a line in MASKING; one of words in LONGEST too."""
 
 from pretrain.masking import ngram, span, token, whole_word
 

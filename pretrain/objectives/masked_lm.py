@@ -12,9 +12,9 @@ from bert import hub
 from bert.config import ModelConfig
 from bert.flops import training_flops
 from bert.heads import MaskedLMHead, SentenceHead
-from bert.inspection.fill_mask import filled
 from bert.model import BertModel
 from bert.packed import PackedBatch
+from bert.pretrained import filled
 from bert.serving.served import Served
 from bert.tokenizer import Tokenizer
 from pretrain.objectives.objective import PretrainObjective

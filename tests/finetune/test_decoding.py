@@ -8,37 +8,37 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchcrf import CRF
 
-from finetune.decoding import Lanes, Scores, forbidding, viterbi
+from finetune.decoding import Padding, Scores, forbidding, viterbi
 from finetune.schemes import SCHEMES, TAGGINGS
 
 TAGS = {name: ["O", *(f"{p}-{k}" for k in ("LC", "PS") for p in TAGGINGS[name].prefixes)] for name in TAGGINGS}
 
 
-def drawn(seed: int, lengths: list[int], tags: int) -> tuple[torch.Tensor, Lanes, CRF]:
+def drawn(seed: int, lengths: list[int], tags: int) -> tuple[torch.Tensor, Padding, CRF]:
     generator = torch.Generator().manual_seed(seed)
     crf = CRF(tags, batch_first=True)
     with torch.no_grad():
         for parameter in crf.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    lanes = Lanes(torch.tensor([0, *itertools.accumulate(lengths)]))
-    return lanes.pad(torch.randn(sum(lengths), tags, generator=generator)), lanes, crf
+    padding = Padding(torch.tensor([0, *itertools.accumulate(lengths)]))
+    return padding.pad(torch.randn(sum(lengths), tags, generator=generator)), padding, crf
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 6))
 def test_the_best_paths_are_those_of_pytorch_crf(seed, lengths, tags):
-    emissions, lanes, crf = drawn(seed, lengths, tags)
+    emissions, padding, crf = drawn(seed, lengths, tags)
     scores = Scores(crf.transitions, crf.start_transitions, crf.end_transitions)
-    expected = [tag for path in crf.decode(emissions, mask=lanes.inside) for tag in path]
-    assert lanes.unpad(viterbi(emissions, lanes.inside, scores)).tolist() == expected
+    expected = [tag for path in crf.decode(emissions, mask=padding.inside) for tag in path]
+    assert padding.unpad(viterbi(emissions, padding.inside, scores)).tolist() == expected
 
 
 @pytest.mark.parametrize("name", TAGGINGS)
 def test_a_constrained_path_is_the_best_of_those_that_the_scheme_allows(name):
     labels, lengths = TAGS[name], [4, 1, 3]
-    emissions, lanes, crf = drawn(1, lengths, len(labels))
+    emissions, padding, crf = drawn(1, lengths, len(labels))
     own = Scores(crf.transitions, crf.start_transitions, crf.end_transitions)
-    found = viterbi(emissions, lanes.inside, own + forbidding(labels, TAGGINGS[name].follows)).tolist()
+    found = viterbi(emissions, padding.inside, own + forbidding(labels, TAGGINGS[name].follows)).tolist()
     check = SCHEMES[name][0]
 
     def earned(path: tuple[int, ...], logits: torch.Tensor) -> float:

@@ -20,7 +20,7 @@ import run
 from bert import Bert
 from bert.config import ModelOptions
 from bert.errors import UserError
-from bert.inspection.fill_mask import filled
+from bert.pretrained import filled
 from bert.serving.served import Served
 from bert.tokenizer import TokenizerConfig
 from bert.training import config as training_config
@@ -29,9 +29,10 @@ from bert.training.identity import flatten
 from bert.training.position import Position
 from bert.training.stopping import Stopped
 from bert.training.tracking import TrackingConfig
-from pretrain import data, launch, packing, validation
+from pretrain import data, launch, options, packing, validation
 from pretrain.config import AuditConfig, DataConfig, MaskingConfig, PretrainConfig, SentenceConfig
-from pretrain.launch import pretrain, with_defaults
+from pretrain.launch import pretrain
+from pretrain.options import with_defaults
 from pretrain.sentence import same_document
 from pretrain.text import datasets_of, open_text
 from pretrain.validation import metric_names
@@ -466,13 +467,13 @@ def test_run_yaml_is_a_config_of_the_same_run(whole, make_config):
 
 def test_a_run_that_was_given_no_budget_takes_the_default_and_any_other_keeps_its_own():
     default = with_defaults(PretrainConfig()).training
-    assert (default.steps, default.eval_every) == (launch.DEFAULT_STEPS, launch.DEFAULT_EVAL_EVERY)
+    assert (default.steps, default.eval_every) == (options.DEFAULT_STEPS, options.DEFAULT_EVAL_EVERY)
     given = with_defaults(PretrainConfig(training=TrainingConfig(epochs=3.0, eval_every=7))).training
     assert (given.steps, given.epochs, given.eval_every) == (None, 3.0, 7)
 
 
 def test_a_step_is_measured_in_sequences_or_in_tokens_and_by_default_in_32_sequences():
-    assert with_defaults(PretrainConfig()).training.batch_size == launch.DEFAULT_BATCH_SIZE == 32
+    assert with_defaults(PretrainConfig()).training.batch_size == options.DEFAULT_BATCH_SIZE == 32
     assert with_defaults(PretrainConfig(training=TrainingConfig(batch_size=5))).training.batch_size == 5
     in_tokens = with_defaults(PretrainConfig(training=TrainingConfig(batch_size=None, batch_tokens=4096))).training
     assert (in_tokens.batch_size, in_tokens.batch_tokens) == (None, 4096)

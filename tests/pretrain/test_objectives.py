@@ -21,10 +21,10 @@ from bert.training.stopping import Stopped
 from bert.training.tracking import TrackingConfig
 from pretrain import launch
 from pretrain.config import AuditConfig, DataConfig, PretrainConfig, SentenceConfig
-from pretrain.config import check as faults
 from pretrain.objectives import OBJECTIVES
 from pretrain.objectives.masked_lm import MaskedLM
 from pretrain.objectives.objective import PretrainObjective
+from pretrain.options import check as faults
 from pretrain.validation import metric_names
 from tests.pretrain.conftest import make_sampler
 

@@ -15,8 +15,9 @@ from bert.tokenizer import TokenizerConfig
 from bert.training.config import TrainingConfig
 from bert.training.tracking import TrackingConfig
 from pretrain import launch
-from pretrain.config import AuditConfig, DataConfig, PretrainConfig, SentenceConfig, check
-from pretrain.launch import DEFAULT_LR_OF_INIT, pretrain, with_defaults
+from pretrain.config import AuditConfig, DataConfig, PretrainConfig, SentenceConfig
+from pretrain.launch import pretrain
+from pretrain.options import DEFAULT_LR_OF_INIT, check, with_defaults
 
 WORDS = "word_embeddings.weight"
 

@@ -166,19 +166,19 @@ def test_an_export_that_fails_leaves_the_model_before(tmp_path):
     with pytest.raises(ZeroDivisionError):
         checkpoint.export(objective, best, {"best": 0.6})
     assert (best / "model.safetensors").read_bytes() == before
-    assert checkpoint.exported(best) == {"best": 0.5}
+    assert checkpoint.recover_export(best) == {"best": 0.5}
 
 
 def test_a_death_between_two_names_leaves_the_model_before(tmp_path):
     best = tmp_path / "best"
     checkpoint.export(trained()[0], best, {"best": 0.5})
     best.rename(tmp_path / ".best.before")
-    assert checkpoint.exported(best) == {"best": 0.5}
+    assert checkpoint.recover_export(best) == {"best": 0.5}
     assert [entry.name for entry in tmp_path.iterdir()] == ["best"]
 
 
 def test_where_no_model_was_exported_there_is_none(tmp_path):
-    assert checkpoint.exported(tmp_path / "best") is None
+    assert checkpoint.recover_export(tmp_path / "best") is None
 
 
 @pytest.mark.parametrize("keep", [1, 2])

@@ -64,7 +64,7 @@ def test_the_optimizer_is_told_every_option():
 
 def test_each_layer_learns_at_a_share_of_the_rate_of_the_one_above(objective):
     groups = parameter_groups(objective, 0.01, 0.5, objective.depth)
-    share = {name: group["share"] for group in groups for name in names_of(objective, group["params"])}
+    share = {name: group["lr_scale"] for group in groups for name in names_of(objective, group["params"])}
     assert share["masked_lm_head.transform.weight"] == share["sentence_head.classifier.bias"] == 1.0
     assert share["bert.pooler.weight"] == share["bert.encoder.layers.1.feed_forward.output.weight"] == 0.5
     assert share["bert.encoder.layers.0.attention_norm.bias"] == 0.25
@@ -73,4 +73,4 @@ def test_each_layer_learns_at_a_share_of_the_rate_of_the_one_above(objective):
 
 
 def test_the_rate_is_that_of_the_schedule_where_no_layer_differs(objective):
-    assert {group["share"] for group in build_optimizer(objective, TrainingConfig(steps=1)).param_groups} == {1.0}
+    assert {group["lr_scale"] for group in build_optimizer(objective, TrainingConfig(steps=1)).param_groups} == {1.0}
