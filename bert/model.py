@@ -111,8 +111,14 @@ class BertModel(nn.Module):
         return self
 
     def depth(self, name: str) -> int:
-        """How many layers a parameter lies below the top one: 0 in it and in the pooler; name without `bert.`."""
-        if name.startswith("embeddings."):
-            return len(self.encoder.layers)
-        parts = name.split(".")
-        return len(self.encoder.layers) - 1 - int(parts[2]) if parts[:2] == ["encoder", "layers"] else 0
+        """How far a parameter lies below a head: 1 in the top layer and the pooler, one more for each layer below.
+
+        Args:
+            name: in a module that holds this model as `bert`; 0 where it lies beside it.
+        """
+        whose, *parts = name.split(".")
+        if whose != "bert":
+            return 0
+        if parts[0] == "embeddings":
+            return 1 + len(self.encoder.layers)
+        return len(self.encoder.layers) - int(parts[2]) if parts[:2] == ["encoder", "layers"] else 1

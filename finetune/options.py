@@ -15,6 +15,14 @@ from finetune.tasks import TASKS
 DEFAULT_EPOCHS, DEFAULT_LR = 3, 1e-4
 """The budget of a run that was given none, and its peak learning rate."""
 
+_OF_PRETRAINING = {
+    "compile": "",
+    "batch_tokens": "; fine-tuning has training.batch_size",
+    "workers": "; fine-tuning has all of its examples at hand",
+    "eval_sequences": "; fine-tuning judges by all of data.eval",
+}
+"""Options of training that fine-tuning has no use for, and what it has instead."""
+
 
 def with_defaults(config: FinetuneConfig) -> FinetuneConfig:
     """The configuration with the defaults where nothing was given, and its best metric by name."""
@@ -29,9 +37,11 @@ def with_defaults(config: FinetuneConfig) -> FinetuneConfig:
 def check(config: FinetuneConfig) -> list[str]:
     """All that is wrong with the values, a line each."""
     faults = training_config.check(replace(config.training, compile=False)) + _check_task(config) + _check_seeds(config)
-    faults += _check_names(config)
-    if config.training.compile:
-        faults.append("training.compile: true was given, but it belongs to pretraining.")
+    faults += _check_names(config) + [
+        f"training.{name}: {str(value).lower()} was given, but it belongs to pretraining{instead}."
+        for name, instead in _OF_PRETRAINING.items()
+        if (value := getattr(config.training, name)) != getattr(TrainingConfig, name)
+    ]
     if config.data.train != "builtin" and config.data.eval is None:
         faults.append("data.eval: needed beside data.train; the model is judged by it after each epoch.")
     if config.data.train == "builtin":
@@ -42,15 +52,6 @@ def check(config: FinetuneConfig) -> list[str]:
         ]
     if config.data.train == "builtin" and EXAMPLES[config.task.name] not in builtin_labels.MADE:
         faults.append(f"data.train: needed; builtin has nothing for task.name={config.task.name}.")
-    if config.training.batch_tokens is not None:
-        given = f"training.batch_tokens: {config.training.batch_tokens} was given"
-        faults.append(f"{given}, but it belongs to pretraining; fine-tuning has training.batch_size.")
-    if config.training.workers is not None:
-        given = f"training.workers: {config.training.workers} was given"
-        faults.append(f"{given}, but it belongs to pretraining; fine-tuning has all of its examples at hand.")
-    if config.training.eval_sequences != TrainingConfig.eval_sequences:
-        given = f"training.eval_sequences: {config.training.eval_sequences} was given"
-        faults.append(f"{given}, but it belongs to pretraining; fine-tuning judges by all of data.eval.")
     if config.data.max_length < 8:
         faults.append(f"data.max_length: {config.data.max_length}, but it must be at least 8.")
     if config.data.overlap is not None and not 0 <= config.data.overlap <= (config.data.max_length - 2) // 2:

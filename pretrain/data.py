@@ -123,13 +123,13 @@ class Sampler:
         count = -(-size // self.recipe.micro_batch_size)
         return np.arange(count + 1) * size // max(1, count)  # sizes differ by one at most
 
-    def rate(self, epoch: int, number: int) -> float:
-        """Share of the maskable tokens to predict in a block."""
+    def rates(self, epoch: int, number: int, micro_batches: int) -> np.ndarray:
+        """Share of the maskable tokens to predict in each micro-batch of a block, (micro_batches,)."""
         masking = self.recipe.masking
-        if masking.rate_end is None:
-            return masking.rate
-        done = min(1.0, (epoch + (number + 0.5) / self.num_blocks) / self.recipe.epochs)
-        return masking.rate + done * (masking.rate_end - masking.rate)
+        end = masking.rate if masking.rate_end is None else masking.rate_end
+        within = (np.arange(micro_batches) + 0.5) / max(1, micro_batches)
+        done = np.minimum(1.0, (epoch + (number + within) / self.num_blocks) / self.recipe.epochs)
+        return masking.rate + done * (end - masking.rate)
 
     def _sequences(self, epoch: int, number: int) -> tuple[Sequences, np.ndarray, dict[str, int]]:
         """The block's sequences, where its micro-batches start, and what became of its text."""
@@ -181,7 +181,7 @@ class Sampler:
     def _mask(self, block: Block, epoch: int, masks_epoch: int, number: int) -> Block:
         """Choose and replace, micro-batch by micro-batch."""
         masking, sequences = self.recipe.masking, block.sequences
-        rate, seen = self.rate(epoch, number), sequences.ids.copy()
+        rates, seen = self.rates(epoch, number, len(block)), sequences.ids.copy()
         masked, units, units_before = [], [], 0
         for micro_batch in range(len(block)):
             starts = sequences.cu_seqlens[block.cuts[micro_batch] : block.cuts[micro_batch + 1] + 1]
@@ -191,7 +191,7 @@ class Sampler:
                 sequences.maskable[tokens],
                 sequences.word_starts[tokens],
                 starts - starts[0],
-                rate,
+                rates[micro_batch],
                 masking.count == "bernoulli",
                 rng,
             )

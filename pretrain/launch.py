@@ -77,6 +77,8 @@ def _rules(config: PretrainConfig) -> dict[str, str]:
     rules = {} if config.training.batch_tokens is None else {"packing": f"rule {packing.RULE}"}
     if config.sentence.negatives == "same_document":
         rules["negatives"] = f"rule {same_document.RULE}"
+    if config.masking.rate_end is not None:
+        rules["rate_end"] = "rule 2"  # by the micro-batch, and to the run's end
     return rules
 
 

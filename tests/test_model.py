@@ -300,4 +300,5 @@ def test_frozen_parts_know_no_gradient_and_no_dropout():
 def test_a_parameters_depth_counts_from_the_top():
     model = BertModel(small_config(num_hidden_layers=12))
     named = ("pooler.weight", "encoder.layers.11.attention.output.bias", "encoder.layers.2.attention_norm.weight")
-    assert [model.depth(name) for name in (*named, "embeddings.token.weight")] == [0, 0, 9, 12]
+    assert [model.depth(f"bert.{name}") for name in (*named, "embeddings.token.weight")] == [1, 1, 10, 13]
+    assert model.depth("head.weight") == 0

@@ -175,7 +175,7 @@ class Task(Objective):
 
     def depth(self, name: str) -> int:
         """0 for the head, 1 for the top layer and the pooler, one more for each layer below."""
-        return 1 + self.bert.depth(name.removeprefix("bert.")) if name.startswith("bert.") else 0
+        return self.bert.depth(name)
 
     def flops(self, batch: PackedBatch) -> float:
         """Operations of the encoder's matrix products; a head is next to nothing beside them. Where parts are frozen

@@ -37,7 +37,7 @@ from pretrain.ablation.grid import (
     unknown_metrics,
 )
 from pretrain.ablation.report import FILES, write_report
-from pretrain.ablation.results import lacking, mixed, read_results
+from pretrain.ablation.results import Result, lacking, mixed, read_results
 from pretrain.ablation.run import ROOT, cell_folder, checked, differences, done, failures, run_cells
 from pretrain.config import PretrainConfig
 from pretrain.sentence import SENTENCE
@@ -59,9 +59,10 @@ def ablate(config: AblateConfig) -> None:
     refuse_wrong(config)
     refuse_if(_missing_texts(config))
     _refuse_wrong_tasks(config)
-    refuse_if(differences(config, cells(config)) + lacking(config) + mixed(config))
+    there = read_results(config)
+    refuse_if(differences(config, cells(config)) + lacking(config, there) + mixed(there))
     wanted = _only(config)
-    print(_plan(config, wanted))
+    print(_plan(config, wanted, there))
     if config.dry_run:
         return
     output = Path(config.output)
@@ -88,14 +89,15 @@ def ablate(config: AblateConfig) -> None:
                 print(f"another process works on '{output}', and will write the report.")
             else:
                 _report(config, failed, late)
-    refuse_if([f"{cell.name}: {fault}" for cell, fault in failed.items()] + mixed(config))
+    refuse_if([f"{cell.name}: {fault}" for cell, fault in failed.items()] + mixed(read_results(config)))
 
 
 def _report(config: AblateConfig, failed: dict[Cell, str], tracker: Tracker) -> None:
     output = Path(config.output)
-    if mixed(config):
+    results = read_results(config)
+    if mixed(results):
         return  # nothing to compare; `ablate` ends with the reason
-    text = write_report(config, read_results(config), failed, changed_since(config), output)
+    text = write_report(config, results, failed, changed_since(config), output)
     print(f"\n{text.partition('## Effects')[0]}all of it:  {output / FILES[0]}")
     for name in (*FILES, _GRID, _DECLARED):
         if (output / name).is_file():
@@ -123,7 +125,7 @@ def _only(config: AblateConfig) -> list[Cell]:
     return found
 
 
-def _plan(config: AblateConfig, wanted: list[Cell]) -> str:
+def _plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) -> str:
     """What will be run, and what it costs."""
     pretrained = [cell for cell in wanted if is_finished(cell_folder(config, cell) / "pretrain")]
     to_train = len(wanted) - len(pretrained)
@@ -135,7 +137,7 @@ def _plan(config: AblateConfig, wanted: list[Cell]) -> str:
         f"cost: {to_train * config.tokens:,} tokens of pretraining{_flops(config, to_train)} to go",
         *_perhaps_not_compared(config),
     ]
-    seconds = [s for result in read_results(config).values() if not math.isnan(s := result.seconds_in_all)]
+    seconds = [s for result in there.values() if not math.isnan(s := result.seconds_in_all)]
     if seconds:
         rounds = math.ceil(sum(not done(config, cell) for cell in wanted) / config.jobs)
         left = rounds * sum(seconds) / len(seconds)

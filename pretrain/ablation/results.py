@@ -65,10 +65,10 @@ def read_results(config: AblateConfig) -> dict[Cell, Result]:
     return found
 
 
-def mixed(config: AblateConfig) -> list[str]:
+def mixed(results: dict[Cell, Result]) -> list[str]:
     """Finished cells that read another corpus, or other tokens, than the grid's options can be the reason of."""
     reasons = {"corpus": ("data.", "init"), "tokenizer": ("data.", "tokenizer.", "init")}
-    faults, results = [], read_results(config)
+    faults = []
     for fact, reason in reasons.items():
         found: dict[tuple, dict[str, str]] = {}
         for cell, result in results.items():
@@ -84,10 +84,10 @@ def mixed(config: AblateConfig) -> list[str]:
     return faults
 
 
-def lacking(config: AblateConfig) -> list[str]:
+def lacking(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
     """Metrics of the grid that finished cells do not have, since another version ran them."""
     found: dict[str, list[str]] = {}
-    for cell, result in read_results(config).items():
+    for cell, result in results.items():
         for metric in (metric for metric in config.metrics if metric not in result.metrics):
             found.setdefault(metric, []).append(cell.name)
     return [

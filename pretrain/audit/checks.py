@@ -56,10 +56,10 @@ def check(measures: Measures, sampler: Sampler, text: TextToLearn, config: Pretr
 
 def _masks(measures: Measures, sampler: Sampler) -> Iterator[Check]:
     masking, counts = sampler.recipe.masking, measures.counts
-    rate = masking.rate if masking.rate_end is None else sampler.rate(0, 0)
+    rate = masking.rate if masking.rate_end is None else min(masking.rate, masking.rate_end)
     # A single short sequence is rounded; over many, two parts in a hundred would be a fault of ours.
     spread = measures.spread("mask_rate")
-    asked = f"{rate:.1%}" + ("" if masking.rate_end is None else f" at first, {masking.rate_end:.1%} at last")
+    asked = f"{masking.rate:.1%}" + ("" if masking.rate_end is None else f" at first, {masking.rate_end:.1%} at last")
     found = f"{counts['masked'] / max(1, counts['maskable']):.2%} of the tokens"
     yield Check("mask_rate", asked, found, _significant(spread, 0.02 * rate))
     for name, share in (("mask_share", masking.mask_share), ("random_share", masking.random_share)):

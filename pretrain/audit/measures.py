@@ -82,7 +82,7 @@ def measure(sampler: Sampler, sequences: int) -> Measures:
             block = sampler.block(epoch, number)
             if len(block):
                 empty = False
-                add_block(found, sampler, block, sampler.rate(epoch, number))
+                add_block(found, sampler, block, sampler.rates(epoch, number, len(block)))
             if found.counts["sequences"] >= sequences:
                 return found
         epoch += 1
@@ -90,11 +90,11 @@ def measure(sampler: Sampler, sequences: int) -> Measures:
             return found
 
 
-def add_block(found: Measures, sampler: Sampler, block: Block, rate: float) -> None:
-    """Take in a block whose masks were drawn at that rate."""
+def add_block(found: Measures, sampler: Sampler, block: Block, rates: np.ndarray) -> None:
+    """Take in a block whose micro-batches' masks were drawn at these rates."""
     found.counts.update(block.tally)
     _add_lengths(found, sampler, block)
-    _add_masks(found, sampler, block, rate)
+    _add_masks(found, sampler, block, np.repeat(rates, np.diff(block.cuts)))
     _add_units(found, sampler, block)
     if block.labelled:
         _add_pairs(found, sampler, block)
@@ -106,8 +106,8 @@ def _add_lengths(found: Measures, sampler: Sampler, block: Block) -> None:
     found.counts["unknown"] += int((_original(block) == sampler.unk_id).sum())
 
 
-def _add_masks(found: Measures, sampler: Sampler, block: Block, rate: float) -> None:
-    """How many tokens of each sequence are predicted, and what became of them."""
+def _add_masks(found: Measures, sampler: Sampler, block: Block, rate: np.ndarray) -> None:
+    """How many tokens of each sequence are predicted, by the rate of each, (N,), and what became of them."""
     sequences, masking = block.sequences, sampler.recipe.masking
     available = np.add.reduceat(sequences.maskable, sequences.cu_seqlens[:-1], dtype=np.int64)  # (N,)
     of_sequence = np.searchsorted(sequences.cu_seqlens, block.masked, side="right") - 1  # (M,)

@@ -56,7 +56,7 @@ class MaskedLM(PretrainObjective):
 
     def depth(self, name: str) -> int:
         """0 for the heads, 1 for the top layer and the pooler, one more for each layer below."""
-        return 1 + self.bert.depth(name.removeprefix("bert.")) if name.startswith("bert.") else 0
+        return self.bert.depth(name)
 
     def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
         """Summed cross-entropies in nats, and numbers of right answers."""

@@ -237,9 +237,9 @@ def test_cells_of_another_corpus_are_not_mixed_with_the_others(make_grid):
         text = "old" if cell.seed == 0 else "new"
         facts = {"corpus": text, "tokenizer": "one"}
         (cell_folder(config, cell) / "pretrain" / "run_facts.json").write_text(json.dumps(facts))
-    (said,) = mixed(config)
+    (said,) = mixed(read_results(config))
     assert "corpus old ('nsp-token/seed-0' for one) and new ('nsp-token/seed-1' for one)" in said
-    assert mixed(replace(config, seeds=[0])) == []
+    assert mixed(read_results(replace(config, seeds=[0]))) == []
 
 
 def test_what_is_chosen_after_cells_were_finished_is_said(make_grid):

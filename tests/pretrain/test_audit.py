@@ -244,7 +244,7 @@ def test_measures_count_every_sequence_token_and_mask_once(source):
     sampler, found = make_sampler(source), Measures()
     blocks = [sampler.block(0, number) for number in range(sampler.num_blocks)]
     for block in blocks:
-        add_block(found, sampler, block, sampler.rate(0, 0))
+        add_block(found, sampler, block, sampler.rates(0, 0, len(block)))
     assert found.counts["sequences"] == sum(len(block.sequences.labels) for block in blocks) == found.lengths.sum()
     assert found.counts["masked"] == sum(len(block.masked) for block in blocks)
     assert sum(found.span_lengths.values()) == found.counts["units"]

@@ -104,9 +104,25 @@ def test_full_sentences_fill_up_with_the_next_document():
 def test_the_rate_goes_evenly_from_one_end_to_the_other():
     sampler = make_sampler(numbered([[2, 2]] * 40), masking__rate=0.3, masking__rate_end=0.1)
     sampler.recipe, sampler.num_blocks = replace(sampler.recipe, epochs=2.0), 4
-    rates = [sampler.rate(epoch, block) for epoch in range(2) for block in range(4)]
+    rates = [rate for epoch in range(2) for block in range(4) for rate in sampler.rates(epoch, block, 1)]
     assert rates == pytest.approx([0.2875, 0.2625, 0.2375, 0.2125, 0.1875, 0.1625, 0.1375, 0.1125])
-    assert sampler.rate(5, 0) == pytest.approx(0.1)
+    assert sampler.rates(5, 0, 2) == pytest.approx([0.1, 0.1])
+
+
+def test_the_rate_goes_evenly_within_a_block_too():
+    sampler = make_sampler(numbered([[2, 2]] * 40), masking__rate=0.3, masking__rate_end=0.1)
+    sampler.recipe, sampler.num_blocks = replace(sampler.recipe, epochs=0.5), 1
+    assert sampler.rates(0, 0, 4) == pytest.approx([0.25, 0.15, 0.1, 0.1])  # at 1/8 and 3/8 of an epoch of the half
+
+
+def test_a_run_within_one_block_is_masked_at_all_of_its_rates():
+    source = numbered([[9, 9]] * 400)
+    sampler = make_sampler(source, masking__rate=0.9, masking__rate_end=0.1, sentence__input="sentence_pair")
+    sampler.recipe, sampler.num_blocks = replace(sampler.recipe, epochs=1.0), 1
+    block = sampler.block(0, 0)
+    shares = [len(block.micro_batch(n).targets["masked_index"]) / (18 * 8) for n in range(len(block))]
+    assert len(block) == 50 and shares[0] > 0.8 > 0.2 > shares[-1]
+    assert shares == pytest.approx(sampler.rates(0, 0, len(block)), abs=0.06)
 
 
 def test_examples_know_what_truly_follows():
