@@ -18,6 +18,7 @@ from bert.training.goal import Goal
 from bert.training.loop import fit
 from bert.training.metric import higher_is_better
 from bert.training.provenance import UsedDataset
+from bert.training.stopping import stop_requests
 from bert.training.tracking import Tracker, track
 from finetune import builtin_labels, data_summary
 from finetune.config import FinetuneConfig, TaskConfig
@@ -147,7 +148,7 @@ def _run(
     tags |= {} if config.init == "none" else provenance.parent(Path(config.init))
     if resume:
         tags |= identity.accepted_tag(asdict(config), facts, tuple(config.accept_changes))
-    with track(output, config.tracking, asdict(config), tags, resume) as tracker:
+    with track(output, config.tracking, asdict(config), tags, resume) as tracker, stop_requests():
         tracker.datasets(_datasets(train_set, judges, facts))
         evaluate_now = evaluator(task, judges["eval"], size, device)
         goal = Goal(f"valid/{config.best}", higher_is_better(config.best), "best", among_equals="valid/loss")
@@ -157,6 +158,8 @@ def _run(
         if distributed.is_first():
             write_findings(task, output)
         result |= _test(task, judges, size, device)
+        least = task.baseline(train_set.used, judges["eval"].used).scores
+        result |= {f"baseline/{name}": value for name, value in least.items()}
         task.bert.encoder.attend_by("sdpa")  # what follows asks the model as its user will, wherever that is
         if distributed.is_first():
             _conclude(task, result, _served(task, judges["eval"], device), output, tracker)
@@ -177,9 +180,9 @@ def _conclude(task: Task, result: dict[str, float], served: Served, output: Path
 
 
 def of_the_best(result: dict[str, float]) -> dict[str, float]:
-    """What the kept weights reach, for tracking: best/... beside the curves of valid/..., and test/..."""
+    """What the kept weights reach, for tracking: best/... beside the curves of valid/..., test/... and baseline/..."""
     named = {name.replace("valid/", "best/", 1): value for name, value in result.items()}
-    return {name: value for name, value in named.items() if name.startswith(("best/", "test/"))}
+    return {name: value for name, value in named.items() if name.startswith(("best/", "test/", "baseline/"))}
 
 
 def _test(task: Task, judges: dict[str, Examples], size: int, device: torch.device) -> dict[str, float]:
@@ -261,8 +264,7 @@ def _print_report(
     shown = [name for name in result if name.startswith(("valid/", "test/"))]
     width = max(map(len, shown))
     print("\n" + "\n".join(f"  {name:<{width}}  {result[name]:.4f}" for name in shown))
-    if baseline := task.baseline(train_set.used, eval_set.used):
-        print(f"\n  on data.eval {baseline}")
+    print(f"\n  on data.eval {task.baseline(train_set.used, eval_set.used).in_words()}")
     print("\nthe first texts of data.eval:")
     for prediction in predict(task.eval(), eval_set.used[:3], 3, device):
         said = task.in_words(prediction)

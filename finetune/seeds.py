@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from bert.errors import UserError, refuse_if
 from bert.training import distributed, identity, lock, provenance
 from bert.training.device import choose_device
+from bert.training.stopping import stop_requests
 from bert.training.tracking import track
 from finetune import launch
 from finetune.config import FinetuneConfig
@@ -52,7 +53,7 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
             identity.reopen(output)
             identity.claim(output, asdict(config), {})
         tags = provenance.tags(device)
-        with track(output, config.tracking, asdict(config), tags, resume=state != "new") as tracker:
+        with track(output, config.tracking, asdict(config), tags, resume=state != "new") as tracker, stop_requests():
             parent = tracker.awaited_run_id()
             runs = [_one(config, seed, output, parent) for seed in config.seeds]
             result = summary(runs)

@@ -15,6 +15,7 @@ from bert.training.device import choose_device, default_workers, refuse_unfit_at
 from bert.training.goal import Goal
 from bert.training.loop import fit
 from bert.training.metrics_file import METRICS
+from bert.training.stopping import stop_requests
 from bert.training.tracking import track
 from pretrain import packing
 from pretrain.audit.audit import FILES as AUDIT_FILES
@@ -156,7 +157,8 @@ def _run(
     tags |= {} if config.init is None else provenance.parent(Path(config.init))
     if resume:
         tags |= identity.accepted_tag(asdict(config), facts, tuple(config.accept_changes))
-    with track(output, config.tracking, asdict(config) | {"data_sample": tally}, tags, resume) as tracker:
+    described = asdict(config) | {"data_sample": tally}
+    with track(output, config.tracking, described, tags, resume) as tracker, stop_requests():
         tracker.datasets(datasets_of(config, text))
         evaluate_now = validation.evaluator(config, objective, device)
         goal = Goal(objective.goal, higher_is_better=False, root="last")

@@ -14,23 +14,38 @@ class Stopped(Exception):
     """The run was asked to stop, and its state is saved."""
 
 
-@contextlib.contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Within it, SIGINT and SIGTERM are noted; the value says whether one came. A second SIGINT interrupts at once."""
-    asked = []
+class _Note:
+    """A handler of signals that remembers them."""
 
-    def note(number: int, frame) -> None:
-        if asked and number == signal.SIGINT:
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def __call__(self, number: int, frame) -> None:
+        if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked.append(number)
+        self.asked.append(number)
         print(f"\n{signal.Signals(number).name}: saving after this step, then stopping.", file=sys.stderr)
 
+    def came(self) -> bool:
+        return bool(self.asked)
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Within it, SIGINT and SIGTERM are noted; the value says whether one came. A second SIGINT interrupts at once.
+
+    One inside another knows what came before it.
+    """
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield lambda: False
         return
+    if isinstance(outer := signal.getsignal(signal.SIGTERM), _Note):
+        yield outer.came
+        return
+    note = _Note()
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(asked)
+        yield note.came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -16,7 +16,7 @@ from finetune import metrics
 from finetune.example_kinds import Labelled
 from finetune.features import Feature, of_labelled, pack
 from finetune.heads.precise import PreciseLinear
-from finetune.tasks.task import Mistake, Task
+from finetune.tasks.task import Baseline, Mistake, Task
 
 
 class Classification(Task):
@@ -93,11 +93,7 @@ class Classification(Task):
             for e, g, p, row in zip((examples[row["example"]] for row in rows), gold, predicted, rows, strict=True)
             if g != p
         ]
-        return {
-            "accuracy": metrics.accuracy(gold, predicted),
-            "micro_f1": metrics.micro_f1(self.table),
-            "macro_f1": metrics.macro_f1(self.table),
-        }
+        return _scores(gold, predicted, self.labels)
 
     def predictions(self, examples: list[Labelled], features: list[Feature], rows: list[Row]) -> list[dict]:
         """The label, and every label's probability."""
@@ -111,11 +107,11 @@ class Classification(Task):
             for example, row in zip(examples, rows, strict=True)
         ]
 
-    def baseline(self, learned: list[Labelled], judged: list[Labelled]) -> str:
+    def baseline(self, learned: list[Labelled], judged: list[Labelled]) -> Baseline:
         """That of the most frequent label."""
         label = Counter(example.label for example in learned).most_common(1)[0][0]
-        share = sum(example.label == label for example in judged) / len(judged)
-        return f"always {label!r}, the most frequent label of data.train, has accuracy {share:.4f}"
+        said = f"always {label!r}, the most frequent label of data.train,"
+        return Baseline(said, _scores([example.label for example in judged], [label] * len(judged), self.labels))
 
     def in_words(self, prediction: dict) -> str:
         """The label and its probability, then the text."""
@@ -125,3 +121,12 @@ class Classification(Task):
     def _best(self, row: Row) -> str:
         probabilities = row["probabilities"]
         return self.labels[probabilities.index(max(probabilities))]
+
+
+def _scores(gold: list[str], predicted: list[str], labels: list[str]) -> dict[str, float]:
+    table = metrics.label_counts(gold, predicted, labels)
+    return {
+        "accuracy": metrics.accuracy(gold, predicted),
+        "micro_f1": metrics.micro_f1(table),
+        "macro_f1": metrics.macro_f1(table),
+    }

@@ -23,7 +23,7 @@ from finetune.heads import AS_TRANSFORMERS, HEADS
 from finetune.layer_mix import LayerMix
 from finetune.metrics import Span
 from finetune.schemes import TAGGINGS, Tagging
-from finetune.tasks.task import Mistake, Task
+from finetune.tasks.task import Baseline, Mistake, Task
 from finetune.units import Unit
 
 
@@ -118,6 +118,10 @@ class Ner(Task):
         """Also what the units cost at best, and the original's formula where it is asked for."""
         original = ["original_micro_f1", "original_macro_f1"] if task.original_compat else []
         return [*super().scores(task, examples), "entity_micro_f1_ceiling", *original]
+
+    def baseline(self, learned: list[Tagged], judged: list[Tagged]) -> Baseline:
+        """That of no entity at all."""
+        return Baseline("never an entity", {"entity_micro_f1": 0.0, "entity_macro_f1": 0.0})
 
     def score(self, rows: list[Row]) -> dict[str, float]:
         """Entities (strict), characters and units, each over the whole split."""

@@ -17,7 +17,7 @@ from finetune.config import TaskConfig
 from finetune.example_kinds import Question
 from finetune.features import Feature, of_questions, pack
 from finetune.heads.precise import PreciseLinear
-from finetune.tasks.task import Mistake, Task
+from finetune.tasks.task import Baseline, Mistake, Task
 
 _NONE = "no answer"
 
@@ -167,12 +167,10 @@ class QuestionAnswering(Task):
             for example, answer in zip(examples, found, strict=True)
         ]
 
-    def baseline(self, learned: list[Question], judged: list[Question]) -> str:
-        """That of no answer at all, where the training examples know of such."""
-        if all(example.answers for example in learned):
-            return ""
+    def baseline(self, learned: list[Question], judged: list[Question]) -> Baseline:
+        """That of no answer at all."""
         share = sum(not example.answers for example in judged) / len(judged)
-        return f"never an answer has exact_match and f1 {share:.4f}"
+        return Baseline("never an answer", {"exact_match": share, "f1": share})
 
     def in_words(self, prediction: dict) -> str:
         """The answer, then the question."""

@@ -16,7 +16,7 @@ from finetune import metrics, pictures
 from finetune.example_kinds import Labelled
 from finetune.features import Feature, of_labelled, pack
 from finetune.heads.precise import PreciseLinear
-from finetune.tasks.task import Mistake, Task
+from finetune.tasks.task import Baseline, Mistake, Task
 
 
 class Regression(Task):
@@ -85,11 +85,11 @@ class Regression(Task):
             "mse": metrics.mean_squared_error(gold, predicted),
         }
 
-    def baseline(self, learned: list[Labelled], judged: list[Labelled]) -> str:
-        """That of the mean."""
+    def baseline(self, learned: list[Labelled], judged: list[Labelled]) -> Baseline:
+        """That of the mean, which goes along with nothing."""
         mean, gold = fmean(float(example.label) for example in learned), [float(example.label) for example in judged]
         error = metrics.mean_squared_error(gold, [mean] * len(gold))
-        return f"always {mean:.3f}, the mean of data.train, has mse {error:.4f}"
+        return Baseline(f"always {mean:.3f}, the mean of data.train,", {"mse": error, "pearson": 0.0, "spearman": 0.0})
 
     def draw(self, path: Path) -> None:
         """Predicted numbers over gold ones."""

@@ -25,6 +25,23 @@ _EXTRA = "heads.safetensors"
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """One answer to everything: a model that does no better has learned nothing.
+
+    Attributes:
+        answer: in words.
+        scores: some of those of `score`, by their names.
+    """
+
+    answer: str
+    scores: dict[str, float]
+
+    def in_words(self) -> str:
+        """The answer, and what it reaches."""
+        return f"{self.answer} has {', '.join(f'{name} {value:.4f}' for name, value in self.scores.items())}"
+
+
+@dataclass(frozen=True)
 class Mistake:
     """An example that was got wrong.
 
@@ -160,14 +177,14 @@ class Task(Objective):
         """What a person should know before training; nothing for most tasks."""
         return ""
 
-    def baseline(self, learned: list, judged: list) -> str:
-        """What one answer to everything, the best that the training examples know, would reach; "" where none is told.
+    @abstractmethod
+    def baseline(self, learned: list, judged: list) -> "Baseline":
+        """What one answer to everything, the best that the training examples know, would reach.
 
         Args:
             learned: the training examples.
             judged: those to score.
         """
-        return ""
 
     def draw(self, path: Path) -> None:
         """A picture of the last evaluation."""

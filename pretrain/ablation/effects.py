@@ -141,6 +141,8 @@ def _paired(
             return {}, why
     if not all(results[cell].learned for cell in every if cell in results):
         return {}, "a seed has not learned"
+    if any(results[cell].at_floor(metric) for cell in every if cell in results):
+        return {}, "a seed has not learned the task"
     if any(cell in failed for cell in every):
         return {}, "a seed failed"
     if not both:

@@ -185,7 +185,20 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
             f"{', '.join(unlearned)}. More `tokens`, in another folder, may be what it needs.",
             "",
         ]
-    return lines
+    return lines + [line for metric in config.metrics for line in _at_floor(results, metric)]
+
+
+def _at_floor(results: dict[Cell, Result], metric: str) -> list[str]:
+    """The combinations that a task's metric says nothing of, since its models have not learned the task."""
+    found = {cell.variant: result.floors[metric] for cell, result in results.items() if result.at_floor(metric)}
+    if not found:
+        return []
+    reached = ", ".join(sorted({number(floor, metric) for floor in found.values()}))
+    return [
+        f"Not compared on {metric}, since a seed is no better than one answer to everything, which has {reached}: "
+        f"{', '.join(sorted(found))}. The task may need longer or faster training (its `options`), or more `tokens`.",
+        "",
+    ]
 
 
 def _masks(metric: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from bert.training.identity import FACTS, is_finished
 from bert.training.ledger import LEDGER
+from bert.training.metric import higher_is_better
 from bert.training.metrics_file import METRICS
 from pretrain.ablation.grid import AblateConfig, Cell, cells
 from pretrain.ablation.run import cell_folder, metrics_of
@@ -26,6 +27,7 @@ class Result:
 
     Attributes:
         metrics: of pretraining by their full names (valid/...), of tasks as TASK/METRIC, means over their seeds.
+        floors: of some TASK/METRIC, what one answer to everything reaches.
         below_unigram: nats that its masked-LM loss lies below what word frequencies alone give.
         curve: (tokens, masked-LM loss) at each evaluation.
         by_tokens: for each TASK/METRIC the (tokens, score) of each checkpoint that was scored, by its step.
@@ -38,6 +40,7 @@ class Result:
     """
 
     metrics: dict[str, float]
+    floors: dict[str, float]
     below_unigram: float
     curve: list[tuple[float, float]]
     by_tokens: dict[str, dict[int, tuple[float, float]]]
@@ -52,6 +55,13 @@ class Result:
     def learned(self) -> bool:
         """Whether there is anything to compare."""
         return self.below_unigram >= LEARNED
+
+    def at_floor(self, metric: str) -> bool:
+        """Whether a task's score is no better than one answer to everything."""
+        if metric not in self.floors:
+            return False
+        above = self.metrics[metric] - self.floors[metric]
+        return (above if higher_is_better(metric) else -above) < 1e-9
 
 
 def read_results(config: AblateConfig) -> dict[Cell, Result]:
@@ -104,8 +114,11 @@ def _read(config: AblateConfig, folder: Path) -> Result:
     _, speeds = _column(lines, "speed/tokens_per_second")
     tags = _json(pretrained / LEDGER).get("tags", {})
     by_tokens: dict[str, dict[int, tuple[float, float]]] = {}
+    floors: dict[str, float] = {}
     for name, task in config.finetune.items():
-        of_seeds = [_scores(metrics_of(folder / f"{name}-{seed}")) for seed in task.seeds]
+        every = [metrics_of(folder / f"{name}-{seed}") for seed in task.seeds]
+        floors |= {n.replace("baseline", name, 1): value for n, value in every[0].items() if n.startswith("baseline/")}
+        of_seeds = [_scores(of_seed) for of_seed in every]
         for metric in of_seeds[0]:
             metrics[f"{name}/{metric}"] = float(np.mean([scores[metric] for scores in of_seeds]))
         for step, of_step in _checkpoints(folder, name, task.seeds).items():
@@ -113,6 +126,7 @@ def _read(config: AblateConfig, folder: Path) -> Result:
                 by_tokens.setdefault(f"{name}/{metric}", {})[step] = (float(np.interp(step, steps, tokens)), score)
     return Result(
         metrics=metrics,
+        floors=floors,
         below_unigram=metrics["valid/unigram_cross_entropy"] - metrics["valid/masked_lm_loss"],
         curve=list(zip(np.interp(at, steps, tokens).tolist(), losses, strict=True)),
         by_tokens=by_tokens,

@@ -101,6 +101,24 @@ def test_scores_are_in_points_and_better_is_more(make_grid, with_task):
     assert "after Holm; of 2 seeds alone, whose spread is hardly known)" in sentence(found)
 
 
+def test_a_task_that_has_not_been_learned_is_shown_and_not_compared(make_grid, with_task):
+    config = make_grid(finetune=with_task, metrics=["topic/accuracy", "topic/loss"])
+    write_cells(config, lambda cell: 5.0)
+    for cell in cells(config):
+        learned = cell.name != "none-span/seed-1"
+        scores = {"valid/accuracy": 0.6 if learned else 0.5, "valid/loss": 0.7, "baseline/accuracy": 0.5}
+        for seed in (0, 1):
+            (cell_folder(config, cell) / f"topic-{seed}" / "metrics.json").write_text(json.dumps(scores))
+    results = read_results(config)
+    found = by_value(config, results, "topic/accuracy")
+    assert found["span"].left_out == {"none": "a seed has not learned the task"}
+    assert found["none"].left_out == {"span": "a seed has not learned the task"}
+    assert by_value(config, results, "topic/loss")["span"].left_out == {}
+    said = write_report(config, results, {}, [], report_folder(config))
+    assert "Not compared on topic/accuracy, since a seed is no better than one answer to everything, which has" in said
+    assert "50.00: none-span. The task may" in said
+
+
 def test_a_combination_of_which_a_seed_has_not_learned_is_shown_and_not_compared(make_grid):
     config = make_grid()
     write_cells(config, lambda cell: 5.0 + cell.seed / 10, leave_out=["none-span/seed-1"])

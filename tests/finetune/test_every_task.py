@@ -101,13 +101,23 @@ def test_it_answers_each_text_without_labels_the_same_after_it_was_written_and_r
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("classification", "always 'good', the most frequent label of data.train, has accuracy 0.6667"),
-        ("regression", "always -0.167, the mean of data.train, has mse 2.0556"),  # (25/9 + 121/36 + 1/36) / 3
-        ("ner", ""),
-        ("question_answering", "never an answer has exact_match and f1 0.3333"),
+        (  # F1 of good 4/5, of bad 0
+            "classification",
+            "always 'good', the most frequent label of data.train, "
+            "has accuracy 0.6667, micro_f1 0.6667, macro_f1 0.4000",
+        ),
+        (  # (25/9 + 121/36 + 1/36) / 3
+            "regression",
+            "always -0.167, the mean of data.train, has mse 2.0556, pearson 0.0000, spearman 0.0000",
+        ),
+        ("ner", "never an entity has entity_micro_f1 0.0000, entity_macro_f1 0.0000"),
+        ("question_answering", "never an answer has exact_match 0.3333, f1 0.3333"),
     ],
 )
 def test_what_one_answer_to_everything_would_reach_is_known(name, said, small_config, pieces):
     examples = OF_KIND[EXAMPLES[name]]
-    task = TASKS[name](small_config, pieces, ["O", "B-ANIMAL"], TaskConfig(name=name), 16)
-    assert task.baseline(examples, examples) == said
+    labels = ["bad", "good"] if name == "classification" else ["O", "B-ANIMAL"]
+    task = TASKS[name](small_config, pieces, labels, TaskConfig(name=name), 16)
+    found = task.baseline(examples, examples)
+    assert found.in_words() == said
+    assert found.scores.keys() <= {*task.metrics}

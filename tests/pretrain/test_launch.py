@@ -310,6 +310,16 @@ def test_two_threads_repeat_to_the_last_bit_too(make_config, tmp_path):
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
+def test_a_run_that_is_asked_to_stop_before_its_first_step_stops_after_it(whole, make_config, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(launch, "datasets_of", lambda *given: os.kill(os.getpid(), signal.SIGTERM) or [])
+        with pytest.raises(Stopped):
+            pretrain(make_config(tmp_path / "run"))
+    assert last_checkpoint(tmp_path / "run").name == "step-00000001"
+    pretrain(make_config(tmp_path / "run"))
+    assert files(tmp_path / "run") == files(whole)
+
+
 def test_another_seed_is_another_run(whole, make_config, tmp_path):
     pretrain(make_config(tmp_path / "run", seed=1))
     mine, other = (load_file(output / "model.safetensors") for output in (tmp_path / "run", whole))

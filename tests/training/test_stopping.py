@@ -51,3 +51,14 @@ def test_another_thread_is_never_asked_to_stop():
 
 def test_the_exit_code_is_that_of_a_temporary_failure():
     assert EXIT_CODE == os.EX_TEMPFAIL == 75
+
+
+def test_what_came_before_the_loop_is_known_in_it():
+    with stop_requests() as outer:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with stop_requests() as inner:
+            assert outer() and inner()
+            os.kill(os.getpid(), signal.SIGTERM)
+        with stop_requests() as again:
+            assert again()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
