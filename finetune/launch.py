@@ -144,11 +144,13 @@ def _run(
         checkpoint.refuse_unfit(output, task)
     if distributed.is_first():
         identity.claim(output, asdict(config), facts)
-    tags = provenance.tags(device) | {name: value[:16] for name, value in facts.items()} | _TABLE_TAG
+    tags = provenance.tags("finetune", device) | {"task": config.task.name} | _TABLE_TAG
+    tags |= {name: value[:16] for name, value in facts.items()}
     tags |= {} if config.init == "none" else provenance.parent(Path(config.init))
     if resume:
         tags |= identity.accepted_tag(asdict(config), facts, tuple(config.accept_changes))
-    with track(output, config.tracking, asdict(config), tags, resume) as tracker, stop_requests():
+    described = asdict(config) | {"model": provenance.model_params(task, task.bert.config)}
+    with track(output, config.tracking, described, tags, resume) as tracker, stop_requests():
         tracker.datasets(_datasets(train_set, judges, facts))
         evaluate_now = evaluator(task, judges["eval"], size, device)
         goal = Goal(f"valid/{config.best}", higher_is_better(config.best), "best", among_equals="valid/loss")

@@ -52,7 +52,7 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
         if distributed.is_first():
             identity.reopen(output)
             identity.claim(output, asdict(config), {})
-        tags = provenance.tags(device)
+        tags = provenance.tags("finetune", device) | {"task": config.task.name}
         with track(output, config.tracking, asdict(config), tags, resume=state != "new") as tracker, stop_requests():
             parent = tracker.awaited_run_id()
             runs = [_one(config, seed, output, parent) for seed in config.seeds]

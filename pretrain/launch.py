@@ -152,12 +152,14 @@ def _run(
     if distributed.is_first():
         identity.claim(output, asdict(config), facts)
         whole_file.write(output / JUDGED_ON, json.dumps(judged_on, indent=2) + "\n")
-    tags = provenance.tags(device) | {f"judged_on.{name}": value for name, value in judged_on.items()}
+    tags = provenance.tags("pretrain", device) | {f"judged_on.{name}": value for name, value in judged_on.items()}
     tags |= {name: value[:16] for name, value in facts.items()}
     tags |= {} if config.init is None else provenance.parent(Path(config.init))
     if resume:
         tags |= identity.accepted_tag(asdict(config), facts, tuple(config.accept_changes))
-    described = asdict(config) | {"data_sample": tally}
+    model = asdict(config.model) if config.init is None else {}  # the preset
+    model |= provenance.model_params(objective, objective.bert.config)
+    described = asdict(config) | {"model": model, "data_sample": tally}
     with track(output, config.tracking, described, tags, resume) as tracker, stop_requests():
         tracker.datasets(datasets_of(config, text))
         evaluate_now = validation.evaluator(config, objective, device)

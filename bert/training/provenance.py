@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
+from bert.config import ModelConfig
 from bert.training.device import describe
 from bert.training.ledger import LEDGER
 
@@ -33,9 +35,14 @@ class UsedDataset:
     profile: dict[str, int]
 
 
-def tags(device: torch.device) -> dict[str, str]:
-    """Device, PyTorch and the commit of this code."""
-    return {"device": describe(device), "torch": torch.__version__, "git_commit": git_commit()}
+def tags(stage: Literal["pretrain", "finetune", "ablation"], device: torch.device) -> dict[str, str]:
+    """What a run is of; device, PyTorch and the commit of this code."""
+    return {"stage": stage, "device": describe(device), "torch": torch.__version__, "git_commit": git_commit()}
+
+
+def model_params(model: nn.Module, config: ModelConfig) -> dict[str, int | float]:
+    """A model's sizes as it is built, and how many parameters it has with its heads: for MLflow, as `model.NAME`."""
+    return vars(config) | {"parameters": sum(parameter.numel() for parameter in model.parameters())}
 
 
 def parent(folder: Path) -> dict[str, str]:

@@ -18,11 +18,11 @@ from bert import whole_file
 from bert.checking import LATER, SCORES
 from bert.cli import read_options
 from bert.errors import UserError, refuse_if
+from bert.training import provenance
 from bert.training.device import is_on_gpu
 from bert.training.identity import is_finished
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
-from bert.training.provenance import tags
 from bert.training.stopping import Stopped, stop_requests
 from bert.training.tracking import Tracker, track
 from pretrain.ablation.grid import (
@@ -223,16 +223,18 @@ def _grid_run(config: AblateConfig) -> Iterator[Tracker | None]:
             return
         resume = (output / LEDGER).is_file()
         described = yaml.safe_load(grid_as_yaml(config))
-        with track(output, config.tracking, described, tags(_device(config)), resume) as tracker:
+        with track(output, config.tracking, described, _tags(config), resume) as tracker:
             yield tracker
     finally:
         os.close(descriptor)
 
 
-def _device(config: AblateConfig) -> torch.device:
-    """Where the cells will run."""
+def _tags(config: AblateConfig) -> dict[str, str]:
+    """Where the cells will run; and what a grid may get more of later, which its parameters in MLflow do not show."""
     asked = config.base.get("training", {}).get("device", "auto")
-    return torch.device("cuda" if is_on_gpu(asked) else "cpu")
+    device = torch.device("cuda" if is_on_gpu(asked) else "cpu")
+    now = {name: ", ".join(map(str, getattr(config, name))) for name in ("seeds", "effects", "metrics")}
+    return provenance.tags("ablation", device) | now
 
 
 def _parent(output: Path, tracker: Tracker | None) -> str | None:

@@ -205,7 +205,7 @@ def steps(config: AblateConfig, cell: Cell, parent: str | None) -> Iterator[Step
                 options = json.loads(json.dumps(task.options))
                 for option, value in (("training.seed", seed), ("init", str(start)), ("output", str(folder / name))):
                     put(options, option, value)
-                run_name, of_task = f"{cell.name} {name}", tags | {"task": task_name, "finetune_seed": str(seed)}
+                run_name, of_task = f"{cell.name} {name}", tags | {"finetune": task_name, "finetune_seed": str(seed)}
                 yield Step(name, ("run_finetune.py", "train"), _tracked(config, options, run_name, of_task, child))
 
 

@@ -239,6 +239,15 @@ def test_a_model_is_scored_at_its_end_and_at_its_checkpoints_and_mlflow_nests_it
     assert parents["span/seed-3"] == runs["out"].info.run_id
     assert parents["span/seed-3 topic-0"] == runs["span/seed-3"].info.run_id
     assert (runs["span/seed-3"].data.tags["masking.strategy"], runs["span/seed-3"].data.tags["seed"]) == ("span", "3")
+    assert [runs[name].data.tags["stage"] for name in ("out", "span/seed-3", "span/seed-3 topic-0")] == [
+        "ablation",
+        "pretrain",
+        "finetune",
+    ]
+    assert runs["out"].data.tags["seeds"] == "3"
+    assert runs["span/seed-3"].data.params["model.num_hidden_layers"] == "1"
+    of_task = runs["span/seed-3 topic-0"].data.tags
+    assert (of_task["task"], of_task["finetune"]) == ("classification", "topic")
     files = {file.path for file in client.list_artifacts(runs["out"].info.run_id)}
     assert {"report.md", "report.json", "curves.png"} <= files
 

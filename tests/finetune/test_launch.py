@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bert import Bert
 from bert.errors import UserError
 from bert.training.config import TrainingConfig
 from bert.training.stopping import Stopped
@@ -207,6 +208,11 @@ def test_mlflow_gets_curves_classes_pictures_and_the_parent(make_config, tmp_pat
     client = mlflow.MlflowClient(uri)
     run = client.search_runs([client.get_experiment_by_name("bert").experiment_id])[0]
     assert (run.info.status, run.data.tags["parent_mlflow_run_id"]) == ("FINISHED", "abc")
+    assert (run.data.tags["stage"], run.data.tags["task"]) == ("finetune", "classification")
+    parameters = sum(tensor.numel() for tensor in load_file(tmp_path / "run" / "model.safetensors").values())
+    assert run.data.params["model.parameters"] == str(parameters)
+    assert run.data.params["model.hidden_size"] == str(Bert.from_pretrained(pretrained).bert.config.hidden_size)
+    assert run.data.metrics["baseline/accuracy"] == 0.5
     assert len(client.get_metric_history(run.info.run_id, "valid/macro_f1")) == 2
     reached = json.loads((tmp_path / "run" / "metrics.json").read_text())["valid/macro_f1"]
     assert run.data.metrics["best/macro_f1"] == pytest.approx(reached)
