@@ -179,6 +179,9 @@ class EvaluateConfig:
     checkpoint: str = "runs/finetune"
     """A folder that fine-tuning left."""
 
+    scheme: Literal[*SCHEMES] | None = None
+    """ner: how the file's tags are meant. By default as in training."""
+
     output: str | None = None
     """A folder for metrics.json, classes.json, worst_errors.json and a picture; by default scores are only printed."""
 

@@ -1,6 +1,7 @@
 """What the training data is like, in a few lines that are printed before training: pure functions of examples and
 their features."""
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -16,7 +17,9 @@ MOST_LABELS = 8
 """Labels that are named with their share."""
 
 
-def in_words(examples: Examples, features: list[Feature], max_length: int, tokenizer: Tokenizer) -> list[str]:
+def in_words(
+    examples: Examples, features: list[Feature], max_length: int, tokenizer: Tokenizer, labels: list[str]
+) -> list[str]:
     """Labels, lengths, what data.max_length costs and what the vocabulary lacks, a line each.
 
     Args:
@@ -24,10 +27,12 @@ def in_words(examples: Examples, features: list[Feature], max_length: int, token
         features: of all of these.
         max_length: tokens in a sequence at most.
         tokenizer: that made the features.
+        labels: the classes to learn; none where labels are numbers.
     """
     used, kind = examples.used, type(examples.used[0])
     said = [
-        labels_in_words(used) if kind is Labelled else None,
+        (classes_in_words if labels else numbers_in_words)(used) if kind is Labelled else None,
+        one_number_in_words(labels),
         header_in_words(used) if kind is Labelled and examples.path.suffix in (".tsv", ".csv") else None,
         entities_in_words(used) if kind is Tagged else None,
         questions_in_words(used) if kind is Question else None,
@@ -37,16 +42,29 @@ def in_words(examples: Examples, features: list[Feature], max_length: int, token
         no_token_in_words(len(used), features),
         unknown_in_words(features, tokenizer),
         line_ends_in_words(used) if kind is Labelled else None,
+        quoted_in_words(used) if kind is Labelled and examples.path.suffix == ".tsv" else None,
     ]
     return [f"data.train: {line}" for line in said if line]
 
 
-def labels_in_words(examples: list[Labelled]) -> str:
-    """Each label's share, the most frequent first; of numbers that are not all whole (scores), how they are spread."""
-    labels = [example.label for example in examples]
-    numbers = numbers_of(labels)
-    if numbers is None:
-        return f"labels: {_shares(labels)}"
+def classes_in_words(examples: list[Labelled]) -> str:
+    """Each label's share, the most frequent first."""
+    return f"labels: {_shares([example.label for example in examples])}"
+
+
+def one_number_in_words(labels: list[str]) -> str | None:
+    """Two classes that are one number, written otherwise; None where there are none."""
+    by_number: dict[float, list[str]] = {}
+    for label in labels:
+        with contextlib.suppress(ValueError):
+            by_number.setdefault(float(label), []).append(label)
+    same = [" and ".join(map(repr, alike)) for alike in by_number.values() if len(alike) > 1]
+    return f"WARNING: classes of their own, and one number: {'; '.join(same)}" if same else None
+
+
+def numbers_in_words(examples: list[Labelled]) -> str:
+    """How the numbers are spread."""
+    numbers = [float(example.label) for example in examples]
     mean, deviation = float(np.mean(numbers)), float(np.std(numbers))
     return f"labels: numbers from {min(numbers):g} to {max(numbers):g}, mean {mean:.3f}, deviation {deviation:.3f}"
 
@@ -163,6 +181,14 @@ def line_ends_in_words(examples: list[Labelled]) -> str | None:
         return None
     longest = max(lines, key=lines.get)
     return f"{_texts(len(lines))} of several lines; that of line {longest} has {lines[longest]:,}"
+
+
+def quoted_in_words(examples: list[Labelled]) -> str | None:
+    """How many texts are as a writer that quotes leaves them; None where there are none."""
+    texts = [example.text for example in examples]
+    quoted = sum(len(text) > 1 and text[0] == text[-1] == '"' for text in texts)
+    said = "is written with quotes, data.quoting=on reads it so"
+    return f"{_texts(quoted)} between quotation marks, which are read as text; if the file {said}" if quoted else None
 
 
 def _shares(names: list[str]) -> str:

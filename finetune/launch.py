@@ -99,8 +99,8 @@ def _read(config: FinetuneConfig) -> tuple[Examples, dict[str, Examples]]:
         data = builtin_labels.files(config.task) if config.data.train == "builtin" else config.data
     train_set = read(Path(data.train), config.task, data, "data.train")
     labels = kind_of(config.task).labels(train_set.used, config.task)
-    _refuse_one_label(config.task, labels, train_set)
     print(train_set.in_words("data.train"))
+    _refuse_one_label(config.task, labels, train_set)
     judges = {"eval": data.eval} | {f"test.{name}": path for name, path in data.test.items()}
     judges = {name: read(Path(path), config.task, data, f"data.{name}", labels) for name, path in judges.items()}
     for name, examples in judges.items():
@@ -112,7 +112,8 @@ def _read(config: FinetuneConfig) -> tuple[Examples, dict[str, Examples]]:
 
 def _refuse_one_label(task: TaskConfig, labels: list[str], examples: Examples) -> None:
     if (same := kind_of(task).only_label(examples.used, labels)) is not None:
-        raise UserError(f"data.train: every row of '{examples.path}' has the label {same!r}; nothing can be learned.")
+        rows = f"every row of '{examples.path}'" + (" that was not refused" if examples.refused else "")
+        raise UserError(f"data.train: {rows} has the label {same!r}; nothing can be learned.")
 
 
 def _fingerprint(examples: Examples) -> str:
@@ -220,7 +221,7 @@ def _refuse_frozen_noise(config: FinetuneConfig, task: Task) -> None:
 
 def _in_words(task: Task, examples: Examples, features: list[Feature]) -> str:
     said = [
-        *data_summary.in_words(examples, features, task.max_length, task.tokenizer),
+        *data_summary.in_words(examples, features, task.max_length, task.tokenizer, task.labels),
         f"sequences: {len(features):,}",
     ]
     if more := task.in_short(examples.used, features):

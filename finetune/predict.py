@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from bert.training import identity
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
 from finetune import standard_streams, unlabelled
-from finetune.config import DataConfig, EvaluateConfig, PredictConfig
+from finetune.config import OWNERS, DataConfig, EvaluateConfig, PredictConfig
 from finetune.examples import read
 from finetune.judge import evaluator, predict, write_findings
 from finetune.model import load
@@ -37,10 +38,15 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
         + _size_faults(config)
     )
     task, device = _opened(config)
+    if config.scheme is not None and task.task.name not in OWNERS["scheme"]:
+        raise UserError(
+            f"scheme: {config.scheme!r} was given, but it belongs to ner; the model is of {task.task.name}."
+        )
     data = as_in_training(config.data, task.read_as, task.task, Path(config.data.eval), "data.")
     if said := taken_from_training(config.data, data):
         print(f"data.eval: read as in training: {said}")
-    examples = read(Path(config.data.eval), task.task, data, "data.eval", task.labels)
+    how = task.task if config.scheme is None else replace(task.task, scheme=config.scheme)
+    examples = read(Path(config.data.eval), how, data, "data.eval", task.labels)
     print(examples.in_words("data.eval"))
     found = evaluator(task, examples, config.batch_size, device)()
     scores = {name.removeprefix("valid/"): value for name, value in found.items()}

@@ -124,4 +124,9 @@ def _malformed(tag: str, prefixes: str) -> str | None:
     if tag == "O" or (tag[:1] in prefixes and tag[1:2] == "-" and len(tag) > 2):
         return None
     known = ", ".join(f"{prefix}-TYPE" for prefix in prefixes)
-    return f"{tag!r} is no tag; O, {known} are"
+    hint = ""
+    if tag[:2] in ("E-", "S-"):
+        hint = " (task.scheme=iobes has such tags)"
+    elif tag[:2] in ("U-", "L-"):
+        hint = " (of BILOU, U- is S- and L- is E- of task.scheme=iobes)"
+    return f"{tag!r} is no tag; O, {known} are{hint}"

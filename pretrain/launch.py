@@ -92,7 +92,7 @@ def audit_only(config: PretrainConfig) -> None:
     start = open_start(config)
     text = open_text(config, start and start.tokenizer)
     sampler = training_sampler(config, text)
-    print(sampling_in_words(_first_block(sampler).tally, sampler))
+    print(sampling_in_words(_first_block(sampler), sampler))
     audit(sampler, text, config)
     print(f"\nall of it:  {Path(config.output) / AUDIT_FILES[0]} and {AUDIT_FILES[1]}")
 
@@ -137,8 +137,9 @@ def _run(
     device: torch.device,
     resume: bool,
 ) -> dict[str, float]:
-    output, tally = Path(config.output), _first_block(sampler).tally
-    print(sampling_in_words(tally, sampler))
+    output, first = Path(config.output), _first_block(sampler)
+    tally = first.tally
+    print(sampling_in_words(first, sampler))
     if config.audit.sequences and not resume and distributed.is_first():
         audit(sampler, text, config)
     distributed.wait()
@@ -190,5 +191,6 @@ def _first_block(sampler: Sampler) -> Block:
     single = "; sentence.objective=none with sentence.input=doc_sentences needs one" * (sampler.input.segments > 1)
     raise UserError(
         f"data.train: no example in it: sentence.input={sampler.recipe.sentence.input} needs documents of at least "
-        f"{sampler.input.segments} sentence(s){single}."
+        f"{sampler.input.segments} sentence(s){single}. A line is a sentence; data.split_sentences=true looks for them "
+        f"within lines."
     )

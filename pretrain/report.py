@@ -6,19 +6,32 @@ import numpy as np
 
 from bert.pretrained import fill_mask
 from bert.serving.served import Served
+from pretrain.block import Block
 from pretrain.config import PretrainConfig
 from pretrain.data import Sampler
+from pretrain.masking.units import words as words_of
 from pretrain.objectives.objective import PretrainObjective
 from pretrain.text import TextToLearn
 
+MUCH_CUT = 0.5
+"""Share of the tokens that are cut off from which on a run says what may be wrong."""
 
-def sampling_in_words(tally: dict[str, int], sampler: Sampler) -> str:
-    """What sampling makes of the first block of documents."""
+ONE_PIECE = 1.05
+"""Tokens in a word up to which words are as good as tokens."""
+
+
+def sampling_in_words(block: Block, sampler: Sampler) -> str:
+    """What sampling makes of the first block of documents, and what in it is hardly meant."""
+    tally = block.tally
     sequences, sentences = tally["sequences"], max(1, tally["sentences"])
+    cut = tally["tokens_truncated"] / (tally["tokens"] + tally["tokens_truncated"])
+    _, words = words_of(block.sequences.maskable, block.sequences.word_starts, block.sequences.cu_seqlens)
+    pieces = float(words.mean()) if len(words) else 1.0
     said = [
         f"{tally['documents']:,} documents (of {len(sampler.documents):,}) give {sequences:,} sequences of "
         f"{tally['tokens'] / sequences:.0f} tokens on average",
-        f"{tally['tokens_truncated'] / (tally['tokens'] + tally['tokens_truncated']):.1%} of the tokens are cut off",
+        f"a word is {pieces:.2f} of them",
+        f"{cut:.1%} of the tokens are cut off",
         f"{tally['sentences_left_over'] / sentences:.1%} of the sentences make no example",
     ]
     for name, what in (("pairs_random", "have a random B"), ("pairs_swapped", "are swapped")):
@@ -30,7 +43,18 @@ def sampling_in_words(tally: dict[str, int], sampler: Sampler) -> str:
         said.append(f"each micro-batch is {sampler.recipe.shape.in_words()}")
         fillers = tally["filler_tokens"] / (tally["tokens"] + tally["filler_tokens"])
         said.append(f"{fillers:.1%} of the tokens are fillers, which count in nothing")
-    return "sampling: " + "; ".join(said)
+    return "\n".join(["sampling: " + "; ".join(said), *_hardly_meant(cut, pieces, sampler)])
+
+
+def _hardly_meant(cut: float, pieces: float, sampler: Sampler) -> list[str]:
+    recipe, said = sampler.recipe, []
+    if cut > MUCH_CUT:
+        longer = f"sentences are longer than data.max_length={recipe.data.max_length}"
+        split = "" if recipe.data.split_sentences else "; data.split_sentences=true looks for sentences within lines"
+        said.append(f"WARNING: most of the text is cut off: {longer}{split}")
+    if pieces < ONE_PIECE and recipe.masking.strategy == "whole_word":
+        said.append("WARNING: nearly every word is one token: masking.strategy=whole_word does what token does")
+    return said
 
 
 def print_report(

@@ -139,11 +139,11 @@ def _corpus(config: PretrainConfig, path: Path, argument: str) -> Corpus:
 
 
 def _refuse_too_few(config: PretrainConfig, train_documents: int, corpus: Corpus) -> None:
-    labelled = SENTENCE[config.sentence.objective].labels > 0
-    needed = 2 if labelled else 1
+    from_another = SENTENCE[config.sentence.objective].replaces_b and config.sentence.negatives != "same_document"
+    needed = 2 if from_another else 1
     if train_documents >= needed:
         return
-    held = "" if config.data.valid else ", besides one held out to validate on"
+    held = "" if config.data.valid else ", besides one held out to validate on (data.valid names a file instead)"
     raise UserError(
         f"data.train: {corpus.num_documents} document(s) in '{corpus.reader.path}', and "
         f"sentence.objective={config.sentence.objective} needs at least {needed}{held}. "

@@ -78,7 +78,11 @@ def _table(path: Path, needed: tuple[str, ...], separator: str, quoting: bool) -
         elif len(columns) == len(names):
             yield Row(line, dict(zip(names, columns, strict=True)))
         else:
-            yield Refused(line, f"{len(columns)} columns, but line {header} has {len(names)} ({', '.join(names)})")
+            split = any(column[:1] == '"' and column[-1:] != '"' for column in columns) and not quoting
+            hint = "; one begins with a quotation mark: data.quoting=on reads what is quoted as one" if split else ""
+            yield Refused(
+                line, f"{len(columns)} columns, but line {header} has {len(names)} ({', '.join(names)}){hint}"
+            )
 
 
 def _unquoted(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
@@ -105,14 +109,19 @@ def _refuse_unknown(where: str, names: list[str], needed: tuple[str, ...]) -> No
         raise UserError(*(f"{where}: the column {name!r} is there {names.count(name)} times." for name in twice))
     unknown = [name for name in needed if name not in names]
     if unknown:
+        hint = _QUOTED if any(name[:1] == name[-1:] == '"' for name in names) else _NUMBERED
         raise UserError(
             *(
-                f"{where}: no column {name!r}; it has {', '.join(map(repr, names))}{did_you_mean(name, names)}. "
-                f"Without a header line, columns go by number from 1."
+                f"{where}: no column {name!r}; it has {', '.join(map(repr, names))}{did_you_mean(name, names)}. {hint}"
                 for name in unknown
             )
         )
 
+
+_JSON_NAMES = {dict: "an object", list: "an array", type(None): "null"}
+
+_NUMBERED = "Without a header line, columns go by number from 1."
+_QUOTED = "Names in quotation marks are read without them by data.quoting=on."
 
 _REPEATED = object()
 """Stands for the values of a field that a JSON object has more than once."""
@@ -134,7 +143,7 @@ def _object(line: int, value: object, needed: tuple[str, ...]) -> Row | Refused:
         if value[name] is _REPEATED:
             return Refused(line, f"the field {name!r} is there more than once")
         if isinstance(value[name], dict | list) or value[name] is None:
-            return Refused(line, f"the field {name!r} holds a {type(value[name]).__name__}, not text or a number")
+            return Refused(line, f"the field {name!r} holds {_JSON_NAMES[type(value[name])]}, not text or a number")
         if isinstance(value[name], str) and (half := half_of_a_pair(value[name])):
             return Refused(line, f"the field {name!r} holds {half}")
     return Row(line, {name: value[name] if isinstance(value[name], str) else str(value[name]) for name in needed})

@@ -5,20 +5,23 @@ from pathlib import Path
 import pytest
 
 from finetune.data_summary import (
+    classes_in_words,
     cut_in_words,
     cut_questions_in_words,
     entities_in_words,
     header_in_words,
     in_words,
-    labels_in_words,
     left_out_in_words,
     lengths_in_words,
     lengths_of,
     line_ends_in_words,
     no_token_in_words,
+    numbers_in_words,
     numbers_of,
+    one_number_in_words,
     percentile,
     questions_in_words,
+    quoted_in_words,
     unknown_in_words,
     windows_in_words,
 )
@@ -42,18 +45,18 @@ def feature(example: int, length: int, cut: int = 0, repeated: int = 2) -> Featu
 
 
 def test_labels_are_named_by_share_the_most_frequent_first():
-    assert labels_in_words(labelled("b", "a", "b", "c")) == "labels: b 2 (50.0%), a 1 (25.0%), c 1 (25.0%)"
+    assert classes_in_words(labelled("b", "a", "b", "c")) == "labels: b 2 (50.0%), a 1 (25.0%), c 1 (25.0%)"
 
 
 def test_of_many_labels_eight_are_named_and_the_rest_counted():
     labels = [name for number, name in enumerate("abcdefghij") for _ in range(10 - number)]  # a 10, b 9, ... j 1: 55
-    said = labels_in_words(labelled(*labels))
+    said = classes_in_words(labelled(*labels))
     assert said.startswith("labels: a 10 (18.2%), b 9 (16.4%), ")
     assert said.endswith(", h 3 (5.5%) and 2 more, the rarest j 1")
 
 
 def test_scores_are_numbers_and_said_by_their_spread():
-    said = labels_in_words(labelled("1.0", "2", "3.0", "5.0"))  # mean 11/4; squares 1 + 4 + 9 + 25 = 39
+    said = numbers_in_words(labelled("1.0", "2", "3.0", "5.0"))  # mean 11/4; squares 1 + 4 + 9 + 25 = 39
     assert said == "labels: numbers from 1 to 5, mean 2.750, deviation 1.479"  # sqrt(39/4 - 7.5625)
 
 
@@ -108,6 +111,21 @@ def test_texts_of_several_lines_are_counted_and_the_longest_is_named():
     assert line_ends_in_words(examples[1:2]) is None
 
 
+def test_classes_that_are_one_number_are_named_and_numbers_are_classes_all_the_same():
+    assert one_number_in_words(["0", "0.0", "1", "1.0", "x"]) == (
+        "WARNING: classes of their own, and one number: '0' and '0.0'; '1' and '1.0'"
+    )
+    assert one_number_in_words(["0", "1", "x"]) is None
+    assert classes_in_words(labelled("1.0", "2.0", "1.0")) == "labels: 1.0 2 (66.7%), 2.0 1 (33.3%)"
+
+
+def test_texts_that_a_writer_has_quoted_are_counted():
+    texts = ['"he said ""no"""', '"', 'plain "words"', '"both ends"']
+    said = quoted_in_words([Labelled(line, text, None, "1") for line, text in enumerate(texts, 2)])
+    assert said.startswith("2 texts are between quotation marks, which are read as text; if the file is written with")
+    assert quoted_in_words([Labelled(2, "plain", None, "1")]) is None
+
+
 def test_what_the_vocabulary_lacks_is_said(pieces):
     features = of_labelled([Labelled(2, "the \u2603 cat", None, "1")], pieces, 8)  # [CLS] the [UNK] cat [SEP]
     assert unknown_in_words(features, pieces) == "20.00% of the tokens are [UNK]"
@@ -116,7 +134,7 @@ def test_what_the_vocabulary_lacks_is_said(pieces):
 
 def test_a_file_of_reviews_in_words(pieces):
     used = [Labelled(2, "a good film", None, "good"), Labelled(3, "a very very very very bad film", None, "bad")]
-    said = in_words(Examples(Path("x.tsv"), used, 2, []), of_labelled(used, pieces, 8), 8, pieces)
+    said = in_words(Examples(Path("x.tsv"), used, 2, []), of_labelled(used, pieces, 8), 8, pieces, ["bad", "good"])
     assert said == [
         "data.train: labels: bad 1 (50.0%), good 1 (50.0%)",
         "data.train: lengths: median 5 tokens; 90% have at most 9, 99% 9, the longest 9",
@@ -126,7 +144,7 @@ def test_a_file_of_reviews_in_words(pieces):
 
 def test_a_file_of_sentences_in_words(pieces):
     used = [Tagged(1, "the cat sat on a mat", [(4, 7)], ["B-ANIMAL"])]
-    said = in_words(Examples(Path("x.conll"), used, 1, []), of_tagged(used, pieces, 6, "wordpiece"), 6, pieces)
+    said = in_words(Examples(Path("x.conll"), used, 1, []), of_tagged(used, pieces, 6, "wordpiece"), 6, pieces, ["O"])
     assert said == [
         "data.train: entities: 1: ANIMAL 1 (100.0%); 0 of 1 sentences have none",
         "data.train: lengths: median 8 tokens; 90% have at most 8, 99% 8, the longest 8",

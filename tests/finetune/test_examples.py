@@ -277,3 +277,20 @@ def test_where_the_tags_lie_is_no_part_of_what_is_learned(file):
 def test_what_is_no_finite_number_is_refused(file, number):
     with pytest.raises(UserError, match=rf":2: the column 'label' holds '{number}', which is no finite number"):
         read_rows(file(f"text\tlabel\na\t{number}\n"), TaskConfig(name="regression"))
+
+
+def test_a_table_that_was_written_with_quotes_is_told_how_to_be_read(file):
+    with pytest.raises(UserError, match=r"""no column 'text'; it has '"text"', .*quoting=on"""):
+        read_rows(file('"text"\t"label"\n"a"\t"0"\n'))
+    with pytest.raises(UserError, match=r":2: 3 columns, but .*; one begins with a quotation mark: data.quoting=on"):
+        read_rows(file('text\tlabel\n"a\tb"\t0\n'))
+
+
+def test_tags_of_another_scheme_name_it(file):
+    with pytest.raises(UserError, match=r"'E-LC' is no tag; O, B-TYPE, I-TYPE are \(task.scheme=iobes has such tags\)"):
+        read_rows(file("a B-LC\nb E-LC\n", "x.conll"), NER)
+
+
+def test_null_is_called_null(file):
+    with pytest.raises(UserError, match=r":1: the field 'text' holds null, not text or a number"):
+        read_rows(file('{"text": null, "label": 1}\n', "x.jsonl"))

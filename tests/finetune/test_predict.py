@@ -299,6 +299,18 @@ def test_a_folder_from_before_this_was_remembered_is_read_by_the_defaults(classi
     assert [row["text"] for row in predicted(str(folder), "id,text\n7,the cat\n", "in.csv")] == ["the cat"]
 
 
+def test_a_model_is_judged_on_a_file_of_another_scheme(tagger, write, capsys):
+    iob2 = write("the B-A\ncat I-A\nsat O\n", "iob2.conll")
+    iobes = write("the B-A\ncat E-A\nsat O\n", "iobes.conll")
+    found = [
+        evaluate_file(EvaluateConfig(DataConfig(eval=str(path)), tagger, scheme=scheme, device="cpu"))
+        for path, scheme in ((iob2, None), (iobes, "iobes"))
+    ]
+    assert found[0] == found[1]
+    with pytest.raises(UserError, match=r"'E-A' is no tag; .*\(task.scheme=iobes has such tags\)"):
+        evaluate_file(EvaluateConfig(DataConfig(eval=str(iobes)), tagger, device="cpu"))
+
+
 # Standard input and output
 
 

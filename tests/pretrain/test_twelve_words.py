@@ -11,6 +11,7 @@ import pytest
 
 from pretrain.examples import Cutting, Examples, Text, cut, lay_out
 from pretrain.inputs import INPUTS
+from pretrain.report import sampling_in_words
 from pretrain.sentence import SENTENCE
 from pretrain.sentence.objective import NegativeSource
 from tests.pretrain.conftest import CLS, SEP, make_sampler, numbered, unmasked
@@ -130,3 +131,18 @@ def test_examples_know_what_truly_follows():
     found, _ = cut(np.array([3, 1, 2, 1]), np.arange(4), np.array([4]), np.arange(1), cutting, np.random.default_rng(0))
     assert isinstance(found, Examples)
     assert (found.a_sentence.tolist(), found.next_sentence.tolist()) == ([0, 2], [1, 3])
+
+
+def test_text_that_is_cut_for_the_most_part_and_words_of_one_token_are_warned_of():
+    options = {"sentence__objective": "none", "sentence__input": "doc_sentences", "data__max_length": 10}
+    source = numbered([[40], [40], [2]])
+    source.word_starts[:] = True
+    sampler = make_sampler(source, masking__strategy="whole_word", **options)
+    said = sampling_in_words(sampler.block(0, 0), sampler)
+    # Eight of forty, twice, two of two, and six special tokens: 24 of 88.
+    assert "a word is 1.00 of them; 72.7% of the tokens are cut off" in said
+    assert "WARNING: most of the text is cut off: sentences are longer than data.max_length=10; data.split_sent" in said
+    assert "WARNING: nearly every word is one token: masking.strategy=whole_word does what token does" in said
+    sampler = make_sampler(numbered([[6]] * 4), masking__strategy="whole_word", **options)  # six tokens, four words
+    said = sampling_in_words(sampler.block(0, 0), sampler)
+    assert "a word is 1.50 of them; 0.0% of the tokens are cut off" in said and "WARNING" not in said
