@@ -42,7 +42,7 @@ def read_json(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
     decoder, place, line = json.JSONDecoder(object_pairs_hook=_noting_repeats), _skip(text, 0), 1
     if text[place : place + 1] != "[":
         raise UserError(f"{path}:1: not a JSON array of objects; one object per line is the format jsonl.")
-    at = 0
+    at = number = 0
     place = _skip(text, place + 1)
     while text[place : place + 1] != "]":
         line += text.count("\n", at, place)
@@ -51,7 +51,9 @@ def read_json(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
             value, place = decoder.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}:{line}: not JSON: {error}.") from error
-        yield _object(line, value, needed)
+        number += 1
+        item = _object(line, value, needed)  # all of them may stand on one line
+        yield Refused(line, f"object {number}: {item.why}") if isinstance(item, Refused) else item
         place = _skip(text, place)
         if text[place : place + 1] == ",":
             place = _skip(text, place + 1)

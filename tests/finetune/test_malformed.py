@@ -287,11 +287,15 @@ ROWS_OF_TABLES = {
         '[{"text": "a", "label": 1}]\n[{"text": "b", "label": 0}]\n',
         ":2: the array is closed",
     ),
-    "json, no object": ("json", '[{"text": "a", "label": 1},\n7]\n', (1, "2: a JSON int, where an object is needed")),
+    "json, no object": (
+        "json",
+        '[{"text": "a", "label": 1},\n7]\n',
+        (1, "2: object 2: a JSON int, where an object is"),
+    ),
     "json, a field twice": (
         "json",
         '[{"label": 1, "text": "a", "text": "b"}]',
-        ":1: the field 'text' is there more than",
+        ":1: object 1: the field 'text' is there more than",
     ),
     "json, nested without end": ("json", "[" * 100_000 + "\n", ":1: not JSON: "),
 }
