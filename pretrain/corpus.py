@@ -23,6 +23,7 @@ from bert.registry import did_you_mean, lookup
 from bert.sentence_splitter import split_sentences
 from pretrain.array_cache import GrowingArray, keep
 from pretrain.documents import FORMATS, CorpusFormat, write_index
+from pretrain.read_ahead import read_ahead, read_bytes_ahead
 from pretrain.utf8 import read_text, valid_chunks
 
 __all__ = ["READERS", "Corpus", "CorpusFormat", "Reader", "open_corpus", "open_reader", "split_sentences"]
@@ -57,6 +58,10 @@ class Reader(ABC):
     @abstractmethod
     def lines(self, start: int, stop: int) -> list[str]:
         """Lines start..stop - 1. Raises IndexError unless 0 <= start <= stop <= len."""
+
+    @abstractmethod
+    def expect(self, first: np.ndarray, last: np.ndarray) -> None:
+        """Prepare for these ranges of lines; `last` is exclusive."""
 
     @abstractmethod
     def blocks(self) -> Iterator[list[str]]:
@@ -104,6 +109,11 @@ class MmapReader(Reader):
             self.refuse_changed()
             raise
         return lines[: stop - start]  # drops what follows the last newline: nothing
+
+    def expect(self, first: np.ndarray, last: np.ndarray) -> None:
+        if len(self):
+            read_ahead(self._offsets, first, last + 1)
+            read_bytes_ahead(self._bytes, self._offsets[first], self._offsets[last])
 
     def blocks(self) -> Iterator[list[str]]:
         start = 0
@@ -160,6 +170,9 @@ class LinecacheReader(Reader):
     def lines(self, start: int, stop: int) -> list[str]:
         self._check(start, stop)
         return self._cached()[start:stop]
+
+    def expect(self, first: np.ndarray, last: np.ndarray) -> None:
+        return  # all lines are in memory
 
     def blocks(self) -> Iterator[list[str]]:
         for start in range(0, len(self), 4096):  # slices of a list that is in memory anyway
@@ -238,6 +251,11 @@ class Corpus:
         start, stop = self._document_lines[document].tolist()
         lines = self.reader.lines(start, stop)
         return [sentence for line in lines for sentence in self._sentences_of(line, self.format)]
+
+    def expect(self, documents: np.ndarray) -> None:
+        """Have the system read what these documents say all together, before they are asked for one by one."""
+        read_ahead(self._document_lines, documents, documents + 1)
+        self.reader.expect(*self._document_lines[documents].T)
 
     def __reduce__(self) -> tuple:
         return type(self), (self.reader, self.format)

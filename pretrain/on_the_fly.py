@@ -45,6 +45,7 @@ class OnTheFly(TokenSource):
 
     def _encode(self, documents: np.ndarray) -> None:
         wanted = [d for d in np.unique(documents).tolist() if d not in self._latest]
+        self.corpus.expect(np.array(wanted, np.int64))
         texts = [self.corpus.sentences(document) for document in wanted]
         encoded = self.tokenizer.encode_documents(texts)
         lines = ragged.offsets(np.array([len(text) for text in texts], np.int64))

@@ -31,6 +31,8 @@ TOKENIZER_BYTES = 200 << 20
 MEASURED_BYTES = 16 << 20
 """Validation text whose characters are counted, about; documents are drawn evenly."""
 
+_AT_ONCE = 1000  # documents that are read together
+
 
 @dataclass(frozen=True)
 class TextToLearn:
@@ -177,12 +179,15 @@ class _TokenizerLines:
 
     def __iter__(self) -> Iterator[str]:
         order, taken = Permutation(len(self.documents), 0, 0), 0
-        for place in range(len(self.documents)):
-            sentences = self.corpus.sentences(int(self.documents[order(np.array([place]))[0]]))
-            yield from sentences
-            taken += sum(len(sentence.encode()) for sentence in sentences)
-            if taken > TOKENIZER_BYTES:
-                return
+        for start in range(0, len(self.documents), _AT_ONCE):
+            some = self.documents[order(np.arange(start, min(start + _AT_ONCE, len(self.documents))))]
+            self.corpus.expect(some)
+            for document in some.tolist():
+                sentences = self.corpus.sentences(document)
+                yield from sentences
+                taken += sum(len(sentence.encode()) for sentence in sentences)
+                if taken > TOKENIZER_BYTES:
+                    return
 
 
 def _source(config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer) -> TokenSource:
@@ -198,5 +203,6 @@ def _characters_per_token(corpus: Corpus, source: TokenSource, documents: np.nda
     """Of those documents, or of an even draw of them where they are more than MEASURED_BYTES."""
     wanted = min(len(documents), 1 + int(MEASURED_BYTES / source.mean_document_bytes))
     drawn = np.sort(documents[Permutation(len(documents), 0, 0)(np.arange(wanted))])
+    corpus.expect(drawn)
     tokens = source.counts(source.sentence_offsets[drawn], source.sentence_offsets[drawn + 1]).sum()
     return sum(len(s) for document in drawn.tolist() for s in corpus.sentences(document)) / max(1, int(tokens))

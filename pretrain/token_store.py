@@ -11,7 +11,6 @@ A store is a folder:
 import contextlib
 import hashlib
 import json
-import mmap
 import os
 import shutil
 import tempfile
@@ -30,6 +29,7 @@ from bert.tokenizer import Tokenizer
 from bert.tokenizer_files import load as load_tokenizer
 from pretrain import ragged
 from pretrain.corpus import Corpus
+from pretrain.read_ahead import read_ahead
 from pretrain.token_source import TokenSource
 
 _VERSION = 2
@@ -57,39 +57,18 @@ class TokenStore(TokenSource):
 
     def counts(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
         """Tokens of each sentence of the ranges, end to end."""
-        _read_ahead(self.token_offsets, first, last + 1)
+        read_ahead(self.token_offsets, first, last + 1)
         sentences = ragged.ranges(first, last - first)
         return self.token_offsets[sentences + 1] - self.token_offsets[sentences]
 
     def read(self, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ids and word starts of the ranges' tokens, end to end."""
-        _read_ahead(self.token_offsets, first, last + 1)
+        read_ahead(self.token_offsets, first, last + 1)
         begins, ends = self.token_offsets[first], self.token_offsets[last]
-        _read_ahead(self._ids, begins, ends)
-        _read_ahead(self._word_starts, begins, ends)
+        read_ahead(self._ids, begins, ends)
+        read_ahead(self._word_starts, begins, ends)
         tokens = ragged.ranges(begins, ends - begins)
         return self._ids[tokens].astype(np.int64), self._word_starts[tokens].astype(bool)
-
-
-def _read_ahead(array: np.memmap, first: np.ndarray, last: np.ndarray) -> None:
-    """Have the system read ranges of a mapped file all together, before they are touched.
-
-    Touched one after another, ranges that lie anywhere in a large file are waited for one after another; and with each
-    the system reads megabytes around it that nobody asked for. Where it takes no such advice nothing changes.
-
-    Args:
-        array: 1-dimensional.
-        first, last: of each range; `last` is exclusive.
-    """
-    if not hasattr(mmap, "MADV_WILLNEED") or not len(first):
-        return
-    lead = array.offset % mmap.ALLOCATIONGRANULARITY  # a map begins at a page, the array where its file says
-    order = np.argsort(first)
-    begins = (lead + first[order] * array.itemsize) // mmap.PAGESIZE * mmap.PAGESIZE
-    ends = np.maximum.accumulate(lead + last[order] * array.itemsize)
-    apart = begins[1:] > ends[:-1]  # the others are asked for together with the one before
-    for begin, end in zip(begins[np.r_[True, apart]].tolist(), ends[np.r_[apart, True]].tolist(), strict=True):
-        array.base.madvise(mmap.MADV_WILLNEED, begin, max(1, end - begin))
 
 
 def open_store(corpus: Corpus, tokenizer: Tokenizer, cache: Path, processes: int, verify: bool = False) -> TokenStore:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from pretrain.audit.copies import copied
 from pretrain.audit.measures import BUCKETS, Measures, Spread
@@ -151,9 +152,7 @@ def _significant(spread: Spread, tolerance: float) -> bool:
 
 def _critical() -> float:
     """Standard errors that chance exceeds in no check of a million audits, about."""
-    from scipy import stats
-
-    return float(stats.norm.isf(FAMILY_WISE / 2 / (len(CHECKS) + BUCKETS)))
+    return -NormalDist().inv_cdf(FAMILY_WISE / 2 / (len(CHECKS) + BUCKETS))
 
 
 def _must_be_zero(name: str, found: int, what: str) -> Check:

@@ -1,11 +1,8 @@
 import json
-import mmap
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -274,34 +271,3 @@ def test_a_store_half_built_is_nothing_and_four_builders_make_one(corpus, tokeni
     assert len({store._opened[1] for store in stores}) == 1
     folders = [folder.name for folder in tmp_path.iterdir() if "unfinished" not in folder.name]
     assert len(folders) == 1
-
-
-@given(
-    offset=st.sampled_from([0, 128, mmap.ALLOCATIONGRANULARITY + 64]),
-    itemsize=st.sampled_from([1, 2, 8]),
-    ranges=st.lists(st.tuples(st.integers(0, 20_000), st.integers(0, 9000)), max_size=5),
-)
-def test_what_is_read_ahead_covers_the_ranges_and_begins_at_pages(offset, itemsize, ranges):
-    advised = []
-    array = SimpleNamespace(
-        offset=offset,
-        itemsize=itemsize,
-        base=SimpleNamespace(madvise=lambda advice, begin, size: advised.append((advice, begin, begin + size))),
-    )
-    first, length = np.array(ranges, np.int64).reshape(-1, 2).T
-    token_store._read_ahead(array, first, first + length)
-    lead = offset % mmap.ALLOCATIONGRANULARITY
-    wanted = [(lead + a * itemsize, lead + (a + n) * itemsize) for a, n in ranges if n]
-    found = [(begin, end) for _, begin, end in advised]
-    assert {advice for advice, _, _ in advised} <= {mmap.MADV_WILLNEED}
-    assert all(begin % mmap.PAGESIZE == 0 for begin, _ in found)
-    for begin, end in wanted:
-        assert sum(a <= begin and end <= b for a, b in found) == 1
-    assert all(a >= b for (_, b), (a, _) in pairwise(found))  # each page is asked for once
-    # Nothing is asked for that no range touches, but for what its page holds besides.
-    assert sum(end - begin for begin, end in found) <= sum(b - a for a, b in wanted) + len(ranges) * mmap.PAGESIZE
-
-
-def test_without_such_advice_nothing_is_asked_for(monkeypatch):
-    monkeypatch.delattr(mmap, "MADV_WILLNEED", raising=False)
-    token_store._read_ahead(None, np.array([0]), np.array([5]))
