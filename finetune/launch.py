@@ -30,7 +30,7 @@ from finetune.judge import CLASSES, WORST, evaluator, predict, write_findings
 from finetune.model import build, resumed, start_folder
 from finetune.options import check, with_defaults
 from finetune.tasks import TASKS
-from finetune.tasks.task import Task
+from finetune.tasks.task import Baseline, Task
 
 
 def train(config: FinetuneConfig, alone: bool = True) -> dict[str, float] | None:
@@ -161,13 +161,13 @@ def _run(
         if distributed.is_first():
             write_findings(task, output)
         result |= _test(task, judges, size, device)
-        least = task.baseline(train_set.used, judges["eval"].used).scores
-        result |= {f"baseline/{name}": value for name, value in least.items()}
+        least = task.baseline(train_set.used, judges["eval"].used)
+        result |= {f"baseline/{name}": value for name, value in least.scores.items()}
         task.bert.encoder.attend_by("sdpa")  # what follows asks the model as its user will, wherever that is
         if distributed.is_first():
             _conclude(task, result, _served(task, judges["eval"], device), output, tracker)
     if distributed.is_first():
-        _print_report(config, result, task, train_set, judges["eval"], device)
+        _print_report(config, result, task, least, judges["eval"], device)
     return result
 
 
@@ -260,14 +260,14 @@ def _print_report(
     config: FinetuneConfig,
     result: dict[str, float],
     task: Task,
-    train_set: Examples,
+    least: Baseline,
     eval_set: Examples,
     device: torch.device,
 ) -> None:
     shown = [name for name in result if name.startswith(("valid/", "test/"))]
     width = max(map(len, shown))
     print("\n" + "\n".join(f"  {name:<{width}}  {result[name]:.4f}" for name in shown))
-    print(f"\n  on data.eval {task.baseline(train_set.used, eval_set.used).in_words()}")
+    print(f"\n  on data.eval {least.in_words()}")
     print("\nthe first texts of data.eval:")
     for prediction in predict(task.eval(), eval_set.used[:3], 3, device):
         said = task.in_words(prediction)

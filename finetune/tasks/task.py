@@ -178,7 +178,7 @@ class Task(Objective):
         return ""
 
     @abstractmethod
-    def baseline(self, learned: list, judged: list) -> "Baseline":
+    def baseline(self, learned: list, judged: list) -> Baseline:
         """What one answer to everything, the best that the training examples know, would reach.
 
         Args:

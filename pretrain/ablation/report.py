@@ -7,17 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bert.training.metric import amount, higher_is_better, number, signed
+from bert.training.metric import number
 from bert.training.provenance import git_commit
 from pretrain.ablation import charts
 from pretrain.ablation.effects import Effect, Failed, against_baseline, effects, summaries
 from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, grid_as_yaml, variant_name
 from pretrain.ablation.results import LEARNED, Result
+from pretrain.ablation.sentences import sentence
 from pretrain.ablation.statistics import Summary, uncertainty
 from pretrain.validation import VALIDATION_MASKINGS
-
-FEW_SEEDS = 4
-"""From so many on a p value stands without a word about their spread."""
 
 FILES = ("report.md", "report.json", "curves.png", "effects.png")
 
@@ -70,73 +68,6 @@ def write_report(
     (folder / "report.md").write_text(text + "\n", encoding="utf-8")
     (folder / "report.json").write_text(_as_json(config, results, found, failed), encoding="utf-8")
     return text
-
-
-def sentence(effect: Effect) -> str:
-    """What an effect comes to, in words; first of how much it speaks where that is less than was planned."""
-    part = _part(effect)
-    return f"{part}{_found(effect)}{_range(effect)}"
-
-
-def _part(effect: Effect) -> str:
-    """Which combinations and seeds an effect is of, where they are not all."""
-    (used, every), parts = effect.over, []
-    if effect.comparison is None:
-        return ""
-    if used < every:
-        others = "; ".join(f"{rest}: {why}" for rest, why in effect.left_out.items())
-        parts.append(f"in {used} of {every} combinations of the other axes ({', '.join(effect.by_rest)}; not {others})")
-    if len(effect.by_seed) < effect.seeds:
-        parts.append(f"of {len(effect.by_seed)} of {effect.seeds} seeds")
-    return f"Only {', '.join(parts)}: " if parts else ""
-
-
-def _range(effect: Effect) -> str:
-    """How far the combinations of the other axes lie apart; their mean says little where that is much."""
-    if len(effect.by_rest) < 2:
-        return ""
-    ordered = sorted(effect.by_rest, key=effect.by_rest.get)
-    low, high = (f"{signed(effect.by_rest[rest], effect.metric)} ({rest})" for rest in (ordered[0], ordered[-1]))
-    return f" By the other axes from {low} to {high}."
-
-
-def _found(effect: Effect) -> str:
-    named, metric = f"{effect.axis}: {effect.value}", effect.metric
-    if effect.comparison is None:
-        why = "; ".join(sorted(set(effect.left_out.values())))
-        return f"{named} could not be compared with {effect.baseline} on {metric}: {why}."
-    difference = effect.comparison.difference
-    if difference.n < 2:
-        return f"{named} differs from {effect.baseline} on {metric} by {signed(difference.mean, metric)} in one seed."
-    if difference.deviation == 0:
-        return (
-            f"{named} differs from {effect.baseline} on {metric} by {signed(difference.mean, metric)} in each of "
-            f"{difference.n} seeds: without any spread there is nothing to test that against."
-        )
-    better = (difference.mean > 0) == higher_is_better(metric)
-    if effect.p < 0.05:
-        low, high = sorted((abs(difference.low), abs(difference.high)))
-        return (
-            f"{named} {'beats' if better else 'falls behind'} {effect.baseline} on {metric} by "
-            f"{amount(abs(difference.mean), metric)}, 95% CI {number(low, metric)} to {number(high, metric)} "
-            f"(p = {effect.p:.2g} after Holm{_few(difference.n)})."
-        )
-    interval = f"95% CI {number(difference.low, metric)} to {number(difference.high, metric)}"
-    if effect.comparison.p < 0.05:
-        return (
-            f"{named}: {signed(difference.mean, metric)} against {effect.baseline} on {metric}, {interval}: not "
-            f"enough for as many effects as were tested (p = {effect.comparison.p:.2g}, {effect.p:.2g} after Holm)."
-        )
-    return (
-        f"{named}: no difference from {effect.baseline} detected on {metric} "
-        f"({signed(difference.mean, metric)}, {interval}); to be found in 80% of such experiments it would have to be "
-        f"about {amount(effect.detectable, metric)}."
-    )
-
-
-def _few(seeds: int) -> str:
-    """What a p value of few seeds is worth."""
-    return f"; of {seeds} seeds alone, whose spread is hardly known" if seeds < FEW_SEEDS else ""
 
 
 def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, changed: list[str] | None) -> list[str]:

@@ -8,9 +8,10 @@ import pytest
 from pretrain.ablation.ablate import changed_since
 from pretrain.ablation.effects import against_baseline, effects, summaries
 from pretrain.ablation.grid import cells, grid_as_yaml
-from pretrain.ablation.report import _design, sentence, write_report
+from pretrain.ablation.report import _design, write_report
 from pretrain.ablation.results import mixed, read_results
 from pretrain.ablation.run import cell_folder
+from pretrain.ablation.sentences import sentence
 from pretrain.ablation.statistics import compare
 from pretrain.validation import JUDGED_ON
 from tests.ablation.conftest import write_cells
