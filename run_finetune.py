@@ -7,15 +7,16 @@ from bert.training.config import BUDGET_OPTIONS
 from finetune.config import EvaluateConfig, FinetuneConfig, PredictConfig
 from finetune.demo import DemoConfig, demo
 from finetune.launch import check_only
-from finetune.predict import evaluate_file, predict_file
+from finetune.options import OF_PRETRAINING
+from finetune.predict import OF_TRAINING, evaluate_file, predict_file
 from finetune.seeds import train
 
 CHECKING = "Read a run's options, files and model (not with --init later), say what is in them, and train nothing."
 
 VERBS = {
-    "train": Verb(FinetuneConfig, train, alternatives=(BUDGET_OPTIONS,)),
-    "check": Verb(FinetuneConfig, check_only, alternatives=(BUDGET_OPTIONS,), about=CHECKING),
-    "evaluate": Verb(EvaluateConfig, evaluate_file),
+    "train": Verb(FinetuneConfig, train, alternatives=(BUDGET_OPTIONS,), unused=OF_PRETRAINING),
+    "check": Verb(FinetuneConfig, check_only, alternatives=(BUDGET_OPTIONS,), about=CHECKING, unused=OF_PRETRAINING),
+    "evaluate": Verb(EvaluateConfig, evaluate_file, unused=OF_TRAINING),
     "predict": Verb(PredictConfig, predict_file),
     "demo": Verb(DemoConfig, demo),
 }

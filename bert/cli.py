@@ -1,11 +1,12 @@
 """The command line's manners: verbs, help from the dataclasses' docstrings, closest names, exit codes."""
 
+import argparse
 import contextlib
 import difflib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +35,7 @@ class Verb:
             a file's others aside, and what belongs to them.
         about: what --help says of it, where the dataclass belongs to another verb.
         trees: options that hold another command's, nested as in its YAML, of which single ones may be typed.
+        unused: options of the dataclass that the verb refuses; --help leaves them out.
     """
 
     config: type
@@ -42,6 +44,7 @@ class Verb:
     alternatives: tuple[dict[str, tuple[str, ...]], ...] = ()
     about: str | None = None
     trees: tuple[str, ...] = ()
+    unused: Collection[str] = ()
 
 
 class Parser(jsonargparse.ArgumentParser):
@@ -114,7 +117,7 @@ def read_options(program: str, config: type, options: dict[str, Any]) -> Any:
 
 
 def _parse(program: str, verb: Verb, arguments: list[str]) -> Any:
-    parser = _parser(program, verb.config, verb.about)
+    parser = _parser(program, verb.config, verb.about, verb.unused)
     _refuse_unclear(arguments, verb.config)
     return _instance(parser, verb.config, parser.parse_args(_trees_whole(parser, verb, arguments)))
 
@@ -219,13 +222,15 @@ def _twice(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]:
         yield from _twice(value, f"{name}.")
 
 
-def _parser(program: str, config: type, about: str | None = None) -> Parser:
+def _parser(program: str, config: type, about: str | None = None, unused: Collection[str] = ()) -> Parser:
     parser = Parser(
         prog=program, description=about or config.__doc__, usage="%(prog)s [--config FILE] [--OPTION VALUE ...]"
     )
     parser.outermost = True
     parser.add_argument("--config", action="config", help="A YAML file with any of the options below.")
     parser.add_class_arguments(config, as_group=False)
+    for action in (action for action in parser._actions if action.dest in unused):
+        action.help = argparse.SUPPRESS
     return parser
 
 

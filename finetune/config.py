@@ -84,6 +84,9 @@ OWNERS = {
 }
 """The tasks that an option belongs to."""
 
+HEAD = ("name", "head", "layers", "combine")
+"""The options that make a head what it is, beside its labels."""
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -140,14 +143,15 @@ class FinetuneConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
     init: str = "runs/pretrain"
-    """The folder to start from: a run's output, its best/, or one of its checkpoints/, also while it goes on. none
-    starts from random weights, for comparison, with the tokenizer and sizes of `like`."""
+    """The folder to start from: a run's output, its best/, or one of its checkpoints/, also while it goes on. Of one
+    that was fine-tuned for the same task and labels the head is taken too. none starts from random weights, for
+    comparison, with the tokenizer and sizes of `like`."""
 
     like: str | None = None
     """With init=none: the folder whose tokenizer and model sizes are used."""
 
     reinit_layers: int = 0
-    """So many of the top layers, and the pooler, begin at random instead (Zhang et al. 2021, section 4)."""
+    """So many of the top layers, the pooler and the head begin at random instead (Zhang et al. 2021, section 4)."""
 
     best: str | None = None
     """The metric that decides which epoch's weights are kept as the result; by default macro_f1 (classification),

@@ -5,7 +5,7 @@ from pathlib import Path
 from bert import hub
 from bert.errors import UserError
 from bert.training.device import seed_torch
-from finetune.config import FinetuneConfig, TaskConfig
+from finetune.config import HEAD, FinetuneConfig, TaskConfig
 from finetune.example_kinds import kind_of
 from finetune.reading import reading
 from finetune.tasks import TASKS
@@ -32,11 +32,22 @@ def build(config: FinetuneConfig, labels: list[str]) -> tuple[Task, str]:
     task = _new(config, folder, labels)
     if config.init == "none":
         return task, f"random weights, with the sizes and the tokenizer of {folder.path}"
+    if _has_head_of(folder, task) and not config.reinit_layers:
+        task.restore(folder.path)
+        return task, f"{folder.path}: encoder and head taken, since it has learned the same task and labels"
     said = f"{folder.path}: {task.start_from(folder.path)}"
     if config.reinit_layers:
         task.bert.reinitialise(config.reinit_layers)
         said += f"; begun anew: the pooler and the top {config.reinit_layers} layers"
     return task, said
+
+
+def _has_head_of(folder: hub.ModelFolder, task: Task) -> bool:
+    """Whether a folder was fine-tuned for the same, so that its head means what the new one is to mean."""
+    if "bert_research" not in folder.described or _labels_in(folder) != task.labels:
+        return False
+    learned = folder.described["bert_research"]["task"]
+    return all(learned[name] == getattr(task.task, name) for name in HEAD)
 
 
 def resumed(config: FinetuneConfig, labels: list[str], checkpoint: Path) -> Task:

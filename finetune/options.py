@@ -1,6 +1,7 @@
 """A fine-tuning run's options: what stands where none were given, and what is wrong with them. No file is read."""
 
 from dataclasses import fields, replace
+from operator import attrgetter
 
 from bert.registry import did_you_mean
 from bert.training import config as training_config
@@ -15,11 +16,11 @@ from finetune.tasks import TASKS
 DEFAULT_EPOCHS, DEFAULT_LR = 3, 1e-4
 """The budget of a run that was given none, and its peak learning rate."""
 
-_OF_PRETRAINING = {
-    "compile": "",
-    "batch_tokens": "; fine-tuning has training.batch_size",
-    "workers": "; fine-tuning has all of its examples at hand",
-    "eval_sequences": "; fine-tuning judges by all of data.eval",
+OF_PRETRAINING = {
+    "training.compile": "",
+    "training.batch_tokens": "; fine-tuning has training.batch_size",
+    "training.workers": "; fine-tuning has all of its examples at hand",
+    "training.eval_sequences": "; fine-tuning judges by all of data.eval",
 }
 """Options of training that fine-tuning has no use for, and what it has instead."""
 
@@ -38,9 +39,9 @@ def check(config: FinetuneConfig) -> list[str]:
     """All that is wrong with the values, a line each."""
     faults = training_config.check(replace(config.training, compile=False)) + _check_task(config) + _check_seeds(config)
     faults += _check_names(config) + [
-        f"training.{name}: {str(value).lower()} was given, but it belongs to pretraining{instead}."
-        for name, instead in _OF_PRETRAINING.items()
-        if (value := getattr(config.training, name)) != getattr(TrainingConfig, name)
+        f"{name}: {str(value).lower()} was given, but it belongs to pretraining{instead}."
+        for name, instead in OF_PRETRAINING.items()
+        if (value := attrgetter(name)(config)) != attrgetter(name)(FinetuneConfig())
     ]
     if config.data.train != "builtin" and config.data.eval is None:
         faults.append("data.eval: needed beside data.train; the model is judged by it after each epoch.")

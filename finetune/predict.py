@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -24,6 +25,9 @@ from finetune.reading import as_in_training, taken_from_training
 from finetune.tasks.task import Task
 from finetune.unlabelled import Unlabelled
 
+OF_TRAINING = ("data.train", "data.max_length", "data.overlap", "data.test")
+"""Options of labelled files that judging a finished model has no use for."""
+
 
 def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
     """Print a model's classes and scores on data.eval."""
@@ -31,9 +35,9 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
         raise UserError("data.eval: the file to judge the model by is needed.")
     refuse_if(
         [
-            f"data.{name}: {getattr(config.data, name)!r} was given, but it belongs to training."
-            for name in ("train", "max_length", "overlap", "test")
-            if getattr(config.data, name) != getattr(DataConfig(), name)
+            f"{name}: {value!r} was given, but it belongs to training."
+            for name in OF_TRAINING
+            if (value := attrgetter(name)(config)) != attrgetter(name)(EvaluateConfig(DataConfig()))
         ]
         + _size_faults(config)
     )

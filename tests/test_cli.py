@@ -313,13 +313,25 @@ VERBS = [(program, name) for program in (run, run_finetune) for name in program.
 
 
 @pytest.mark.parametrize(("program", "verb"), VERBS, ids=lambda value: getattr(value, "__name__", value))
-def test_help_explains_every_option_of_a_verb(program, verb, call):
+def test_help_explains_every_option_that_a_verb_has_a_use_for(program, verb, call):
     code, said, _ = call(verb, "--help", program=program)
     assert code == 0
-    explained = docstrings_of(program.VERBS[verb].config)
+    unused = program.VERBS[verb].unused
+    explained = {name: text for name, text in docstrings_of(program.VERBS[verb].config).items() if name not in unused}
     shown = without_breaks(said)
+    assert [name for name in unused if f"--{name}" in shown] == []
     assert [name for name, text in explained.items() if not text or without_breaks(text) not in shown] == []
     assert [name for name in explained if f"--{name} " not in shown] == []
+
+
+UNUSED = [(verb, name) for verb, entry in run_finetune.VERBS.items() for name in entry.unused]
+
+
+@pytest.mark.parametrize(("verb", "name"), UNUSED)
+def test_an_option_that_a_verb_has_no_use_for_is_refused_by_name(verb, name, call):
+    value = {"data.train": "x", "data.test": "{x: x}", "training.compile": "true"}.get(name, "8")
+    code, _, said = call(verb, f"--{name}", value, "--data.eval", "x", program=run_finetune)
+    assert code == 2 and f"{name}: " in said and " was given, but it belongs to " in said
 
 
 def without_breaks(text: str) -> str:

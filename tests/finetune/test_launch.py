@@ -176,11 +176,32 @@ def test_the_scores_written_down_are_those_of_the_folder(make_config, precision)
     assert {name: result[name] for name in found} == pytest.approx(found)
 
 
-def test_a_checkpoint_of_a_run_is_a_start(make_config, tmp_path):
-    first = make_config("first", save_every=4)
-    train(first)
-    step = next((tmp_path / "first" / "checkpoints").glob("step-*"))
-    assert train(make_config("second", parts={"init": str(step)}))["steps"] == 8
+@pytest.mark.parametrize("task", ["classification", "ner"])
+def test_a_run_for_the_same_labels_is_gone_on_from_with_its_head(make_config, tmp_path, capsys, task):
+    first = train(make_config("first", task, save_every=4, epochs=10))
+    step = max((tmp_path / "first" / "checkpoints").glob("step-*"))
+    standing_still = {"lr": 1e-12, "weight_decay": 0.0}
+    second = train(make_config("second", task, parts={"init": str(step)}, **standing_still))
+    assert "encoder and head taken" in capsys.readouterr().out
+    assert second["steps"] == 8
+    best = "valid/entity_macro_f1" if task == "ner" else "valid/macro_f1"
+    assert second[best] == first[best] == 1.0
+
+
+@pytest.mark.parametrize("other", ["labels", "task", "head", "layers begun anew"])
+def test_a_head_of_something_else_begins_anew(make_config, capsys, other):
+    train(make_config("first", "ner"))
+    parts = {"init": make_config("first").output}
+    if other == "head":
+        parts |= {"task": TaskConfig(name="ner", head="linear")}
+    if other == "layers begun anew":
+        parts |= {"reinit_layers": 1}
+    config = make_config("second", "classification" if other == "task" else "ner", parts)
+    if other == "labels":
+        for file in (config.data.train, config.data.eval):
+            Path(file).write_text(Path(file).read_text().replace("ANIMAL", "BEAST"))
+    train(config)
+    assert "encoder taken; new: " in capsys.readouterr().out
 
 
 def test_random_weights_take_sizes_and_tokenizer_from_elsewhere(make_config, pretrained, capsys):

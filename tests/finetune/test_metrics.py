@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from finetune import metrics
 
@@ -41,6 +41,9 @@ def test_label_scores_are_those_of_scikit_learn(pair):
     assert metrics.klue_macro_f1(table) == pytest.approx(
         f1_score(gold, predicted, labels=labels, average="macro", zero_division=1.0)
     )
+    of_classes = precision_recall_fscore_support(gold, predicted, labels=labels, zero_division=0)
+    for counts, *expected in zip(table.values(), *of_classes, strict=True):
+        assert [counts.precision, counts.recall, counts.f1, counts.support] == pytest.approx(expected)
 
 
 def test_a_stray_inside_tag_belongs_to_no_entity():
