@@ -206,6 +206,15 @@ def test_a_span_stops_at_sep_and_begins_anew_behind_it():
 
 
 @SPANS
+def test_a_span_does_not_go_on_in_the_next_sequence(strategy, longest):
+    every, starts = np.ones(200, bool), np.arange(0, 201, 2)  # sequences of two words, no special token between them
+    chosen, units = MASKING[strategy](every, every, starts, 0.5, False, np.random.default_rng(0))
+    sequences = [set((chosen[units == unit] // 2).tolist()) for unit in set(units.tolist())]
+    assert {len(of_unit) for of_unit in sequences} == {1}
+    assert 2 in np.bincount(units)  # some cover a sequence
+
+
+@SPANS
 def test_a_long_span_is_chosen_as_often_as_a_short_one(strategy, longest):
     batch = repeated("1 2 1 3 1 1 2 1", 4000)
     few, all_ = (np.bincount(np.bincount(choose(strategy, batch, rate, 1)[1]), minlength=20) for rate in (0.3, 1.0))

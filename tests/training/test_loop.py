@@ -127,6 +127,19 @@ def test_each_loss_is_divided_once_by_its_own_count(cuts):
     torch.testing.assert_close(found[1], torch.full((3,), 6.5))
 
 
+def test_a_single_target_is_divided_by_one_and_none_by_nothing():
+    objective = Toy()
+    with torch.no_grad():
+        objective.table.zero_()
+        objective.bias.fill_(3.0)
+    # The square of (3, 3, 3) has gradient 6 in each component, and the distance from 1, weighed 0.5, half a one.
+    found = gradients(objective, [batch_of([4])], config_of(max_grad_norm=0.0))
+    torch.testing.assert_close(found[1], torch.full((3,), 6.5))
+    objective.counts = lambda batch: {"token_loss": 0, "large": 0, "sequence_loss": 0}
+    objective.forward = lambda batch: {"token_loss": 0 * objective.bias.sum(), "large": torch.tensor(0)}
+    assert gradients(objective, [batch_of([4])], config_of())[1].tolist() == [0.0, 0.0, 0.0]
+
+
 @given(
     sequences=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6), min_size=1, max_size=8),
     cuts=st.sets(st.integers(1, 7), max_size=4),
