@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import math
 import os
 import shlex
 import sys
@@ -11,15 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 import yaml
 
 from bert import whole_file
 from bert.checking import LATER, SCORES
-from bert.cli import read_options
 from bert.errors import UserError, refuse_if
 from bert.training import provenance
-from bert.training.device import is_on_gpu
 from bert.training.identity import is_finished
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
@@ -29,19 +25,15 @@ from pretrain.ablation.grid import (
     AblateConfig,
     Cell,
     cells,
-    combinations,
     grid_as_yaml,
     models_are_alike,
-    pretrain_options,
     refuse_wrong,
     unknown_metrics,
 )
+from pretrain.ablation.plan import device_of, plan
 from pretrain.ablation.report import FILES, write_report
-from pretrain.ablation.results import Result, lacking, mixed, read_results
-from pretrain.ablation.run import ROOT, cell_folder, checked, differences, done, failures, run_cells
-from pretrain.config import PretrainConfig
-from pretrain.sentence import SENTENCE
-from pretrain.start import model_config, open_start
+from pretrain.ablation.results import lacking, mixed, read_results
+from pretrain.ablation.run import ROOT, cell_folder, checked, differences, failures, run_cells
 
 _GRID = "grid.yaml"
 
@@ -62,7 +54,7 @@ def ablate(config: AblateConfig) -> None:
     there = read_results(config)
     refuse_if(differences(config, cells(config)) + lacking(config, there) + mixed(there))
     wanted = _only(config)
-    print(_plan(config, wanted, there))
+    print(plan(config, wanted, there))
     if config.dry_run:
         return
     output = Path(config.output)
@@ -125,61 +117,6 @@ def _only(config: AblateConfig) -> list[Cell]:
     return found
 
 
-def _plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) -> str:
-    """What will be run, and what it costs."""
-    pretrained = [cell for cell in wanted if is_finished(cell_folder(config, cell) / "pretrain")]
-    to_train = len(wanted) - len(pretrained)
-    tunings = sum(len(task.seeds) for task in config.finetune.values())
-    lines = [
-        f"{len(combinations(config))} combinations x {len(config.seeds)} seeds = {len(wanted)} runs of "
-        f"{config.tokens:,} tokens, {len(pretrained)} of them pretrained already",
-        f"fine-tuning: {tunings} runs on each model ({', '.join(config.finetune) or 'none'})",
-        f"cost: {to_train * config.tokens:,} tokens of pretraining{_flops(config, to_train)} to go",
-        *_perhaps_not_compared(config),
-    ]
-    seconds = [s for result in there.values() if not math.isnan(s := result.seconds_in_all)]
-    if seconds:
-        rounds = math.ceil(sum(not done(config, cell) for cell in wanted) / config.jobs)
-        left = rounds * sum(seconds) / len(seconds)
-        lines.append(
-            f"a finished cell took {sum(seconds) / len(seconds) / 60:.1f} min: about {left / 60:.1f} min to go, "
-            f"and what starting commands takes"
-        )
-    return "\n".join(lines)
-
-
-_TEXT = ("train", "valid", "valid_share", "format", "text", "split_sentences", "max_length")
-"""Options of data.* that decide what is validated on."""
-
-
-def _perhaps_not_compared(config: AblateConfig) -> list[str]:
-    """Effects that change what metrics of pretraining are measured on."""
-    of_pairs = ("sentence_", *(f"{name}_" for name, objective in SENTENCE.items() if objective.labels))
-    measured = [metric for metric in config.metrics if metric.startswith("valid/")]
-    text = ("tokenizer.", "init", "training.eval_sequences", *(f"data.{name}" for name in _TEXT))
-    said = []
-    for axis in config.effects:
-        named = [m for m in measured if m.removeprefix("valid/").startswith(of_pairs)]
-        touched = measured if axis.startswith(text) else named if axis.startswith("sentence.") else []
-        if touched:
-            said.append(
-                f"{axis}: no comparison by {', '.join(touched)} where it changes the text, tokens or pairs that these "
-                f"are measured on; a task under `finetune` compares all the same"
-            )
-    return said
-
-
-def _flops(config: AblateConfig, runs: int) -> str:
-    """Six times the encoder's matrix parameters for each token; attention and heads come on top."""
-    total, shown = 0.0, 1 if models_are_alike(config) else len(combinations(config))
-    for cell in cells(config)[:shown]:
-        options = read_options("run.py pretrain", PretrainConfig, pretrain_options(config, cell, Path(config.output)))
-        model = model_config(options, open_start(options))
-        matrices = 4 * model.hidden_size**2 + 2 * model.hidden_size * model.intermediate_size
-        total += 6.0 * model.num_hidden_layers * matrices * config.tokens
-    return f", {total * runs / shown / 1e15:.2g} PFLOP at least"
-
-
 def _cell_command(config: AblateConfig, cell: Cell) -> str:
     grid = Path(config.output) / _GRID
     words = [sys.executable, str(ROOT / "run.py"), "ablate", "--config", str(grid), "--output", config.output]
@@ -231,10 +168,8 @@ def _grid_run(config: AblateConfig) -> Iterator[Tracker | None]:
 
 def _tags(config: AblateConfig) -> dict[str, str]:
     """Where the cells will run; and what a grid may get more of later, which its parameters in MLflow do not show."""
-    asked = config.base.get("training", {}).get("device", "auto")
-    device = torch.device("cuda" if is_on_gpu(asked) else "cpu")
     now = {name: ", ".join(map(str, getattr(config, name))) for name in ("seeds", "effects", "metrics")}
-    return provenance.tags("ablation", device) | now
+    return provenance.tags("ablation", device_of(config)) | now
 
 
 def _parent(output: Path, tracker: Tracker | None) -> str | None:

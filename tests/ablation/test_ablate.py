@@ -142,13 +142,16 @@ def test_a_dry_run_says_the_plan_and_runs_nothing(make_grid, base, capsys):
     assert not Path(config.output).exists()
 
 
-def test_the_cost_is_that_of_the_model_to_go_on_from(finished_grid, make_grid, capsys):
+def test_the_cost_is_that_of_the_model_to_go_on_from(finished_grid, make_grid, capsys, monkeypatch):
     config, _, _ = finished_grid
     trained = str(cell_folder(config, cells(config)[0]) / "pretrain")
     base = {name: config.base[name] for name in ("sentence", "data")} | {"init": trained}
+    monkeypatch.setattr("pretrain.ablation.plan.matrix_rate", lambda device, kind: 6 * 2048 * 100.0)
     ablate(make_grid(base=base, dry_run=True))
     # One layer of width 16 and intermediate width 32 has 4 * 16^2 + 2 * 16 * 32 = 2,048 weights; 6 * 2048 * 24,000.
-    assert "cost: 24,000 tokens of pretraining, 2.9e-07 PFLOP at least to go" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "cost: 24,000 tokens of pretraining, 2.9e-07 PFLOP at least to go" in said
+    assert "time: 4 min of pretraining if products ran at their full rate (1.2e-06 TFLOP/s on cpu" in said  # 240 s
     with pytest.raises(UserError, match=r"init: .*nowhere"):
         ablate(make_grid(base=base | {"init": "./nowhere"}, dry_run=True))
 

@@ -1,0 +1,101 @@
+"""What a grid will run, and what that costs; nothing is run for it but a few matrix products."""
+
+import math
+from pathlib import Path
+
+import torch
+
+from bert.cli import read_options
+from bert.flops import matrix_rate
+from bert.training.device import describe, is_on_gpu, product_type
+from bert.training.identity import is_finished
+from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, models_are_alike, pretrain_options
+from pretrain.ablation.results import Result
+from pretrain.ablation.run import cell_folder, done
+from pretrain.config import PretrainConfig
+from pretrain.sentence import SENTENCE
+from pretrain.start import model_config, open_start
+
+
+def plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) -> str:
+    """The plan of a grid in words.
+
+    Args:
+        config: the grid.
+        wanted: the cells that are to be finished in the end.
+        there: the results of those that are.
+    """
+    pretrained = [cell for cell in wanted if is_finished(cell_folder(config, cell) / "pretrain")]
+    to_train = len(wanted) - len(pretrained)
+    tunings = sum(len(task.seeds) for task in config.finetune.values())
+    flops = _flops(config, to_train)
+    lines = [
+        f"{len(combinations(config))} combinations x {len(config.seeds)} seeds = {len(wanted)} runs of "
+        f"{config.tokens:,} tokens, {len(pretrained)} of them pretrained already",
+        f"fine-tuning: {tunings} runs on each model ({', '.join(config.finetune) or 'none'})",
+        f"cost: {to_train * config.tokens:,} tokens of pretraining, {flops / 1e15:.2g} PFLOP at least to go",
+        *_perhaps_not_compared(config),
+    ]
+    seconds = [s for result in there.values() if not math.isnan(s := result.seconds_in_all)]
+    if seconds:
+        rounds = math.ceil(sum(not done(config, cell) for cell in wanted) / config.jobs)
+        left = rounds * sum(seconds) / len(seconds)
+        lines.append(
+            f"a finished cell took {sum(seconds) / len(seconds) / 60:.1f} min: about {left / 60:.1f} min to go, "
+            f"and what starting commands takes"
+        )
+    elif config.dry_run and to_train:
+        lines.append(_least_time(config, flops))
+    return "\n".join(lines)
+
+
+def device_of(config: AblateConfig) -> torch.device:
+    """The kind of device that the cells will run on, if it is this machine's."""
+    return torch.device("cuda" if is_on_gpu(_training(config, "device")) else "cpu")
+
+
+def _training(config: AblateConfig, option: str) -> str:
+    return config.base.get("training", {}).get(option, "auto")
+
+
+def _least_time(config: AblateConfig, flops: float) -> str:
+    """The time that this machine needs for matrix products alone; no cell is finished that would tell more."""
+    device = device_of(config)
+    rate = matrix_rate(device, product_type(_training(config, "precision"), device))
+    at_once = min(config.jobs, torch.cuda.device_count()) if device.type == "cuda" else 1
+    return (
+        f"time: {flops / rate / at_once / 60:.2g} min of pretraining if products ran at their full rate "
+        f"({rate / 1e12:.2g} TFLOP/s on {describe(device)}); training runs at 30 to 90% of it (speed/mfu)"
+    )
+
+
+def _flops(config: AblateConfig, runs: int) -> float:
+    """Six times the encoder's matrix parameters for each token; attention and heads come on top."""
+    total, shown = 0.0, 1 if models_are_alike(config) else len(combinations(config))
+    for cell in cells(config)[:shown]:
+        options = read_options("run.py pretrain", PretrainConfig, pretrain_options(config, cell, Path(config.output)))
+        model = model_config(options, open_start(options))
+        matrices = 4 * model.hidden_size**2 + 2 * model.hidden_size * model.intermediate_size
+        total += 6.0 * model.num_hidden_layers * matrices * config.tokens
+    return total * runs / shown
+
+
+_TEXT = ("train", "valid", "valid_share", "format", "text", "split_sentences", "max_length")
+"""Options of data.* that decide what is validated on."""
+
+
+def _perhaps_not_compared(config: AblateConfig) -> list[str]:
+    """Effects that change what metrics of pretraining are measured on."""
+    of_pairs = ("sentence_", *(f"{name}_" for name, objective in SENTENCE.items() if objective.labels))
+    measured = [metric for metric in config.metrics if metric.startswith("valid/")]
+    text = ("tokenizer.", "init", "training.eval_sequences", *(f"data.{name}" for name in _TEXT))
+    said = []
+    for axis in config.effects:
+        named = [m for m in measured if m.removeprefix("valid/").startswith(of_pairs)]
+        touched = measured if axis.startswith(text) else named if axis.startswith("sentence.") else []
+        if touched:
+            said.append(
+                f"{axis}: no comparison by {', '.join(touched)} where it changes the text, tokens or pairs that these "
+                f"are measured on; a task under `finetune` compares all the same"
+            )
+    return said
