@@ -57,16 +57,16 @@ class ModelOptions:
     large 24/1024/16, original 2/256/8 (intermediate 512)."""
 
     num_hidden_layers: int | None = None
-    """Transformer layers. From the preset where not given."""
+    """Transformer layers. By default the preset's."""
 
     hidden_size: int | None = None
-    """Width of every token's vector; a multiple of num_attention_heads. From the preset where not given."""
+    """Width of every token's vector; a multiple of num_attention_heads. By default the preset's."""
 
     num_attention_heads: int | None = None
-    """Attention heads in each layer. From the preset where not given."""
+    """Attention heads in each layer. By default the preset's."""
 
     intermediate_size: int | None = None
-    """Width inside the feed-forward block. From the preset where not given."""
+    """Width inside the feed-forward block. By default the preset's."""
 
     max_position_embeddings: int = 512
     """Rows of the position table: the longest sequence the model can ever read."""

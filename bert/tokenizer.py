@@ -38,7 +38,7 @@ class TokenizerConfig:
     """A piece seen less often than this while training gets no entry of its own."""
 
     max_characters: int = 4000
-    """Different characters that get an entry of their own while training, a quarter of vocab_size at most; rarer ones
+    """Distinct characters that get an entry of their own while training, a quarter of vocab_size at most; rarer ones
     become [UNK]."""
 
     lowercase: bool = False
@@ -48,8 +48,8 @@ class TokenizerConfig:
     """Remove accents. Off: they are kept. Hangul stays composed either way."""
 
     add: str | None = None
-    """With init: a file of words, one per line, to add to the vocabulary of the model that the run goes on from. Each
-    begins as the mean of the pieces it was. For words of a field that fall into many pieces."""
+    """With init: a file of words, one per line, to add to that model's vocabulary. Each is initialised to the mean of
+    its old pieces. For domain terms that split into many pieces."""
 
 
 @dataclass(frozen=True)

@@ -27,37 +27,38 @@ class TaskConfig:
 
     name: Literal[*EXAMPLES] = "classification"
     """classification: one label for a text or a pair of texts. regression: a number for it. ner: entities in a text.
-    question_answering: where in a text the answer stands, or that it does not."""
+    question_answering: where in a text the answer is, or that there is none."""
 
     class_weights: Literal["equal", "balanced"] = "equal"
     """classification: balanced weighs each class's mistakes by how rare it is (rows / classes / rows of the class)."""
 
     label_smoothing: float = 0.0
-    """classification, ner without a CRF: this share of each label's probability goes to all classes alike (Szegedy et
-    al. 2016, section 7)."""
+    """classification, ner without a CRF: this share of each label's probability is spread evenly over all classes
+    (Szegedy et al. 2016, section 7)."""
 
     head: Literal[*HEADS] = "linear"
     """ner: linear tags each unit on its own, crf the whole sequence; lstm and lstm_crf put a bidirectional LSTM before
     them."""
 
     layers: list[int] = field(default_factory=lambda: [-1])
-    """ner: which hidden states the head reads: 0 are the embeddings, 1 the first layer's, -1 the last one's. With
+    """ner: which hidden states the head reads: 0 the embeddings, 1 the first layer's, -1 the last layer's. With
     training.freeze=encoder they are features, as in the paper's table 7: [-4,-3,-2,-1]."""
 
     combine: Literal[*COMBINE] = "concat"
     """ner: how several layers become one vector; the weights of the sum are learned."""
 
     unit: Literal[*UNITS] = "wordpiece"
-    """ner: what carries a tag. wordpiece: each of the tokenizer's pieces, a word's later ones going on with I-.
-    character: single characters, each a token of its own. word: what stands between spaces, by its first piece; the
+    """ner: what carries a tag. wordpiece: each of the tokenizer's pieces; a word's later ones continue with I-.
+    character: single characters, each a token of its own. word: what is between spaces, tagged at its first piece; the
     later ones carry none (Devlin et al. 2019, section 5.3). Where entities end inside words, as in Korean, pieces and
-    words straddle their ends; the run prints how much that costs at best."""
+    words straddle the boundary; the run prints how much that costs at best."""
 
     scheme: Literal[*SCHEMES] = "iob2"
-    """ner: how the file's tags are meant."""
+    """ner: the file's tagging scheme."""
 
     tagging: Literal[*TAGGINGS] = "iob2"
-    """ner: the tags that the model learns, whatever the file's: iobes tells an entity's last unit, and single ones."""
+    """ner: the tagging scheme that the model learns, whatever the file's: iobes also marks an entity's last unit, and
+    single-unit entities."""
 
     constrained: bool = False
     """ner: never predict a tag that cannot follow the one before it (I-LC after O). Otherwise such a tag begins an
@@ -65,14 +66,15 @@ class TaskConfig:
 
     original_compat: bool = False
     """ner: add original_micro_f1 and original_macro_f1, the formula of the Korean BERT this grew from: over all tags, O
-    too, of each evaluation batch, then averaged over the batches. To compare with its figures, not to be believed."""
+    too, of each evaluation batch, then averaged over the batches. For comparison with its figures, not to be relied
+    on."""
 
     no_answer_threshold: float = 0.0
-    """question_answering: the text is said to hold no answer where that scores higher than the best answer by more than
-    this. Only where the training data has such questions."""
+    """question_answering: predict no answer where that scores higher than the best answer by more than this. Only where
+    the training data has such questions."""
 
     max_answer_length: int = 30
-    """question_answering: tokens of an answer at most."""
+    """question_answering: maximum tokens in an answer."""
 
 
 OWNERS = {
@@ -93,17 +95,17 @@ class DataConfig:
     """Labelled files."""
 
     train: str = "builtin"
-    """What is learned from. `builtin` is a demonstration made from the documentation inside the Python interpreter."""
+    """The training data. `builtin` is a demonstration made from the documentation inside the Python interpreter."""
 
     eval: str | None = None
-    """What the model is judged by after each epoch. Not needed with builtin."""
+    """What the model is evaluated on after each epoch. Not needed with builtin."""
 
     test: dict[str, str] = field(default_factory=dict)
-    """More files to judge the best epoch by, once, at the end: {hard: hard.tsv} gives test/hard/accuracy and so on."""
+    """More files to score the best epoch on, once, at the end: {hard: hard.tsv} gives test/hard/accuracy and so on."""
 
     format: Literal["auto", *FORMATS] = "auto"
-    """What the files hold. auto: by the file's ending; for ner, nemo where the name begins with `text` and a file with
-    `labels` for it lies beside, klue where lines begin with ##, else conll."""
+    """What the files hold. auto: by the file's extension; for ner, nemo where the name begins with `text` and a file
+    with `labels` instead lies beside it, klue where lines begin with ##, else conll."""
 
     text: str | None = None
     """Tables: the column with the text, by name; by number from 1 where the file has no header line. By default `text`.
@@ -120,15 +122,15 @@ class DataConfig:
     for tsv."""
 
     max_length: int = 128
-    """Tokens in a sequence at most, special ones included. A longer text is cut (classification, regression) or read in
-    windows (ner, question_answering)."""
+    """Maximum tokens in a sequence, special ones included. A longer text is truncated (classification, regression) or
+    read in windows (ner, question_answering)."""
 
     overlap: int | None = None
-    """Tokens that two windows of a long text share: at most half of the room there is, which is the default. In ner a
-    unit is tagged where it stands most central, so that it sees what lies around it."""
+    """Tokens that two windows of a long text share: at most half of the room in a window, which is the default. In ner
+    a unit is tagged in the window where it is most central, so that it sees its context."""
 
     on_bad_row: Literal["error", "skip"] = "error"
-    """error: a row that is not what it should be stops the run, before training. skip: it is left out and counted."""
+    """error: a malformed row stops the run, before training. skip: it is left out and counted."""
 
 
 def _training() -> TrainingConfig:
@@ -143,31 +145,31 @@ class FinetuneConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
     init: str = "runs/pretrain"
-    """The folder to start from: a run's output, its best/, or one of its checkpoints/, also while it goes on. Of one
-    that was fine-tuned for the same task and labels the head is taken too. none starts from random weights, for
+    """The folder to start from: a run's output, its best/, or one of its checkpoints/, even while it is running. From a
+    model fine-tuned for the same task and labels, the head is taken too. none starts from random weights, for
     comparison, with the tokenizer and sizes of `like`."""
 
     like: str | None = None
     """With init=none: the folder whose tokenizer and model sizes are used."""
 
     reinit_layers: int = 0
-    """So many of the top layers, the pooler and the head begin at random instead (Zhang et al. 2021, section 4)."""
+    """This many of the top layers, the pooler and the head start at random instead (Zhang et al. 2021, section 4)."""
 
     best: str | None = None
     """The metric that decides which epoch's weights are kept as the result; by default macro_f1 (classification),
-    spearman (regression), entity_macro_f1 (ner), f1 (question_answering). The lowest loss or mse, the highest of all
-    others."""
+    spearman (regression), entity_macro_f1 (ner), f1 (question_answering). The lowest loss or mse, the highest of any
+    other."""
 
     seeds: list[int] = field(default_factory=list)
     """Run once with each of these as training.seed, in folders seed-0, seed-1, ... of the output, and give mean and
-    deviation."""
+    standard deviation."""
 
     training: TrainingConfig = field(default_factory=_training)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     accept_changes: list[str] = field(default_factory=list)
-    """Go on with a run although these differ from how it began: options, or corpus, tokenizer and the like, by the
-    names that the refusal gives. What it reaches is then no longer what either configuration says."""
+    """Resume a run although these differ from how it began: options, or corpus, tokenizer and the like, by the names
+    that the refusal gives. Its result is then no longer what either configuration says."""
 
     output: str = "runs/finetune"
     """The run's folder: the best model in the Hugging Face format, checkpoints, metrics."""
@@ -178,13 +180,13 @@ class EvaluateConfig:
     """Judge a fine-tuned model on a labelled file."""
 
     data: DataConfig
-    """data.eval is the file. How it is read is by default as in training."""
+    """data.eval is the file. By default it is read as in training."""
 
     checkpoint: str = "runs/finetune"
     """A folder that fine-tuning left."""
 
     scheme: Literal[*SCHEMES] | None = None
-    """ner: how the file's tags are meant. By default as in training."""
+    """ner: the file's tagging scheme. By default as in training."""
 
     output: str | None = None
     """A folder for metrics.json, classes.json, worst_errors.json and a picture; by default scores are only printed."""
@@ -196,7 +198,7 @@ class EvaluateConfig:
     """auto takes the GPU where there is one."""
 
     precision: Literal["auto", "fp32", "bf16"] | None = None
-    """Of products and hidden states. By default what training was told; auto: bf16 on a GPU, fp32 on a CPU."""
+    """For products and hidden states. By default what training was told; auto: bf16 on a GPU, fp32 on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -229,8 +231,8 @@ class PredictConfig:
     """tsv and csv: whether quotation marks enclose fields. auto: as in training, or on for csv and off for tsv."""
 
     on_bad_row: Literal["error", "skip"] = "error"
-    """error: an empty line, or a row that is not what it should be, ends it. skip: it is left out and counted. What is
-    not UTF-8 is an error in any case."""
+    """error: an empty line or a malformed row ends it. skip: it is left out and counted. What is not UTF-8 is an error
+    in any case."""
 
     batch_size: int = 64
     """Sequences at once."""
@@ -239,4 +241,4 @@ class PredictConfig:
     """auto takes the GPU where there is one."""
 
     precision: Literal["auto", "fp32", "bf16"] | None = None
-    """Of products and hidden states. By default what training was told; auto: bf16 on a GPU, fp32 on a CPU."""
+    """For products and hidden states. By default what training was told; auto: bf16 on a GPU, fp32 on a CPU."""

@@ -27,7 +27,7 @@ class DataConfig:
     `builtin` is the documentation inside the Python interpreter, 1.3 MB of English."""
 
     valid: str | None = None
-    """A corpus of its own to validate on. Without it, some documents of data.train are held out."""
+    """A separate corpus to validate on. Without it, some documents of data.train are held out."""
 
     valid_share: float = 0.05
     """Share of the documents held out when there is no data.valid: those whose text hashes lowest, so that
@@ -50,16 +50,16 @@ class DataConfig:
     batches, slower."""
 
     max_length: int = 128
-    """Tokens in a sequence at most, special ones included."""
+    """Maximum tokens in a sequence, special ones included."""
 
     copies: int = 0
     """Draw pairs and order only this many times, then repeat them; 0 draws new ones in every epoch."""
 
     verify: bool = False
-    """Read the whole token store and compare it with what was written, instead of sizes and times alone."""
+    """Read the whole token store and compare it with what was written, instead of only its sizes and times."""
 
     cache: str = "runs/cache"
-    """The folder for what is built once and used again: line indexes, token stores."""
+    """The folder for what is built once and reused: line indexes, token stores."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ class SentenceConfig:
 
     input: Literal[*INPUTS] = "segment_pair"
     """segment_pair: two segments of several sentences. sentence_pair: two single sentences. doc_sentences: one segment
-    of whole sentences from one document. full_sentences: the same, going on in the next document after a [SEP]. The
+    of whole sentences from one document. full_sentences: the same, continuing into the next document after a [SEP]. The
     last two have no pairs: objective none only."""
 
     negatives: Literal[*NEGATIVES] = "other_document"
-    """nsp: where a random B is from: another document, the same one, or anywhere but where the true B starts."""
+    """nsp: where a random B comes from: another document, the same one, or anywhere but where the true B starts."""
 
     random_share: float = 0.5
     """Share of pairs with label 1: whose B is random (nsp), or that are swapped (sop)."""
@@ -97,23 +97,24 @@ class MaskingConfig:
     """Which tokens are predicted, and what stands in their place."""
 
     strategy: Literal[*MASKING] = "whole_word"
-    """What is masked as one: a token; all tokens of a word; an n-gram of one to three words; a span of one to ten."""
+    """What is masked as a unit: a token; all tokens of a word; an n-gram of one to three words; a span of one to
+    ten."""
 
     rate: float = 0.15
     """Share of the maskable tokens to predict. BERT 0.15; 0.30 to 0.40 often learns faster at equal compute."""
 
     rate_end: float | None = None
-    """Let the rate go from `rate` to this one, evenly over the run (0.30 to 0.15, say)."""
+    """Change the rate linearly from `rate` to this one over the run (0.30 to 0.15, say)."""
 
     count: Literal["fixed", "bernoulli"] = "fixed"
-    """fixed: as near to the rate in each sequence as its tokens, words or spans allow. bernoulli: each of them by a
-    coin of its own."""
+    """fixed: as near to the rate in each sequence as its tokens, words or spans allow. bernoulli: each of them drawn
+    independently."""
 
     mask_share: float = 0.8
-    """Of the chosen: this share becomes [MASK], ..."""
+    """Share of the chosen tokens that becomes [MASK]."""
 
     random_share: float = 0.1
-    """... this share a random ordinary token, and the rest stays as it is."""
+    """Share of the chosen tokens that becomes random ordinary ones; the rest stays as it is."""
 
     static: bool = False
     """Repeat the masks with data.copies, instead of drawing new ones in every epoch."""
@@ -145,10 +146,10 @@ class AuditConfig:
     """What the sampler really does, held against what was asked."""
 
     sequences: int = 10_000
-    """Sequences that are looked at before a run begins, or by `run.py audit`; 0 for none."""
+    """Sequences checked before a run begins, or by `run.py audit`; 0 for none."""
 
     allow: list[Literal[*CHECKS]] = field(default_factory=list)
-    """Breaches, by name, that shall not stop a run."""
+    """Breaches, by name, that do not stop a run."""
 
 
 @dataclass(frozen=True)
@@ -165,16 +166,16 @@ class PretrainConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     init: str | None = None
-    """Go on from a pretrained model on one's own text (domain adaptation), with its tokenizer and sizes: any BERT or
-    RoBERTa folder of this project or of transformers, or an id on the Hugging Face hub. Without it, from random
+    """Continue pretraining a model on your own text (domain adaptation), with its tokenizer and sizes: any BERT or
+    RoBERTa folder of this project or of transformers, or an id on the Hugging Face hub. Without it, start from random
     weights."""
 
     objective: Literal[*OBJECTIVES] = "masked_lm"
     """masked_lm: masked language modelling, with the sentence loss of sentence.objective."""
 
     accept_changes: list[str] = field(default_factory=list)
-    """Go on with a run although these differ from how it began: options, or corpus, tokenizer and the like, by the
-    names that the refusal gives. What it reaches is then no longer what either configuration says."""
+    """Resume a run although these differ from how it began: options, or corpus, tokenizer and the like, by the names
+    that the refusal gives. Its result is then no longer what either configuration says."""
 
     output: str = "runs/pretrain"
     """The run's folder: the model in the Hugging Face format, checkpoints, metrics."""

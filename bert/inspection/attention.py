@@ -35,7 +35,7 @@ class AttentionConfig:
     """One head, counted from 0; by default all of them, side by side."""
 
     output: str = "attention.png"
-    """The picture; the numbers lie beside it, with the ending .attention.json."""
+    """The picture; the numbers are beside it, in a file ending in .attention.json."""
 
 
 def show_attention(config: AttentionConfig) -> None:

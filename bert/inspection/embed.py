@@ -43,11 +43,11 @@ class EmbedConfig:
     """A model's folder, or its id on the Hugging Face hub."""
 
     unit: Literal["sentence", "word", "token"] = "sentence"
-    """What gets a vector: the text; each word, the mean of its pieces; each piece, special tokens too. The last two
-    need a .jsonl."""
+    """What gets a vector: the text; each word (the mean of its pieces); each piece, including special tokens. The last
+    two need a .jsonl."""
 
     layers: list[int] = field(default_factory=lambda: [-1])
-    """Which hidden states: 0 are the embeddings, 1 the first layer's, -1 the last one's."""
+    """Which hidden states: 0 the embeddings, 1 the first layer's, -1 the last layer's."""
 
     combine: Literal[*COMBINE] = "sum"
     """How several layers become one vector."""
@@ -56,11 +56,11 @@ class EmbedConfig:
     """combine=weighted_sum: a weight for each of `layers`."""
 
     pooling: Literal[*POOLING] = "mean"
-    """unit=sentence: the mean or the maximum over the text's tokens, special ones left out, or the vector of [CLS]."""
+    """unit=sentence: the mean or the maximum over the text's tokens, special ones excluded, or the vector of [CLS]."""
 
     max_length: int | None = None
-    """Cut longer texts to so many tokens, special ones included. Without it a text that the model cannot read whole is
-    an error."""
+    """Truncate longer texts to this many tokens, special ones included. Without it, a text too long for the model is an
+    error."""
 
     batch_size: int = 32
     """Texts encoded at once."""

@@ -14,7 +14,7 @@ class FillMaskConfig:
     """A text with one or more [MASK]; each stands for one token."""
 
     checkpoint: str = "runs/pretrain"
-    """A model's folder: a run's output, its best/, one of its checkpoints/, or any BERT of transformers'; or its id on
+    """A model's folder: a run's output, its best/, one of its checkpoints/, or any BERT from transformers; or an id on
     the Hugging Face hub."""
 
     top: int = 5

@@ -16,7 +16,7 @@ class ExportServedConfig:
     """Make a folder that `mlflow models serve` opens, of a finished run."""
 
     output: str
-    """The folder to make; it holds the weights, the code and a list of what has to be installed."""
+    """The folder to make; it holds the weights, the code and a list of what to install."""
 
     checkpoint: str = "runs/pretrain"
     """A finished run's output folder, of pretraining or fine-tuning."""

@@ -18,35 +18,36 @@ class TrainingConfig:
     """How long, how fast and on what."""
 
     steps: int | None = None
-    """The budget, as optimizer steps. One of steps, epochs, tokens and minutes; typed, it puts a file's aside."""
+    """The budget, in optimizer steps. Give one of steps, epochs, tokens and minutes; one on the command line replaces
+    the file's."""
 
     epochs: float | None = None
-    """The budget, as passes over the training documents."""
+    """The budget, in passes over the training documents."""
 
     tokens: int | None = None
-    """The budget, as tokens read (there is no padding to count)."""
+    """The budget, in tokens read (there is no padding to count)."""
 
     minutes: float | None = None
-    """The budget, as time for training and evaluation; turned into tokens once, after a short pilot."""
+    """The budget, in minutes of training and evaluation; converted to tokens once, after a short pilot."""
 
     batch_size: int | None = 32
-    """Sequences in an optimizer step, at most: a block of documents is cut into steps of equal size, so that none is a
-    small remainder. By default 32. Or give batch_tokens; typed, one puts a file's other aside."""
+    """Sequences in an optimizer step, at most: a block of documents is split into steps of equal size, so that none is
+    a small remainder. By default 32. Or give batch_tokens; either one on the command line replaces the file's other."""
 
     micro_batch_size: int | None = None
-    """Sequences on the device at once; gradients are added up over a step's micro-batches. Lower it when memory runs
-    out; by default the whole batch. Masks are drawn by the micro-batch, so it decides which ones."""
+    """Sequences on the device at once; gradients are accumulated over a step's micro-batches. Lower it when memory runs
+    out; by default the whole batch. Masks are drawn per micro-batch, so it decides which ones."""
 
     batch_tokens: int | None = None
     """Pretraining: tokens in an optimizer step, in place of batch_size. Every micro-batch is then filled up to one
-    shape with tokens that count in nothing: about 1% where micro-batches and the text are large, more where either is
+    shape with tokens that count for nothing: about 1% where micro-batches and the text are large, more where either is
     small; the run says how many. For a GPU, and for compile."""
 
     micro_batch_tokens: int | None = None
     """Tokens on the device at once, in place of micro_batch_size; at least 2 x data.max_length."""
 
     lr: float | None = 5e-4
-    """Peak learning rate. By default 1e-3 in pretraining, 5e-5 where it goes on from a model (init), and 1e-4 in
+    """Peak learning rate. By default 1e-3 in pretraining, 5e-5 in continued pretraining (init), and 1e-4 in
     fine-tuning."""
 
     warmup: float = 0.1
@@ -68,15 +69,15 @@ class TrainingConfig:
     """AdamW's epsilon."""
 
     layer_decay: float = 1.0
-    """Each layer learns at this share of the rate of the one above it, the embeddings slowest (Sun et al. 2019, section
-    5.3.3: 0.95). 1: all alike."""
+    """Each layer's learning rate is this share of that of the layer above; the embeddings learn slowest (Sun et al.
+    2019, section 5.3.3: 0.95). 1: the same for all."""
 
     freeze: int | Literal[*FROZEN] = "nothing"
-    """What stays as it is: the embeddings; those and so many of the lowest layers (a number); the whole encoder. It
-    gets no gradient and no dropout. For the features of a pretrained model, or to add to one."""
+    """What is frozen: the embeddings; those and this many of the lowest layers (a number); the whole encoder. It gets
+    no gradient and no dropout. To use a pretrained model as features, or to add to one."""
 
     max_grad_norm: float = 1.0
-    """The gradient is scaled down to this norm; 0 leaves it as it is."""
+    """The gradient is clipped to this norm; 0 leaves it as it is."""
 
     seed: int = 0
     """Decides initial weights, order, pairs, masks and dropout."""
@@ -89,7 +90,7 @@ class TrainingConfig:
     fine-tuning."""
 
     patience: int | None = None
-    """Stop early once so many evaluations in a row have brought nothing better; by default the budget decides."""
+    """Stop early after this many evaluations in a row without improvement; by default the budget decides."""
 
     eval_sequences: int = 2048
     """Sequences of each validation set, at most."""
@@ -98,10 +99,10 @@ class TrainingConfig:
     """Steps between two checkpoints; there is always one at the end."""
 
     keep_checkpoints: int = 2
-    """How many checkpoints stay; older ones are removed."""
+    """How many checkpoints to keep; older ones are removed."""
 
     save_error: Literal["stop", "go_on"] = "stop"
-    """Whether a checkpoint that cannot be written (a full disk) ends the run, or is left out with a warning."""
+    """Whether a checkpoint that cannot be written (a full disk) ends the run, or is skipped with a warning."""
 
     workers: int | None = None
     """Pretraining: processes that prepare batches; by default 2 for a GPU and 0 on a CPU. Changes no batch."""
@@ -110,31 +111,31 @@ class TrainingConfig:
     """auto takes the GPU where there is one."""
 
     threads: int | None = None
-    """CPU threads of one process; by default PyTorch's choice. Runs repeat bit for bit on equal numbers."""
+    """CPU threads of one process; by default PyTorch's choice. Runs repeat bit for bit with the same number."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 on a GPU, for products and hidden states, where weights and moments stay fp32; fp32 on a CPU. There
-    bf16 is the faster on a processor with AVX512-BF16 or AMX; a line says where neither is. fp32 is that on a GPU too,
-    not TF32."""
+    """auto: bf16 on a GPU, for products and hidden states, while weights and moments stay fp32; fp32 on a CPU. On a
+    CPU, bf16 is faster with AVX512-BF16 or AMX; a line says where there is neither. fp32 is true fp32 on a GPU too, not
+    TF32."""
 
     attention: Literal[*BACKENDS] = "sdpa"
     """sdpa: PyTorch's fused attention, over padded rows. eager: plain matrix products, the reference. varlen: flash
     attention without any padding, the fastest on a GPU; in bf16, and without attention dropout."""
 
     compile: bool = False
-    """Pretraining: compile embeddings, layers and the vocabulary's loss (torch.compile). Needs batch_tokens, whose
-    shapes never change. Meant for a GPU and runs of more than some minutes: it takes half a minute, and makes norms,
-    GELU, dropout and softmax few kernels. On a CPU it is slower."""
+    """Pretraining: compile embeddings, layers and the vocabulary loss (torch.compile). Needs batch_tokens, whose shapes
+    never change. For a GPU and runs of more than a few minutes: it takes half a minute, and fuses norms, GELU, dropout
+    and softmax into few kernels. On a CPU it is slower."""
 
     gradient_checkpointing: bool = False
-    """Compute each layer again in the backward pass instead of keeping what it made: less memory, more time, the same
-    result. For more layers or longer sequences than fit."""
+    """Recompute each layer in the backward pass instead of keeping its activations: less memory, more time, the same
+    result. For more layers or longer sequences than fit otherwise."""
 
     profile: bool = False
-    """Leave a trace of five steps and the ten dearest operations in the output's folder `profile`."""
+    """Leave a trace of five steps and the ten costliest operations in the output's folder `profile`."""
 
     deterministic: bool = False
-    """On a GPU: only kernels that repeat bit for bit, slower. A CPU always repeats."""
+    """On a GPU: use only kernels that repeat bit for bit; slower. A CPU always repeats."""
 
 
 def micro_batches(config: TrainingConfig) -> int:

@@ -41,7 +41,7 @@ class TrackingConfig:
     no MLflow. A server's credentials belong in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."""
 
     experiment: str = "bert"
-    """MLflow experiment to put the run in; created where there is none."""
+    """MLflow experiment to put the run in; created if missing."""
 
     run_name: str | None = None
     """The run's name in MLflow; by default the name of the output folder."""
@@ -247,7 +247,7 @@ class SyncConfig:
     """The run's folder."""
 
     uri: str | None = None
-    """Another store than the one the run was started with."""
+    """A store other than the one the run was started with."""
 
 
 def print_synced(config: SyncConfig) -> None:

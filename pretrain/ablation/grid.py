@@ -30,13 +30,13 @@ class FinetuneTask:
     """A task that every model of the grid is scored on."""
 
     options: dict[str, Any]
-    """Those of `run_finetune.py train`, as in its YAML; init, output, seed and tracking are the grid's affair."""
+    """Those of `run_finetune.py train`, as in its YAML; init, output, seed and tracking are set by the grid."""
 
     seeds: list[int] = field(default_factory=lambda: [0])
-    """Of fine-tuning. A model's score is the mean over them."""
+    """Fine-tuning seeds; a model's score is the mean over them."""
 
     checkpoints: bool = False
-    """Score every checkpoint that pretraining saves, too: the score against tokens."""
+    """Also score every checkpoint that pretraining saves: the score against tokens."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class AblateConfig:
     """What is varied: any option of `run.py pretrain`, and its values. Every combination is a cell."""
 
     seeds: list[int]
-    """Every cell is run with each. Cells of one seed see the same documents in the same order."""
+    """Every cell is run with each. Cells with the same seed see the same documents in the same order."""
 
     tokens: int
     """The budget of every run, in tokens."""
@@ -73,7 +73,8 @@ class AblateConfig:
     """The grid's folder: cells/, report.md, report.json, charts."""
 
     jobs: int = 1
-    """Cells run at the same time on this machine, one GPU after another. Others may work on the same folder too."""
+    """Cells run at the same time on this machine, each on the next GPU. Other processes or machines may work on the
+    same folder too."""
 
     only: str | None = None
     """Run this one cell (as --print_cells names it) and make no report."""
