@@ -51,7 +51,7 @@ class TaskConfig:
     """ner: what carries a tag. wordpiece: each of the tokenizer's pieces; a word's later ones continue with I-.
     character: single characters, each a token of its own. word: what is between spaces, tagged at its first piece; the
     later ones carry none (Devlin et al. 2019, section 5.3). Where entities end inside words, as in Korean, pieces and
-    words straddle the boundary; the run prints how much that costs at best."""
+    words straddle the boundary; the run prints the best score that this allows."""
 
     scheme: Literal[*SCHEMES] = "iob2"
     """ner: the file's tagging scheme."""
@@ -146,7 +146,7 @@ class FinetuneConfig:
 
     init: str = "runs/pretrain"
     """The folder to start from: a run's output, its best/, or one of its checkpoints/, even while it is running. From a
-    model fine-tuned for the same task and labels, the head is taken too. none starts from random weights, for
+    model fine-tuned for the same task, head and labels, the head is taken too. none starts from random weights, for
     comparison, with the tokenizer and sizes of `like`."""
 
     like: str | None = None

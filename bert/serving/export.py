@@ -13,7 +13,7 @@ from bert.serving.served import model_files
 
 @dataclass(frozen=True)
 class ExportServedConfig:
-    """Make a folder that `mlflow models serve` opens, of a finished run."""
+    """Export a finished run as a folder that `mlflow models serve` opens."""
 
     output: str
     """The folder to make; it holds the weights, the code and a list of what to install."""
