@@ -20,7 +20,7 @@ class PackedBatch:
         segment_ids: 0 for the first segment of a sequence, 1 for the second, (T,).
         position_ids: place of the token in its sequence, (T,).
         cu_seqlens: where each sequence starts, and T last, (N + 1,), int32.
-        max_seqlen: an upper bound of the sequences' lengths; a constant of the run.
+        max_seqlen: an upper bound of the sequences' lengths; in pretraining a constant of the run.
         targets: what the objective needs, by name.
         real: how many tokens and how many sequences are no fillers, in a batch of fixed shape, where fillers come last
             and count in nothing; None where there are none.

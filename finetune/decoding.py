@@ -1,4 +1,4 @@
-"""The best tags of sequences, all of them at once and without waiting for the device.
+"""The best tags of sequences, all of them at once.
 
 Letters: K units, N sequences, S most units of a sequence, L tags.
 """

@@ -135,7 +135,7 @@ def windows(length: int, room: int, overlap: int | None = None) -> list[Window]:
     ]
 
 
-def pack(features: list[Feature], max_length: int) -> PackedBatch:
+def pack(features: list[Feature]) -> PackedBatch:
     """Sequences end to end; targets: `example` (N,), and for units `tag_index` (K,) and `cu_units` (N + 1,)."""
     targets = {"example": torch.tensor([feature.example for feature in features])}
     if any(feature.units for feature in features):
@@ -144,7 +144,7 @@ def pack(features: list[Feature], max_length: int) -> PackedBatch:
         places = [begin + place for feature, begin in begins for place, _, _ in feature.units]
         targets |= {"tag_index": torch.tensor(places), "cu_units": starts_of(counts)}
     token_ids, segment_ids = zip(*((feature.token_ids, feature.segment_ids) for feature in features), strict=True)
-    return PackedBatch.from_sequences(token_ids, segment_ids, max_length, **targets)
+    return PackedBatch.from_sequences(token_ids, segment_ids, **targets)
 
 
 def tags_of_units(characters: list[str], units: list[Unit]) -> list[str]:

@@ -52,6 +52,10 @@ def unmet(device: torch.device, dtype: torch.dtype = torch.bfloat16, model: Mode
         faults.append(f"{_NAMED} needs a CUDA device and attention_probs_dropout_prob=0; this is {here}.")
     if device.type == "cuda" and dtype not in (torch.float16, torch.bfloat16):
         faults.append(f"{_NAMED} computes in bf16; this is training.precision=fp32.")
+    there = device.type == "cuda" and torch.cuda.is_available()
+    if there and (capability := torch.cuda.get_device_capability(device)) < (8, 0):
+        here = ".".join(map(str, capability))
+        faults.append(f"{_NAMED} needs a GPU of compute capability 8.0 (Ampere) or later; this is {here}.")
     width = 8 if model is None else model.hidden_size // model.num_attention_heads
     if width % 8 or width > 256:
         faults.append(f"{_NAMED} needs heads of a width that is a multiple of 8, and at most 256; this is {width}.")

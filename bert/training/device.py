@@ -29,7 +29,7 @@ def choose_device(config: TrainingConfig) -> torch.device:
         UserError: a GPU was asked for and PyTorch sees none, or the ranks cannot share a step.
     """
     on_gpu = is_on_gpu(config.device)
-    distributed.join()
+    distributed.join(config.compile)
     _refuse_uneven(config)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -42,6 +42,7 @@ def choose_device(config: TrainingConfig) -> torch.device:
     if on_gpu:
         torch.backends.cudnn.deterministic = config.deterministic
         torch.set_float32_matmul_precision("highest")  # some images of PyTorch set TF32 by a variable
+        torch.backends.cudnn.allow_tf32 = False  # an LSTM's products; PyTorch allows it
     if not on_gpu:
         _keep_freed_memory()
         if config.precision == "bf16" and not _has_bf16():
@@ -50,6 +51,8 @@ def choose_device(config: TrainingConfig) -> torch.device:
             )
         return torch.device("cpu")
     torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    if config.precision != "fp32" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        print("training.precision: bf16, but this GPU only emulates it; fp32 may be the faster here.")
     return torch.device("cuda", torch.cuda.current_device())
 
 

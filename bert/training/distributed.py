@@ -21,6 +21,9 @@ from torch import Tensor, nn
 _IN_A_STEP = timedelta(seconds=60)
 """How long a rank waits for the others in the middle of a step."""
 
+_WHILE_COMPILING = timedelta(minutes=10)
+"""... where steps are compiled."""
+
 _WHILE_ONE_WORKS = timedelta(days=2)
 """... and while rank 0 prepares text, audits or saves."""
 
@@ -37,15 +40,20 @@ def started_by_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ and "RANK" in os.environ
 
 
-def join() -> None:
-    """Take one's place among the ranks; those beside rank 0 print nothing from then on."""
+def join(compiled: bool = False) -> None:
+    """Take one's place among the ranks; those beside rank 0 print nothing from then on.
+
+    Args:
+        compiled: whether steps are compiled, which happens in the first ones, on some ranks longer than on others.
+    """
     if not started_by_torchrun() or dist.is_initialized():
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    patience = _WHILE_COMPILING if compiled else _IN_A_STEP
     store, number, count = next(dist.rendezvous("env://", timeout=_IN_A_STEP))
     # torchrun keeps its store over a restart, with the addresses of the ranks that are gone.
     store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=_IN_A_STEP)
+    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=patience)
     _patient.append(dist.new_group(backend="gloo", timeout=_WHILE_ONE_WORKS))
     _store.append(store)
     watched = threading.Thread(target=_watch, args=(store, _neighbours()), name="watch-ranks", daemon=True)
@@ -168,4 +176,5 @@ def wrap(objective: nn.Module) -> nn.Module:
     if ranks() == 1:
         return objective
     device = next(objective.parameters()).device
+    wait()  # whoever had more to do before; what follows is a step's affair
     return nn.parallel.DistributedDataParallel(objective, device_ids=[device] if device.type == "cuda" else None)

@@ -36,6 +36,9 @@ SKIPPED_AT_MOST = 3
 SAY_EVERY = 30.0
 """Seconds between two lines of a run whose progress bar nobody sees, since it writes to a file."""
 
+_NO_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+"""What errors say that have no type of their own: of a CPU, of cuBLAS and of the driver."""
+
 STOPPED = "stopped"
 """A file in the output that says that the run was asked to stop."""
 
@@ -78,8 +81,8 @@ def fit(
         UserError: damaged checkpoints, a disk that cannot be written to, or a loss that stays no number.
     """
     run = _Run(objective, data, evaluate, config, goal, output, tracker)
-    run.start()
     try:
+        run.start()
         with stop_requests() as stop_asked:
             run.train(stop_asked)
     except (RuntimeError, MemoryError) as error:
@@ -92,7 +95,7 @@ def fit(
 def _advice(error: Exception, config: TrainingConfig, device: torch.device) -> str | None:
     """What a person can do about an error of the machine's, if there is anything."""
     said = str(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in said:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in said for words in _NO_MEMORY):
         unit, what = ("size", "sequences") if config.batch_tokens is None else ("tokens", "tokens")
         return (
             f"training.micro_batch_{unit}: {micro_batch_size(config)} {what} at once are more than the memory of "
@@ -119,7 +122,8 @@ class _Run:
         self.micro_batches = micro_batches(config)
         self.progress = Progress(0, 0, 0, 0.0, Position(), Budget.of(config))
         self.window = Window()
-        self.batches: list[PackedBatch] = []  # of the last step
+        self.batches: list[PackedBatch] = []  # of the last step, and where they began
+        self.began_at = self.progress.position
         self.latest: dict[str, float] = {}
         self.seen: tuple[float, float | None] | None = None  # the best evaluation, its weights written or not
         self.last_line = self.last_said = time.perf_counter()
@@ -204,7 +208,7 @@ class _Run:
         did = training_step(self.forward, batches, self.optimizer, self.config, self.progress.step, self.device)
         flops = sum(self.objective.flops(batch) for batch in batches)
         self.window.add(did, tokens, flops, time.perf_counter() - began)
-        self.batches = batches
+        self.batches, self.began_at = batches, self.progress.position
         if self.device.type == "cpu":
             self._refuse_many_skipped(self.progress.step + 1)
         self.progress = after
@@ -217,7 +221,7 @@ class _Run:
         file = self.output / "skipped_batch.json"
         if distributed.is_first():
             ids = [batch.to_padded(fill=-1).tolist() for batch in self.batches]
-            described = {"step": step, "position": asdict(self.progress.position), "token_ids": ids}
+            described = {"step": step, "position": asdict(self.began_at), "token_ids": ids}
             file.write_text(json.dumps(described) + "\n", encoding="utf-8")
         raise UserError(
             f"training.lr: {in_a_row} steps in a row had a loss or gradient that is no finite number and were "

@@ -35,9 +35,10 @@ class LstmHead(nn.Module):
     def _run(self, hidden: Tensor, cu_units: Tensor) -> Tensor:
         """(K, H) -> (K, H), or one less where H is odd."""
         padding = Padding(cu_units)
-        # The library wants the lengths on the host.
-        packed = rnn.pack_padded_sequence(
-            padding.pad(hidden), padding.lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        run, _ = rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)  # (N, S, H)
+        with torch.autocast(hidden.device.type, enabled=False):  # on a GPU it would take fp16, whatever it is set to
+            # The library wants the lengths on the host.
+            packed = rnn.pack_padded_sequence(
+                padding.pad(hidden.float()), padding.lengths.cpu(), batch_first=True, enforce_sorted=False
+            )
+            run, _ = rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)  # (N, S, H)
         return padding.unpad(run)

@@ -40,7 +40,7 @@ class Classification(Task):
 
     def pack(self, features: list[Feature], examples: list[Labelled]) -> PackedBatch:
         """Targets: class_labels (N,)."""
-        batch = pack(features, self.max_length)
+        batch = pack(features)
         labels = [examples[feature.example].label for feature in features]
         if None not in labels:
             batch.targets["class_labels"] = torch.tensor([self.label_ids[label] for label in labels])

@@ -77,7 +77,7 @@ class Ner(Task):
 
     def pack(self, features: list[Feature], examples: list[Tagged]) -> PackedBatch:
         """Targets: tag_index, tag_labels (K,), cu_units (N + 1,), and begins and ends of texts (N,)."""
-        batch = pack(features, self.max_length)
+        batch = pack(features)
         edges = ((feature.begins, feature.ends) for feature in features)
         batch.targets.update(zip(("begins", "ends"), map(torch.tensor, zip(*edges, strict=True)), strict=True))
         if all(examples[feature.example].tags is not None for feature in features):

@@ -68,7 +68,7 @@ class QuestionAnswering(Task):
 
     def pack(self, features: list[Feature], examples: list[Question]) -> PackedBatch:
         """Targets: may_answer (T,), true for the text's pieces; starts and ends (N,), as places in the sequence."""
-        batch = pack([Feature(f.example, f.token_ids, f.segment_ids) for f in features], self.max_length)
+        batch = pack([Feature(f.example, f.token_ids, f.segment_ids) for f in features])
         batch.targets["may_answer"] = torch.cat([_may_answer(feature) for feature in features])
         if all(examples[feature.example].answers is not None for feature in features):
             places = [answer_tokens(feature, examples[feature.example].answers) for feature in features]

@@ -47,7 +47,7 @@ class Regression(Task):
 
     def pack(self, features: list[Feature], examples: list[Labelled]) -> PackedBatch:
         """Targets: scores (N,)."""
-        batch = pack(features, self.max_length)
+        batch = pack(features)
         labels = [examples[feature.example].label for feature in features]
         if None not in labels:
             batch.targets["scores"] = torch.tensor([float(label) for label in labels])

@@ -144,7 +144,8 @@ class _Progress:
 def environment(jobs: int, job: int) -> dict[str, str]:
     """The variables of one job's commands: its share of the processors, and of several GPUs its own."""
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    gpus = named or [str(number) for number in range(torch.cuda.device_count())]
+    there = torch.cuda.device_count()  # CUDA leaves out what is named from the first GPU on that is not there
+    gpus = named[:there] or named or [str(number) for number in range(there)]
     own = {"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} if jobs > 1 and gpus else {}
     threads = str(max(1, _processors() // jobs))  # training.threads, where it is given, has the last word
     return {"OMP_NUM_THREADS": threads} | os.environ | own

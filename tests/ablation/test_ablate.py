@@ -169,6 +169,8 @@ def test_jobs_share_the_processors_and_get_one_gpu_after_another(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert [environment(2, job)["CUDA_VISIBLE_DEVICES"] for job in (0, 1)] == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6")  # of which the last is not there
+    assert [environment(3, job)["CUDA_VISIBLE_DEVICES"] for job in range(3)] == ["4", "5", "4"]
 
 
 def test_each_cell_has_a_command_of_its_own(make_grid, base, capsys):

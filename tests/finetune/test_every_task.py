@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from bert.training.device import autocast
 from finetune.config import EXAMPLES, TaskConfig
 from finetune.example_kinds import Labelled, Question, Tagged, kind_of
 from finetune.examples import Examples
+from finetune.heads import HEADS
 from finetune.judge import WORST, evaluator, predict, write_findings
 from finetune.model import load
 from finetune.tasks import TASKS
@@ -96,6 +98,33 @@ def test_it_answers_each_text_without_labels_the_same_after_it_was_written_and_r
     assert all(task.in_words(answer) and json.dumps(answer) for answer in answers)
     task.export(tmp_path)
     assert predict(load(str(tmp_path)), asked, 2, CPU) == answers
+
+
+HEADED = [{"name": name} for name in TASKS] + [{"name": "ner", "head": head} for head in HEADS if head != "linear"]
+WITH_GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
+
+
+@pytest.mark.parametrize("device", ["cpu", WITH_GPU])
+@pytest.mark.parametrize("options", HEADED, ids=lambda options: "-".join(options.values()))
+def test_in_bf16_it_learns_and_answers_much_as_in_fp32(options, device, small_config, pieces, pretrained):
+    config, device = TaskConfig(**options), torch.device(device)
+    examples = OF_KIND[EXAMPLES[config.name]]
+    labels = kind_of(config).labels(examples, config)
+    torch.manual_seed(0)
+    task = TASKS[config.name](small_config, pieces, labels, config, 16)
+    task.start_from(pretrained)
+    task.learn_from(examples)
+    batch = task.eval().pack(task.features(examples), examples)
+    expected = sum(task(batch)[name] for name in task.weights).detach()
+    task.to(device).precision = "bf16"
+    with autocast("bf16", device):
+        loss = sum(task(batch.to(device))[name] for name in task.weights)
+    loss.backward()
+    torch.testing.assert_close(loss.detach().cpu(), expected, atol=0.0, rtol=0.05)
+    learned = [parameter.grad for parameter in task.parameters() if parameter.requires_grad]
+    assert all(torch.isfinite(gradient).all() for gradient in learned)
+    answers = predict(task, examples, 2, device)
+    assert [answer["text"] for answer in answers] == [example.text for example in examples]
 
 
 @pytest.mark.parametrize(

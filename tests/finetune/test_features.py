@@ -219,11 +219,12 @@ def test_two_long_texts_are_cut_to_one_length(pieces):
 
 def test_a_batch_knows_which_tokens_stand_for_units(pieces):
     examples = [Tagged(1, "서울시에 갔다", [], None), Tagged(2, "the cat", [], None)]
-    batch = pack(of_tagged(examples, pieces, 8, "word"), 8)
+    batch = pack(of_tagged(examples, pieces, 8, "word"))
     assert batch.cu_seqlens.tolist() == [0, 7, 11]  # [CLS] 서울 ##시 ##에 갔 ##다 [SEP] and [CLS] the cat [SEP]
     assert batch.position_ids.tolist() == [*range(7), *range(4)]
     assert batch.targets["tag_index"].tolist() == [1, 4, 8, 9]
     assert batch.targets["cu_units"].tolist() == [0, 2, 4]
+    assert batch.max_seqlen == 7  # not more than a text has, whatever there is room for: a GPU attends over so many
     marked = batch.token_ids.index_select(0, batch.targets["tag_index"])
     assert torch.equal(marked, torch.tensor([pieces.backend.token_to_id(t) for t in ("서울", "갔", "the", "cat")]))
 

@@ -27,8 +27,20 @@ WAYS = {
     "gpu, varlen": {"device": "cuda", "attention": "varlen", "batch_size": 64, "micro_batch_size": 32},
     "gpu, varlen, tokens": ({"device": "cuda", "attention": "varlen"} | IN_TOKENS),
     "gpu, varlen, tokens, compiled": ({"device": "cuda", "attention": "varlen", "compile": True} | IN_TOKENS),
+    "gpu, varlen, tokens, compiled, workers, recomputed": (
+        {"device": "cuda", "attention": "varlen", "compile": True, "workers": 2, "gradient_checkpointing": True}
+        | IN_TOKENS
+    ),
     "gpu, sdpa, tokens, compiled": ({"device": "cuda", "attention": "sdpa", "compile": True} | IN_TOKENS),
 }
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled_before():
+    """The compiler keeps so many graphs of a layer in a process, and refuses another; a run has few, all ways many."""
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
 
 
 class Killed(Exception):

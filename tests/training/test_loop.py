@@ -745,6 +745,7 @@ def test_a_minute_too_short_for_anything_still_takes_a_step(clock, tmp_path):
     [
         (MemoryError(), "training.micro_batch_size: 2 sequences at once are more than the memory of cpu holds"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "training.micro_batch_size: 2 sequences"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "training.micro_batch_size: 2 sequences"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "training.workers: a process that"),
     ],
 )
@@ -753,7 +754,9 @@ def test_what_the_machine_lacks_names_the_setting_that_asks_for_less(error, said
         raise error
 
     with pytest.raises(UserError, match=re.escape(said)):
-        run(tmp_path, config_of(), data=DisturbedData(3, fail))
+        run(tmp_path / "steps", config_of(), data=DisturbedData(3, fail))
+    with pytest.raises(UserError, match=re.escape(said)):
+        run(tmp_path / "minutes", config_of(minutes=1.0), data=DisturbedData(3, fail))  # in the pilot
 
 
 def test_an_error_nobody_can_do_anything_about_stays_what_it_is(tmp_path):
