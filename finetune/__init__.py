@@ -1,1 +1,1 @@
-"""Reusing a pretrained encoder: labelled files, tasks, heads, metrics, predictions."""
+"""Fine-tuning a pretrained encoder: labelled files, tasks, heads, metrics, predictions."""

@@ -1,7 +1,7 @@
-"""Labelled data made from the built-in corpus, for demonstration: nobody labelled it, a rule did.
+"""Labelled data made from the built-in corpus, for demonstration: labelled by rules, not by annotators.
 
-Classification: the subject of a passage, by what its document speaks of most. NER: exceptions, built-in functions,
-types, modules, keywords and constants in prose, by the names Python itself has for them.
+Classification: the subject of a passage, by what its document mentions most. NER: exceptions, built-in functions,
+types, modules, keywords and constants in prose, by Python's own lists of their names.
 """
 
 import builtins
@@ -16,7 +16,7 @@ from finetune.config import EXAMPLES, DataConfig, TaskConfig
 
 _FOLDER = Path("runs/cache")
 
-# A subject, and words that a document on it uses and others hardly do.
+# A subject, and words that documents on it use and others rarely do.
 _SUBJECTS = {
     "files": "file files directory directories path filename archive zip tar disk folder",
     "network": "server client socket http url request response email smtp header connection",
@@ -28,7 +28,7 @@ _SUBJECTS = {
 
 
 def files(task: TaskConfig) -> DataConfig:
-    """Write the demonstration's training and evaluation files, and say how they are read."""
+    """Write the demonstration's training and evaluation files; returns how they are read."""
     _FOLDER.mkdir(parents=True, exist_ok=True)
     corpus = _FOLDER / "builtin.txt"
     if not corpus.is_file():
@@ -37,7 +37,7 @@ def files(task: TaskConfig) -> DataConfig:
     paths = {part: _FOLDER / f"builtin_{task.name}_{part}.{name}" for part in ("train", "eval")}
     documents = corpus.read_text(encoding="utf-8").split("\n\n")
     for part, path in paths.items():
-        # Every sixth document is for evaluation, whole, so that no sentence's neighbour is trained on.
+        # Every sixth document is for evaluation as a whole, so that no sentence's neighbour is trained on.
         of_part = [d for number, d in enumerate(documents) if (number % 6 == 0) == (part == "eval")]
         whole_file.write(path, "".join(rows(of_part)))
     return DataConfig(train=str(paths["train"]), eval=str(paths["eval"]), format=name, max_length=128)
@@ -67,7 +67,7 @@ def _tagged(documents: list[str]) -> Iterator[str]:
 
 
 def _tag(word: re.Match, sentence: str, kinds: dict[str, str]) -> str:
-    """Names that are English words too count only where the text marks them as code, or says what they are."""
+    """Names that are also English words count only where the text marks them as code, or says what they are."""
     kind = kinds.get(word[0])
     before, after = sentence[: word.start()], sentence[word.end() :]
     quoted = before[-1:] in ('"', "'", "`") and after[:1] == before[-1:]
@@ -85,7 +85,7 @@ def _tag(word: re.Match, sentence: str, kinds: dict[str, str]) -> str:
 
 def _kinds() -> dict[str, str]:
     kinds = {name: "MODULE" for name in sys.stdlib_module_names if not name.startswith("_")}
-    del kinds["this"]  # a joke of Python's, and a word
+    del kinds["this"]  # an easter egg, and an English word
     for name, value in vars(builtins).items():
         if isinstance(value, type) and issubclass(value, BaseException):
             kinds[name] = "EXCEPTION"
@@ -98,4 +98,4 @@ def _kinds() -> dict[str, str]:
 
 
 MADE = {"labels": ("tsv", _topics), "tags": ("conll", _tagged)}
-"""Of which kind of example there are some: their format, and what makes its lines."""
+"""The kinds of example that builtin has: their format, and what yields its lines."""

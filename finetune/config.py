@@ -1,4 +1,4 @@
-"""Everything that fine-tuning, and the verbs evaluate and predict, are told."""
+"""The options of fine-tuning, and of the verbs evaluate and predict."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,7 +16,7 @@ EXAMPLES = {
     "ner": "tags",
     "question_answering": "questions",
 }
-"""The tasks, and what their examples carry: one of example_kinds.KINDS."""
+"""The tasks, and the kind of their examples: one of example_kinds.KINDS."""
 
 COMBINE = ("concat", "weighted_sum")
 
@@ -87,7 +87,7 @@ OWNERS = {
 """The tasks that an option belongs to."""
 
 HEAD = ("name", "head", "layers", "combine")
-"""The options that make a head what it is, beside its labels."""
+"""The options that define a head, besides its labels."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Labelled features as the loop's stream of micro-batches: shuffled anew in each epoch, from any position."""
+"""Labelled features as the training loop's stream of micro-batches: reshuffled each epoch, from any position."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,18 +9,18 @@ from bert.training.position import Position
 from finetune.features import Feature
 
 RULE = 2
-"""Of how steps are cut into micro-batches; a run that is cut does not go on by another one."""
+"""Version of how steps are split into micro-batches; a run with split steps is not resumed under another."""
 
 
 class Batches:
-    """Micro-batches without end.
+    """An endless stream of micro-batches.
 
     Args:
         features: of the training examples.
         pack: makes a batch of some of them, with its targets.
-        size: features in a step at most; the last of an epoch is no small remainder, since sizes differ by one.
-        parts: micro-batches that each step is cut into; the steps stay the same. Where they are more than a step has
-            features, micro-batches of the same size go on from one epoch into the next within a step.
+        size: maximum features in a step. Sizes differ by at most one: an epoch's last step is no small remainder.
+        parts: micro-batches that each step is split into; the steps stay the same. Where a step has fewer features
+            than that, micro-batches of the same size run on from one epoch into the next within a step.
         seed: of the order.
     """
 
@@ -34,12 +34,12 @@ class Batches:
         self.per_epoch = self.steps * self.parts
 
     def epochs(self, position: Position) -> float:
-        """How many epochs lie before a position."""
+        """The epochs completed at a position, as a fraction."""
         return position.epoch + position.micro_batch / self.per_epoch
 
     def __call__(self, position: Position) -> Iterator[tuple[PackedBatch, Position]]:
         """Micro-batches from a position on, each with the position after it."""
-        # A run may go on with steps in other parts than it began with.
+        # A run may be resumed with its steps split differently.
         epoch, start = position.epoch, position.micro_batch * self.per_epoch // max(1, position.micro_batches)
         while True:
             order = np.random.Generator(np.random.Philox(key=np.array([self.seed, epoch], np.uint64))).permutation(

@@ -1,5 +1,4 @@
-"""What the training data is like, in a few lines that are printed before training: pure functions of examples and
-their features."""
+"""A summary of the training data, in a few lines printed before training: pure functions of examples and features."""
 
 import contextlib
 import math
@@ -14,7 +13,7 @@ from finetune.examples import Examples
 from finetune.features import Feature
 
 MOST_LABELS = 8
-"""Labels that are named with their share."""
+"""Labels listed with their share."""
 
 
 def in_words(
@@ -24,10 +23,10 @@ def in_words(
 
     Args:
         examples: of the training file.
-        features: of all of these.
-        max_length: tokens in a sequence at most.
-        tokenizer: that made the features.
-        labels: the classes to learn; none where labels are numbers.
+        features: of all these examples.
+        max_length: maximum tokens in a sequence.
+        tokenizer: the one that made the features.
+        labels: the classes to learn; empty where labels are numbers.
     """
     used, kind = examples.used, type(examples.used[0])
     said = [
@@ -53,7 +52,7 @@ def classes_in_words(examples: list[Labelled]) -> str:
 
 
 def one_number_in_words(labels: list[str]) -> str | None:
-    """Two classes that are one number, written otherwise; None where there are none."""
+    """Classes that are the same number, written differently; None where there are none."""
     by_number: dict[float, list[str]] = {}
     for label in labels:
         with contextlib.suppress(ValueError):
@@ -63,14 +62,14 @@ def one_number_in_words(labels: list[str]) -> str | None:
 
 
 def numbers_in_words(examples: list[Labelled]) -> str:
-    """How the numbers are spread."""
+    """Range, mean and standard deviation of the numbers."""
     numbers = [float(example.label) for example in examples]
     mean, deviation = float(np.mean(numbers)), float(np.std(numbers))
     return f"labels: numbers from {min(numbers):g} to {max(numbers):g}, mean {mean:.3f}, deviation {deviation:.3f}"
 
 
 def header_in_words(examples: list[Labelled]) -> str | None:
-    """A label that the first line alone has, as the names of columns do where they are read as a row; or None."""
+    """A label that only line 1 has, as when a header is read as a row; or None."""
     first, *others = examples
     numbers = numbers_of([example.label for example in others])
     if first.line != 1 or not others or numbers or any(example.label == first.label for example in others):
@@ -79,7 +78,7 @@ def header_in_words(examples: list[Labelled]) -> str | None:
 
 
 def numbers_of(labels: list[str]) -> list[float] | None:
-    """The labels as numbers, where all are finite ones and some have a fraction or a point; whole numbers are names."""
+    """The labels as numbers, if all are finite and some are not plain integers, which count as names; else None."""
     try:
         numbers = [float(label) for label in labels]
     except ValueError:
@@ -96,7 +95,7 @@ def entities_in_words(examples: list[Tagged]) -> str:
 
 
 def questions_in_words(examples: list[Question]) -> str:
-    """How many questions there are, about how many texts, and how many of them those do not answer."""
+    """How many questions there are, about how many texts, and how many have no answer."""
     silent, texts = sum(not example.answers for example in examples), len({example.text_pair for example in examples})
     return (
         f"questions: {len(examples):,} about {texts:,} texts; {silent:,} ({silent / len(examples):.1%}) have no answer"
@@ -104,11 +103,11 @@ def questions_in_words(examples: list[Question]) -> str:
 
 
 def lengths_of(count: int, features: list[Feature]) -> list[int]:
-    """The tokens that each example would take as one sequence, special ones included; 0 where it has no sequence.
+    """The length of each example as one sequence, in tokens, special ones included; 0 where it has no sequence.
 
     Args:
-        count: of the examples.
-        features: theirs.
+        count: number of examples.
+        features: their features.
     """
     lengths = [0] * count
     for feature in features:
@@ -125,19 +124,19 @@ def percentile(values: Iterable[int], share: int) -> int:
 
 
 def lengths_in_words(lengths: list[int]) -> str:
-    """Percentiles of the lengths in tokens, and the greatest."""
+    """Percentiles of the lengths in tokens, and the maximum."""
     half, most, nearly_all = (percentile(lengths, share) for share in (50, 90, 99))
     return f"median {half:,} tokens; 90% have at most {most:,}, 99% {nearly_all:,}, the longest {max(lengths):,}"
 
 
 def left_out_in_words(examples: Examples, features: list[Feature], max_length: int) -> str | None:
-    """What of the texts, or of the questions, is not read; None where all is."""
+    """How much of the texts, or of the questions, is truncated; None where nothing is."""
     cut = cut_questions_in_words if isinstance(examples.used[0], Question) else cut_in_words
     return cut(features, max_length)
 
 
 def cut_in_words(features: list[Feature], max_length: int) -> str | None:
-    """How many texts are cut, and the share of their tokens (special ones too) that is lost; None where none is."""
+    """How many texts are truncated, and the share of their tokens (including special ones) lost; None where none is."""
     cut = [feature for feature in features if feature.cut]
     if not cut:
         return None
@@ -147,14 +146,14 @@ def cut_in_words(features: list[Feature], max_length: int) -> str | None:
 
 
 def cut_questions_in_words(features: list[Feature], max_length: int) -> str | None:
-    """How many questions are cut, so that their texts have half of each sequence; None where none is."""
+    """How many questions are truncated, so that their texts get half of each sequence; None where none is."""
     cut = len({feature.example for feature in features if feature.cut})
     said = "1 question is" if cut == 1 else f"{cut:,} questions are"
     return f"{said} cut to half of data.max_length={max_length}" if cut else None
 
 
 def windows_in_words(features: list[Feature], max_length: int) -> str | None:
-    """How many texts are read in several sequences, and in how many; None where none is."""
+    """How many texts are read in several windows, and in how many in all; None where none is."""
     several = [count for count in Counter(feature.example for feature in features).values() if count > 1]
     if not several:
         return None
@@ -162,20 +161,20 @@ def windows_in_words(features: list[Feature], max_length: int) -> str | None:
 
 
 def no_token_in_words(count: int, features: list[Feature]) -> str | None:
-    """How many texts the tokenizer leaves nothing of; None where there is none."""
+    """How many texts the tokenizer turns into no tokens; None where there are none."""
     empty = count - len({feature.example for feature in features if len(feature.token_ids) > 2})
     return f"{empty:,} texts have no token at all" if empty else None
 
 
 def unknown_in_words(features: list[Feature], tokenizer: Tokenizer) -> str | None:
-    """The share of tokens that the vocabulary has no piece for; None where there are none."""
+    """The share of unknown tokens; None where there are none."""
     unknown = sum(feature.token_ids.count(tokenizer.unk_id) for feature in features)
     share = unknown / max(1, sum(len(feature.token_ids) for feature in features))
     return f"{share:.2%} of the tokens are {tokenizer.token(tokenizer.unk_id)}" if unknown else None
 
 
 def line_ends_in_words(examples: list[Labelled]) -> str | None:
-    """How many texts go over several lines, as quotation marks left open make them; None where none does."""
+    """How many texts span several lines, as unclosed quotation marks cause; None where none does."""
     lines = {example.line: example.text.count("\n") + 1 for example in examples if "\n" in example.text}
     if not lines:
         return None
@@ -184,7 +183,7 @@ def line_ends_in_words(examples: list[Labelled]) -> str | None:
 
 
 def quoted_in_words(examples: list[Labelled]) -> str | None:
-    """How many texts are as a writer that quotes leaves them; None where there are none."""
+    """How many texts are in quotation marks, as if the file had been written with quoting; None where none is."""
     texts = [example.text for example in examples]
     quoted = sum(len(text) > 1 and text[0] == text[-1] == '"' for text in texts)
     said = "is written with quotes, data.quoting=on reads it so"
@@ -192,7 +191,7 @@ def quoted_in_words(examples: list[Labelled]) -> str | None:
 
 
 def _shares(names: list[str]) -> str:
-    """`name count (share)`, the most frequent first, and of many the rest by number."""
+    """`name count (share)`, the most frequent first; beyond MOST_LABELS, only how many more."""
     ranked = sorted(Counter(names).items(), key=lambda item: (-item[1], item[0]))
     said = ", ".join(f"{name} {count:,} ({count / len(names):.1%})" for name, count in ranked[:MOST_LABELS])
     if more := ranked[MOST_LABELS:]:

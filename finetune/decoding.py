@@ -1,4 +1,4 @@
-"""The best tags of sequences, all of them at once.
+"""Viterbi decoding of all sequences at once.
 
 Letters: K units, N sequences, S most units of a sequence, L tags.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Padding:
-    """Where each of K units, end to end, stands in an (N, S) rectangle: each sequence from the left.
+    """Where each of K concatenated units goes in an (N, S) rectangle, each sequence flush left.
 
     Args:
         cu_units: where each sequence's units begin, and K last, (N + 1,).
@@ -25,7 +25,7 @@ class Padding:
 
     @cached_property
     def cells(self) -> Tensor:
-        """Of each unit in the flattened rectangle, (K,)."""
+        """Each unit's index in the flattened rectangle, (K,)."""
         return self.inside.flatten().nonzero().flatten()
 
     def pad(self, values: Tensor) -> Tensor:
@@ -40,11 +40,11 @@ class Padding:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a path earns besides its emissions.
+    """A path's scores besides its emissions.
 
     Attributes:
         transitions: from a tag (row) to the next (column), (L, L).
-        start, end: of the first and the last tag, (L,), or of each sequence's, (N, L).
+        start, end: of the first and the last tag, (L,), or one for each sequence, (N, L).
     """
 
     transitions: Tensor
@@ -55,7 +55,7 @@ class Scores:
         return Scores(self.transitions + other.transitions, self.start + other.start, self.end + other.end)
 
     def for_windows(self, begins: Tensor, ends: Tensor) -> "Scores":
-        """The same where the text begins and ends, and nothing at the other edges of its windows: (N,), (N,)."""
+        """The same, with start and end scores 0 at window edges that do not begin or end a text: (N,), (N,)."""
         start, end = (
             torch.where(edge[:, None], of_edge.to(edge.device), 0.0)
             for edge, of_edge in ((begins, self.start), (ends, self.end))
@@ -64,16 +64,16 @@ class Scores:
 
 
 def forbidding(labels: list[str], follows: Callable[[str, str], bool]) -> Scores:
-    """Minus infinity where one tag may not stand after another; O stands before the first and after the last."""
+    """Minus infinity where one tag may not follow another; O is before the first and after the last."""
     cost = torch.tensor([[0.0 if follows(before, tag) else -torch.inf for tag in labels] for before in labels])
     outside = labels.index("O")
     return Scores(cost, cost[outside], cost[:, outside])
 
 
 def viterbi(emissions: Tensor, inside: Tensor, scores: Scores) -> Tensor:
-    """The tags of the path that earns most in each sequence (Forney 1973): (N, S, L), (N, S) -> (N, S).
+    """The tags of each sequence's highest-scoring path (Forney 1973): (N, S, L), (N, S) -> (N, S).
 
-    The way back runs over all sequences at once: where one has no unit, its tag points to itself.
+    Backtracking runs over all sequences at once: where one has no unit, its tag points to itself.
     """
     longest, tags = emissions.shape[1:]
     stay = torch.arange(tags, device=emissions.device).expand(len(emissions), tags)

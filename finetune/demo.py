@@ -1,4 +1,4 @@
-"""The demonstration: NER with a CRF and a classification, on labels that rules made from the built-in corpus."""
+"""The demonstration: NER with a CRF, and classification, on rule-made labels from the built-in corpus."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +25,10 @@ class DemoConfig:
 
 
 def demo(config: DemoConfig) -> None:
-    """Train both, one after the other; what is finished is left alone."""
+    """Train both, one after the other; a finished one is left alone."""
     for name, task in TASKS_SHOWN.items():
         print(f"\n--- {name} on labels made from the built-in corpus ---")
         output = str(Path(config.output) / name)
-        # The demo's BERT is small: a base model wants a fifth of this rate, and fewer epochs.
+        # The demo's BERT is small: a base model needs a fifth of this learning rate, and fewer epochs.
         training = TrainingConfig(epochs=10 if name == "ner" else 4, batch_size=32, lr=5e-4, save_every=1000)
         train(FinetuneConfig(task=task, init=config.init, training=training, output=output))

@@ -13,12 +13,12 @@ from finetune.formats.kinds import Refused
 from finetune.reading import foreign_options, format_name, needed_columns, quoting_of, with_column_names
 
 MOST_FAULTS = 10
-"""Faults that are reported together."""
+"""Maximum faults reported together."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What a file holds.
+    """The examples of a file.
 
     Attributes:
         path: of the file.
@@ -42,12 +42,12 @@ class Examples:
 
     @property
     def trimmed(self) -> int:
-        """Entities that the file begins or ends on a space."""
+        """How many entities begin or end on a space in the file."""
         tagged = [example for example in self.used if isinstance(example, Tagged)]
         return sum(span not in example.entities for example in tagged for span in example.marked)
 
     def shared_with(self, other: "Examples") -> int:
-        """How many of the other's examples have the text of one of these."""
+        """How many of the other's examples have the same text as one of these."""
         known = {_text_of(example) for example in self.used}
         return sum(_text_of(example) in known for example in other.used)
 
@@ -57,13 +57,13 @@ def read(path: Path, task: TaskConfig, data: DataConfig, argument: str, labels: 
 
     Args:
         path: the file.
-        task, data: how.
-        argument: what names the path in errors.
-        labels: those of the training data; another one is a fault. None where they are still to be found.
+        task, data: how it is read.
+        argument: the option that names the path, for errors.
+        labels: those of the training data; any other is a fault. None where they are yet to be collected.
 
     Raises:
-        UserError: the file cannot be read, or holds rows that are not what they should be (all faults, up to
-            MOST_FAULTS, with file and line), or none that are.
+        UserError: the file cannot be read, or has malformed rows (all faults, up to MOST_FAULTS, with file and line),
+            or no usable one.
     """
     used, refused, rows, kind = [], [], 0, kind_of(task)
     for item in stream(path, task, data, argument, labelled=True):
@@ -91,7 +91,7 @@ def read(path: Path, task: TaskConfig, data: DataConfig, argument: str, labels: 
 def stream(
     path: Path, task: TaskConfig, data: DataConfig, argument: str, labelled: bool
 ) -> Iterator[Example | Refused]:
-    """Read examples one at a time; without labels where `labelled` is off."""
+    """Read examples one at a time; without labels if not `labelled`."""
     if not path.is_file():
         raise UserError(f"{argument}: {'a folder' if path.is_dir() else 'no such file'}: '{path}'.")
     prefix, kind = "data." if argument.startswith("data.") else "", kind_of(task)

@@ -1,4 +1,4 @@
-"""From texts to the sequences a model reads.
+"""From texts to a model's input sequences.
 
 Letters: N sequences, K units that carry a tag.
 """
@@ -23,13 +23,13 @@ class Feature:
     """One sequence, with special tokens.
 
     Attributes:
-        example: number of the example it is from.
-        token_ids, segment_ids: equally long.
-        cut: tokens left out because the text is too long.
-        units: those that carry a tag: the token that stands for each, and where it lies in the text. Empty for
+        example: index of the example it is from.
+        token_ids, segment_ids: of equal length.
+        cut: tokens truncated because the text is too long.
+        units: those that carry a tag: the token that stands for each, and its range in the text. Empty for
             classification.
-        repeated: tokens that the window before has too, special ones and a question among them.
-        begins, ends: whether the units are its text's first, and last; those of a window between are neither.
+        repeated: tokens shared with the window before, including special ones and a question.
+        begins, ends: whether the units include its text's first, and its last; neither in a middle window.
     """
 
     example: int
@@ -43,7 +43,7 @@ class Feature:
 
 
 def of_labelled(examples: list[Labelled], tokenizer: Tokenizer, max_length: int) -> list[Feature]:
-    """[CLS] A [SEP], or [CLS] A [SEP] B [SEP], the longer one cut first."""
+    """[CLS] A [SEP], or [CLS] A [SEP] B [SEP], the longer one truncated first."""
     texts = token_ids([example.text for example in examples], tokenizer)
     pairs = token_ids([example.text_pair or "" for example in examples], tokenizer)
     features = []
@@ -61,7 +61,7 @@ def of_labelled(examples: list[Labelled], tokenizer: Tokenizer, max_length: int)
 def of_tagged(
     examples: list[Tagged], tokenizer: Tokenizer, max_length: int, unit: str, overlap: int | None = None
 ) -> list[Feature]:
-    """[CLS] text [SEP]; a long text is read in windows, and each unit carries its tag in one of them alone."""
+    """[CLS] text [SEP]; a long text is read in windows, and each unit carries its tag in only one of them."""
     features = []
     for number, example in enumerate(examples):
         ids, units = UNITS[unit](example.text, tokenizer)
@@ -77,9 +77,9 @@ def of_tagged(
 def of_questions(
     examples: list[Question], tokenizer: Tokenizer, max_length: int, overlap: int | None = None
 ) -> list[Feature]:
-    """[CLS] question [SEP] text [SEP]; a long text is read in windows, each behind the whole question.
+    """[CLS] question [SEP] text [SEP]; a long text is read in windows, each after the whole question.
 
-    The units are the text's pieces. A question is cut where it leaves the text less than half of the sequence.
+    The units are the text's pieces. A question is truncated if it leaves the text less than half of the sequence.
     """
     features, questions = [], token_ids([example.text for example in examples], tokenizer)
     for number, (example, question) in enumerate(zip(examples, questions, strict=True)):
@@ -103,9 +103,9 @@ class Window:
     """A stretch of a text's tokens.
 
     Attributes:
-        start, end: what it reads.
-        central: the tokens that stand further from its edges than from those of any other window.
-        shared: how many of its tokens the window before has too.
+        start, end: the tokens it covers.
+        central: the tokens that lie further from its edges than from those of any other window.
+        shared: how many of its tokens the window before also covers.
     """
 
     start: int
@@ -115,18 +115,18 @@ class Window:
 
 
 def windows(length: int, room: int, overlap: int | None = None) -> list[Window]:
-    """Windows over a text; the last one ends with it.
+    """Windows over a text; the last one ends where it ends.
 
     Args:
         length: tokens of the text.
         room: tokens that a window holds.
-        overlap: tokens that two neighbours share, half of the room at most, which is the default.
+        overlap: tokens that two neighbours share: at most half of the room, which is the default.
     """
     if length <= room:
         return [Window(0, length, range(length))]
     step = room - min(room // 2, room if overlap is None else overlap)
     starts = [*range(0, length - room, step), length - room]
-    # Between two windows, the middle of what they share; the earlier one takes it where it is a token.
+    # Neighbours are split at the middle of what they share; if that is a token, it goes to the earlier one.
     borders = [0, *((a + b + room + 1) // 2 for a, b in pairwise(starts)), length]
     shared = [0, *(a + room - b for a, b in pairwise(starts))]
     return [
@@ -136,7 +136,7 @@ def windows(length: int, room: int, overlap: int | None = None) -> list[Window]:
 
 
 def pack(features: list[Feature]) -> PackedBatch:
-    """Sequences end to end; targets: `example` (N,), and for units `tag_index` (K,) and `cu_units` (N + 1,)."""
+    """The sequences concatenated; targets: `example` (N,), and for units `tag_index` (K,) and `cu_units` (N + 1,)."""
     targets = {"example": torch.tensor([feature.example for feature in features])}
     if any(feature.units for feature in features):
         counts = torch.tensor([len(feature.units) for feature in features])
@@ -152,13 +152,13 @@ def tags_of_units(characters: list[str], units: list[Unit]) -> list[str]:
 
     Args:
         characters: the tag of every character of the text.
-        units: a piece or word that straddles an entity's end takes its beginning's tag.
+        units: a piece or word that straddles an entity boundary takes the tag at its start.
     """
     return [characters[start] for _, start, _ in units]
 
 
 def character_tags(length: int, entities: set[Span]) -> list[str]:
-    """IOB2 of every character of a text, spaces inside an entity too."""
+    """The IOB2 tag of every character of a text, including spaces inside an entity."""
     tags = ["O"] * length
     for start, end, kind in entities:
         tags[start:end] = [f"B-{kind}", *[f"I-{kind}"] * (end - start - 1)]
@@ -167,7 +167,7 @@ def character_tags(length: int, entities: set[Span]) -> list[str]:
 
 def token_ids(texts: list[str], tokenizer: Tokenizer) -> list[list[int]]:
     """The ids of each text, without special tokens."""
-    ids = []  # some texts at a time: the library's own objects take kilobytes each
+    ids = []  # in chunks: the library's own objects take kilobytes each
     for start in range(0, len(texts), _AT_ONCE):
         encoded = tokenizer.encode_lines(texts[start : start + _AT_ONCE])
         ids += [part.tolist() for part in np.split(encoded.ids, np.cumsum(encoded.lengths)[:-1])]

@@ -1,4 +1,4 @@
-"""A task's model on labelled and unlabelled examples in memory."""
+"""Evaluating and predicting with a task's model, on examples in memory."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from finetune.metrics import class_table
 from finetune.tasks.task import Task
 
 CLASSES, WORST = "classes.json", "worst_errors.json"
-"""What an evaluation leaves beside its metrics and the task's picture; MLflow shows both as tables."""
+"""The files an evaluation writes beside its metrics and the task's picture; MLflow shows both as tables."""
 
 _WORST_SHOWN = 50
 
@@ -25,9 +25,9 @@ _WORST_SHOWN = 50
 def evaluator(
     task: Task, examples: Examples, size: int, device: torch.device, name: str = "valid"
 ) -> Callable[[], dict[str, float]]:
-    """Judges the task on examples when called, prints its classes, and gives its scores as `name/...`.
+    """A function that evaluates the task on the examples, prints the class table, and returns scores as `name/...`.
 
-    How many of the texts it cannot read whole is printed at once.
+    How many texts are truncated is printed right away.
     """
     features = task.features(examples.used)
     if cut := left_out_in_words(examples, features, task.max_length):
@@ -45,7 +45,7 @@ def evaluator(
 
 
 def write_findings(task: Task, folder: Path) -> None:
-    """Write the last evaluation's classes and surest mistakes as tables (columns and rows), and its picture."""
+    """Write the last evaluation's class table and surest mistakes (columns and rows), and its picture."""
     if task.table:
         rows = [[name, c.precision, c.recall, c.f1, c.support] for name, c in task.table.items()]
         _write_table(folder / CLASSES, ["class", "precision", "recall", "f1", "support"], rows)
@@ -62,7 +62,7 @@ def _write_table(file: Path, columns: list[str], rows: list[list]) -> None:
 
 @torch.no_grad()
 def predict(task: Task, examples: list[Example], batch_size: int, device: torch.device) -> list[dict]:
-    """What the model says of each example, and under `tokens_cut` how many of its tokens it did not read, if any."""
+    """The prediction for each example, with the number of truncated tokens, if any, as `tokens_cut`."""
     features, rows = task.features(examples), []
     with autocast(task.precision, device):
         for batch in in_order(features, lambda some: task.pack(some, examples), batch_size):

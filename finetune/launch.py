@@ -34,17 +34,17 @@ from finetune.tasks.task import Baseline, Task
 
 
 def train(config: FinetuneConfig, alone: bool = True) -> dict[str, float] | None:
-    """Run, resume or decline a fine-tuning run, and print what it reached.
+    """Run, resume or decline a fine-tuning run, and print its results.
 
     Args:
-        config: what it is told.
-        alone: whether it is no part of several, which are to have the same options.
+        config: its options.
+        alone: False for one of several runs, which must all have the same options.
 
     Returns:
-        The metrics that metrics.json holds; None where the output was finished before.
+        The metrics in metrics.json; None if the output was finished before.
 
     Raises:
-        UserError: anything the person can put right.
+        UserError: anything the user can fix.
         Stopped: a signal asked to stop.
     """
     config = with_defaults(config)
@@ -59,7 +59,7 @@ def _continue(config: FinetuneConfig, device: torch.device, alone: bool) -> dict
     if (seeds := identity.started_with(output, "seeds")) and identity.has_begun(output):
         raise UserError(f"output: '{output}' holds runs of seeds={seeds}. Give seeds too, or use another folder.")
     if not identity.has_begun(output):
-        start_folder(config)  # a wrong one is said before all files are read
+        start_folder(config)  # so that a wrong one is reported before all files are read
     train_set, judges = _read(config)
     facts = {"train": _fingerprint(train_set)} | {name: _fingerprint(examples) for name, examples in judges.items()}
     if training_config.micro_batches(config.training) > 1:
@@ -75,9 +75,9 @@ def _continue(config: FinetuneConfig, device: torch.device, alone: bool) -> dict
 
 
 def check_only(config: FinetuneConfig) -> None:
-    """Read options, files and, unless it is LATER, the model as a run would; say what they hold and what they give.
+    """Read options, files and, unless it is LATER, the model as a run would; print what they hold and the scores.
 
-    Nothing is trained or written, and what depends on the machine (device, attention) is not looked at.
+    Nothing is trained or written, and what depends on the machine (device, attention) is not checked.
     """
     config = with_defaults(config)
     refuse_if(check(config))
@@ -94,7 +94,7 @@ def check_only(config: FinetuneConfig) -> None:
 
 
 def _read(config: FinetuneConfig) -> tuple[Examples, dict[str, Examples]]:
-    """The training file, and those to judge by (`eval`, `test.NAME`); what is in them is said."""
+    """The training file, and those to evaluate on (`eval`, `test.NAME`); prints a summary of each."""
     with distributed.first_alone():
         data = builtin_labels.files(config.task) if config.data.train == "builtin" else config.data
     train_set = read(Path(data.train), config.task, data, "data.train")
@@ -157,13 +157,13 @@ def _run(
         goal = Goal(f"valid/{config.best}", higher_is_better(config.best), "best", among_equals="valid/loss")
         result = fit(task, batches, evaluate_now, training, goal, output, tracker)
         print(f"\nthe best by {config.best}, of step {result['best_step']}:")
-        result |= evaluate_now()  # the root holds the best weights: what they reach, not what the last did
+        result |= evaluate_now()  # the root holds the best weights: their scores, not the last epoch's
         if distributed.is_first():
             write_findings(task, output)
         result |= _test(task, judges, size, device)
         least = task.baseline(train_set.used, judges["eval"].used)
         result |= {f"baseline/{name}": value for name, value in least.scores.items()}
-        task.bert.encoder.attend_by("sdpa")  # what follows asks the model as its user will, wherever that is
+        task.bert.encoder.attend_by("sdpa")  # from here on the model is used as its users will, on any device
         if distributed.is_first():
             _conclude(task, result, _served(task, judges["eval"], device), output, tracker)
     if distributed.is_first():
@@ -172,7 +172,7 @@ def _run(
 
 
 def _conclude(task: Task, result: dict[str, float], served: Served, output: Path, tracker: Tracker) -> None:
-    """Mark the run as finished, and hand over what it leaves."""
+    """Mark the run as finished, and log its output files."""
     served.write(output)
     identity.finish(output, result)
     tracker.log(int(result["steps"]), of_the_best(result))
@@ -183,13 +183,13 @@ def _conclude(task: Task, result: dict[str, float], served: Served, output: Path
 
 
 def of_the_best(result: dict[str, float]) -> dict[str, float]:
-    """What the kept weights reach, for tracking: best/... beside the curves of valid/..., test/... and baseline/..."""
+    """The kept weights' scores, for tracking: best/... beside the curves of valid/..., test/... and baseline/..."""
     named = {name.replace("valid/", "best/", 1): value for name, value in result.items()}
     return {name: value for name, value in named.items() if name.startswith(("best/", "test/", "baseline/"))}
 
 
 def _test(task: Task, judges: dict[str, Examples], size: int, device: torch.device) -> dict[str, float]:
-    """What the best weights reach on the files of data.test."""
+    """The best weights' scores on the files of data.test."""
     found = {}
     for name in (name for name in judges if name.startswith("test.")):
         print(f"\ndata.{name}:")
@@ -198,7 +198,7 @@ def _test(task: Task, judges: dict[str, Examples], size: int, device: torch.devi
 
 
 def _start(config: FinetuneConfig, labels: list[str], resume: bool) -> Task:
-    """A run's model as it begins; that of its newest checkpoint where it goes on, for `init` may be gone by then."""
+    """A run's initial model or, when it resumes, its newest checkpoint's, since `init` may be gone by then."""
     newest = checkpoint.newest(Path(config.output)) if resume else None
     if newest is not None:
         task = resumed(config, labels, newest)
@@ -212,7 +212,7 @@ def _start(config: FinetuneConfig, labels: list[str], resume: bool) -> Task:
 
 
 def _refuse_frozen_noise(config: FinetuneConfig, task: Task) -> None:
-    """Layers begun anew that are never to learn anything."""
+    """Refuse reinitialised layers that are frozen, and so would stay random."""
     layers = task.bert.encoder.layers
     if config.reinit_layers and any(layer in task.bert.frozen for layer in layers[-config.reinit_layers :]):
         begun = f"reinit_layers={config.reinit_layers} begins the top ones of {len(layers)} at random"
@@ -230,7 +230,7 @@ def _in_words(task: Task, examples: Examples, features: list[Feature]) -> str:
 
 
 _TABLE_TAG = {"mlflow.loggedArtifacts": json.dumps([{"path": path, "type": "table"} for path in (CLASSES, WORST)])}
-"""By this tag the MLflow UI shows the files as tables."""
+"""With this tag the MLflow UI shows the files as tables."""
 
 
 def _datasets(train_set: Examples, judges: dict[str, Examples], facts: dict[str, str]) -> list[UsedDataset]:
@@ -249,7 +249,7 @@ def _datasets(train_set: Examples, judges: dict[str, Examples], facts: dict[str,
 
 
 def _served(task: Task, examples: Examples, device: torch.device) -> Served:
-    """How the model is asked: with pairs where it was judged by pairs."""
+    """An example request and its answer: a pair where the model was evaluated on pairs."""
     pairs = getattr(examples.used[0], "text_pair", None) is not None
     row = {"text": "a text"} | ({"text_pair": "another text"} if pairs else {})
     (answer,) = predict(task.eval(), [kind_of(task.task).unlabelled(1, **row)], 1, device)

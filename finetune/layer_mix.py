@@ -1,4 +1,4 @@
-"""Several of the encoder's hidden states as one vector for each token (Devlin et al. 2019, section 5.3, table 7).
+"""Several of the encoder's hidden states as one vector per token (Devlin et al. 2019, section 5.3, table 7).
 
 Letters: K tokens, H width, C chosen layers.
 """
@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 
 class LayerMix(nn.Module):
-    """Chosen layers, one after the other or as a weighted sum.
+    """Chosen layers, concatenated or as a weighted sum.
 
     The sum's weights are learned, with a softmax over them and a common scale (Peters et al. 2018, equation 1).
 
     Args:
-        layers: which hidden states: 0 are the embeddings, -1 the last layer's.
+        layers: which hidden states: 0 for the embeddings, -1 for the last layer's.
         combine: concat or weighted_sum.
         hidden_size: H.
     """
@@ -27,7 +27,7 @@ class LayerMix(nn.Module):
         self.width = hidden_size if summed else len(layers) * hidden_size
 
     def forward(self, hidden_states: list[Tensor], index: Tensor) -> Tensor:
-        """L of (T, H) and the last one, (K, H), of the tokens alone; (K,) -> (K, H), or (K, C * H)."""
+        """L of (T, H) and the last one, (K, H), of the chosen tokens only; (K,) -> (K, H), or (K, C * H)."""
         last = len(hidden_states) - 1
         chosen = [
             hidden_states[last] if layer in (-1, last) else hidden_states[layer].index_select(0, index)
@@ -35,5 +35,5 @@ class LayerMix(nn.Module):
         ]
         if self.weights is None:
             return torch.cat(chosen, -1)
-        weights = self.weights.softmax(0).split(1)  # (1,) each: without a dimension they would be rounded to bf16
+        weights = self.weights.softmax(0).split(1)  # (1,) each: 0-d tensors would be rounded to bf16
         return self.scale * sum(weight * part for weight, part in zip(weights, chosen, strict=True))

@@ -1,7 +1,7 @@
-"""What each score counts: pure functions of whole splits.
+"""The scores: pure functions of whole splits.
 
 A class table maps a class to Counts; every precision, recall and F1 comes from one. Where a denominator is 0 the score
-is 0 (but for KLUE's own definition, which says so).
+is 0, except in KLUE's own definition.
 """
 
 import re
@@ -18,7 +18,7 @@ Span = tuple[int, int, str]
 
 @dataclass(frozen=True)
 class Counts:
-    """Right, wrongly predicted and missed, of one class."""
+    """One class's true positives, false positives and false negatives."""
 
     true_positive: int = 0
     false_positive: int = 0
@@ -26,17 +26,17 @@ class Counts:
 
     @property
     def support(self) -> int:
-        """How often the class occurs in the gold."""
+        """How often the class occurs in the gold labels."""
         return self.true_positive + self.false_negative
 
     @property
     def precision(self) -> float:
-        """Right among the predicted."""
+        """Share of the predicted that is correct."""
         return _ratio(self.true_positive, self.true_positive + self.false_positive)
 
     @property
     def recall(self) -> float:
-        """Right among the gold."""
+        """Share of the gold that was found."""
         return _ratio(self.true_positive, self.support)
 
     @property
@@ -53,7 +53,7 @@ class Counts:
 
 
 def label_counts(gold: Sequence[str], predicted: Sequence[str], labels: Iterable[str]) -> dict[str, Counts]:
-    """One label per item: the counts of each of the labels, in their order."""
+    """Counts for each of the labels, in their order, with one label per item."""
     right = Counter(g for g, p in zip(gold, predicted, strict=True) if g == p)
     in_gold, in_predicted = Counter(gold), Counter(predicted)
     return {
@@ -63,7 +63,7 @@ def label_counts(gold: Sequence[str], predicted: Sequence[str], labels: Iterable
 
 
 def span_counts(gold: Sequence[set[Span]], predicted: Sequence[set[Span]], types: Iterable[str]) -> dict[str, Counts]:
-    """Entities of each sentence: right only where start, end and type all agree (strict)."""
+    """Counts by type for each sentence's entities: correct only if start, end and type all agree (strict)."""
     table = dict.fromkeys(types, Counts())
     for of_gold, of_predicted in zip(gold, predicted, strict=True):
         for span in of_gold & of_predicted:
@@ -76,7 +76,7 @@ def span_counts(gold: Sequence[set[Span]], predicted: Sequence[set[Span]], types
 
 
 def micro_f1(table: dict[str, Counts]) -> float:
-    """F1 of all classes' counts together. Over every label, one per item, that is accuracy."""
+    """F1 of the classes' summed counts. Over all labels, with one per item, it equals accuracy."""
     return sum(table.values(), Counts()).f1
 
 
@@ -86,8 +86,8 @@ def macro_f1(table: dict[str, Counts]) -> float:
 
 
 def klue_macro_f1(table: dict[str, Counts]) -> float:
-    """KLUE's character macro F1 (Park et al. 2021, section 3.3, and its code): every label, `O` too, and a label
-    that is neither in the gold nor predicted counts as 1.0."""
+    """KLUE's character macro F1 (Park et al. 2021, section 3.3, and its code): over every label, including `O`, where
+    one that is neither in the gold nor predicted counts as 1.0."""
     scores = [counts.f1 if counts != Counts() else 1.0 for counts in table.values()]
     return sum(scores) / max(1, len(scores))
 
@@ -95,8 +95,8 @@ def klue_macro_f1(table: dict[str, Counts]) -> float:
 def batch_averaged_f1(batches: Sequence[tuple[Sequence[str], Sequence[str]]]) -> tuple[float, float]:
     """Micro and macro F1 of each batch's gold and predicted tags, averaged over the batches.
 
-    The formula of the Korean BERT this grew from. Micro over all tags, `O` too, is accuracy, and most tags are O; macro
-    runs over the tags that happen to be in a batch; and both change with the size and order of the batches.
+    The formula of the Korean BERT this grew from. Micro over all tags, including `O`, is accuracy, and most tags are O;
+    macro is over the tags that happen to be in a batch; and both change with the size and order of the batches.
     """
     scores = []
     for gold, predicted in batches:
@@ -106,12 +106,12 @@ def batch_averaged_f1(batches: Sequence[tuple[Sequence[str], Sequence[str]]]) ->
 
 
 def accuracy(gold: Sequence[str], predicted: Sequence[str]) -> float:
-    """Share of items whose label is right."""
+    """Share of items whose label is correct."""
     return _ratio(sum(g == p for g, p in zip(gold, predicted, strict=True)), len(gold))
 
 
 def pearson(gold: Sequence[float], predicted: Sequence[float]) -> float:
-    """Linear correlation; 0 where either never varies."""
+    """Linear correlation; 0 where either side is constant."""
     if np.ptp(gold) == 0 or np.ptp(predicted) == 0:
         return 0.0
     a, b = np.asarray(gold, float) - np.mean(gold), np.asarray(predicted, float) - np.mean(predicted)
@@ -119,31 +119,31 @@ def pearson(gold: Sequence[float], predicted: Sequence[float]) -> float:
 
 
 def spearman(gold: Sequence[float], predicted: Sequence[float]) -> float:
-    """Correlation of the ranks, those of equals averaged; 0 where either never varies, nan where a value is none."""
+    """Correlation of the ranks, with ties averaged; 0 where either side is constant, nan where a value is nan."""
     if np.isnan([*gold, *predicted]).any():
         return float("nan")
     return pearson(_ranks(gold), _ranks(predicted))
 
 
 def mean_squared_error(gold: Sequence[float], predicted: Sequence[float]) -> float:
-    """In the square of their unit."""
+    """Mean squared error, in the square of their unit."""
     return float(np.mean((np.asarray(gold) - np.asarray(predicted)) ** 2))
 
 
 def normalised_answer(text: str) -> str:
-    """Without case, punctuation, English articles and double spaces (Rajpurkar et al. 2016, official script)."""
+    """The text without case, punctuation, articles and double spaces (Rajpurkar et al. 2016, official script)."""
     text = "".join(character for character in text.lower() if character not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
 def normalised_korean_answer(text: str) -> str:
-    """Without case, punctuation, brackets of titles and double spaces (Lim et al. 2019, KorQuAD's official script)."""
+    """The text without case, punctuation, title brackets and double spaces (Lim et al. 2019, official script)."""
     spaced = re.sub("['\"《》<>〈〉()‘’]", " ", text).lower()
     return " ".join("".join(character for character in spaced if character not in string.punctuation).split())
 
 
 def exact_match(predicted: str, gold: Sequence[str], normalised: Callable[[str], str] = normalised_answer) -> float:
-    """1 where the answer is one of the gold ones, normalised; no answer is right where there is none."""
+    """1 if the answer is among the gold ones, normalised; an empty answer is correct where there is none."""
     return float(normalised(predicted) in _golds(gold, normalised))
 
 
@@ -160,23 +160,23 @@ def korean_answer_f1(predicted: str, gold: Sequence[str]) -> float:
 
 
 def best_threshold(margins: Sequence[float], answered: Sequence[float], silent: Sequence[float]) -> tuple[float, float]:
-    """The mean score and the threshold that are best on the data itself (Rajpurkar et al. 2018, official script).
+    """The best mean score of any threshold on the data itself, and that threshold (Rajpurkar et al. 2018, code).
 
     Args:
-        margins: how much more than its best answer each question's having none scored.
+        margins: for each question, the score of no answer minus that of its best answer.
         answered, silent: what each question scores if it is answered, and if it is not.
     """
     order = np.argsort(margins, kind="stable")
     margins = np.asarray(margins, float)[order]
     gains = np.asarray(answered, float)[order] - np.asarray(silent, float)[order]
-    totals = np.concatenate([[0.0], np.cumsum(gains)]) + np.sum(silent)  # the first n in that order are answered
-    ties = np.concatenate([[False], margins[1:] == margins[:-1], [False]])  # which no threshold can part
+    totals = np.concatenate([[0.0], np.cumsum(gains)]) + np.sum(silent)  # [n]: the first n answered
+    ties = np.concatenate([[False], margins[1:] == margins[:-1], [False]])  # no threshold separates these
     at = int(np.where(ties, -np.inf, totals).argmax())
     return float(totals[at]) / len(order), float(margins[at - 1] if at else margins[0] - 1)
 
 
 def spans_of(tags: Sequence[str]) -> set[Span]:
-    """Entities of IOB2 tags, by unit. A stray `I-` belongs to none (seqeval, strict)."""
+    """The entities in IOB2 tags, as unit ranges. A stray `I-` belongs to none (seqeval, strict)."""
     spans, start, kind = set(), 0, None
     for place, tag in enumerate([*tags, "O"]):
         prefix, _, type_ = tag.partition("-")
@@ -195,7 +195,7 @@ def confusion(gold: Sequence[str], predicted: Sequence[str], labels: Sequence[st
 
 
 def class_table(table: dict[str, Counts]) -> str:
-    """Precision, recall, F1 and support of each class, as text; it says which ones the gold does not have."""
+    """Precision, recall, F1 and support of each class, as text; classes absent from the gold are marked."""
     width = max([5, *map(len, table)])
     lines = [f"  {'class':<{width}}  precision  recall      F1  support"]
     lines += [
@@ -207,7 +207,7 @@ def class_table(table: dict[str, Counts]) -> str:
 
 
 def _golds(gold: Sequence[str], normalised: Callable[[str], str]) -> list[str]:
-    """Those of which normalising leaves something; the empty answer where there is none (SQuAD 2.0's script)."""
+    """The gold answers not empty after normalising; the empty answer if there are none (SQuAD 2.0's script)."""
     return [answer for answer in map(normalised, gold) if answer] or [""]
 
 
@@ -218,7 +218,7 @@ def _overlap(predicted: Sequence[str], gold: Sequence[str]) -> float:
 
 
 def _ranks(values: Sequence[float]) -> np.ndarray:
-    """From 1; equal values share the mean of theirs."""
+    """Ranks from 1; ties share their mean rank."""
     _, inverse, counts = np.unique(np.asarray(values, float), return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 

@@ -1,4 +1,4 @@
-"""A task's model: begun from a pretrained folder or random weights, or read back from a fine-tuned one."""
+"""A task's model: started from a pretrained folder or random weights, or loaded from a fine-tuned one."""
 
 from pathlib import Path
 
@@ -16,17 +16,17 @@ def start_folder(config: FinetuneConfig) -> hub.ModelFolder:
     """The folder to start from, or whose sizes and tokenizer are used; its weights are not read yet.
 
     Raises:
-        UserError: it is none, or holds no BERT.
+        UserError: there is no such folder, or it holds no BERT.
     """
     argument = "like" if config.init == "none" else "init"
     return hub.open_folder(getattr(config, argument), argument)
 
 
 def build(config: FinetuneConfig, labels: list[str]) -> tuple[Task, str]:
-    """The model, from a folder or from random weights, and what was taken from where.
+    """The model, from a folder or from random weights, and a line on where its weights come from.
 
     Raises:
-        UserError: the folder is none, holds no BERT, or one that reads less than data.max_length.
+        UserError: there is no such folder, or it holds no BERT, or one whose maximum length is below data.max_length.
     """
     folder = start_folder(config)
     task = _new(config, folder, labels)
@@ -43,7 +43,7 @@ def build(config: FinetuneConfig, labels: list[str]) -> tuple[Task, str]:
 
 
 def _has_head_of(folder: hub.ModelFolder, task: Task) -> bool:
-    """Whether a folder was fine-tuned for the same, so that its head means what the new one is to mean."""
+    """Whether a folder was fine-tuned for the same task, labels and head, so that its head can be taken over."""
     if "bert_research" not in folder.described or _labels_in(folder) != task.labels:
         return False
     learned = folder.described["bert_research"]["task"]
@@ -51,10 +51,10 @@ def _has_head_of(folder: hub.ModelFolder, task: Task) -> bool:
 
 
 def resumed(config: FinetuneConfig, labels: list[str], checkpoint: Path) -> Task:
-    """The model of a run's own checkpoint, with the options of now.
+    """The model of a run's own checkpoint, with the current options.
 
     Raises:
-        UserError: they ask for another shape than the checkpoint has, or the labels are not those it has learned.
+        UserError: they ask for another shape than the checkpoint's, or the labels are not those it was trained on.
     """
     folder = hub.open_folder(str(checkpoint), "output")
     learned = _labels_in(folder)
@@ -71,7 +71,7 @@ def resumed(config: FinetuneConfig, labels: list[str], checkpoint: Path) -> Task
 
 
 def _new(config: FinetuneConfig, folder: hub.ModelFolder, labels: list[str]) -> Task:
-    """A model of the folder's sizes, with random weights."""
+    """A model with the folder's sizes and random weights."""
     if config.data.max_length > folder.config.max_position_embeddings:
         raise UserError(
             f"data.max_length: {config.data.max_length}, but the model of '{folder.path}' reads "
@@ -92,7 +92,7 @@ def load(folder: str) -> Task:
     """A fine-tuned model: a folder, or an id on the Hugging Face hub.
 
     Raises:
-        UserError: the folder holds none of this project's.
+        UserError: the folder holds no model fine-tuned by this project.
     """
     _refuse_no_model(Path(folder))
     opened = hub.open_folder(folder, "checkpoint")
@@ -110,13 +110,13 @@ def load(folder: str) -> Task:
 
 
 def _labels_in(folder: hub.ModelFolder) -> list[str]:
-    """What a fine-tuned folder's outputs stand for."""
+    """The label set of a fine-tuned folder."""
     names = folder.described["id2label"]
     return folder.described["bert_research"].get("labels", [names[str(number)] for number in range(len(names))])
 
 
 def _refuse_no_model(folder: Path) -> None:
-    """An output without a model in its root, and where there is one."""
+    """Refuse an output without a model in its root, and say where one is or how to get one."""
     if (folder / "config.json").is_file():
         return
     if seeds := sorted(path.parent.name for path in folder.glob("seed-*/config.json")):

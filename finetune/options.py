@@ -1,4 +1,4 @@
-"""A fine-tuning run's options: what stands where none were given, and what is wrong with them. No file is read."""
+"""A fine-tuning run's options: their defaults, and what is wrong with them. No file is read."""
 
 from dataclasses import fields, replace
 from operator import attrgetter
@@ -14,7 +14,7 @@ from finetune.reading import READING
 from finetune.tasks import TASKS
 
 DEFAULT_EPOCHS, DEFAULT_LR = 3, 1e-4
-"""The budget of a run that was given none, and its peak learning rate."""
+"""The default budget and peak learning rate."""
 
 OF_PRETRAINING = {
     "training.compile": "",
@@ -22,11 +22,11 @@ OF_PRETRAINING = {
     "training.workers": "; fine-tuning has all of its examples at hand",
     "training.eval_sequences": "; fine-tuning judges by all of data.eval",
 }
-"""Options of training that fine-tuning has no use for, and what it has instead."""
+"""Training options that fine-tuning does not use, and what it has instead."""
 
 
 def with_defaults(config: FinetuneConfig) -> FinetuneConfig:
-    """The configuration with the defaults where nothing was given, and its best metric by name."""
+    """The configuration with defaults filled in, including the name of the best metric."""
     training = config.training
     if training.lr is None:
         training = replace(training, lr=DEFAULT_LR)
@@ -74,7 +74,7 @@ def check(config: FinetuneConfig) -> list[str]:
 
 
 def _check_names(config: FinetuneConfig) -> list[str]:
-    """Names of the person's own that no tag in MLflow can have."""
+    """User-chosen names that MLflow does not accept in a tag."""
     faults = [f"data.test: {name!r}" for name in unfit_names(config.data.test)]
     return [f"{fault}, but a name has letters, digits, spaces and any of . _ - alone." for fault in faults]
 

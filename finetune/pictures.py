@@ -5,13 +5,13 @@ from pathlib import Path
 from bert.picture import blank, save
 
 _READABLE = 40
-"""Classes whose numbers fit in a picture."""
+"""Maximum classes whose numbers are readable in a picture."""
 
 
 def confusion(counts: list[list[int]], labels: list[str], path: Path) -> None:
-    """Draw a confusion matrix: gold labels down, predicted ones across, shares of each row as shades.
+    """Draw a confusion matrix: gold labels down, predicted ones across, each row's shares as shades.
 
-    Of many classes the shades alone are drawn; the numbers would be too small to read.
+    With many classes only the shades are drawn; the numbers would be too small to read.
     """
     many = len(labels) > _READABLE
     side = max(4.0, 1.8 + 0.55 * min(len(labels), _READABLE))
@@ -32,7 +32,7 @@ def confusion(counts: list[list[int]], labels: list[str], path: Path) -> None:
 
 
 def scatter(gold: list[float], predicted: list[float], path: Path) -> None:
-    """Draw predicted numbers over gold ones, and the line on which they are equal."""
+    """Plot predicted against gold numbers, with the line on which they are equal."""
     figure = blank(4.5, 4.5)
     axes = figure.add_subplot()
     axes.scatter(gold, predicted, s=6, alpha=0.3, linewidths=0)

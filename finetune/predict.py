@@ -26,11 +26,11 @@ from finetune.tasks.task import Task
 from finetune.unlabelled import Unlabelled
 
 OF_TRAINING = ("data.train", "data.max_length", "data.overlap", "data.test")
-"""Options of labelled files that judging a finished model has no use for."""
+"""Data options that evaluating a finished model does not use."""
 
 
 def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
-    """Print a model's classes and scores on data.eval."""
+    """Print a model's class table and scores on data.eval."""
     if config.data.eval is None:
         raise UserError("data.eval: the file to judge the model by is needed.")
     refuse_if(
@@ -65,9 +65,9 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
 
 
 def predict_file(config: PredictConfig) -> None:
-    """Write predictions, a line for each text; what cannot be read is an error with file and line, or left out."""
+    """Write predictions, a line for each text; an unreadable one is an error with file and line, or left out."""
     refuse_if(_size_faults(config) + unlabelled.check(config) + _output_faults(config))
-    with redirect_stdout(sys.stderr):  # predictions alone may go to standard output
+    with redirect_stdout(sys.stderr):  # only predictions may go to standard output
         task, device = _opened(config)
     texts = Unlabelled(config, task)
     lines = (
@@ -105,7 +105,7 @@ def _output_faults(config: PredictConfig) -> list[str]:
 
 
 def _write_file(target: Path, lines: Iterator[str], total: int | None) -> int:
-    """Write lines, so many if that is known, to a file that is there only when all of them are; says how many."""
+    """Write lines to a file that appears only when complete; returns how many. `total` is for the progress bar."""
     written = 0
     with whole_file.replacing(target) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         for line in tqdm(lines, total=total, unit=" texts", disable=None):

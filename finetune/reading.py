@@ -1,4 +1,4 @@
-"""How a labelled file is read: its format, its columns, its quotation marks; from options, or as training did."""
+"""How a labelled file is read: its format, columns and quotation marks; from options, or as in training."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from finetune.formats import FORMATS
 from finetune.formats.kinds import LAST, Format
 
 READING = ("text", "text_pair", "label", "quoting")
-"""The options of data that say how a labelled file is read, and that a fine-tuned folder remembers."""
+"""The data options that say how a labelled file is read, and that a fine-tuned folder remembers."""
 
 
 def reading(data: DataConfig) -> dict[str, str | None]:
@@ -21,17 +21,17 @@ def reading(data: DataConfig) -> dict[str, str | None]:
 def as_in_training(
     data: DataConfig, remembered: dict[str, str | None], task: TaskConfig, path: Path, prefix: str
 ) -> DataConfig:
-    """The options with those that training was given in the place of those that were not.
+    """The options, with training's for those that were not given.
 
     Args:
-        data: what was given now, which stays.
-        remembered: as `reading` gave it; empty where a folder has none.
+        data: the options given now, which are kept.
+        remembered: training's, from `reading`; empty where a folder has none.
         task: the model's.
-        path: what is read; what does not belong to its format is left out.
-        prefix: as of `format_name`.
+        path: the file to read; options that do not apply to its format are left out.
+        prefix: as in `format_name`.
 
     Raises:
-        UserError: pairs are to be read, and training has seen none.
+        UserError: pairs are to be read, but training was on single texts.
     """
     if kind_of(task).pairs and data.text_pair is not None and remembered.get("text_pair", data.text_pair) is None:
         raise UserError(f"{prefix}text_pair: {data.text_pair!r} was given, but the model was trained on single texts.")
@@ -45,21 +45,21 @@ def as_in_training(
 
 
 def taken_from_training(given: DataConfig, resolved: DataConfig) -> str:
-    """The options that as_in_training filled in, in words."""
+    """The options that `as_in_training` filled in, in words."""
     taken = {name: getattr(resolved, name) for name in READING if getattr(given, name) != getattr(resolved, name)}
     return ", ".join(f"{name}={value}" for name, value in taken.items() if name != "label" or given.eval is not None)
 
 
 def format_name(path: Path, task: TaskConfig, data: DataConfig, prefix: str) -> str:
-    """The file's format: as it was given, or by its ending and beginning.
+    """The file's format: as given, or by its extension and beginning.
 
     Args:
         path: the file.
         task, data: the options.
-        prefix: what stands before an option's name in errors: `data.` or nothing.
+        prefix: of option names in errors: `data.` or nothing.
 
     Raises:
-        UserError: they do not say.
+        UserError: neither tells.
     """
     if data.format != "auto":
         return data.format
@@ -74,7 +74,7 @@ def format_name(path: Path, task: TaskConfig, data: DataConfig, prefix: str) -> 
 
 
 def foreign_options(data: DataConfig, format_name: str, prefix: str) -> list[str]:
-    """The options that were given and say nothing of this format, or what it cannot do, a line each."""
+    """Options that were given but do not apply to this format, or that it does not support, a line each."""
     faults, format_ = [], FORMATS[format_name]
     for name in (name for name in READING if getattr(data, name) != getattr(DataConfig, name)):
         value = getattr(data, name)
@@ -88,14 +88,14 @@ def foreign_options(data: DataConfig, format_name: str, prefix: str) -> list[str
 
 
 def quoting_of(format_: Format, data: DataConfig) -> dict[str, bool]:
-    """Whether quotation marks enclose fields, for `Format.read`; nothing where the format knows no such choice."""
+    """Whether quotation marks enclose fields, for `Format.read`; empty where the format has no such choice."""
     if format_.quoting is None:
         return {}
     return {"quoting": format_.quoting if data.quoting == "auto" else data.quoting == "on"}
 
 
 def needed_columns(format_: Format, data: DataConfig, labelled: bool) -> tuple[str, ...]:
-    """The columns that `Format.read` is asked for."""
+    """The columns to ask `Format.read` for."""
     if format_.holds == "questions":
         return ("answers",) if labelled else ()
     if format_.holds != "rows":
@@ -106,5 +106,5 @@ def needed_columns(format_: Format, data: DataConfig, labelled: bool) -> tuple[s
 
 
 def with_column_names(data: DataConfig) -> DataConfig:
-    """With the names that a table's columns have unless others are given."""
+    """The options with a table's default column names where none are given."""
     return replace(data, text=data.text or "text", label=data.label or "label")

@@ -1,7 +1,7 @@
 """Tagging schemes: what a file may hold, and what a model may learn; IOB2 in between. One line of a table each.
 
-A tag is `O`, or a prefix, `-` and a type. IOB2: B- begins an entity and I- goes on. IOB1: B- only where two entities of
-a type touch. IOBES: E- ends one, S- is one of a single unit.
+A tag is `O`, or a prefix, `-` and a type. IOB2: B- begins an entity and I- continues it. IOB1: B- only where two
+entities of one type touch. IOBES: E- ends one, S- is one of a single unit.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 def check_iob2(tags: Sequence[str]) -> tuple[int, str] | None:
-    """The first tag that breaks IOB2 (every entity begins with B-), and why; None where all is well."""
+    """The first tag that violates IOB2 (every entity begins with B-), and why; None where none does."""
     before = "O"
     for place, tag in enumerate(tags):
         if fault := _malformed(tag, "BI"):
@@ -24,7 +24,7 @@ def check_iob2(tags: Sequence[str]) -> tuple[int, str] | None:
 
 
 def check_iob1(tags: Sequence[str]) -> tuple[int, str] | None:
-    """The first tag that breaks IOB1 (B- only between neighbours of one type), and why; None where all is well."""
+    """The first tag that violates IOB1 (B- only between neighbours of one type), and why; None where none does."""
     before = "O"
     for place, tag in enumerate(tags):
         if fault := _malformed(tag, "BI"):
@@ -36,7 +36,7 @@ def check_iob1(tags: Sequence[str]) -> tuple[int, str] | None:
 
 
 def check_iobes(tags: Sequence[str]) -> tuple[int, str] | None:
-    """The first tag that breaks IOBES (B- I- ... E-, or S- alone), and why; None where all is well."""
+    """The first tag that violates IOBES (B- I- ... E-, or S- alone), and why; None where none does."""
     before = "O"
     for place, tag in enumerate([*tags, "O"]):
         if fault := _malformed(tag, "BIES"):
@@ -49,7 +49,7 @@ def check_iobes(tags: Sequence[str]) -> tuple[int, str] | None:
 
 
 def as_they_are(tags: Sequence[str]) -> list[str]:
-    """IOB2 is what everything else reads."""
+    """No conversion: IOB2 is the scheme that everything else uses."""
     return list(tags)
 
 
@@ -64,7 +64,7 @@ def iob1_to_iob2(tags: Sequence[str]) -> list[str]:
 
 
 def iobes_to_iob2(tags: Sequence[str]) -> list[str]:
-    """E- goes on as I-, S- begins as B-; whatever goes on with what has ended, or never begun, begins it."""
+    """E- becomes I- and S- becomes B-; a continuation of an entity that has ended, or never begun, begins one."""
     before, changed = "O", []
     for tag in tags:
         goes_on = tag[:2] in ("I-", "E-") and before[:2] in ("B-", "I-") and before[2:] == tag[2:]
@@ -74,7 +74,7 @@ def iobes_to_iob2(tags: Sequence[str]) -> list[str]:
 
 
 def iob2_to_iobes(tags: Sequence[str]) -> list[str]:
-    """The last unit of an entity becomes E-, one that is alone S-."""
+    """An entity's last unit becomes E-, its only one S-."""
     changed = []
     for tag, after in zip(tags, [*tags[1:], "O"], strict=False):
         ends = tag != "O" and after != f"I-{tag[2:]}"
@@ -83,24 +83,24 @@ def iob2_to_iobes(tags: Sequence[str]) -> list[str]:
 
 
 def follows_iob2(before: str, tag: str) -> bool:
-    """Whether a tag may stand after another; O stands before the first and after the last."""
+    """Whether a tag may follow another; O is before the first and after the last."""
     return not tag.startswith("I-") or before[2:] == tag[2:]
 
 
 def follows_iobes(before: str, tag: str) -> bool:
-    """Whether a tag may stand after another; O stands before the first and after the last."""
+    """Whether a tag may follow another; O is before the first and after the last."""
     begun, goes_on = before[:2] in ("B-", "I-"), tag[:2] in ("I-", "E-")
     return begun == goes_on and (not begun or before[2:] == tag[2:])
 
 
 @dataclass(frozen=True)
 class Tagging:
-    """Tags that a model learns.
+    """A tagging scheme that a model learns.
 
     Attributes:
         prefixes: of each type's tags.
-        from_iob2, to_iob2: there and back; back, every prediction is kept.
-        follows: whether a tag may stand after another.
+        from_iob2, to_iob2: conversions; to IOB2, no prediction is lost.
+        follows: whether a tag may follow another.
     """
 
     prefixes: str

@@ -1,4 +1,4 @@
-"""One run, or one for each of several seeds with their mean and deviation."""
+"""One run, or one for each of several seeds, with mean and standard deviation."""
 
 import json
 import math
@@ -17,15 +17,15 @@ from finetune.options import check, with_defaults
 
 
 def train(config: FinetuneConfig) -> dict[str, float] | None:
-    """Run, resume or decline; with `seeds`, one run after another in folders of their own, and what they reached.
+    """Run, resume or decline; with `seeds`, one run after another in folders of their own, and a summary.
 
     Returns:
-        What metrics.json holds; of several runs each score's mean by its name, and its deviation as NAME_std. None
-        where the output was finished before.
+        What metrics.json holds; for several runs each score's mean under its name, and its standard deviation as
+        NAME_std. None if the output was finished before.
 
     Raises:
-        UserError: anything the person can put right.
-        Stopped: a signal asked to stop; the same command goes on.
+        UserError: anything the user can fix.
+        Stopped: a signal asked to stop; the same command resumes.
     """
     if not config.seeds:
         return launch.train(config)
@@ -36,7 +36,7 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
         if identity.has_begun(output) and not identity.started_with(output, "seeds"):
             raise UserError(f"output: '{output}' holds a single run, without seeds. Use another folder.")
         free, defaults = (*identity.FREE, "seeds"), asdict(FinetuneConfig())
-        # Asked of the first rank at once, since it is the one that goes on to write.
+        # Both read on the first rank in one go, since it then writes the files that they are read from.
         state, asked = distributed.from_first(
             lambda: (
                 identity.state_of(output, asdict(config), {}, free, None, defaults),
@@ -46,7 +46,7 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
         _refuse_fewer(config, output, asked)
         if state == "finished" and {*asked} == {*config.seeds}:
             if there := [seed for seed in config.seeds if identity.is_finished(output / f"seed-{seed}")]:
-                _one(config, there[0], output, None)  # refuses other data than it began with
+                _one(config, there[0], output, None)  # refuses data other than it began with
             identity.say_finished(output)
             return None
         if distributed.is_first():
@@ -67,7 +67,7 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
 
 
 def summary(runs: list[dict[str, float]]) -> dict[str, float]:
-    """Each score's mean over the runs and, of several, its standard deviation (of a sample) as NAME_std."""
+    """Each score's mean over the runs and, for several, its sample standard deviation as NAME_std."""
     found = {"runs": len(runs)}
     for name in (name for name in runs[0] if name.startswith(("valid/", "test/"))):
         values = [run[name] for run in runs]
@@ -76,7 +76,7 @@ def summary(runs: list[dict[str, float]]) -> dict[str, float]:
 
 
 def in_words(runs: list[dict[str, float]]) -> str:
-    """A line for each score: mean, deviation and the runs."""
+    """A line for each score: mean, standard deviation and each run's value."""
     found = summary(runs)
     names = [name for name in runs[0] if name in found]
     width = max(map(len, names))
@@ -88,7 +88,7 @@ def in_words(runs: list[dict[str, float]]) -> str:
 
 
 def _refuse_fewer(config: FinetuneConfig, output: Path, asked: list[int]) -> None:
-    """Further seeds may come to those of a folder; without some, its mean would be of runs that somebody chose."""
+    """A folder may be given further seeds, but none left out: its mean would be over selected runs."""
     begun = [seed for seed in asked if identity.has_begun(output / f"seed-{seed}")]
     if left_out := [seed for seed in begun if seed not in config.seeds]:
         raise UserError(
@@ -98,7 +98,7 @@ def _refuse_fewer(config: FinetuneConfig, output: Path, asked: list[int]) -> Non
 
 
 def _one(config: FinetuneConfig, seed: int, folder: Path, parent: str | None) -> dict[str, float]:
-    """A seed's run, or what it reached before."""
+    """Run one seed, if it is not finished; its metrics."""
     print(f"\n--- seed {seed} ---")
     output = folder / f"seed-{seed}"
     tags = {**config.tracking.tags, "seed": str(seed)} | ({"mlflow.parentRunId": parent} if parent else {})

@@ -1,7 +1,7 @@
-"""The script by which MLflow serves a fine-tuned model; MLflow runs it, and nothing imports it.
+"""The script with which MLflow serves a fine-tuned model; MLflow runs it, and nothing imports it.
 
-A row has the column `text` and, where the model was trained on two, `text_pair`. The answer is what prediction to a
-file writes for it.
+A row has the column `text` and, for a model trained on pairs, `text_pair`. The answer is the same as predict writes to
+a file.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ class ServedTask(mlflow.pyfunc.PythonModel):
         self._task = task.to(self._device)
 
     def predict(self, context, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> list[dict]:
-        """What the model says of each row."""
+        """The prediction for each row."""
         with refused_politely():
             rows = enumerate(rows_of(model_input), 1)
             examples = [kind_of(self._task.task).unlabelled(number, **row) for number, row in rows]

@@ -1,17 +1,17 @@
-"""Standard input and output as a pipe needs them: each line is handed on as it comes."""
+"""Standard input and output for use in a pipe: each line is passed on as it arrives."""
 
 import os
 import sys
 from collections.abc import Iterable, Iterator
 
 NAME = "-"
-"""What stands for standard input or output where a file is named."""
+"""The file name that stands for standard input or output."""
 
 _CHUNK = 1 << 16  # bytes
 
 
 def arriving_lines() -> Iterator[list[bytes]]:
-    """The lines of standard input: those that are there, at once; only where there is none, it is waited for one."""
+    """The lines of standard input: all that have arrived, at once; waits only if there are none."""
     rest: list[bytes] = []
     while chunk := sys.stdin.buffer.read1(_CHUNK):
         first, *others = chunk.split(b"\n")
@@ -24,7 +24,7 @@ def arriving_lines() -> Iterator[list[bytes]]:
 
 
 def write_lines(lines: Iterable[str]) -> int:
-    """Write lines to standard output in UTF-8, each at once; says how many. Whoever reads may stop before the end."""
+    """Write lines to standard output in UTF-8, flushing each; returns how many. The reader may stop early."""
     output, count = sys.stdout.buffer, 0
     try:
         for line in lines:
@@ -32,5 +32,5 @@ def write_lines(lines: Iterable[str]) -> int:
             output.flush()
             count += 1
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python itself flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at exit
     return count

@@ -2,7 +2,7 @@
 
     token_ids, units = UNITS[name](text, tokenizer)
 
-Each unit is (the place of the token that stands for it, where it starts in the text, where it ends).
+Each unit is (the index of the token that stands for it, its start in the text, its end).
 """
 
 import re
@@ -14,10 +14,10 @@ Unit = tuple[int, int, int]
 
 
 def pieces(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[Unit]]:
-    """The tokenizer's pieces, each by its own token.
+    """The tokenizer's pieces, each represented by its own token.
 
     Several pieces may stand for one character (bytes, jamo), or a piece for a space: each character belongs to the
-    first of its pieces, and a piece that is left with none carries no tag.
+    first of its pieces, and a piece left with none carries no tag.
     """
     encoding = tokenizer.encode_text(text)
     units, until = [], 0
@@ -32,7 +32,7 @@ def pieces(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[Unit]]:
 
 
 def characters(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[Unit]]:
-    """Each character that is no space as a token of its own: as it begins a word, or with ## as it goes on.
+    """Each non-space character as a token of its own: plain where it begins a word, with ## where it continues one.
 
     BERT's normaliser puts spaces around Chinese characters: each is a word.
     """
@@ -50,7 +50,7 @@ def characters(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[Unit]]:
 
 
 def words(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[Unit]]:
-    """What stands between spaces, by the first piece of each (Devlin et al. 2019, section 5.3)."""
+    """Words separated by spaces, each represented by its first piece (Devlin et al. 2019, section 5.3)."""
     encoding = tokenizer.encode_text(text)
     starts, units, place = [start for start, _ in encoding.offsets], [], 0
     for word in re.finditer(r"\S+", text):
@@ -65,7 +65,7 @@ UNITS = {"wordpiece": pieces, "character": characters, "word": words}
 
 
 def _whole(text: str, end: int, until: int) -> int:
-    """The end with what combines with the character before it: the library's offsets leave that out after NFC."""
+    """The end, extended over combining characters, which the library's offsets leave out after NFC."""
     while end < until and (unicodedata.combining(text[end]) or "\u1160" <= text[end] <= "\u11ff"):
         end += 1  # an accent, or a vowel or last consonant of Hangul written as jamo
     return end

@@ -1,4 +1,4 @@
-"""What prediction reads: texts without labels, of a file or as they come from standard input."""
+"""What prediction reads: unlabelled texts, from a file or as they arrive on standard input."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -24,11 +24,11 @@ from finetune.tasks.task import Task
 _AT_ONCE = 512  # examples
 
 _STREAMED = ("auto", "txt", "jsonl")
-"""The formats that standard input may have: lines alone can be read as they come."""
+"""The formats that standard input may have: only lines can be read as they arrive."""
 
 
 def check(config: PredictConfig) -> list[str]:
-    """All that is wrong with how the input is to be read, a line each."""
+    """All faults in how the input is to be read, a line each."""
     faults = []
     if is_streamed(config) and config.format not in _STREAMED:
         faults.append(f"format: {config.format!r} was given, but standard input has a line per text (txt or jsonl).")
@@ -48,17 +48,17 @@ def is_streamed(config: PredictConfig) -> bool:
 
 
 class Unlabelled:
-    """The texts of an input, in lists of some at a time.
+    """The texts of an input, in lists of several.
 
-    What cannot be read ends it with an error, after the texts before it; or it is left out, told and counted, as
-    `on_bad_row` says. A file is read once before its first texts are given, so that this error comes at once.
+    A line that cannot be read ends it with an error, after the texts before it; or is left out, reported and counted,
+    as `on_bad_row` says. A file is read through before its first texts are yielded, so that this error comes at once.
 
     Attributes:
-        total: how many texts there are; None where they are still to come.
-        left_out: lines so far.
+        total: how many texts there are; None where they are yet to arrive.
+        left_out: lines left out so far.
 
     Raises:
-        UserError: there is no such file, it is nothing that the model can read, or a line of it cannot be read.
+        UserError: there is no such file, the model cannot read its kind, or a line of it cannot be read.
     """
 
     def __init__(self, config: PredictConfig, task: Task) -> None:
@@ -125,14 +125,14 @@ def _holds_texts(config: PredictConfig) -> bool:
 
 
 def _fault_of(number: int, text: str) -> Refused | None:
-    """Why a line is no text."""
+    """Why a line is not a text; None if it is."""
     if not text.strip():
         return Refused(number, "the line is empty; a text per line is needed")
     return Refused(number, CARRIAGE_RETURN) if "\r" in text else None
 
 
 def _refuse_unfit(config: PredictConfig, task: Task) -> None:
-    """Lines, where the model needs more than one text."""
+    """Refuse plain lines where the model needs more than one text."""
     if not _holds_texts(config):
         return
     give = "--format jsonl, with an object per line" if is_streamed(config) else "a table"
@@ -149,14 +149,14 @@ def _refuse_unfit(config: PredictConfig, task: Task) -> None:
 
 
 def _reading(config: PredictConfig, task: Task) -> DataConfig:
-    """How a table or tagged file is read; said where it was not given."""
+    """How a table or tagged file is read; prints what was taken from training or detected."""
     path = Path(config.input)
     given = DataConfig(format=config.format, text=config.text, text_pair=config.text_pair, quoting=config.quoting)
     data = as_in_training(given, task.read_as, task.task, path, "")
     if said := taken_from_training(given, data):
         print(f"input: read as in training: {said}", file=sys.stderr)
     kind, name = kind_of(task.task), format_name(path, task.task, data, "")
-    # In training a file of texts would lack its tags; here its lines would pass for words.
+    # In training a file of texts would lack tags; here its lines would be taken for words.
     if config.format == "auto" and name == "conll" and path.suffix.lstrip(".").lower() not in FORMATS:
         wanted = "--format conll (a word per line) or --format txt (a text per line)"
         raise UserError(f"format: '{path}' does not say by its ending what it holds; {wanted} does.")
@@ -172,7 +172,7 @@ def _reading(config: PredictConfig, task: Task) -> DataConfig:
 
 
 def _at_once(texts: Iterator[Example]) -> Iterator[list[Example]]:
-    """Lists of up to _AT_ONCE; those that arrive before one that cannot be read come before its error."""
+    """Lists of up to _AT_ONCE; texts before an unreadable one are yielded before its error is raised."""
     some: list[Example] = []
     try:
         for text in texts:

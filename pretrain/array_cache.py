@@ -1,4 +1,4 @@
-"""Arrays made once from a file and kept on disk beside each other, as memory maps for every process."""
+"""Arrays made once from a file and cached on disk, as memory maps for every process."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 VERSION = 1
-"""Raised when what is kept changes, so that older arrays are made again."""
+"""Incremented when the cached content changes, so that older arrays are rebuilt."""
 
 Kept = tuple[dict[str, Any], dict[str, np.ndarray]]
 """The facts, and the arrays as read-only memory maps by name."""
@@ -25,17 +25,17 @@ def keep(
     fingerprint: Sequence[int],
     make: Callable[[Path], dict[str, Any]],
 ) -> Kept:
-    """What `make` makes, made once: the folder `cache` keeps it while the fingerprint stays the same.
+    """The arrays that `make` makes, made once: cached in the folder `cache` while the fingerprint stays the same.
 
-    Several processes may do this at once: each makes its own in a folder of its own, the first to be ready
-    puts it in place in one step, and all use that.
+    Several processes may do this at once: each builds in a folder of its own, the first to finish renames it into
+    place atomically, and all use that one.
 
     Args:
-        cache: the folder of kept arrays; made where it is missing.
+        cache: the folder of cached arrays; created if missing.
         kind: of array, the first part of the folder's name.
-        identity: what the arrays are of, and all settings they depend on, as JSON holds it.
-        fingerprint: of the file they are made from; with another one, they are made again.
-        make: writes .npy files into the folder it is given and returns facts to keep with them, fit for JSON.
+        identity: what the arrays are of, and all settings they depend on, JSON-serialisable.
+        fingerprint: of the file they are made from; if it changes, they are made again.
+        make: writes .npy files into the folder it is given and returns facts to keep with them, JSON-serialisable.
     """
     prefix = f"{kind}-{_digest(identity)}-"
     folder = cache / (prefix + _digest([VERSION, *fingerprint]))
@@ -70,7 +70,7 @@ def _digest(value: Any) -> str:
 
 
 def _load(folder: Path) -> Kept | None:
-    """What the folder keeps; None where it is not there or damaged."""
+    """What the folder holds; None if it is missing or damaged."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in manifest["lengths"]}
@@ -81,20 +81,20 @@ def _load(folder: Path) -> Kept | None:
 
 
 def _put_in_place(unfinished: Path, folder: Path) -> None:
-    """Rename, unless another process was first; a damaged folder gives way."""
+    """Rename, unless another process was first; a damaged folder is replaced."""
     if folder.exists() and _load(folder) is None:
         shutil.rmtree(folder, ignore_errors=True)
     try:
         unfinished.rename(folder)
     except OSError:
-        if not folder.exists():  # else the place is taken
+        if not folder.exists():  # else another process was first
             raise
 
 
 class GrowingArray:
-    """An .npy file written row by row, so that it never lies in memory as a whole.
+    """An .npy file written in pieces, so that it is never in memory as a whole.
 
-    The header is written first for no rows and last for all: numpy pads it to the same length for any number.
+    The header is written first for zero rows and at the end for all: numpy pads it to the same length for any number.
     """
 
     def __init__(self, path: Path, dtype: type, row_shape: tuple[int, ...] = ()) -> None:

@@ -1,4 +1,4 @@
-"""A block: the sequences that some documents gave, masked and cut into micro-batches."""
+"""A block: the sequences made from some documents, masked and split into micro-batches."""
 
 from dataclasses import dataclass, replace
 
@@ -16,15 +16,15 @@ class Block:
     """The micro-batches of one block.
 
     Attributes:
-        sequences: all of them, end to end, with the tokens as the model sees them.
+        sequences: all of them, concatenated, with the tokens as the model sees them.
         cuts: where each micro-batch starts, and the number of sequences last, (micro-batches + 1,).
         masked: positions to predict, ascending, (M,).
-        units: what each of them was masked with as one, numbered through the block, (M,).
-        masked_labels: the tokens that stood there, (M,).
+        units: the unit that each was masked in, numbered through the block, (M,).
+        masked_labels: the original tokens there, (M,).
         max_seqlen: of any sequence, by configuration.
         labelled: whether pairs have labels.
-        tally: what became of the text.
-        shape: what every micro-batch is filled up to, where it has fillers.
+        tally: counts of what became of the text.
+        shape: what every micro-batch is filled up to, if there are fillers.
     """
 
     sequences: Sequences
@@ -63,7 +63,7 @@ class Block:
         return batch if self.shape is None else packing.fill(batch, self.shape)
 
     def to_send(self) -> "Block":
-        """The block as a loader worker sends it: what micro-batches are made of alone, in a third of the bytes."""
+        """The block as a loader worker sends it: only what micro-batches need, in a third of the bytes."""
         sequences, nothing = self.sequences, np.zeros(0, bool)
         labels = sequences.labels.astype(np.uint8)
         return replace(

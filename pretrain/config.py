@@ -1,4 +1,4 @@
-"""Everything a pretraining run is told."""
+"""The options of a pretraining run."""
 
 from dataclasses import dataclass, field
 from typing import Literal

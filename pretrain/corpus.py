@@ -1,7 +1,7 @@
 """Line-addressed corpus files, and the index of their documents.
 
-Every reader gives the same lines: strict UTF-8, split at b"\\n" alone; one "\\r" before it and a byte order
-mark at the file's start are dropped, everything else is kept.
+Every reader gives the same lines: strict UTF-8, split only at b"\\n"; one "\\r" before it and a byte order mark at the
+file's start are dropped, everything else is kept.
 """
 
 import hashlib
@@ -29,13 +29,13 @@ from pretrain.utf8 import read_text, valid_chunks
 __all__ = ["READERS", "Corpus", "CorpusFormat", "Reader", "open_corpus", "open_reader", "split_sentences"]
 
 LINECACHE_WARNS_ABOVE = 200_000_000
-"""Bytes of a file above which the linecache reader recommends the other."""
+"""File size in bytes above which the linecache reader recommends mmap."""
 
 _BLOCK = 1 << 20  # bytes of lines handed out at once
 
 
 class Reader(ABC):
-    """The lines of a UTF-8 file by number, from 0; it can be pickled, and is then opened anew.
+    """The lines of a UTF-8 file by number, from 0; it can be pickled, and reopens the file when unpickled.
 
     Raises:
         UserError: a byte is not UTF-8 (line and offset are named), or the file changed since it was pickled.
@@ -68,7 +68,7 @@ class Reader(ABC):
         """All lines in order, in blocks of about a megabyte."""
 
     def refuse_changed(self) -> None:
-        """Raise UserError where the file is not what it was when it was first opened."""
+        """Raise UserError if the file has changed since it was first opened."""
         if _fingerprint(self.path) != self.fingerprint:
             raise UserError(f"{self.path}: the file changed while it was in use; start again once it is complete.")
 
@@ -81,7 +81,7 @@ class Reader(ABC):
 
 
 class MmapReader(Reader):
-    """Lines from a memory map; their offsets are one too, so memory does not grow with the file."""
+    """Lines from a memory map; their offsets are mapped too, so memory does not grow with the file."""
 
     def __init__(self, path: Path, cache: Path, fingerprint: tuple[int, int] | None = None) -> None:
         super().__init__(path, cache, fingerprint)
@@ -108,7 +108,7 @@ class MmapReader(Reader):
         except UnicodeDecodeError:  # it was valid when the offsets were taken
             self.refuse_changed()
             raise
-        return lines[: stop - start]  # drops what follows the last newline: nothing
+        return lines[: stop - start]  # drops the empty string after the last newline
 
     def expect(self, first: np.ndarray, last: np.ndarray) -> None:
         if len(self):
@@ -142,13 +142,13 @@ class MmapReader(Reader):
 
 
 class _StrictLines(list):
-    """Our own lines in linecache.cache, told from those that linecache read with its own guesses."""
+    """Our own lines in linecache.cache, as a type distinct from what linecache itself reads, by its own guesses."""
 
     fingerprint: tuple[int, int]
 
 
 class LinecacheReader(Reader):
-    """Lines by `linecache.getline`, from its process-wide cache, filled here by our rules."""
+    """Lines from `linecache.getline`, whose process-wide cache is filled here by our rules."""
 
     def __init__(self, path: Path, cache: Path, fingerprint: tuple[int, int] | None = None) -> None:
         super().__init__(path, cache, fingerprint)
@@ -179,13 +179,13 @@ class LinecacheReader(Reader):
             yield self.lines(start, min(start + 4096, len(self)))
 
     def _cached(self) -> list[str]:
-        """The lines in linecache.cache, put there where they are missing or not ours."""
+        """The lines in linecache.cache, put there if they are missing or not ours."""
         entry = linecache.cache.get(self._key, ())
         if len(entry) == 4 and getattr(entry[2], "fingerprint", None) == self.fingerprint:
             return entry[2]
         lines = _StrictLines(read_text(self.path).replace("\r\n", "\n").split("\n"))
         if not lines[-1]:
-            lines.pop()  # what follows the last newline: nothing
+            lines.pop()  # the empty string after the last newline
         lines.fingerprint = self.fingerprint
         status = self.path.stat()
         self.refuse_changed()
@@ -197,7 +197,7 @@ READERS = {"linecache": LinecacheReader, "mmap": MmapReader}
 
 
 def open_reader(name: str, path: Path, cache: Path) -> Reader:
-    """The reader of that name on a file; what it must keep on disk lies in the folder `cache`."""
+    """The reader of that name for a file; what it keeps on disk is in the folder `cache`."""
     return lookup(READERS, name, "data.reader")(path, cache)
 
 
@@ -207,20 +207,20 @@ def _fingerprint(path: Path) -> tuple[int, int]:
 
 
 def _progress(reader: Reader, unit: str) -> tqdm:
-    """A bar of the file's bytes ("B") or lines, on a terminal, for what takes more than two seconds."""
+    """A progress bar over the file's bytes ("B") or lines, on a terminal, if it takes more than two seconds."""
     total = reader.fingerprint[0] if unit == "B" else len(reader)
     name = f"indexing {reader.path.name}"
     return tqdm(total=total, desc=name, unit=unit, unit_scale=True, delay=2, disable=None, leave=False)
 
 
 class Corpus:
-    """The documents of a corpus file, 0..num_documents - 1; it can be pickled, and is then opened anew.
+    """The documents of a corpus file, 0..num_documents - 1; it can be pickled, and reopens the file when unpickled.
 
     Attributes:
         num_documents, num_sentences: how many there are.
         empty_documents: documents of a JSON lines file that have no text and therefore no number.
         num_bytes: size of the file.
-        document_sentences: number of sentences before each document, and of all, int64 (num_documents + 1,).
+        document_sentences: sentences before each document, and the total last, int64 (num_documents + 1,).
         document_hashes: first 8 bytes, little-endian, of the BLAKE2b of a document's sentences joined by
             newlines, uint64 (num_documents,). Both arrays are memory maps.
     """
@@ -241,7 +241,7 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of what the documents say and of their order; neither the file's name nor its time plays a part."""
+        """SHA-256 of the documents' text and order; independent of the file's name and time."""
         return hashlib.sha256(np.ascontiguousarray(self.document_hashes)).hexdigest()
 
     def sentences(self, document: int) -> list[str]:
@@ -253,7 +253,7 @@ class Corpus:
         return [sentence for line in lines for sentence in self._sentences_of(line, self.format)]
 
     def expect(self, documents: np.ndarray) -> None:
-        """Have the system read what these documents say all together, before they are asked for one by one."""
+        """Have the system read these documents' text in one go, before they are asked for one by one."""
         read_ahead(self._document_lines, documents, documents + 1)
         self.reader.expect(*self._document_lines[documents].T)
 
@@ -282,8 +282,8 @@ def open_corpus(path: Path, reader: str, format: CorpusFormat, cache: Path, argu
         path: the file.
         reader: a name in READERS.
         format: what the file holds.
-        cache: where indexes are kept; made where it is missing.
-        argument: the setting that gave the path, named in errors about it.
+        cache: where indexes are kept; created if missing.
+        argument: the option that gave the path, for errors.
 
     Raises:
         UserError: the file cannot be read as such a corpus; the message says what to do instead.
@@ -316,10 +316,10 @@ _SIGNATURES = {
 
 
 def refuse_unreadable(path: Path, argument: str) -> None:
-    """Refuse what is no file that can be read more than once.
+    """Refuse anything but a regular, readable text file, since it is read more than once.
 
     Raises:
-        UserError: it is not there, or a folder, or a pipe.
+        UserError: it is missing, a folder, a pipe, unreadable, empty, compressed or binary.
     """
     if path.is_dir():
         raise UserError(

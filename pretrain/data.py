@@ -1,7 +1,7 @@
-"""From blocks of documents to micro-batches: the stream that a run trains on, and the frozen sets it is judged by.
+"""From blocks of documents to micro-batches: the stream that a run trains on, and frozen sets to evaluate it on.
 
 The state of the data is a Position (epoch, block, micro-batch). A block is built from that and the configuration
-alone, so any worker may build it and a resume rebuilds one block at most.
+alone, so any worker can build it and a resume rebuilds at most one block.
 """
 
 import math
@@ -35,12 +35,12 @@ BLOCK_BYTES = 4 << 20
 """Text in a block: thousands of sequences, enough to shuffle well, built in a fraction of a second."""
 
 FILLED_BLOCK_BYTES = 4 * BLOCK_BYTES
-"""The same where micro-batches have a shape: of each block about half a micro-batch is lost to rounding."""
+"""The same where micro-batches have a shape: about half a micro-batch of each block is lost to rounding."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How text becomes batches: all that decides which ids a run sees, besides the text."""
+    """How text becomes batches: all that determines which ids a run sees, besides the text."""
 
     data: DataConfig
     sentence: SentenceConfig
@@ -48,7 +48,7 @@ class Recipe:
     micro_batch_size: int
     seed: int
     epochs: float = math.inf
-    """About how many the run will last: what masking.rate_end is reached in."""
+    """About how many the run will take: masking.rate_end is reached after them."""
 
     shape: Shape | None = None
     """What every micro-batch is filled up to, in place of micro_batch_size."""
@@ -61,7 +61,7 @@ class Sampler:
         source: the tokens.
         documents: numbers of the documents to draw from, (D,).
         tokenizer: for the special and the ordinary ids.
-        recipe: how.
+        recipe: how text becomes batches.
 
     Attributes:
         num_blocks: in an epoch.
@@ -116,12 +116,12 @@ class Sampler:
         return self._mask(block, epoch, repeated if recipe.masking.static else epoch, number)
 
     def _cuts(self, lengths: np.ndarray) -> np.ndarray:
-        """Where micro-batches start, and the number of sequences last; the last one is no small remainder."""
+        """Where micro-batches start, and the number of sequences last; the last micro-batch is no small remainder."""
         if self.recipe.shape is not None:
             return packing.cut(lengths, self.recipe.shape)
         size = len(lengths)
         count = -(-size // self.recipe.micro_batch_size)
-        return np.arange(count + 1) * size // max(1, count)  # sizes differ by one at most
+        return np.arange(count + 1) * size // max(1, count)  # sizes differ by at most one
 
     def rates(self, epoch: int, number: int, micro_batches: int) -> np.ndarray:
         """Share of the maskable tokens to predict in each micro-batch of a block, (micro_batches,)."""
@@ -132,7 +132,7 @@ class Sampler:
         return masking.rate + done * (end - masking.rate)
 
     def _sequences(self, epoch: int, number: int) -> tuple[Sequences, np.ndarray, dict[str, int]]:
-        """The block's sequences, where its micro-batches start, and what became of its text."""
+        """The block's sequences, where its micro-batches start, and counts of what became of its text."""
         seed, options = self.recipe.seed, self.recipe.sentence
         size = len(self.documents)  # spread evenly, so that the last block is no small remainder
         places = np.arange(number * size // self.num_blocks, (number + 1) * size // self.num_blocks)
@@ -146,19 +146,19 @@ class Sampler:
         examples, text, of_sentence = self.sentence.arrange(examples, text, self.pool, rng)
         examples, of_truncation = examples_.truncate(examples, self.budget, options.truncation, rng)
         examples = examples.take(generator(seed, ORDER, epoch, number).permutation(len(examples)))
-        if self.input.crosses_documents:  # [SEP] after the last sentence stands for the one between documents, too
+        if self.input.crosses_documents:  # the final [SEP] also stands for one between documents
             ends = text.ids[examples.a_start + examples.a_length - 1] == self.sep_id
             examples = replace(examples, a_length=examples.a_length - ends)
         lengths = examples.a_length + examples.b_length + self.input.special_tokens
         cuts = self._cuts(lengths)
-        # The longest first in each micro-batch: attention then works on sequences that are alike, and pads little.
+        # Longest first in each micro-batch: attention then groups sequences of similar length, with little padding.
         examples = examples.take(np.lexsort((-lengths, np.repeat(np.arange(len(cuts) - 1), np.diff(cuts)))))
         sequences = examples_.lay_out(examples, text, self.input.segments, self.cls_id, self.sep_id, self.special)
         sizes = {"documents": len(places), "sequences": len(examples), "tokens": len(sequences.ids)}
         return sequences, cuts, sizes | tally | of_sentence | of_truncation
 
     def _read(self, documents: np.ndarray) -> tuple[Text, np.ndarray, np.ndarray, np.ndarray]:
-        """The documents' text; tokens, and number in the corpus, of each sentence that has any; sentences of each."""
+        """The documents' text; token count and number of each non-empty sentence; how many each document has."""
         first, last = self.source.sentence_offsets[documents], self.source.sentence_offsets[documents + 1]
         counts, numbers = self.source.counts(first, last), ragged.ranges(first, last - first)
         document = np.repeat(np.arange(len(documents)), last - first)
@@ -169,7 +169,7 @@ class Sampler:
     def _joined(
         self, text: Text, counts: np.ndarray, per_document: np.ndarray, documents: np.ndarray
     ) -> tuple[Text, np.ndarray, np.ndarray]:
-        """The block as one document, with a [SEP] after each; it counts as a token of the last sentence."""
+        """The block as one document, with a [SEP] after each of its documents, as a token of the last sentence."""
         with_text = per_document > 0
         last = np.cumsum(per_document[with_text]) - 1  # each document's last sentence
         places = np.cumsum(counts)[last]
@@ -179,7 +179,7 @@ class Sampler:
         return Text(ids, starts), counts, documents[with_text][:1]
 
     def _mask(self, block: Block, epoch: int, masks_epoch: int, number: int) -> Block:
-        """Choose and replace, micro-batch by micro-batch."""
+        """Choose and replace tokens, micro-batch by micro-batch."""
         masking, sequences = self.recipe.masking, block.sequences
         rates, seen = self.rates(epoch, number, len(block)), sequences.ids.copy()
         masked, units, units_before = [], [], 0
@@ -229,11 +229,11 @@ class _Blocks(Dataset):
 
 
 class Stream:
-    """Micro-batches without end, from any position.
+    """An endless stream of micro-batches, from any position.
 
     Args:
         sampler: builds the blocks.
-        workers: processes that build blocks ahead; 0 builds them here. The batches are the same.
+        workers: processes that build blocks ahead; 0 builds them in this one. The batches are the same.
     """
 
     def __init__(self, sampler: Sampler, workers: int) -> None:
@@ -241,7 +241,7 @@ class Stream:
         self.workers = workers
 
     def epochs(self, position: Position) -> float:
-        """How many epochs lie before a position."""
+        """The epochs completed at a position, as a fraction."""
         within = position.micro_batch / position.micro_batches if position.micro_batches else 0.0
         return position.epoch + (position.block + within) / self.sampler.num_blocks
 
@@ -255,7 +255,7 @@ class Stream:
             num_workers=self.workers,
             collate_fn=_as_it_is,
             worker_init_fn=follow_the_run,
-            pin_memory=bool(self.workers) and torch.cuda.is_initialized(),  # a thread then takes blocks from the pipe
+            pin_memory=bool(self.workers) and torch.cuda.is_initialized(),  # a thread then reads blocks from the pipe
             # Not forked: the process has threads by now, and a fork copies the locks they hold.
             multiprocessing_context="spawn" if self.workers else None,
         )
@@ -285,7 +285,7 @@ def _as_it_is(block: Block) -> Block:
 
 
 def frozen_batches(sampler: Sampler, sequences: int) -> list[PackedBatch]:
-    """The first micro-batches of a sampler's first epoch: so many sequences at most, and one micro-batch at least."""
+    """The first micro-batches of a sampler's first epoch: at most this many sequences, but at least one micro-batch."""
     batches, total = [], 0
     for number in range(sampler.num_blocks):
         block = sampler.block(0, number)

@@ -82,10 +82,10 @@ def _shortened(value: object) -> str:
 
 
 class LineFormat(NamedTuple):
-    """How documents lie in lines."""
+    """How lines make up documents."""
 
     sentences: Callable[[str, CorpusFormat], list[str] | None]
-    """From a line to its sentences; None where there is no document in it."""
+    """From a line to its sentences; None for a line outside any document."""
 
     document_per_line: bool
     """True: a line is a document; False: a document is a run of lines between those that give None."""
@@ -111,7 +111,7 @@ def write_index(
         path: of the file, for errors.
 
     Returns:
-        {"empty_documents": how many JSON lines have a blank text}.
+        {"empty_documents": number of JSON lines with a blank text}.
 
     Raises:
         UserError: with the first faulty lines, as file:line.
@@ -159,7 +159,7 @@ class _IndexWriter:
             self._write_rows()
 
     def add_line(self, number: int, sentences: list[str]) -> None:
-        """The document goes on, or starts, with the sentences of this line, at least one."""
+        """Continue the open document, or start one, with the sentences of this line, at least one."""
         joined = "\n".join(sentences).encode()
         if self._hash is None:
             self._hash, self._start = hashlib.blake2b(joined), number
@@ -169,7 +169,7 @@ class _IndexWriter:
         self._stop = number + 1
 
     def end_document(self) -> None:
-        """The document is complete, if one is open."""
+        """Complete the open document, if any."""
         if self._hash is None:
             return
         digest = int.from_bytes(self._hash.digest()[:8], "little")

@@ -1,4 +1,4 @@
-"""From documents to examples: where segments begin and end, how they are cut to length, and how they are laid out.
+"""From documents to examples: where segments begin and end, how they are truncated, and how they are laid out.
 
 Letters: S sentences of the block, E examples, T tokens.
 """
@@ -24,7 +24,7 @@ class Text:
     word_starts: np.ndarray
 
     def append(self, ids: np.ndarray, word_starts: np.ndarray) -> "Text":
-        """This text with more after it."""
+        """This text with more appended."""
         return Text(np.concatenate([self.ids, ids]), np.concatenate([self.word_starts, word_starts]))
 
 
@@ -36,8 +36,8 @@ class Examples:
         a_start, a_length, b_start, b_length: in tokens.
         document: the document A is from, numbered through the corpus.
         a_sentence, b_sentence: the sentences A and B start with, numbered through the corpus.
-        next_sentence: the sentence that truly follows A as it was cut.
-        labels: what the sentence objective drew, 0 or 1.
+        next_sentence: the sentence that truly follows A as originally cut.
+        labels: drawn for the sentence objective, 0 or 1.
     """
 
     a_start: np.ndarray
@@ -64,10 +64,10 @@ class Cutting:
 
     Attributes:
         input: the format.
-        budget: tokens an example may have, special ones apart.
+        budget: maximum tokens of an example, without special ones.
         short_seq_prob: share of examples with a random shorter target (Devlin et al. 2019, appendix A.2).
         label_share: share of examples with label 1.
-        label_one_replaces_b: whether a label of 1 takes another text for B, so that B's own sentences are left over.
+        label_one_replaces_b: whether label 1 replaces B by another text, so that B's own sentences are left over.
         reuse_remainder: whether those begin the next example, or are dropped.
     """
 
@@ -89,18 +89,18 @@ def cut(
 ) -> tuple[Examples, dict[str, int]]:
     """Cut a block of documents into examples, B being what truly follows A.
 
-    The label is drawn after the cut and independently of it, so it tells nothing of an example's length or place.
+    The label is drawn after the cut and independently of it, so it reveals nothing about an example's length or place.
 
     Args:
         counts: tokens of each sentence of the block, none of them 0, (S,).
         sentence_numbers: each sentence's number in the corpus, (S,).
         per_document: sentences of each document, (D,).
         documents: each document's number in the corpus, (D,).
-        cutting: how.
+        cutting: how they are cut.
         rng: the generator of this block's pairs.
 
     Returns:
-        The examples, in the order of the text, and what became of the sentences.
+        The examples, in the order of the text, and counts of what became of the sentences.
     """
     token_offsets = ragged.offsets(counts)
     rows, unused = _walk(token_offsets.tolist(), per_document.tolist(), cutting, rng)
@@ -151,7 +151,7 @@ def _walk(
 
 
 def longest_first(a: np.ndarray, b: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths after taking one token at a time from the longer segment, from B when they are equal: (E,), (E,) twice.
+    """Lengths after taking one token at a time from the longer segment, or B when equal: (E,), (E,) -> (E,), (E,).
 
     The closed form of `truncate_seq_pair` (Devlin et al. 2019, code).
     """
@@ -162,20 +162,20 @@ def longest_first(a: np.ndarray, b: np.ndarray, budget: int) -> tuple[np.ndarray
 
 
 def second_first(a: np.ndarray, b: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths after cutting B as far as one token, and only then A: (E,), (E,) twice."""
+    """Lengths after cutting B down to one token, and only then A: (E,), (E,) -> (E,), (E,)."""
     least_b = np.minimum(b, 1)
     kept_a = np.minimum(a, budget - least_b)
     return kept_a, np.minimum(b, budget - kept_a)
 
 
-# Lengths kept, and whether tokens go from the front or the back at random (else from the back).
+# Lengths kept, and whether tokens are removed from front or back at random (else from the back).
 TRUNCATION = {"longest_first": (longest_first, True), "second_first": (second_first, False)}
 
 
 def truncate(
     examples: Examples, budget: int, truncation: str, rng: np.random.Generator
 ) -> tuple[Examples, dict[str, int]]:
-    """Cut every example to the budget, and say how many tokens went."""
+    """Truncate every example to the budget, and count the tokens removed."""
     lengths, from_both_ends = TRUNCATION[truncation]
     a, b = lengths(examples.a_length, examples.b_length, budget)
     cut_a, cut_b = examples.a_length - a, examples.b_length - b
@@ -194,13 +194,13 @@ def truncate(
 
 @dataclass(frozen=True)
 class Sequences:
-    """Examples laid out with their special tokens, end to end.
+    """Examples laid out with their special tokens, concatenated.
 
     Attributes:
         ids, segments, positions: (T,), int64.
         word_starts, maskable: (T,), bool.
         cu_seqlens: where each sequence starts, and T last, (E + 1,).
-        examples: what was laid out, (E,).
+        examples: those laid out, (E,).
     """
 
     ids: np.ndarray
@@ -222,9 +222,9 @@ def lay_out(examples: Examples, text: Text, segments: int, cls_id: int, sep_id: 
 
     Args:
         examples: E of them.
-        text: what they point into.
+        text: the text they point into.
         segments: 1 or 2.
-        cls_id, sep_id: of the special tokens.
+        cls_id, sep_id: of [CLS] and [SEP].
         special: True for the ids that may not be masked, (vocabulary,).
     """
     a, b = examples.a_length, examples.b_length
@@ -259,4 +259,4 @@ def _copy(
     taken, placed = ragged.ranges(source, length), ragged.ranges(target, length)
     ids[placed] = text.ids[taken]
     word_starts[placed] = text.word_starts[taken]
-    word_starts[target[length > 0]] = True  # a segment cut inside a word begins with what is left of it
+    word_starts[target[length > 0]] = True  # also if truncation left only part of that word

@@ -34,13 +34,13 @@ from pretrain.validation import JUDGED_ON, build_validation
 
 
 def pretrain(config: PretrainConfig) -> dict[str, float] | None:
-    """Run, resume or decline a pretraining run, and print what it reached.
+    """Run, resume or decline a pretraining run, and print its results.
 
     Returns:
-        The metrics that metrics.json holds; None where the output was finished before.
+        The metrics in metrics.json; None if the output was finished before.
 
     Raises:
-        UserError: anything the person can put right.
+        UserError: anything the user can fix.
         Stopped: a signal asked to stop.
     """
     config = with_defaults(config)
@@ -74,17 +74,17 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
 
 
 def _rules(config: PretrainConfig) -> dict[str, str]:
-    """By which rules text becomes batches, where there was another before."""
+    """Versions of the rules by which text becomes batches, for those that have changed."""
     rules = {} if config.training.batch_tokens is None else {"packing": f"rule {packing.RULE}"}
     if config.sentence.negatives == "same_document":
         rules["negatives"] = f"rule {same_document.RULE}"
     if config.masking.rate_end is not None:
-        rules["rate_end"] = "rule 2"  # by the micro-batch, and to the run's end
+        rules["rate_end"] = "rule 2"  # by micro-batch, and until the run's end
     return rules
 
 
 def audit_only(config: PretrainConfig) -> None:
-    """Audit what a run of this configuration would be given, and train nothing."""
+    """Audit what a run of this configuration would be trained on, without training."""
     config = with_defaults(config)
     refuse_if(check(config))
     if (Path(config.output) / METRICS).is_file():
@@ -98,7 +98,7 @@ def audit_only(config: PretrainConfig) -> None:
 
 
 def training_sampler(config: PretrainConfig, text: TextToLearn) -> Sampler:
-    """What a run trains on."""
+    """The sampler that a run trains on."""
     micro_batch = training_config.micro_batch_size(config.training)
     recipe = Recipe(config.data, config.sentence, config.masking, micro_batch, config.training.seed)
     sampler = Sampler(text.source, text.train_documents, text.tokenizer, recipe)
@@ -112,14 +112,14 @@ def training_sampler(config: PretrainConfig, text: TextToLearn) -> Sampler:
 
 
 def _shape(config: PretrainConfig, tally: dict[str, int]) -> Shape:
-    """What every micro-batch measures, judged by the first block of documents."""
+    """The shape of every micro-batch, estimated from the first block of documents."""
     rate = max(config.masking.rate, config.masking.rate_end or 0.0)
     mean_length = tally["tokens"] / tally["sequences"]
     return shape_of(training_config.micro_batch_size(config.training), config.data.max_length, mean_length, rate)
 
 
 def _epochs(training: TrainingConfig, sampler: Sampler) -> float:
-    """How many the budget is, judged by the first block of documents."""
+    """The budget in epochs, estimated from the first block of documents."""
     if training.epochs is not None:
         return training.epochs
     block = _first_block(sampler)
@@ -166,7 +166,7 @@ def _run(
         evaluate_now = validation.evaluator(config, objective, device)
         goal = Goal(objective.goal, higher_is_better=False, root="last")
         result = fit(objective, stream, evaluate_now, config.training, goal, output, tracker)
-        objective.bert.encoder.attend_by("sdpa")  # what follows asks the model as its user will, in fp32, on a CPU too
+        objective.bert.encoder.attend_by("sdpa")  # from here on as its users will use it: fp32, any device
         served = objective.served() if distributed.is_first() else None
         if served is not None:
             served.write(output)
@@ -183,7 +183,7 @@ def _run(
 
 
 def _first_block(sampler: Sampler) -> Block:
-    """The first block with an example in it; refuses a corpus that gives none at all."""
+    """The first block with an example; refuses a corpus that gives none."""
     for number in range(sampler.num_blocks):
         block = sampler.block(0, number)
         if len(block):

@@ -1,4 +1,4 @@
-"""The manners of the processes that build blocks ahead: they get no signals, and end when the run does."""
+"""Signals and lifetime of the processes that build blocks ahead: they get no signals, and end when the run does."""
 
 import os
 import signal
@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
 _TELLS_THE_SENDER = hasattr(signal, "sigtimedwait")
-"""Not so on macOS, where anybody's SIGTERM ends a worker."""
+"""Not on macOS, where a SIGTERM from any process ends a worker."""
 
 
 @contextmanager
 def unsignalled() -> Iterator[None]:
-    """What asks to stop has to wait until this ends; the processes that are started meanwhile never get it.
+    """Block signals that ask to stop until this ends; processes started meanwhile never get them.
 
-    A signal to all processes at once (Ctrl-C, `timeout`, torchrun, Slurm) is the run's to answer, which needs batches
-    for the step in hand.
+    A signal to all processes at once (Ctrl-C, `timeout`, torchrun, Slurm) is for the run to handle, which still needs
+    batches for the current step.
     """
     resource_tracker.ensure_running()  # starting it later would let signals through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
@@ -28,9 +28,9 @@ def unsignalled() -> Iterator[None]:
 
 
 def follow_the_run(worker: int) -> None:
-    """Have a worker that was started unsignalled end when the run says so by SIGTERM, or is there no more.
+    """Have a worker that was started unsignalled end when the run sends SIGTERM, or is gone.
 
-    One with a block to hand over would wait for ever.
+    Otherwise one with a block to hand over would wait for ever.
     """
     run = os.getppid()
     if not _TELLS_THE_SENDER:
@@ -45,7 +45,7 @@ def follow_the_run(worker: int) -> None:
 
 
 def _told_by(process: int, within: float) -> bool:
-    """Wait so many seconds for a process to send SIGTERM, and say whether it did."""
+    """Wait up to this many seconds for a process to send SIGTERM; whether it did."""
     if not _TELLS_THE_SENDER:
         time.sleep(within)
         return False

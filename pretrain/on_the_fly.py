@@ -1,4 +1,4 @@
-"""The corpus' own lines, tokenised when they are asked for: nothing on disk, the same batches, slower."""
+"""The corpus' own lines, tokenised on demand: nothing on disk, the same batches, slower."""
 
 from collections import OrderedDict
 
@@ -11,7 +11,7 @@ from pretrain.token_source import TokenSource
 
 
 class OnTheFly(TokenSource):
-    """Reads lines through the corpus' reader and tokenises them; remembers the latest documents."""
+    """Reads lines through the corpus' reader and tokenises them; caches the most recent documents."""
 
     REMEMBERED = 20_000
 
@@ -24,11 +24,11 @@ class OnTheFly(TokenSource):
         self._latest: OrderedDict[int, EncodedLines] = OrderedDict()
 
     def counts(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-        """Tokens of each sentence of the ranges, end to end."""
+        """Tokens of each sentence in the ranges, concatenated."""
         return np.concatenate([encoded.lengths[a:b] for encoded, a, b in self._ranges(first, last)])
 
     def read(self, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and word starts of the ranges' tokens, end to end."""
+        """Ids and word starts of the ranges' tokens, concatenated."""
         ids, word_starts = [], []
         for encoded, a, b in self._ranges(first, last):
             tokens = ragged.offsets(encoded.lengths)

@@ -1,4 +1,4 @@
-"""What the options of pretraining stand for, and what is wrong with them."""
+"""The options of pretraining: their defaults, and what is wrong with them."""
 
 from dataclasses import fields, replace
 
@@ -14,20 +14,20 @@ from pretrain.objectives import OBJECTIVES
 from pretrain.sentence import SENTENCE
 
 DEFAULT_STEPS, DEFAULT_EVAL_EVERY = 1500, 500
-"""The budget of a run that was given none, and the steps between its evaluations."""
+"""The default budget, and the default number of steps between evaluations."""
 
 DEFAULT_BATCH_SIZE = 32
 """Sequences in a step."""
 
 DEFAULT_LR, DEFAULT_LR_OF_INIT = 1e-3, 5e-5
-"""Peak learning rates: for the small models one begins with, and for a model that is trained already."""
+"""Peak learning rates: for small models from scratch, and for a model that is already trained."""
 
 FREE = (*identity.FREE, "data.train", "data.cache", "data.verify", "data.reader", "data.tokenize", "audit.")
-"""Options, or what they begin with, that change nothing in the result; of a corpus, its text counts."""
+"""Options, or prefixes of options, that do not affect the result; for a corpus, its text counts, not its path."""
 
 
 def with_defaults(config: PretrainConfig) -> PretrainConfig:
-    """The configuration with DEFAULT_STEPS where no budget was given, and the other defaults likewise."""
+    """The configuration with defaults filled in: DEFAULT_STEPS if no budget was given, and so on."""
     training = config.training
     if training.lr is None:
         training = replace(training, lr=DEFAULT_LR if config.init is None else DEFAULT_LR_OF_INIT)
@@ -68,7 +68,7 @@ def check(config: PretrainConfig) -> list[str]:
         faults.append(f"audit.sequences: {config.audit.sequences}, but it must be at least 0.")
     if data.copies < 0:
         faults.append(f"data.copies: {data.copies}, but it must be at least 0.")
-    # How much a given model reads is not known yet.
+    # The maximum length of a given model is not known yet.
     longest = data.max_length if config.init else config.model.max_position_embeddings
     if not 8 <= data.max_length <= longest:
         most = f"model.max_position_embeddings={config.model.max_position_embeddings}"
@@ -83,7 +83,7 @@ def check(config: PretrainConfig) -> list[str]:
 
 def _tokens_at_once_faults(config: PretrainConfig) -> list[str]:
     whole, part = config.training.batch_tokens, config.training.micro_batch_tokens
-    if whole is None or whole <= 0 or (part is not None and part <= 0):  # training's own check speaks of the latter
+    if whole is None or whole <= 0 or (part is not None and part <= 0):  # training's own check reports the latter
         return []
     at_once, least = training_config.micro_batch_size(config.training), f"2 x data.max_length={config.data.max_length}"
     if at_once >= 2 * config.data.max_length:

@@ -1,6 +1,6 @@
-"""Micro-batches of one shape: as many tokens, sequences and places to predict in each, whatever the text.
+"""Micro-batches of one shape: the same number of tokens, sequences and places to predict in each, whatever the text.
 
-What a micro-batch's own sequences leave open is filled with sequences that count in nothing. A GPU's kernels are then
+What a micro-batch's own sequences leave free is filled with sequences that are ignored. A GPU's kernels are then
 compiled once, and its memory is laid out once.
 
 Letters: T tokens of a micro-batch, N sequences, M places to predict, S longest sequence, E sequences of a block.
@@ -17,24 +17,24 @@ from bert.packed import PackedBatch
 from pretrain import ragged
 
 RULE = 2
-"""Raised where the same text is cut into other micro-batches than before: no run goes on across that."""
+"""Incremented when the same text is cut into different micro-batches; runs are not resumed across that."""
 
 _SPARE = 1.1
-"""So many times as many sequences as fit on average: a spare one costs a token, one too few costs all that is left."""
+"""N, as a multiple of the sequences that fit on average: a spare one costs a token, one too few all tokens left."""
 
 _NOTHING = {"masked_index": 0, "masked_labels": -100, "sentence_labels": -100}
-"""What fills each target: any token will do where no label is asked for."""
+"""What each target is padded with; any token will do where there is no label."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What every micro-batch of a run measures, fillers included.
+    """The shape of every micro-batch of a run, including fillers.
 
     Attributes:
         tokens: T.
         sequences: N.
-        masked: M; twice as many, or more, where chance ever wants more, so that no mask is left out.
-        longest: S, the most tokens in a sequence.
+        masked: M; doubled, or more, in the rare micro-batch with more masks, so that none is left out.
+        longest: S, the maximum tokens in a sequence.
     """
 
     tokens: int
@@ -43,54 +43,54 @@ class Shape:
     longest: int
 
     def admits(self, tokens: int, sequences: int) -> bool:
-        """Whether fillers of 1 to S tokens can make so many tokens in so many sequences up to T in N."""
+        """Whether fillers of 1 to S tokens can bring this many tokens and sequences up to T and N."""
         missing, places = self.tokens - tokens, self.sequences - sequences
         return places <= missing <= places * self.longest
 
     def in_words(self) -> str:
-        """For a person."""
+        """The shape in words."""
         return f"{self.tokens:,} tokens in {self.sequences:,} sequences with {self.masked:,} places to predict"
 
 
 def shape_of(tokens: int, longest: int, mean_length: float, rate: float) -> Shape:
-    """The shape of micro-batches of so many tokens.
+    """The shape of micro-batches of this many tokens.
 
     Args:
         tokens: T, at least 2 * longest.
         longest: S.
-        mean_length: of the sequences to come, about.
-        rate: the highest share of a sequence's tokens that is predicted.
+        mean_length: of the sequences to come, approximately.
+        rate: the highest share of a sequence's tokens to predict.
     """
     fewest = 1 + math.ceil((tokens - 1) / longest)  # with these an empty micro-batch admits any sequence of 1 to S
     sequences = min(max(fewest, math.ceil(_SPARE * tokens / mean_length)), tokens - longest + 1)
-    # Masking rounds each sequence's number up by one at most, or evenly up and down.
+    # Masking rounds each sequence's number up by at most one, or equally often up and down.
     masked = min(tokens, math.ceil(rate * tokens) + sequences)
     return Shape(tokens, sequences, masked, longest)
 
 
 def cut(lengths: np.ndarray, shape: Shape) -> np.ndarray:
-    """Cut a block's sequences, in their order, into micro-batches that fillers can bring to the shape.
+    """Cut a block's sequences, in order, into micro-batches that fillers can bring to the shape.
 
-    Each gets about an even share of the tokens, so that a block's last micro-batch is no small remainder. Masks play no
-    part.
+    Each gets about an equal share of the tokens, so that a block's last micro-batch is no small remainder. Masks are
+    not considered.
 
     Args:
         lengths: of the sequences, 1 to S each, (E,).
-        shape: what `shape_of` gave.
+        shape: from `shape_of`.
 
     Returns:
         Where each micro-batch starts, and E last, (micro-batches + 1,).
     """
     total = int(lengths.sum())
-    # `room` is how many real tokens a micro-batch holds for certain. The rest of its tokens are lost to a last sequence
-    # that does not fit (longest) and to places left free, each of which takes one filler token at least
+    # `room` is how many real tokens a micro-batch is certain to hold. The rest of its tokens are lost to a last
+    # sequence that does not fit (longest) and to sequences left free, each of which takes at least one filler token
     # (sequences - room / mean length): tokens = room + longest + sequences - room / mean, solved for room.
     taken = 1 - len(lengths) / max(1, total)
     room = max((shape.tokens - shape.longest - shape.sequences) / max(taken, 0.5), shape.tokens / 2)
     share = total / max(1, math.ceil(total / room))
     cuts, before, tokens, sequences = [], 0, 0, 0
     for place, length in enumerate(lengths.tolist()):
-        has_share = before + tokens >= share * len(cuts)  # counted from the block's start, so that errors do not add up
+        has_share = before + tokens >= share * len(cuts)  # from the block's start, so that errors do not accumulate
         if has_share or not shape.admits(tokens + length, sequences + 1):
             cuts.append(place)
             before, tokens, sequences = before + tokens, 0, 0
@@ -101,8 +101,8 @@ def cut(lengths: np.ndarray, shape: Shape) -> np.ndarray:
 def fill(batch: PackedBatch, shape: Shape) -> PackedBatch:
     """The batch with fillers after its own sequences: T tokens, N sequences, M places to predict.
 
-    A filler is a sequence of tokens 0, equally long as the others but for one token. It meets no label, and no
-    sequence sees another, so it adds nothing to any loss or gradient.
+    Fillers are sequences of token 0, whose lengths differ by at most one. They have no labels, and no sequence attends
+    to another, so they add nothing to any loss or gradient.
     """
     missing, places = shape.tokens - batch.num_tokens, shape.sequences - batch.num_sequences
     starts = np.arange(places + 1) * missing // max(1, places)
@@ -125,7 +125,7 @@ def fill(batch: PackedBatch, shape: Shape) -> PackedBatch:
 
 
 def without_fillers(batch: PackedBatch) -> PackedBatch:
-    """What `fill` was given; any other batch as it is."""
+    """The batch as it was before `fill`; any other is returned unchanged."""
     if batch.real is None:
         return batch
     tokens, sequences = batch.real

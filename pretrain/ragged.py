@@ -1,4 +1,4 @@
-"""Ranges of different lengths, end to end: what keeps the sampler free of Python loops over tokens."""
+"""Concatenated ranges of different lengths: these keep the sampler free of Python loops over tokens."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def offsets(lengths: np.ndarray) -> np.ndarray:
-    """Where each range starts when laid end to end, and the total last: (R,) -> (R + 1,), int64."""
+    """Where each range starts when they are concatenated, and the total last: (R,) -> (R + 1,), int64."""
     total = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=total[1:])
     return total

@@ -1,6 +1,6 @@
-"""Where every random draw of the sampler comes from: keyed by its purpose and place, never by what ran before.
+"""The source of every random draw of the sampler: keyed by purpose and place, independent of what ran before.
 
-So any block of any epoch can be built alone, by any worker, and one purpose's draws never move another's.
+So any block of any epoch can be built on its own, by any worker, and one purpose's draws never affect another's.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ _WORD = 2**64 - 1
 def generator(seed: int, purpose: int, epoch: int, block: int, micro_batch: int = 0) -> np.random.Generator:
     """The generator of one purpose (ORDER, PAIRS, MASKS) at one place (Salmon et al. 2011: Philox, counter-based).
 
-    Pairs and order are keyed by the block, masks by the micro-batch too.
+    Pairs and order are keyed by the block, masks also by the micro-batch.
     """
     key = np.array([seed, purpose], np.uint64)
     counter = np.array([0, micro_batch, epoch, block], np.uint64)

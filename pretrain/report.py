@@ -1,4 +1,4 @@
-"""What a run says of itself in words: how its text is sampled, and what it reached."""
+"""A run's report in words: how its text is sampled, and its results."""
 
 import shlex
 
@@ -14,14 +14,14 @@ from pretrain.objectives.objective import PretrainObjective
 from pretrain.text import TextToLearn
 
 MUCH_CUT = 0.5
-"""Share of the tokens that are cut off from which on a run says what may be wrong."""
+"""Share of truncated tokens above which a run warns."""
 
 ONE_PIECE = 1.05
-"""Tokens in a word up to which words are as good as tokens."""
+"""Mean tokens in a word below which masking whole words is much the same as masking tokens."""
 
 
 def sampling_in_words(block: Block, sampler: Sampler) -> str:
-    """What sampling makes of the first block of documents, and what in it is hardly meant."""
+    """What sampling makes of the first block of documents, with warnings of what is probably unintended."""
     tally = block.tally
     sequences, sentences = tally["sequences"], max(1, tally["sentences"])
     cut = tally["tokens_truncated"] / (tally["tokens"] + tally["tokens_truncated"])
@@ -64,7 +64,7 @@ def print_report(
     text: TextToLearn,
     served: Served | None,
 ) -> None:
-    """A table of what was reached, a few masked sentences where the model fills masks, and where to look."""
+    """Print a table of results, a few masked sentences if the model fills masks, and where to look."""
     shown = [name for name in result if name.startswith("valid/")] + ["steps", "tokens", "epochs"]
     width = max(map(len, shown))
     print("\n" + "\n".join(f"  {name:<{width}}  {result[name]:,.4g}" for name in shown))
@@ -84,7 +84,7 @@ def print_report(
 
 
 def _show_filled(objective: PretrainObjective, text: TextToLearn, sentences: int = 4) -> None:
-    """Mask one whole-word token in a few validation sentences, and show what the model would write there."""
+    """Mask one whole-word token in a few validation sentences, and show what the model predicts there."""
     rng, shown = np.random.default_rng(0), 0
     longest = min(40, objective.bert.config.max_position_embeddings - 2)
     print()

@@ -24,8 +24,9 @@ class Split:
 def open_split(hashes: np.ndarray, share: float, cache: Path, name: str) -> Split:
     """Hold out the documents with the lowest hashes: `share` of them, at least one (none where share is 0).
 
-    Copies of a document have one hash, so they fall on one side, and more text never moves a document across but at
-    the threshold. Neither the seed nor the order of the corpus plays a part: every run validates on the same text.
+    Copies of a document have the same hash, so they fall on the same side, and more text never moves a document across
+    except at the threshold. The split does not depend on the seed or the corpus' order: every run validates on the
+    same text.
 
     Args:
         hashes: of each document's text, (documents,), uint64.

@@ -1,4 +1,4 @@
-"""What a run begins with: random weights, or a model with its own tokenizer, and words added to it."""
+"""What a run starts from: random weights, or a model with its own tokenizer, and words added to it."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -21,14 +21,14 @@ from pretrain.objectives.objective import PretrainObjective
 
 @dataclass(frozen=True)
 class Start:
-    """A model to go on from.
+    """A model to continue from.
 
     Attributes:
-        folder: where it lies: what `init` names, or the run's own newest weights once there are some.
+        folder: the one that `init` names, or the run's own newest weights once there are some.
         tokenizer: the model's own, with the words of tokenizer.add.
-        added: for each added token the pieces it was before; none where the folder has them already.
-        own: whether it is the run's own checkpoint, whose weights the loop takes up.
-        facts: what the run depends on besides: the words that were added.
+        added: for each added token the pieces it was before; empty where the folder has them already.
+        own: whether it is the run's own checkpoint, whose weights the loop loads.
+        facts: what else the run depends on: the words that were added.
     """
 
     folder: hub.ModelFolder
@@ -39,10 +39,10 @@ class Start:
 
 
 def open_start(config: PretrainConfig) -> Start | None:
-    """What the run goes on from; None where it starts from random weights.
+    """The model that the run continues from; None if it starts from random weights.
 
     Raises:
-        UserError: there is no such model, or it cannot be trained on what is asked for.
+        UserError: there is no such model, or it does not fit the options.
     """
     if config.init is None:
         return None
@@ -66,7 +66,7 @@ def open_start(config: PretrainConfig) -> Start | None:
 
 
 def _facts(config: PretrainConfig) -> dict[str, str]:
-    """The fingerprint of the words that are added; where their file is gone, the one the run began with."""
+    """The fingerprint of the added words; if their file is gone, the one the run began with."""
     if config.tokenizer.add is None:
         return {}
     file, began = Path(config.tokenizer.add), identity.started_with(Path(config.output), "added_words")
@@ -76,7 +76,7 @@ def _facts(config: PretrainConfig) -> dict[str, str]:
 def build_objective(
     config: PretrainConfig, tokenizer: Tokenizer, start: Start | None, device: torch.device
 ) -> PretrainObjective:
-    """The model as the run begins, said in a line or two."""
+    """The model that the run begins with; prints a line or two on it."""
     model = model_config(config, start, tokenizer)
     seed_torch(config.training.seed)
     objective = OBJECTIVES[config.objective].build(config, model, tokenizer)
@@ -95,7 +95,7 @@ def build_objective(
 
 
 def model_config(config: PretrainConfig, start: Start | None, tokenizer: Tokenizer | None = None) -> ModelConfig:
-    """The sizes and dropout of a run's model; before there is a tokenizer, with the vocabulary that was asked for."""
+    """The sizes and dropout of a run's model; before there is a tokenizer, with the vocabulary size asked for."""
     if start is not None:
         return _sizes(config, start)
     if tokenizer is None:
@@ -104,7 +104,7 @@ def model_config(config: PretrainConfig, start: Start | None, tokenizer: Tokeniz
 
 
 def _sizes(config: PretrainConfig, start: Start) -> ModelConfig:
-    """The folder's, but for the dropout that was asked for."""
+    """The folder's sizes, with the dropout asked for."""
     names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     given = {name: getattr(config.model, name) for name in names if getattr(config.model, name) is not None}
     return replace(start.folder.config, **given)

@@ -1,4 +1,4 @@
-"""A run's text: corpus, split, tokenizer and token store, made once and taken from the cache afterwards."""
+"""A run's text: corpus, split, tokenizer and token store, made once and then read from the cache."""
 
 import hashlib
 import json
@@ -26,12 +26,12 @@ from pretrain.token_source import TokenSource
 from pretrain.token_store import open_store
 
 TOKENIZER_BYTES = 200 << 20
-"""Text that a tokenizer is trained on, at most; documents are drawn evenly."""
+"""About how much text a tokenizer is trained on at most; documents are drawn uniformly."""
 
 MEASURED_BYTES = 16 << 20
-"""Validation text whose characters are counted, about; documents are drawn evenly."""
+"""About how much validation text characters are counted in at most; documents are drawn uniformly."""
 
-_AT_ONCE = 1000  # documents that are read together
+_AT_ONCE = 1000  # documents read together
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class TextToLearn:
     """A run's text: tokens, and which documents are for what.
 
     Attributes:
-        source: what is trained on.
-        valid_source: what is validated on; the same where documents are held out.
-        train_documents, valid_documents: numbers of documents in each.
+        source: the corpus to train on.
+        valid_source: the corpus to validate on; the same one if documents are held out.
+        train_documents, valid_documents: document numbers in each.
         characters_per_token: of the validation text.
-        tokenizer: what made the tokens.
-        fingerprint: of the text and the split.
+        tokenizer: the one that made the tokens.
+        fingerprint: of the corpus, and of data.valid if given.
     """
 
     source: TokenSource
@@ -57,15 +57,15 @@ class TextToLearn:
 
 
 def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> TextToLearn:
-    """Read or make all that depends on corpus and tokenizer alone; most of it comes from data.cache.
+    """Read or make all that depends only on corpus and tokenizer; most of it comes from data.cache.
 
     Args:
-        config: what the run is told.
-        tokenizer: that of the model it goes on from; without one it is read or trained as tokenizer.* says.
+        config: the run's options.
+        tokenizer: that of the model it continues from; without one it is loaded or trained as tokenizer.* says.
     """
     data, cache = config.data, Path(config.data.cache)
     if data.valid is not None:
-        refuse_unreadable(Path(data.valid), "data.valid")  # now, and not when all of data.train has been read
+        refuse_unreadable(Path(data.valid), "data.valid")  # now, not after reading all of data.train
     corpus = _corpus(config, _train_file(config), "data.train")
     apart = None if data.valid is None else _corpus(config, Path(data.valid), "data.valid")
     split = open_split(corpus.document_hashes, 0 if apart else data.valid_share, cache, corpus.fingerprint)
@@ -87,7 +87,7 @@ def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> Tex
 
 
 def datasets_of(config: PretrainConfig, text: TextToLearn) -> list[UsedDataset]:
-    """The text that is trained on, and that which is validated on: a file of its own, or what is held out."""
+    """The training and validation text, the latter a file of its own or the held-out documents."""
     file, apart = _train_file(config), config.data.valid
     valid = _sizes(text.valid_source, text.valid_documents)
     train = _sizes(text.source)
@@ -102,7 +102,7 @@ def datasets_of(config: PretrainConfig, text: TextToLearn) -> list[UsedDataset]:
 
 
 def _sizes(source: TokenSource, documents: np.ndarray | None = None) -> dict[str, int]:
-    """Documents, sentences and tokens of some documents, or of all; no tokens where counting would make them."""
+    """Documents, sentences and tokens of some documents, or of all; no tokens if counting would mean tokenising."""
     if documents is None:
         sizes = {"documents": len(source.sentence_offsets) - 1, "sentences": int(source.sentence_offsets[-1])}
         return sizes if isinstance(source, OnTheFly) else sizes | {"tokens": source.manifest["tokens"]}
@@ -112,7 +112,7 @@ def _sizes(source: TokenSource, documents: np.ndarray | None = None) -> dict[str
 
 
 def _digest(text: TextToLearn, context: str, sizes: dict[str, int]) -> str:
-    """Of the text in these tokens: another tokenizer or share makes another dataset."""
+    """The digest of the tokenised text: another tokenizer or share makes another dataset."""
     return provenance.fingerprint([text.fingerprint, text.tokenizer.fingerprint, context, repr(sizes)])[:16]
 
 
@@ -172,7 +172,7 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, split: Split) -> Tokenize
 
 @dataclass(frozen=True)
 class _TokenizerLines:
-    """Sentences of training documents, drawn evenly, TOKENIZER_BYTES of text at most."""
+    """Sentences of training documents, drawn uniformly, up to the document that exceeds TOKENIZER_BYTES."""
 
     corpus: Corpus
     documents: np.ndarray
@@ -200,7 +200,7 @@ def _source(config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer) -> Tok
 
 
 def _characters_per_token(corpus: Corpus, source: TokenSource, documents: np.ndarray) -> float:
-    """Of those documents, or of an even draw of them where they are more than MEASURED_BYTES."""
+    """Of those documents, or of a uniform draw of them if they exceed MEASURED_BYTES."""
     wanted = min(len(documents), 1 + int(MEASURED_BYTES / source.mean_document_bytes))
     drawn = np.sort(documents[Permutation(len(documents), 0, 0)(np.arange(wanted))])
     corpus.expect(drawn)

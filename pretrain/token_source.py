@@ -6,12 +6,12 @@ import numpy as np
 
 
 class TokenSource(ABC):
-    """A tokenised corpus. Sentences are numbered through the whole corpus, documents too.
+    """A tokenised corpus. Sentences and documents are numbered through the whole corpus.
 
     Attributes:
-        sentence_offsets: sentences before each document, and all of them last, (documents + 1,).
+        sentence_offsets: sentences before each document, and the total last, (documents + 1,).
         document_hashes: of each document's text, (documents,), uint64.
-        mean_document_bytes: of text, for blocks of a fixed amount of it.
+        mean_document_bytes: mean size of a document's text, to size blocks by.
     """
 
     sentence_offsets: np.ndarray
@@ -20,11 +20,11 @@ class TokenSource(ABC):
 
     @abstractmethod
     def counts(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-        """Tokens of each sentence of the ranges, end to end; `last` is exclusive: (R,), (R,) -> (sentences,)."""
+        """Tokens of each sentence in the ranges, concatenated; `last` is exclusive: (R,), (R,) -> (sentences,)."""
 
     @abstractmethod
     def read(self, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and word starts of the ranges' tokens, end to end, (T,) each."""
+        """Ids and word starts of the ranges' tokens, concatenated, (T,) each."""
 
     def document_of(self, sentences: np.ndarray) -> np.ndarray:
         """The document each sentence belongs to."""

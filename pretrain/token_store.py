@@ -1,10 +1,10 @@
-"""The tokenised corpus on disk: built once for a corpus and a tokenizer, in parallel, then only mapped.
+"""The tokenised corpus on disk: built once per corpus and tokenizer, in parallel, then only memory-mapped.
 
 A store is a folder:
 
     ids.bin              every token, uint16 or uint32
     word_starts.bin      1 where a token begins a word, uint8
-    token_offsets.npy    tokens before each sentence, and all of them last, int64
+    token_offsets.npy    tokens before each sentence, and the total last, int64
     manifest.json        fingerprint, sizes, shares; written last
 """
 
@@ -36,11 +36,11 @@ _VERSION = 2
 _SHARD_SENTENCES = 50_000
 _SENTENCES_AT_ONCE = 1000
 _BYTES_PER_PROCESS = 32 << 20
-"""Text that a process must have to itself: with less, starting it takes longer than the tokenizer's own threads do."""
+"""Minimum text per process: with less, starting it takes longer than the tokenizer's own threads do."""
 
 
 class TokenStore(TokenSource):
-    """A finished store, mapped: it takes memory only for what is read."""
+    """A finished store, memory-mapped: only what is read takes memory."""
 
     def __init__(self, corpus: Corpus, folder: Path) -> None:
         self._opened = corpus, folder
@@ -56,13 +56,13 @@ class TokenStore(TokenSource):
         return type(self), self._opened  # another process maps the same files
 
     def counts(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-        """Tokens of each sentence of the ranges, end to end."""
+        """Tokens of each sentence in the ranges, concatenated."""
         read_ahead(self.token_offsets, first, last + 1)
         sentences = ragged.ranges(first, last - first)
         return self.token_offsets[sentences + 1] - self.token_offsets[sentences]
 
     def read(self, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and word starts of the ranges' tokens, end to end."""
+        """Ids and word starts of the ranges' tokens, concatenated."""
         read_ahead(self.token_offsets, first, last + 1)
         begins, ends = self.token_offsets[first], self.token_offsets[last]
         read_ahead(self._ids, begins, ends)
@@ -75,11 +75,11 @@ def open_store(corpus: Corpus, tokenizer: Tokenizer, cache: Path, processes: int
     """The store of this corpus and tokenizer, built if the cache has none, or a damaged one.
 
     Args:
-        corpus: what is tokenised.
-        tokenizer: by what.
-        cache: the folder that holds stores; each has its own folder in it, named by fingerprint.
+        corpus: the text.
+        tokenizer: what it is tokenised with.
+        cache: the folder of stores; each has its own folder in it, named by fingerprint.
         processes: how many build at once; the result is the same for any number.
-        verify: read a store that is there, and compare it with what was written.
+        verify: read an existing store, and compare it with what was written.
     """
     folder = folder_of(corpus, tokenizer, cache)
     damage = _damage(folder, verify)
@@ -98,7 +98,7 @@ def open_store(corpus: Corpus, tokenizer: Tokenizer, cache: Path, processes: int
 
 
 def folder_of(corpus: Corpus, tokenizer: Tokenizer, cache: Path) -> Path:
-    """Where the store of this corpus and tokenizer lies, or will."""
+    """The folder of this corpus and tokenizer's store, built or not."""
     return cache / f"tokens-{_fingerprint(corpus, tokenizer)[:16]}"
 
 
@@ -107,9 +107,9 @@ def _fingerprint(corpus: Corpus, tokenizer: Tokenizer) -> str:
 
 
 def _damage(folder: Path, verify: bool) -> str | None:
-    """What is wrong with a store; None where it is whole, or not there.
+    """What is wrong with a store; None if it is intact, or not there.
 
-    Content is read where it is to be verified, or where a file's time says that somebody wrote to it.
+    Content is read if it is to be verified, or if a file's modification time has changed.
     """
     if not folder.is_dir():
         return None
@@ -125,7 +125,7 @@ def _damage(folder: Path, verify: bool) -> str | None:
     if wrong := [name for name in touched if _sha256(folder / name) != files[name]["sha256"]]:
         return f"content of {', '.join(wrong)}"
     if any(found[name].st_mtime_ns != known["time"] for name, known in files.items()):
-        with contextlib.suppress(OSError):  # a copy, whole: not to be read again at every start, where that can be said
+        with contextlib.suppress(OSError):  # an intact copy: note its times, to spare reading it at each start
             times = {name: known | {"time": found[name].st_mtime_ns} for name, known in files.items()}
             whole_file.write(folder / "manifest.json", json.dumps(manifest | {"files": times}, indent=2) + "\n")
     return None
@@ -137,7 +137,7 @@ def _sha256(file: Path) -> str:
 
 
 def _settle(unfinished: Path, folder: Path) -> None:
-    """Give a finished store its name; where another process was faster, its store is the same and stays."""
+    """Give a finished store its name; if another process was faster, its store, which is the same, is kept."""
     try:
         os.rename(unfinished, folder)
     except OSError:
@@ -147,7 +147,7 @@ def _settle(unfinished: Path, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class _Shard:
-    """A run of documents, and where its tokens are to be written."""
+    """A run of documents, and where to write its tokens."""
 
     first: int
     last: int
@@ -191,7 +191,7 @@ def _build(corpus: Corpus, tokenizer: Tokenizer, folder: Path, processes: int) -
 def write_manifest(
     folder: Path, corpus: Corpus, tokenizer: Tokenizer, dtype: str, tokens: int, unknown_share: float
 ) -> None:
-    """Say what a store's files are of and what they hold, with their sums: from then on the store is finished."""
+    """Write what a store's files are of and what they hold, with their checksums; this completes the store."""
     manifest = {
         "version": _VERSION,
         "fingerprint": _fingerprint(corpus, tokenizer),
@@ -259,7 +259,7 @@ def _encode(shard: _Shard) -> _Shard:
 
 
 def _grouped(documents: Iterator[list[str]]) -> Iterator[list[list[str]]]:
-    """Documents put together until there are enough sentences for a call to the tokenizer to be worth it."""
+    """Documents grouped until they have enough sentences for a call to the tokenizer to be worthwhile."""
     some: list[list[str]] = []
     sentences = 0
     for document in documents:

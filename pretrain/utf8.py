@@ -1,4 +1,4 @@
-"""Reading a file as strict UTF-8: a faulty byte is an error that names its line and offset."""
+"""Reading a file as strict UTF-8: an invalid byte is an error that names its line and offset."""
 
 import codecs
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ _CHUNK = 1 << 20  # bytes
 
 
 def read_text(path: Path) -> str:
-    """The whole file, less a byte order mark. Raises UserError at a byte that is not UTF-8."""
+    """The whole file, without a byte order mark. Raises UserError at a byte that is not UTF-8."""
     try:
         return path.read_bytes().decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -30,7 +30,7 @@ def valid_chunks(path: Path) -> Iterator[bytes]:
 
 
 def _validate(decoder: codecs.IncrementalDecoder, chunk: bytes, path: Path, lines: int, size: int) -> None:
-    pending = len(decoder.getstate()[0])  # bytes of a character that the last chunk cut in two
+    pending = len(decoder.getstate()[0])  # bytes of a character split by the end of the last chunk
     try:
         decoder.decode(chunk, final=not chunk)
     except UnicodeDecodeError as error:
@@ -38,7 +38,7 @@ def _validate(decoder: codecs.IncrementalDecoder, chunk: bytes, path: Path, line
 
 
 def _fault(path: Path, error: UnicodeDecodeError, lines: int, size: int) -> UserError:
-    """The fault in a piece of the file that has so many lines and bytes before it."""
+    """The fault in a piece of the file preceded by this many lines and bytes."""
     line = lines + error.object.count(b"\n", 0, error.start) + 1
     return UserError(
         f"{path}:{line}: byte 0x{error.object[error.start]:02x} at offset {size + error.start} is not UTF-8; "

@@ -1,4 +1,4 @@
-"""The frozen sets a run is judged by: the same text under the same masks, whatever the run itself does."""
+"""The frozen sets a run is evaluated on: the same text under the same masks, whatever the run itself does."""
 
 import hashlib
 import math
@@ -21,33 +21,33 @@ from pretrain.sentence import SENTENCE
 from pretrain.text import TextToLearn
 
 VALIDATION_SEED = 20181011
-"""Of the frozen sets, whatever the run's own seed (the day the BERT paper came out)."""
+"""The seed of the frozen sets, whatever the run's own (the day the BERT paper came out)."""
 
 VALIDATION_MASKINGS = ("token", "whole_word", "span")
-"""What every run is judged by, whatever it trains on: one kind of mask would favour the variant trained on it."""
+"""What every run is evaluated on, whatever it trains on: one kind of mask would favour the variant trained on it."""
 
 MICRO_BATCH = 64
-"""Sequences in a batch of the frozen sets: masks are drawn by the micro-batch, so the run's own size plays no part."""
+"""Sequences in a batch of the frozen sets: masks are drawn per micro-batch, so the run's own size must not matter."""
 
 _MUCH_LONGER = 1.5
-"""Times as long as training's from which on the validation's sequences are worth a word."""
+"""Ratio of validation's to training's mean sequence length above which a run says so."""
 
 JUDGED_ON = "judged_on.json"
 """The file in a run's output with the fingerprints of its frozen sets: metrics of different ones are not comparable."""
 
 UNIGRAM_BYTES = 64 << 20
-"""Text that word frequencies are counted on, about."""
+"""About how much text unigram frequencies are counted on at most."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The frozen sets a run is judged by; the same for every run on this text.
+    """The frozen sets a run is evaluated on; the same for every run on this text.
 
     Attributes:
         masked: one segment of whole sentences at 15% and 80-10-10, by masking: VALIDATION_MASKINGS.
         pairs: two segments, with labels, by sentence objective, the run's own first; empty where it has none.
-        unigram_cross_entropy: of the token-masked targets under the smoothed unigram of the training text, in nats.
-        bits_per_character_factor: times a masked-LM loss in nats gives bits per character.
+        unigram_cross_entropy: of the token-masked targets under the training text's smoothed unigram model, in nats.
+        bits_per_character_factor: turns a masked-LM loss in nats into bits per character.
     """
 
     masked: dict[str, list[PackedBatch]]
@@ -56,7 +56,7 @@ class Validation:
     bits_per_character_factor: float
 
     def fingerprints(self, objective: str) -> dict[str, str]:
-        """Of the text, masks and labels that each metric is measured on, by `set_of` it; for a run's objective."""
+        """Fingerprints of each frozen set's text, masks and labels, named as by `set_of`; for a run's objective."""
         found = {"masked_lm": _fingerprint([batch for batches in self.masked.values() for batch in batches])}
         for name, batches in self.pairs.items():
             found[name] = _fingerprint(batches)
@@ -67,7 +67,7 @@ class Validation:
     def evaluator(
         self, config: PretrainConfig, objective: Objective, device: torch.device
     ) -> Callable[[], dict[str, float]]:
-        """What `metric_names` names, as `valid/NAME`, of the objective as it is when that is called."""
+        """A function that evaluates the objective as it is when called: `metric_names`, as `valid/NAME`."""
 
         def judged(batches: list[PackedBatch]) -> dict[str, float]:
             return evaluate(objective, batches, device, autocast(config.training.precision, device))
@@ -88,7 +88,7 @@ class Validation:
         return run
 
     def in_words(self, trained_length: float) -> str:
-        """How much there is to be judged by, and whether it is much longer than the sequences trained on, in tokens."""
+        """How much there is to evaluate on, and whether its sequences are much longer than training's, in tokens."""
         masked = sum(len(batch.targets["masked_labels"]) for batch in self.masked["token"])
         said = f"validation: {masked:,} masked tokens"
         length = _mean_length(self.masked["token"])
@@ -127,7 +127,7 @@ def _mean_length(batches: list[PackedBatch]) -> float:
 
 
 def metric_names(config: PretrainConfig) -> list[str]:
-    """What an evaluation on the frozen sets gives, as `valid/NAME`."""
+    """The metrics that an evaluation on the frozen sets gives, by their names without `valid/`."""
     names = ["masked_lm_loss", "masked_lm_accuracy", *(f"{name}_masked_lm_loss" for name in VALIDATION_MASKINGS[1:])]
     if SENTENCE[config.sentence.objective].labels:
         labelled = _labelled(config.sentence)
@@ -181,12 +181,12 @@ def _pairs(sampler: Sampler, most: int, data: DataConfig) -> list[PackedBatch]:
 
 
 def _without_masked(batch: PackedBatch) -> PackedBatch:
-    """The batch with its tokens masked as they are, and the sentence labels alone to answer for."""
+    """The batch with its masks left in the text, but only the sentence labels as targets."""
     return replace(batch, targets={"sentence_labels": batch.targets["sentence_labels"]})
 
 
 def _unigram_cross_entropy(masked: list[PackedBatch], text: TextToLearn) -> float:
-    """Nats that a model knowing frequencies alone would need for each validation target (add-one smoothing).
+    """Mean nats per validation target for a model that knows only unigram frequencies (add-one smoothing).
 
     No target is [UNK], which is never masked.
     """
@@ -197,7 +197,7 @@ def _unigram_cross_entropy(masked: list[PackedBatch], text: TextToLearn) -> floa
 
 
 def _training_counts(text: TextToLearn) -> np.ndarray:
-    """How often each id occurs in the training documents, or in an even draw of them, (vocabulary,)."""
+    """How often each id occurs in the training documents, or in a uniform draw of them, (vocabulary,)."""
     source, size, counts = text.source, len(text.train_documents), np.zeros(text.tokenizer.vocab_size, np.int64)
     wanted = min(size, 1 + int(UNIGRAM_BYTES / source.mean_document_bytes))
     drawn = np.asarray(text.train_documents[Permutation(size, VALIDATION_SEED, 0)(np.arange(wanted))])

@@ -1,4 +1,4 @@
-"""What the examples of a task carry. A kind is one file and one line of KINDS; config.EXAMPLES says which a task has.
+"""The kinds of labelled example. A kind is one file and one line of KINDS; config.EXAMPLES says which a task has.
 
 kind = kind_of(task)                # for its TaskConfig
 example = kind.of(item, how)        # of what a format gives
@@ -22,5 +22,5 @@ Example = Labelled | Tagged | Question
 
 
 def kind_of(task: TaskConfig) -> ExampleKind:
-    """What a task's examples are."""
+    """The kind of a task's examples."""
     return KINDS[EXAMPLES[task.name]]

@@ -14,11 +14,11 @@ class Question:
     """A question about a text.
 
     Attributes:
-        line: where it stands in its file, from 1.
-        id: its name there.
+        line: its line in the file, from 1.
+        id: its id in the file.
         text: the question.
         text_pair: the text that may hold the answer.
-        answers: where answers stand in it, start and end; none where it holds none; None where nobody has said.
+        answers: the answers' ranges in that text, start and end; empty where it holds none; None where unlabelled.
     """
 
     line: int
@@ -29,14 +29,14 @@ class Question:
 
 
 class WithAnswers(ExampleKind[Question]):
-    """Places in the text, or none."""
+    """Answers as ranges in the text, or none."""
 
     holds = ("questions",)
     columns = ("question", "context")
     windows = True
 
     def of(self, item: Row | QuestionRow, how: HowRead) -> Question | Refused:
-        """A question with its answers, without spaces at their ends; or a row's two texts without any."""
+        """A question with its answers, stripped of surrounding spaces; or a row's two texts without any."""
         if isinstance(item, Row):
             texts = texts_of(item, how.data)
             return texts if isinstance(texts, Refused) else self.unlabelled(item.line, texts[0].strip(), *texts[1:])
@@ -47,7 +47,7 @@ class WithAnswers(ExampleKind[Question]):
         return Question(item.line, item.id, item.question, item.context, tuple(places) if how.labelled else None)
 
     def unlabelled(self, line: int, text: str, text_pair: str | None = None) -> Question:
-        """Its place is its name."""
+        """A question without answers; its line number is its id."""
         if text_pair is None:
             raise UserError(
                 "text_pair: needed to answer a question: the text that may hold it, or its column in a table."
@@ -55,9 +55,9 @@ class WithAnswers(ExampleKind[Question]):
         return Question(line, str(line), text, text_pair, None)
 
     def labels(self, examples: list[Question], task: TaskConfig) -> list[str]:
-        """`answer`, and `no answer` where the data has such."""
+        """`answer`, and `no answer` where some questions have none."""
         return ["answer", "no answer"] if any(example.answers == () for example in examples) else ["answer"]
 
     def format_of(self, path: Path) -> str | None:
-        """JSON is SQuAD's."""
+        """.json is SQuAD's format."""
         return "squad" if path.suffix.lower() == ".json" else None

@@ -1,4 +1,4 @@
-"""What every kind of example says of itself."""
+"""What every kind of example defines."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class HowRead:
     """How a file is read.
 
     Attributes:
-        task, data: the options; of data the columns have names.
+        task, data: the options; data's columns have been given names.
         holds: what the file's format holds (Format.holds).
         labelled: whether labels are read too.
     """
@@ -32,10 +32,10 @@ class ExampleKind(ABC, Generic[Example]):
     """How examples of one kind are made from what formats give, and what their labels are.
 
     Attributes:
-        holds: what the format of a labelled file of them may hold; unlabelled texts may come in rows too.
-        columns: the names that columns with the texts of one example have in a table of them, all of which are needed.
-        pairs: whether a second text may be named.
-        windows: whether a text that is too long is read in several sequences, instead of being cut.
+        holds: what the format of a labelled file may hold; unlabelled texts may come in rows too.
+        columns: a table's columns with the texts of one example, by name; all are needed.
+        pairs: whether a second text may be given.
+        windows: whether a text that is too long is read in windows instead of being truncated.
     """
 
     holds: tuple[str, ...]
@@ -45,11 +45,11 @@ class ExampleKind(ABC, Generic[Example]):
 
     @abstractmethod
     def of(self, item: Row | Sentence | QuestionRow, how: HowRead) -> Example | Refused:
-        """The example that a row of a table, a sentence or a question makes, or why it makes none."""
+        """The example made from a row of a table, a sentence or a question, or why there is none."""
 
     @abstractmethod
     def unlabelled(self, line: int, text: str, text_pair: str | None = None) -> Example:
-        """A text to be judged, or a pair; `line` is its place, from 1.
+        """A text to predict on, or a pair; `line` is its number, from 1.
 
         Raises:
             UserError: a second text is needed and missing.
@@ -60,7 +60,7 @@ class ExampleKind(ABC, Generic[Example]):
         """The label set of the training data, in a fixed order; empty where there are no classes."""
 
     def only_label(self, examples: list[Example], labels: list[str]) -> str | None:
-        """The label that all have, so that nothing can be learned; None where there are several."""
+        """The label that all examples share, so that nothing can be learned; None where there are several."""
         return None
 
     def unseen(self, example: Example, labels: list[str]) -> Refused | None:
@@ -68,12 +68,12 @@ class ExampleKind(ABC, Generic[Example]):
         return None
 
     def format_of(self, path: Path) -> str | None:
-        """The format of a file of this kind, where its ending alone does not say it, or says another one."""
+        """The format of a file of this kind, where its extension does not tell, or is misleading; else None."""
         return None
 
 
 def texts_of(row: Row, data: DataConfig) -> list[str] | Refused:
-    """The text of a table's row as it stands there, and the second one if a column for it is named."""
+    """The text of a table's row, unchanged, and the second one if its column is named."""
     names = [name for name in (data.text, data.text_pair) if name]
     texts = [row.fields[name] for name in names]
     for name, text in zip(names, texts, strict=True):
@@ -83,7 +83,7 @@ def texts_of(row: Row, data: DataConfig) -> list[str] | Refused:
 
 
 def why_unseen(label: str, labels: list[str]) -> str:
-    """That a label is not one of the training data, and which there are."""
+    """Says that a label is not in the training data, and which are."""
     seen = ", ".join(one if len(one) <= 30 else f"{one[:30]}..." for one in labels[:8])
     seen += f" and {len(labels) - 8:,} more" if len(labels) > 8 else ""
     return f"the label {label!r} is not in the training data ({seen}){did_you_mean(label, labels)}"

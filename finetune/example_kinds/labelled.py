@@ -19,7 +19,7 @@ class Labelled:
 
     @property
     def shown(self) -> str:
-        """The text, or both, in a line."""
+        """The text, or both, on one line."""
         return self.text if self.text_pair is None else f"{self.text} | {self.text_pair}"
 
 
@@ -46,12 +46,12 @@ class WithLabel(ExampleKind[Labelled]):
         return labels[0] if len(labels) == 1 else None
 
     def unseen(self, example: Labelled, labels: list[str]) -> Refused | None:
-        """Another class."""
+        """A class that the training data lacks."""
         return None if example.label in labels else Refused(example.line, why_unseen(example.label, labels))
 
 
 class WithNumber(ExampleKind[Labelled]):
-    """A number, which stays as it is written; no classes, so that every number can be scored."""
+    """A number, kept as written; there are no classes, so every number can be scored."""
 
     holds = ("rows",)
     pairs = True
@@ -83,7 +83,7 @@ def _of_row(row: Row, how: HowRead) -> Labelled | Refused:
     label = row.fields[how.data.label].strip() if how.labelled else None
     if label == "":
         return Refused(row.line, f"the column {how.data.label!r} is empty")
-    texts = [text.strip() for text in texts]  # no place in them is ever told
+    texts = [text.strip() for text in texts]  # no offsets into them are ever reported
     return Labelled(row.line, texts[0], texts[1] if len(texts) == 2 else None, label)
 
 

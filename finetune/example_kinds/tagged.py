@@ -18,26 +18,26 @@ class Tagged:
 
     Attributes:
         line: where it begins in its file, from 1.
-        text: the units put together: characters as they are, words with a space between.
-        units: where each lies in the text, start and end.
+        text: the units joined: characters as they are, words by a space.
+        units: each one's range in the text, start and end.
         tags: IOB2, one for each unit; None where the file has none.
-        tags_in: the file that holds the tags, where that is another one.
+        tags_in: the file with the tags, if they are in another one.
     """
 
     line: int
     text: str
     units: list[tuple[int, int]]
     tags: list[str] | None
-    tags_in: str | None = field(default=None, repr=False)  # a run's fingerprint is of what is learned
+    tags_in: str | None = field(default=None, repr=False)  # a run's fingerprint covers only what is learned
 
     @cached_property
     def marked(self) -> list[Span]:
-        """The entities as the file has them, as ranges of characters."""
+        """The entities as the file marks them, as character ranges."""
         return [(self.units[first][0], self.units[last - 1][1], kind) for first, last, kind in spans_of(self.tags)]
 
     @cached_property
     def entities(self) -> set[Span]:
-        """The entities as ranges of characters, without spaces at their ends; one of spaces alone is none."""
+        """The entities as character ranges, stripped of surrounding spaces; those of spaces only are dropped."""
         trimmed = ((start, self.text[start:end], kind) for start, end, kind in self.marked)
         trimmed = ((start + len(t) - len(t.lstrip()), t.strip(), kind) for start, t, kind in trimmed)
         return {(start, start + len(covered), kind) for start, covered, kind in trimmed if covered}
@@ -61,7 +61,7 @@ class WithTags(ExampleKind[Tagged]):
         return Tagged(line, text, [], None)
 
     def labels(self, examples: list[Tagged], task: TaskConfig) -> list[str]:
-        """`O`, then each type's."""
+        """`O`, then each type's tags."""
         types = sorted({tag[2:] for example in examples for tag in example.tags if tag != "O"})
         return ["O", *(f"{prefix}-{type_}" for type_ in types for prefix in TAGGINGS[task.tagging].prefixes)]
 
@@ -70,14 +70,14 @@ class WithTags(ExampleKind[Tagged]):
         return labels[0] if len(labels) == 1 else None
 
     def unseen(self, example: Tagged, labels: list[str]) -> Refused | None:
-        """A tag of another type."""
+        """A tag that the training data lacks."""
         for place, tag in enumerate(example.tags):
             if tag not in labels:
                 return _fault(example, place, why_unseen(tag, labels))
         return None
 
     def format_of(self, path: Path) -> str | None:
-        """By the beginning of the name or of the file, unless the ending is that of a table."""
+        """By the beginning of the name or of the file, unless the extension is a table's."""
         if path.suffix.lower() in (".json", ".jsonl", ".csv"):
             return None
         if path.name.startswith("text") and labels_beside(path).is_file():
@@ -103,7 +103,7 @@ def _of_sentence(sentence: Sentence, between: str, task: TaskConfig) -> Tagged |
 
 
 def _fault(sentence: Sentence | Tagged, place: int, why: str) -> Refused:
-    """What is wrong with a unit's tag: units are a line each, or the tags are on one line of another file."""
+    """A fault of one unit's tag: units are one a line, or all tags are on one line of another file."""
     if sentence.tags_in is None:
         return Refused(sentence.line + place, why)
     return Refused(sentence.line, f"tag {place + 1} of {sentence.tags_in}:{sentence.line}: {why}")

@@ -1,6 +1,6 @@
-"""What a labelled file holds: rows with fields, sentences of tagged units, or questions. One line of FORMATS each.
+"""The formats of labelled files: rows with fields, sentences of tagged units, or questions. One line of FORMATS each.
 
-FORMATS[name].read(path, needed)     # gives Row, Sentence, QuestionRow or Refused, a file's part after the other
+FORMATS[name].read(path, needed)     # yields Row, Sentence, QuestionRow or Refused, in the file's order
 """
 
 from finetune.formats.kinds import Format

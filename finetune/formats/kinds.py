@@ -1,4 +1,4 @@
-"""What readers give, in the file's order; `line` is where each begins, from 1."""
+"""What readers yield, in the file's order; `line` is where each begins, from 1."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Row:
-    """Fields by name; in a file without a header line, by number from 1."""
+    """Fields by name or, in a file without a header line, by number from 1."""
 
     line: int
     fields: dict[str, str]
@@ -15,9 +15,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Sentence:
-    """Characters (with their spaces) or words, and a tag for each; no tags where the file has none.
+    """Characters (including spaces) or words, and a tag for each; no tags where the file has none.
 
-    `tags_in` names the file that holds the tags, where that is another one: all of a sentence's are on one line of it.
+    `tags_in` names the file with the tags if they are in another one, a sentence's all on one line.
     """
 
     line: int
@@ -28,7 +28,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class QuestionRow:
-    """A question about a text, and where its answers stand in it: the first character, and what stands there.
+    """A question about a text, and its answers there: the first character's offset, and the answer's text.
 
     `answers` is empty where the text holds none.
     """
@@ -42,7 +42,7 @@ class QuestionRow:
 
 @dataclass(frozen=True)
 class Refused:
-    """A line that is not what it should be, and why."""
+    """A malformed line, and what is wrong with it."""
 
     line: int
     why: str
@@ -53,12 +53,12 @@ class Format:
     """How a file is read.
 
     Attributes:
-        read: from a path and the columns that are needed, to what the file holds. Sentences: the column of the word,
-            then that of its tag where tags are read.
+        read: takes a path and the columns needed, and yields what the file holds. For sentences: the word's column,
+            then the tag's if tags are read.
         holds: rows, words, characters or questions.
-        options: which of DataConfig's text, text_pair, label and quoting say how it is read.
-        quoting: whether quotation marks enclose fields, unless data.quoting says; given to `read`. None where the
-            format knows no such choice.
+        options: which of DataConfig's text, text_pair, label and quoting apply.
+        quoting: the default for data.quoting (whether quotation marks enclose fields), passed to `read`. None where
+            the format has no such choice.
     """
 
     read: Callable[..., Iterator[Row | Sentence | QuestionRow | Refused]]
@@ -68,4 +68,4 @@ class Format:
 
 
 LAST = "last"
-"""The tag's column in sentences, unless its number is given."""
+"""The tag's column in sentences, unless a number is given."""

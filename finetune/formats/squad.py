@@ -1,4 +1,4 @@
-"""Questions about texts: SQuAD's JSON, which KorQuAD shares."""
+"""Questions about texts, in SQuAD's JSON, which KorQuAD also uses."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from finetune.formats.kinds import QuestionRow, Refused
 
 
 def read_squad(path: Path, needed: tuple[str, ...]) -> Iterator[QuestionRow | Refused]:
-    """Articles, paragraphs, questions, as SQuAD 1.1 and 2.0 and KorQuAD 1 have them (Rajpurkar et al. 2018)."""
+    """Articles, paragraphs, questions, as in SQuAD 1.1 and 2.0 and KorQuAD 1 (Rajpurkar et al. 2018)."""
     text = "\n".join(text for _, text in numbered_lines(path))
     try:
         articles = json.loads(text)["data"]

@@ -14,12 +14,12 @@ _LONGEST_FIELD = 2**31 - 1  # characters; the library's own limit, 131,072, is s
 
 
 def read_tsv(path: Path, needed: tuple[str, ...], quoting: bool = False) -> Iterator[Row | Refused]:
-    """Columns apart by one tab; quotation marks are text unless `quoting`."""
+    """Columns separated by single tabs; quotation marks are text unless `quoting`."""
     return _table(path, needed, "\t", quoting)
 
 
 def read_csv(path: Path, needed: tuple[str, ...], quoting: bool = True) -> Iterator[Row | Refused]:
-    """Columns apart by commas, quoted where they hold one (RFC 4180)."""
+    """Columns separated by commas, quoted where they contain one (RFC 4180)."""
     return _table(path, needed, ",", quoting)
 
 
@@ -29,7 +29,7 @@ def read_jsonl(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
 
 
 def row_of_json(line: int, text: str, needed: tuple[str, ...]) -> Row | Refused:
-    """The row that one line of JSONL holds; `line` is its number, from 1."""
+    """The row on one line of JSONL; `line` is its number, from 1."""
     try:
         return _object(line, json.loads(text, object_pairs_hook=_noting_repeats), needed)
     except (ValueError, RecursionError) as error:
@@ -37,7 +37,7 @@ def row_of_json(line: int, text: str, needed: tuple[str, ...]) -> Row | Refused:
 
 
 def read_json(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
-    """One JSON array of objects, as KLUE has it."""
+    """One JSON array of objects, as in KLUE."""
     text = "\n".join(text for _, text in numbered_lines(path))
     decoder, place, line = json.JSONDecoder(object_pairs_hook=_noting_repeats), _skip(text, 0), 1
     if text[place : place + 1] != "[":
@@ -52,7 +52,7 @@ def read_json(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}:{line}: not JSON: {error}.") from error
         number += 1
-        item = _object(line, value, needed)  # all of them may stand on one line
+        item = _object(line, value, needed)  # all of them may be on one line
         yield Refused(line, f"object {number}: {item.why}") if isinstance(item, Refused) else item
         place = _skip(text, place)
         if text[place : place + 1] == ",":
@@ -126,7 +126,7 @@ _NUMBERED = "Without a header line, columns go by number from 1."
 _QUOTED = "Names in quotation marks are read without them by data.quoting=on."
 
 _REPEATED = object()
-"""Stands for the values of a field that a JSON object has more than once."""
+"""Stands for the value of a field that occurs more than once in a JSON object."""
 
 
 def _noting_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -12,8 +12,8 @@ from finetune.formats.kinds import LAST, Refused, Sentence
 def read_conll(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
     """A word per line with its tag, a blank line after a sentence (CoNLL-2003).
 
-    Columns are apart by tabs, or else by spaces. Where the tag's is the last, every line must have as many as the first
-    one: in a shorter one the last is something else.
+    Columns are separated by tabs, else by spaces. If the tag's is the last, every line must have as many as the first:
+    in a shorter one the last column is something else.
     """
     first: tuple[int, int] | None = None
 
@@ -43,7 +43,7 @@ def _word_and_tag(line: int, columns: list[str], needed: tuple[str, ...]) -> tup
 
 
 def read_klue(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
-    """A character per line, spaces too, a tab and its tag; lines that begin with ## are comments."""
+    """A character per line, including spaces, a tab and its tag; lines that begin with ## are comments."""
     tagged = len(needed) > 1
     tags_there = tagged or _carries_tags(path)
 
@@ -51,7 +51,7 @@ def read_klue(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refuse
         return not text or (tags_there and not text.strip() and "\t" not in text)  # without tags it is a space
 
     def unit_of(line: int, text: str) -> tuple[str, str] | Refused:
-        character, tab, tag = text.rpartition("\t")  # a tab may be the character too
+        character, tab, tag = text.rpartition("\t")  # the character may itself be a tab
         if tagged and not tab:
             return Refused(line, f"{text!r} has no tag; each line is a unit, a tab and its tag")
         if len(character or tag) != 1:
@@ -64,13 +64,13 @@ def read_klue(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refuse
 
 
 def _carries_tags(path: Path) -> bool:
-    """Whether the first character of a KLUE file has one, read or not."""
+    """Whether the first character of a KLUE file has a tag, read or not."""
     lines = (text for _, text in numbered_lines(path) if text.strip() and not text.startswith("##"))
     return "\t" in next(lines, "")
 
 
 def read_nemo(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
-    """A sentence per line, words apart by spaces; their tags likewise, in another file beside it (NVIDIA NeMo's
+    """A sentence per line, words separated by spaces; their tags likewise, in another file beside it (NVIDIA NeMo's
     text_train.txt and labels_train.txt).
 
     Raises:
@@ -97,7 +97,7 @@ def read_nemo(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refuse
 
 
 def labels_beside(path: Path) -> Path:
-    """The file with the tags of NeMo's file of texts: `labels` for the `text` in its name."""
+    """The tags file of a NeMo text file: `labels` in place of `text` in its name."""
     return path.with_name(path.name.replace("text", "labels", 1))
 
 
@@ -108,7 +108,7 @@ def _tagged(
     is_blank: Callable[[str], bool],
     unit_of: Callable[[int, str], tuple[str, str] | Refused],
 ) -> Iterator[Sentence | Refused]:
-    """Sentences of a unit per line; of one with faults the first is given."""
+    """Sentences with a unit per line; for one with faults, its first fault."""
     begin, units, tags, fault = 0, [], [], None
     for line, text in _ended(numbered_lines(path)):
         if text.startswith(comments) and not begin:
@@ -135,4 +135,4 @@ def _ended(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
 
 
 def _words(text: str) -> list[str]:
-    return [word for word in text.split(" ") if word]  # split() alone would cut at no-break spaces and the like too
+    return [word for word in text.split(" ") if word]  # split() would also split at no-break spaces and the like

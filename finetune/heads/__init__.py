@@ -1,11 +1,11 @@
-"""What turns token vectors into tags. A head is one file with a module, and one line here.
+"""Tagging heads: from token vectors to tags. A head is one file with a module, and one line here.
 
     head = HEADS[name](hidden_size, num_tags)
     head.loss(hidden, labels, cu_units, smoothing)  # summed over the units, (K, H), (K,), (N + 1,) -> ()
     head.decode(hidden, cu_units, legal)            # the best tags, (K, H), (N + 1,) -> (K,)
     head.log_probability(hidden, tags, cu_units)    # of each sequence's tags, (K, H), (K,), (N + 1,) -> (N,)
 
-K units (tokens that carry a tag) of N sequences lie end to end; cu_units says where each sequence's begin.
+K units (tokens that carry a tag) of N sequences are concatenated; cu_units says where each sequence's begin.
 """
 
 from functools import partial
@@ -21,4 +21,4 @@ HEADS = {
     "lstm_crf": partial(LstmHead, tagger=CrfHead),
 }
 AS_TRANSFORMERS = ("linear", "crf")
-"""Those whose linear layer stands right on the encoder, so that BertForTokenClassification holds it."""
+"""Heads whose linear layer is directly on the encoder, so that BertForTokenClassification can hold it."""

@@ -1,4 +1,4 @@
-"""A linear-chain CRF over each sequence's units (Lafferty et al. 2001); its likelihood by pytorch-crf.
+"""A linear-chain CRF over each sequence's units (Lafferty et al. 2001); the likelihood is pytorch-crf's.
 
 Letters: K units, N sequences, S most units of a sequence, H width, L tags.
 """
@@ -14,8 +14,8 @@ from finetune.heads.precise import PreciseLinear
 class CrfHead(nn.Module):
     """Emissions from a linear layer, transitions between neighbouring units; always in fp32.
 
-    pytorch-crf takes masks that are a prefix of 1 alone, and silently errs on others. So the units, which may lie apart
-    in the text, are first gathered into the left of a rectangle.
+    pytorch-crf only handles masks that are a prefix of ones, and is silently wrong on others. So the units, which need
+    not be adjacent in the text, are first gathered flush left into a rectangle.
     """
 
     def __init__(self, hidden_size: int, num_tags: int) -> None:
@@ -24,7 +24,7 @@ class CrfHead(nn.Module):
         self.crf = CRF(num_tags, batch_first=True)
 
     def loss(self, hidden: Tensor, labels: Tensor, cu_units: Tensor, smoothing: float = 0.0) -> Tensor:
-        """Minus the summed log-likelihood of the sequences' tags, in nats: (K, H), (K,), (N + 1,) -> ()."""
+        """Summed negative log-likelihood of the sequences' tags, in nats: (K, H), (K,), (N + 1,) -> ()."""
         if smoothing:
             raise ValueError("a CRF has no label smoothing")
         with torch.autocast(hidden.device.type, enabled=False):

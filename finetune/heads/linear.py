@@ -1,4 +1,4 @@
-"""Each unit's tag on its own (Devlin et al. 2019, section 5.3).
+"""Each unit tagged independently (Devlin et al. 2019, section 5.3).
 
 Letters: K units, N sequences, H width, L tags.
 """

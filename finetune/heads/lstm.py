@@ -11,7 +11,7 @@ from finetune.decoding import Padding, Scores
 
 
 class LstmHead(nn.Module):
-    """The LSTM, half of the width in each direction, and a head behind it (a CRF: Lample et al. 2016, section 2)."""
+    """The LSTM, half of the width in each direction, and a head on top (a CRF: Lample et al. 2016, section 2)."""
 
     def __init__(self, hidden_size: int, num_tags: int, tagger: type) -> None:
         super().__init__()
@@ -35,8 +35,8 @@ class LstmHead(nn.Module):
     def _run(self, hidden: Tensor, cu_units: Tensor) -> Tensor:
         """(K, H) -> (K, H), or one less where H is odd."""
         padding = Padding(cu_units)
-        with torch.autocast(hidden.device.type, enabled=False):  # on a GPU it would take fp16, whatever it is set to
-            # The library wants the lengths on the host.
+        with torch.autocast(hidden.device.type, enabled=False):  # on a GPU it would use fp16, even if set to bf16
+            # The library needs the lengths on the CPU.
             packed = rnn.pack_padded_sequence(
                 padding.pad(hidden.float()), padding.lengths.cpu(), batch_first=True, enforce_sorted=False
             )

@@ -1,6 +1,6 @@
 """The last layer of every head, in fp32 whatever the precision of training.
 
-bf16 keeps 8 bits: rounded to them, scores of a whole split fall on a few dozen values, and probabilities tie.
+bf16 has 8 significant bits: rounded to them, the scores of a whole split take a few dozen values, and many tie.
 """
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class PreciseLinear(nn.Linear):
-    """A linear layer outside autocast, drawn from N(0, standard_deviation) with bias 0."""
+    """A linear layer outside autocast, initialised from N(0, standard_deviation²) with bias 0."""
 
     def __init__(self, inputs: int, outputs: int, standard_deviation: float = 0.02) -> None:
         super().__init__(inputs, outputs)

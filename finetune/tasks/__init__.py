@@ -1,5 +1,5 @@
-"""What is learned from labelled data. A task is one file with an Objective, one line here, and one of config.EXAMPLES;
-options of its own are in config.TaskConfig, with its name in config.OWNERS.
+"""The tasks learned from labelled data. A task is one file with an Objective, one line here, and one of
+config.EXAMPLES; its own options are in config.TaskConfig, with its name in config.OWNERS.
 
 objective = TASKS[name](config, tokenizer, labels, task, max_length, attention, overlap)
 features = objective.features(examples)        # one or more sequences for each example

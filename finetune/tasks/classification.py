@@ -20,7 +20,7 @@ from finetune.tasks.task import Baseline, Mistake, Task
 
 
 class Classification(Task):
-    """A linear layer on the pooled first token; dropout before it, as on every other layer's output."""
+    """A linear layer on the pooled first token, with dropout before it as on every other layer's output."""
 
     metrics = ("accuracy", "micro_f1", "macro_f1")
     best = "macro_f1"
@@ -35,7 +35,7 @@ class Classification(Task):
         self.class_weights: Tensor | None = None
 
     def features(self, examples: list[Labelled]) -> list[Feature]:
-        """One sequence for each example; a long text is cut."""
+        """One sequence for each example; a long text is truncated."""
         return of_labelled(examples, self.tokenizer, self.max_length)
 
     def pack(self, features: list[Feature], examples: list[Labelled]) -> PackedBatch:
@@ -47,9 +47,9 @@ class Classification(Task):
         return batch
 
     def learn_from(self, examples: list[Labelled]) -> None:
-        """Take each class's weight: rows / (classes x rows of the class), 1 on average (King and Zeng 2001).
+        """Set each class's weight: rows / (classes x rows of the class), 1 on average (King and Zeng 2001).
 
-        They lie on the device that the head is on by now.
+        The weights are on the head's current device.
         """
         if self.task.class_weights == "balanced":
             counts = Counter(example.label for example in examples)
@@ -65,7 +65,7 @@ class Classification(Task):
         return self.head["classifier"](self.dropout(self.bert.pool(batch)))
 
     def sums(self, logits: Tensor, batch: PackedBatch) -> dict[str, Tensor]:
-        """Summed cross-entropy in nats, while training weighed and smoothed as set, and right answers."""
+        """Summed cross-entropy in nats, in training weighted and smoothed as set, and the number correct."""
         gold = batch.targets["class_labels"]
         right = (logits.detach().argmax(-1) == gold).sum()
         weights = None if self.class_weights is None or not self.training else self.class_weights
@@ -108,7 +108,7 @@ class Classification(Task):
         ]
 
     def baseline(self, learned: list[Labelled], judged: list[Labelled]) -> Baseline:
-        """That of the most frequent label."""
+        """Always predicting the most frequent label."""
         label = Counter(example.label for example in learned).most_common(1)[0][0]
         said = f"always {label!r}, the most frequent label of data.train,"
         return Baseline(said, _scores([example.label for example in judged], [label] * len(judged), self.labels))

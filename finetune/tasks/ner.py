@@ -1,4 +1,4 @@
-"""Entities in a text: a tag for each unit, read as ranges of characters (Devlin et al. 2019, section 5.3).
+"""Entities in a text: a tag for each unit, read as character ranges (Devlin et al. 2019, section 5.3).
 
 Letters: N sequences, K units that carry a tag, H width, L tags.
 """
@@ -44,8 +44,8 @@ class Ner(Task):
     best = "entity_macro_f1"
 
     def __init__(self, config, tokenizer, labels, task, *rest, **named) -> None:
-        # An LSTM or several layers are more than BertForTokenClassification holds. Such a folder is a BertModel's,
-        # which has a pooler: it is kept as it came.
+        # BertForTokenClassification cannot hold an LSTM or several layers. Such a folder is a BertModel's, which has a
+        # pooler: it is kept unchanged.
         self.as_transformers = task.head in AS_TRANSFORMERS and task.layers == [-1]
         self.architecture = "BertForTokenClassification" if self.as_transformers else "BertModel"
         self.pooler = not self.as_transformers
@@ -54,7 +54,7 @@ class Ner(Task):
         if self.bert.pooler is not None:
             self.bert.pooler.requires_grad_(False)
         highest = max(layer % (config.num_hidden_layers + 1) for layer in task.layers)
-        self.bert.encoder.layers[highest:].requires_grad_(False)  # nobody reads them
+        self.bert.encoder.layers[highest:].requires_grad_(False)  # their output is not used
         self.dropout = Dropout(config.hidden_dropout_prob)
         self.layer_mix = LayerMix(task.layers, task.combine, config.hidden_size)
         self.head = HEADS[task.head](self.layer_mix.width, len(labels))
@@ -65,7 +65,7 @@ class Ner(Task):
 
     @classmethod
     def refuse_unfit(cls, task: TaskConfig, folder: hub.ModelFolder) -> None:
-        """Characters are looked up as pieces of a WordPiece vocabulary."""
+        """Refuse character units without a WordPiece vocabulary, in which characters are looked up as pieces."""
         if task.unit == "character" and not folder.tokenizer.is_wordpiece:
             raise UserError(
                 f"task.unit: 'character' needs a WordPiece vocabulary, and that of '{folder.path}' is none."
@@ -86,7 +86,7 @@ class Ner(Task):
         return batch
 
     def counts(self, batch: PackedBatch) -> dict[str, float]:
-        """K: the CRF's likelihood is counted by the unit too, so that sequences weigh by their length."""
+        """K: the CRF's loss, too, is averaged over units, so that sequences are weighted by their length."""
         return {"loss": batch.targets["tag_index"].shape[0]}
 
     def compute(self, batch: PackedBatch) -> Tensor:
@@ -95,12 +95,12 @@ class Ner(Task):
         return self.dropout(self.layer_mix(self.bert(batch, read=index).hidden_states, index))
 
     def sums(self, units: Tensor, batch: PackedBatch) -> dict[str, Tensor]:
-        """Summed loss of the tags, in nats; while training smoothed as set."""
+        """Summed loss of the tags, in nats; in training smoothed as set."""
         targets, smoothing = batch.targets, self.task.label_smoothing if self.training else 0.0
         return {"loss": self.head.loss(units, targets["tag_labels"], targets["cu_units"], smoothing)}
 
     def rows(self, units: Tensor, batch: PackedBatch) -> list[Row]:
-        """The tag ids of each sequence's units, and their log-probability; and which row begins a batch."""
+        """The tag ids of each sequence's units, their log-probability, and whether the row begins a batch."""
         targets = batch.targets
         legal = None if self.legal is None else self.legal.for_windows(targets["begins"], targets["ends"])
         cu_units = targets["cu_units"]
@@ -115,12 +115,12 @@ class Ner(Task):
 
     @classmethod
     def scores(cls, task: TaskConfig, examples: list) -> list[str]:
-        """Also what the units cost at best, and the original's formula where it is asked for."""
+        """Also the ceiling that the units allow, and the original's formula if asked for."""
         original = ["original_micro_f1", "original_macro_f1"] if task.original_compat else []
         return [*super().scores(task, examples), "entity_micro_f1_ceiling", *original]
 
     def baseline(self, learned: list[Tagged], judged: list[Tagged]) -> Baseline:
-        """That of no entity at all."""
+        """Never predicting an entity."""
         return Baseline("never an entity", {"entity_micro_f1": 0.0, "entity_macro_f1": 0.0})
 
     def score(self, rows: list[Row]) -> dict[str, float]:
@@ -141,7 +141,7 @@ class Ner(Task):
         return scores | (self._original_scores(examples, features, rows) if self.task.original_compat else {})
 
     def _character_scores(self, examples: list[Tagged], found: list["Found"]) -> dict[str, float]:
-        """Over all characters of all texts, spaces too."""
+        """Over all characters of all texts, including spaces."""
         gold = [tag for example in examples for tag in _character_tags(example)]
         predicted = [
             tag
@@ -187,7 +187,7 @@ class Ner(Task):
         return {"original_micro_f1": micro, "original_macro_f1": macro}
 
     def _mistakes(self, examples: list[Tagged], found: list["Found"]) -> list[Mistake]:
-        """Texts with a wrong or missed entity; how sure: the probability of a unit's tag, as geometric mean."""
+        """Texts with a wrong or missed entity; confidence is the geometric mean of the units' tag probabilities."""
         return [
             Mistake(
                 example.line,
@@ -201,12 +201,12 @@ class Ner(Task):
         ]
 
     def in_short(self, examples: list[Tagged], features: list[Feature]) -> str:
-        """What the units cost at best."""
+        """The ceiling that the units allow."""
         ceiling = self.ceiling(examples, features)
         return f"tagging every {self.task.unit} right would reach entity_micro_f1 {ceiling:.3f}"
 
     def ceiling(self, examples: list[Tagged], features: list[Feature]) -> float:
-        """Entity micro F1 of tagging every unit right: what units that straddle entities' ends cost at best."""
+        """Entity micro F1 of tagging every unit correctly: below 1 where units straddle entity boundaries."""
         units: list[list[Unit]] = [[] for _ in examples]
         for feature in features:
             units[feature.example] += feature.units
@@ -215,7 +215,7 @@ class Ner(Task):
         return metrics.micro_f1(metrics.span_counts(gold, reached, self.types))
 
     def predictions(self, examples: list[Tagged], features: list[Feature], rows: list[Row]) -> list[dict]:
-        """The text, and its entities as ranges of characters."""
+        """The text, and its entities as character ranges."""
         return [
             {
                 "text": example.text,
@@ -228,25 +228,25 @@ class Ner(Task):
         ]
 
     def in_words(self, prediction: dict) -> str:
-        """The text with each entity in brackets, its type after it."""
+        """The text with each entity and its type in brackets."""
         return marked(prediction["text"], {(e["start"], e["end"], e["type"]) for e in prediction["entities"]})
 
     def is_beside(self, name: str) -> bool:
-        """A CRF's transitions; the whole head where the class cannot express it."""
+        """A CRF's transitions, or the whole head if `architecture` has no place for it."""
         return ".crf." in name if self.as_transformers else not name.startswith("bert.")
 
     def _gold(self, example: Tagged, units: list[Unit] | tuple[Unit, ...]) -> list[str]:
-        """The units' tags, as the model learns them; a unit carries that of its first character."""
+        """The units' tags in the model's scheme; a unit carries that of its first character."""
         if not units:
             return []
         characters, behind = _character_tags(example), example.text[units[-1][2] :]
-        # A window may end inside an entity: the tag of what comes next tells.
+        # A window may end inside an entity: the tag of the next character tells.
         after = units[-1][2] + len(behind) - len(behind.lstrip())
         tags = [*tags_of_units(characters, units), *characters[after : after + 1]]
         return self.tagging.from_iob2(tags)[: len(units)]
 
     def _found(self, examples: list[Tagged], features: list[Feature], rows: list[Row]) -> list["Found"]:
-        """What was predicted of each example, the windows of a long one after another."""
+        """The prediction for each example, a long one's windows joined."""
         parts: list[list[tuple[Feature, Row]]] = [[] for _ in examples]
         for feature, row in zip(features, rows, strict=True):
             parts[feature.example].append((feature, row))
@@ -262,13 +262,13 @@ class Ner(Task):
 
 @dataclass(frozen=True)
 class Found:
-    """What was predicted of a text.
+    """The prediction for a text.
 
     Attributes:
-        units: that carry tags.
-        tags: as the model learns them.
-        raw: in IOB2, stray ones as they are.
-        entities: as ranges of characters.
+        units: those that carry tags.
+        tags: in the model's scheme.
+        raw: in IOB2, stray ones unchanged.
+        entities: as character ranges.
         log_probability: of all tags.
     """
 
@@ -280,12 +280,12 @@ class Found:
 
 
 def entities_of(units: list[Unit], tags: list[str], tagging: Tagging = TAGGINGS["iob2"]) -> set[Span]:
-    """Entities of unit tags as ranges of characters; a stray tag begins one, so that no prediction is lost."""
+    """The entities in units' tags, as character ranges; a stray tag begins one, so that no prediction is lost."""
     return {(units[a][1], units[b - 1][2], kind) for a, b, kind in metrics.spans_of(tagging.to_iob2(tags))}
 
 
 def marked(text: str, entities: set[Span]) -> str:
-    """The text with each entity in brackets, its type after it."""
+    """The text with each entity and its type in brackets."""
     end, said = 0, ""
     for start, until, kind in sorted(entities):
         said += f"{text[end:start]}[{text[start:until]} {kind}]"
@@ -304,7 +304,7 @@ def _character_tags(example: Tagged) -> list[str]:
 
 
 def _klue_tags(text: str, units: list[tuple], tags: list[str]) -> list[str]:
-    """A tag for each character that is no space: a unit's on its first, and I- of it on the rest."""
+    """A tag for each non-space character: the unit's on its first character, and its I- on the rest."""
     found = ["O"] * len(text)
     for (*_, start, end), tag in zip(units, tags, strict=True):
         found[start:end] = [tag] + [f"I-{tag[2:]}" if tag != "O" else "O"] * (end - start - 1)
@@ -312,5 +312,5 @@ def _klue_tags(text: str, units: list[tuple], tags: list[str]) -> list[str]:
 
 
 def _occurring(table: dict[str, metrics.Counts]) -> dict[str, metrics.Counts]:
-    """Without `O`, and without what neither occurs nor was predicted: not every type has an I-."""
+    """The table without `O`, and without labels that neither occur nor were predicted: not every type has an I-."""
     return {label: counts for label, counts in table.items() if label != "O" and counts != metrics.Counts()}

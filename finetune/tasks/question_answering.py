@@ -1,4 +1,4 @@
-"""Where in a text the answer to a question stands, or that it does not (Devlin et al. 2019, sections 4.2 and 4.3).
+"""Where in a text the answer to a question is, or that there is none (Devlin et al. 2019, sections 4.2 and 4.3).
 
 Letters: T tokens in the batch, N sequences, S longest sequence.
 """
@@ -23,9 +23,9 @@ _NONE = "no answer"
 
 
 class QuestionAnswering(Task):
-    """Two logits for each token: that the answer begins there, and that it ends there.
+    """Two logits for each token: that the answer starts there, and that it ends there.
 
-    A window of a long text that does not hold the whole answer has [CLS] as its answer, as a question without one has.
+    The answer is [CLS] for a question without one, and in a window of a long text that lacks part of it.
     """
 
     metrics = (
@@ -48,7 +48,7 @@ class QuestionAnswering(Task):
 
     @classmethod
     def scores(cls, task: TaskConfig, examples: list) -> list[str]:
-        """Also the best threshold, and how often silence was right where some questions have no answer."""
+        """Also the best threshold and, where some questions have no answer, the accuracy on those."""
         silent = [] if all(example.answers for example in examples) else ["no_answer_accuracy"]
         return [*super().scores(task, examples), "best_f1_threshold", *silent]
 
@@ -59,7 +59,7 @@ class QuestionAnswering(Task):
 
     @property
     def may_be_silent(self) -> bool:
-        """Whether the training data has questions that its texts do not answer."""
+        """Whether the training data has questions without an answer."""
         return _NONE in self.labels
 
     def features(self, examples: list[Question]) -> list[Feature]:
@@ -67,7 +67,7 @@ class QuestionAnswering(Task):
         return of_questions(examples, self.tokenizer, self.max_length, self.overlap)
 
     def pack(self, features: list[Feature], examples: list[Question]) -> PackedBatch:
-        """Targets: may_answer (T,), true for the text's pieces; starts and ends (N,), as places in the sequence."""
+        """Targets: may_answer (T,), true for the text's pieces; starts and ends (N,), as positions in the sequence."""
         batch = pack([Feature(f.example, f.token_ids, f.segment_ids) for f in features])
         batch.targets["may_answer"] = torch.cat([_may_answer(feature) for feature in features])
         if all(examples[feature.example].answers is not None for feature in features):
@@ -85,16 +85,16 @@ class QuestionAnswering(Task):
         return batch.to_padded(self.head["qa_outputs"](self.bert(batch).last_hidden_state), -torch.inf)
 
     def sums(self, logits: Tensor, batch: PackedBatch) -> dict[str, Tensor]:
-        """Summed cross-entropy over each sequence's tokens, in nats: the mean of that of starts and of ends."""
+        """Summed cross-entropy over each sequence's tokens, in nats: the mean of the starts' and the ends'."""
         targets = batch.targets
         starts = F.cross_entropy(logits[..., 0], targets["starts"], reduction="sum")
         ends = F.cross_entropy(logits[..., 1], targets["ends"], reduction="sum")
         return {"loss": (starts + ends) / 2}
 
     def rows(self, logits: Tensor, batch: PackedBatch) -> list[Row]:
-        """Each sequence's best answer, its score and probability, and the score of its holding none.
+        """Each sequence's best answer, its score and probability, and the score and probability of no answer.
 
-        A score is the sum of two logits, as those of a text's windows are compared (Devlin et al. 2019, code).
+        A score is the sum of two logits, by which a text's windows are compared (Devlin et al. 2019, code).
         """
         logarithms = logits.log_softmax(1)
         may_answer = batch.to_padded(batch.targets["may_answer"])  # (N, S)
@@ -112,7 +112,7 @@ class QuestionAnswering(Task):
         return [dict(zip(names, row, strict=True)) for row in zip(*(part.tolist() for part in found), strict=True)]
 
     def score(self, rows: list[Row]) -> dict[str, float]:
-        """Exact match and F1 of SQuAD's official script over all questions, and how they split."""
+        """Exact match and F1 by SQuAD's and KorQuAD's official scripts, and with and without an answer."""
         examples, features = self.judged
         found = self._answers(examples, features, rows)
         said = [self._said(answer) for answer in found]
@@ -141,7 +141,7 @@ class QuestionAnswering(Task):
         return scores | _with_and_without(gold, found, exact, f1)
 
     def in_short(self, examples: list[Question], features: list[Feature]) -> str:
-        """How many questions have an answer that can never be given."""
+        """How many questions have a first answer that cannot be predicted."""
         reached = set()
         for feature in features:
             start, end = answer_tokens(feature, examples[feature.example].answers)
@@ -152,7 +152,7 @@ class QuestionAnswering(Task):
         return f"the first answer of {lost:,} questions is out of reach: {why}" if lost else ""
 
     def predictions(self, examples: list[Question], features: list[Feature], rows: list[Row]) -> list[dict]:
-        """The answer and where it stands; an empty one where the text is said to hold none."""
+        """The answer and its start; an empty one where no answer is predicted."""
         found = self._answers(examples, features, rows)
         return [
             {
@@ -168,7 +168,7 @@ class QuestionAnswering(Task):
         ]
 
     def baseline(self, learned: list[Question], judged: list[Question]) -> Baseline:
-        """That of no answer at all."""
+        """Always predicting no answer."""
         share = sum(not example.answers for example in judged) / len(judged)
         return Baseline("never an answer", {"exact_match": share, "f1": share})
 
@@ -177,7 +177,7 @@ class QuestionAnswering(Task):
         return f"{prediction['answer'] or _NONE} ({prediction['probability']:.2f}): {prediction['text']}"
 
     def _answers(self, examples: list[Question], features: list[Feature], rows: list[Row]) -> list["Answer"]:
-        """The best of each example's windows; the text has none only if no window has."""
+        """The best answer over each example's windows; no answer scores as in the window where it scores lowest."""
         found: list[Answer] = [Answer("", 0, -torch.inf, 0.0, torch.inf, 1.0)] * len(examples)
         for feature, row in zip(features, rows, strict=True):
             before, text = found[feature.example], examples[feature.example].text_pair
@@ -192,13 +192,13 @@ class QuestionAnswering(Task):
         return found
 
     def _said(self, answer: "Answer") -> str:
-        """The text of an answer, or nothing where there being none scores enough higher."""
+        """An answer's text, or nothing where no answer scores higher by more than the threshold."""
         silent = self.may_be_silent and answer.margin > self.task.no_answer_threshold
         return "" if silent else answer.text
 
 
 def _finite(value: float) -> float | None:
-    """None for what JSON has no number for: a text without a token gives no answer a score."""
+    """None for what JSON cannot express: in a text without tokens no answer has a score."""
     return value if math.isfinite(value) else None
 
 
@@ -207,10 +207,10 @@ class Answer:
     """The best answer in a text.
 
     Attributes:
-        text, start: what stands there, and its first character.
+        text, start: its text, and the offset of its first character.
         score: the sum of its two logits.
-        probability: of both, in its window.
-        none, none_probability: the lowest score, and the lowest probability, that a window gives to holding none.
+        probability: of start and end together, in its window.
+        none, none_probability: the lowest score, and the lowest probability, of no answer in any window.
     """
 
     text: str
@@ -222,12 +222,12 @@ class Answer:
 
     @property
     def margin(self) -> float:
-        """How much more there being none scores."""
+        """How much higher no answer scores."""
         return self.none - self.score
 
 
 def answer_tokens(feature: Feature, answers: tuple[tuple[int, int], ...]) -> tuple[int, int]:
-    """The places of the first and last token of the first answer; [CLS], 0, where the window does not hold it whole."""
+    """The positions of the first answer's first and last token; [CLS], 0, if the window does not hold all of it."""
     if not answers or not feature.units:
         return 0, 0
     start, end = answers[0]
@@ -246,7 +246,7 @@ def _may_answer(feature: Feature) -> Tensor:
 def _with_and_without(
     gold: list[list[str]], found: list[Answer], exact: list[float], f1: list[float]
 ) -> dict[str, float]:
-    """The questions that have an answer, those that have none, and the best threshold between them."""
+    """Scores on questions with an answer, on those without, and at the best threshold between them."""
     has = [bool(texts) for texts in gold]
     answered = [metrics.answer_f1(a.text, g) if g else 0.0 for a, g in zip(found, gold, strict=True)]
     best, threshold = metrics.best_threshold([a.margin for a in found], answered, [float(not h) for h in has])

@@ -1,4 +1,4 @@
-"""A number for a text or a pair, such as how alike two sentences are (Devlin et al. 2019, section 4.1: STS-B).
+"""A number for a text or a pair, such as the similarity of two sentences (Devlin et al. 2019, section 4.1: STS-B).
 
 Letters: N sequences, H width.
 """
@@ -20,7 +20,7 @@ from finetune.tasks.task import Baseline, Mistake, Task
 
 
 class Regression(Task):
-    """A linear layer with one output on the pooled first token, and the squared error."""
+    """A linear layer with one output on the pooled first token, trained on the squared error."""
 
     metrics = ("pearson", "spearman", "mse")
     best = "spearman"
@@ -38,11 +38,11 @@ class Regression(Task):
 
     @property
     def outputs(self) -> list[str]:
-        """One number; one output is what transformers, too, takes for a regression."""
+        """One number; transformers, too, takes a single output for a regression."""
         return ["score"]
 
     def features(self, examples: list[Labelled]) -> list[Feature]:
-        """One sequence for each example; a long text is cut."""
+        """One sequence for each example; a long text is truncated."""
         return of_labelled(examples, self.tokenizer, self.max_length)
 
     def pack(self, features: list[Feature], examples: list[Labelled]) -> PackedBatch:
@@ -71,7 +71,7 @@ class Regression(Task):
         return [{"example": e, "score": s} for e, s in zip(batch.targets["example"].tolist(), found, strict=True)]
 
     def score(self, rows: list[Row]) -> dict[str, float]:
-        """Correlations with the gold over the whole split, and the mean squared error."""
+        """Correlations with the gold numbers over the whole split, and the mean squared error."""
         examples = [self.judged[0][row["example"]] for row in rows]
         self.pairs = [(float(e.label), row["score"]) for e, row in zip(examples, rows, strict=True)]
         self.mistakes = [
@@ -86,13 +86,13 @@ class Regression(Task):
         }
 
     def baseline(self, learned: list[Labelled], judged: list[Labelled]) -> Baseline:
-        """That of the mean, which goes along with nothing."""
+        """Always predicting the mean, which correlates with nothing."""
         mean, gold = fmean(float(example.label) for example in learned), [float(example.label) for example in judged]
         error = metrics.mean_squared_error(gold, [mean] * len(gold))
         return Baseline(f"always {mean:.3f}, the mean of data.train,", {"mse": error, "pearson": 0.0, "spearman": 0.0})
 
     def draw(self, path: Path) -> None:
-        """Predicted numbers over gold ones."""
+        """Predicted against gold numbers."""
         pictures.scatter(*zip(*self.pairs, strict=True), path)
 
     def predictions(self, examples: list[Labelled], features: list[Feature], rows: list[Row]) -> list[dict]:

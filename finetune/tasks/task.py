@@ -1,4 +1,4 @@
-"""What every fine-tuning task shares: an encoder, a label set, and how they are written and read."""
+"""What every fine-tuning task shares: an encoder, a label set, and how they are saved and loaded."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -26,30 +26,30 @@ _EXTRA = "heads.safetensors"
 
 @dataclass(frozen=True)
 class Baseline:
-    """One answer to everything: a model that does no better has learned nothing.
+    """A constant answer: a model that does no better has learned nothing.
 
     Attributes:
         answer: in words.
-        scores: some of those of `score`, by their names.
+        scores: some of those of `score`, by name.
     """
 
     answer: str
     scores: dict[str, float]
 
     def in_words(self) -> str:
-        """The answer, and what it reaches."""
+        """The answer, and its scores."""
         return f"{self.answer} has {', '.join(f'{name} {value:.4f}' for name, value in self.scores.items())}"
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """An example that was got wrong.
+    """An example that was predicted wrongly.
 
     Attributes:
         line: of its file.
         text: the example.
-        gold, predicted: as a reader would want them.
-        confidence: the higher, the surer the model was; of one task's mistakes with each other.
+        gold, predicted: in readable form.
+        confidence: the higher, the surer the model was; comparable only within a task.
     """
 
     line: int
@@ -63,17 +63,17 @@ class Task(Objective):
     """An encoder with a head for labelled data.
 
     Attributes:
-        metrics: of the scores, those by which the best weights may be chosen.
-        best: the one that decides which weights are the best, unless another is named.
+        metrics: the scores by which the best weights may be chosen.
+        best: the one by which they are chosen unless another is named.
         architecture: the transformers class that opens the exported folder.
         picture: the name of the file that `draw` writes.
-        sureness: what a mistake's confidence is.
-        labels: the label set of the training data; a label's id is its place.
-        judged: examples and features whose rows `score` is given; set before an evaluation.
-        precision: what training was told, by which it is judged and asked too; auto is what the device at hand takes.
-        read_as: how its training data was read (finetune.reading.reading); empty where nothing says.
+        sureness: what a mistake's confidence measures.
+        labels: the label set of the training data; a label's id is its index.
+        judged: the examples and features of the rows given to `score`; set before an evaluation.
+        precision: training's option, which also holds for evaluation and prediction; auto depends on the device.
+        read_as: how its training data was read (finetune.reading.reading); empty where unknown.
         table: each class's counts in the last evaluation, where there are classes.
-        confusion: how often what stood in the gold (rows) was predicted as what (columns), and their names.
+        confusion: how often each gold label (row) was predicted as each label (column), and the labels.
         mistakes: of the last evaluation.
     """
 
@@ -109,15 +109,15 @@ class Task(Objective):
 
     @classmethod
     def scores(cls, task: TaskConfig, examples: list) -> list[str]:
-        """The names of all that an evaluation on these examples gives."""
+        """The names of all scores that an evaluation on these examples gives."""
         return ["loss", *cls.metrics]
 
     @classmethod
     def refuse_unfit(cls, task: TaskConfig, folder: hub.ModelFolder) -> None:
-        """Before a model is made of a pretrained folder: it must have what the options need of it.
+        """Check that a pretrained folder has what the options need, before a model is made from it.
 
         Raises:
-            UserError: it has not.
+            UserError: it does not.
         """
 
     @property
@@ -127,23 +127,23 @@ class Task(Objective):
 
     @abstractmethod
     def features(self, examples: list) -> list[Feature]:
-        """The sequences of examples; each knows its example's place in the list.
+        """The sequences of examples; each has its example's index in the list.
 
-        They are shuffled one by one: what must be read together is one feature, of which `pack` may make several
+        They are shuffled individually: what must stay together is one feature, from which `pack` may make several
         sequences.
         """
 
     @abstractmethod
     def pack(self, features: list[Feature], examples: list) -> PackedBatch:
-        """A batch of features with the targets of their examples, where these have labels."""
+        """A batch of features, with the targets of their examples if these have labels."""
 
     @abstractmethod
     def compute(self, batch: PackedBatch) -> Tensor:
-        """One pass: what both losses and predictions are made of."""
+        """One forward pass: what both losses and predictions are computed from."""
 
     @abstractmethod
     def sums(self, computed: Tensor, batch: PackedBatch) -> dict[str, Tensor]:
-        """The sums of `forward`, from what `compute` gave."""
+        """The sums of `forward`, from `compute`'s result."""
 
     @abstractmethod
     def rows(self, computed: Tensor, batch: PackedBatch) -> list[Row]:
@@ -154,32 +154,32 @@ class Task(Objective):
         return self.sums(self.compute(batch), batch)
 
     def predict(self, batch: PackedBatch) -> list[Row]:
-        """What scores and predictions need from each sequence; it needs no labels."""
+        """What scores and predictions need from each sequence; no labels are needed."""
         return self.rows(self.compute(batch), batch)
 
     def judge(self, batch: PackedBatch) -> tuple[dict[str, Tensor], list[Row]]:
-        """Both, of one pass."""
+        """Both, from one forward pass."""
         computed = self.compute(batch)
         return self.sums(computed, batch), self.rows(computed, batch)
 
     @abstractmethod
     def predictions(self, examples: list, features: list[Feature], rows: list[Row]) -> list[dict]:
-        """What prediction writes for each example, from the rows of `predict`, one for each feature."""
+        """What the verb predict writes for each example, from the rows of `predict`, one for each feature."""
 
     @abstractmethod
     def in_words(self, prediction: dict) -> str:
-        """A prediction as a line to read."""
+        """A prediction as a readable line."""
 
     def learn_from(self, examples: list) -> None:
-        """Take from the training data what the loss needs to know of it; what predictions need too must be a buffer."""
+        """Take what the loss needs from the training data; what predictions also need must be a buffer."""
 
     def in_short(self, examples: list, features: list[Feature]) -> str:
-        """What a person should know before training; nothing for most tasks."""
+        """What the user should know before training; empty for most tasks."""
         return ""
 
     @abstractmethod
     def baseline(self, learned: list, judged: list) -> Baseline:
-        """What one answer to everything, the best that the training examples know, would reach.
+        """The scores of a constant answer, the best one on the training examples.
 
         Args:
             learned: the training examples.
@@ -195,14 +195,14 @@ class Task(Objective):
         return self.bert.depth(name)
 
     def flops(self, batch: PackedBatch) -> float:
-        """Operations of the encoder's matrix products; a head is next to nothing beside them. Where parts are frozen
-        they are not counted."""
+        """Operations of the encoder's matrix products, beside which a head's are negligible. Where parts are frozen
+        nothing is counted."""
         if self.bert.frozen:
             return 0.0
         return training_flops(self.bert.config, batch, pooler=self.pooler)
 
     def export(self, folder: Path) -> None:
-        """Write a Hugging Face folder; what its class has no place for lies in heads.safetensors."""
+        """Write a Hugging Face folder; what its class has no place for goes into heads.safetensors."""
         ours = {"task": vars(self.task), "labels": self.labels, "max_length": self.max_length, "overlap": self.overlap}
         ours |= {"data": self.read_as, "precision": self.precision}
         extra = {"id2label": dict(enumerate(self.outputs)), "bert_research": ours}
@@ -215,11 +215,11 @@ class Task(Objective):
         self.tokenizer.save(folder, self.bert.config.max_position_embeddings)
 
     def is_beside(self, name: str) -> bool:
-        """Whether a parameter lies in heads.safetensors."""
+        """Whether a parameter is saved in heads.safetensors."""
         return False
 
     def restore(self, folder: Path) -> None:
-        """Take up the weights that `export` wrote there."""
+        """Load the weights that `export` wrote there."""
         beside = tuple(name for name in self.state_dict() if self.is_beside(name))
         hub.load_weights(folder, self, not_taken=beside)
         if beside:
@@ -242,7 +242,7 @@ class Task(Objective):
         self.load_state_dict(found, strict=False)
 
     def start_from(self, folder: Path) -> str:
-        """Take up a pretrained encoder; says what is new and what was not needed."""
+        """Load a pretrained encoder; returns a line on what is new and what was not needed."""
         names = (name.partition(".") for name in self.state_dict() if not name.startswith("bert."))
         own = tuple({f"{part}{dot}" for part, dot, _ in names})
         return hub.load_weights(folder, self, ("bert.pooler.",), own).in_words()

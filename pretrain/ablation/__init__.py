@@ -1,1 +1,1 @@
-"""Grids of pretraining variants with several seeds: planned, run, compared and reported."""
+"""Grids of pretraining variants with several seeds: planning, running, comparing and reporting them."""

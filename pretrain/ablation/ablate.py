@@ -1,4 +1,4 @@
-"""The verb: plan, run, report; by one process or by several on one folder."""
+"""The verb ablate: plan, run, report; by one process or by several on one folder."""
 
 import fcntl
 import json
@@ -38,15 +38,15 @@ from pretrain.ablation.run import ROOT, cell_folder, checked, differences, failu
 _GRID = "grid.yaml"
 
 _DECLARED = "declared.yaml"
-"""The grid as it was when none of its cells was finished: what was chosen without knowing what comes of it."""
+"""The grid as it was before any of its cells was finished: what was chosen without knowing results."""
 
 
 def ablate(config: AblateConfig) -> None:
-    """Run what is not finished of a grid, and write its report.
+    """Run the unfinished cells of a grid, and write its report.
 
     Raises:
-        UserError: what is wrong with the grid, what its folder holds of another, or cells that failed.
-        Stopped: a signal asked to stop; the same command goes on from there.
+        UserError: the grid is wrong, its folder holds runs of another, or cells failed.
+        Stopped: a signal asked to stop; the same command resumes from there.
     """
     refuse_wrong(config)
     refuse_if(_missing_texts(config))
@@ -59,12 +59,12 @@ def ablate(config: AblateConfig) -> None:
         return
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    if config.only is None:  # one cell is given the file, with others maybe
+    if config.only is None:  # a single cell is given this file, perhaps while others run
         whole_file.write(output / _GRID, grid_as_yaml(config))
     if not any(map(is_finished, output.glob("cells/*/*/pretrain"))):
         whole_file.write(output / _DECLARED, grid_as_yaml(config))
     if config.print_cells:
-        with _grid_run(config) as tracker:  # so that the cells, wherever they run, find their parent in MLflow
+        with _grid_run(config) as tracker:  # so that cells find their parent in MLflow wherever they run
             _parent(output, tracker)
         print("\n".join(_cell_command(config, cell) for cell in wanted))
         return
@@ -76,7 +76,7 @@ def ablate(config: AblateConfig) -> None:
         if stop_asked():
             raise Stopped("stopped; the same command goes on from there.")
     if tracker is None and config.only is None:
-        with _grid_run(config) as late:  # the process that had the grid may be gone by now
+        with _grid_run(config) as late:  # the process that held the grid may be gone by now
             if late is None:
                 print(f"another process works on '{output}', and will write the report.")
             else:
@@ -97,8 +97,8 @@ def _report(config: AblateConfig, failed: dict[Cell, str], tracker: Tracker) -> 
 
 
 def changed_since(config: AblateConfig) -> list[str] | None:
-    """What decides about p values and was declared otherwise before the first cell was finished, in words; None where
-    an earlier version ran the first cells, and nobody wrote it down."""
+    """What affects p values and differs from the declaration before the first cell was finished, in words; None where
+    an earlier version ran the first cells and kept no declaration."""
     file = Path(config.output) / _DECLARED
     if not file.is_file():
         return None
@@ -133,8 +133,8 @@ def _missing_texts(config: AblateConfig) -> list[str]:
 
 
 def _refuse_wrong_tasks(config: AblateConfig) -> None:
-    """Let the fine-tuning command read each task's options and files, and the first cell's model if it is there and
-    stands for all."""
+    """Have the fine-tuning command check each task's options and files, and the first cell's model if it is finished
+    and all models are alike."""
     first = cell_folder(config, cells(config)[0]) / "pretrain"
     init = str(first) if models_are_alike(config) and is_finished(first) else LATER
     for name, task in config.finetune.items():
@@ -151,7 +151,7 @@ def _refuse_wrong_tasks(config: AblateConfig) -> None:
 
 @contextmanager
 def _grid_run(config: AblateConfig) -> Iterator[Tracker | None]:
-    """The grid's own run in MLflow; None where another process has it, or one cell alone is run."""
+    """The grid's own run in MLflow; None if another process holds it, or only one cell is run."""
     output = Path(config.output)
     descriptor = os.open(output / ".grid", os.O_RDWR | os.O_CREAT)
     try:
@@ -167,13 +167,13 @@ def _grid_run(config: AblateConfig) -> Iterator[Tracker | None]:
 
 
 def _tags(config: AblateConfig) -> dict[str, str]:
-    """Where the cells will run; and what a grid may get more of later, which its parameters in MLflow do not show."""
+    """Where the cells will run, and what may be added to a grid later, which its parameters in MLflow do not show."""
     now = {name: ", ".join(map(str, getattr(config, name))) for name in ("seeds", "effects", "metrics")}
     return provenance.tags("ablation", device_of(config)) | now
 
 
 def _parent(output: Path, tracker: Tracker | None) -> str | None:
-    """MLflow's id of the grid's run, so that the cells can be its children; None where there is no store."""
+    """MLflow's id of the grid's run, as the cells' parent; None where there is no store."""
     if tracker is None:
         ledger = output / LEDGER
         return json.loads(ledger.read_text(encoding="utf-8"))["run_id"] if ledger.is_file() else None

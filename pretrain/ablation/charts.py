@@ -1,4 +1,4 @@
-"""Pictures of a grid."""
+"""Charts of a grid."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from pretrain.ablation.results import Result
 
 
 def curves(config: AblateConfig, results: dict[Cell, Result], path: Path) -> None:
-    """Validation loss against tokens: the mean over seeds, and a band of one deviation."""
+    """Validation loss against tokens: the mean over seeds, with a band of one standard deviation."""
     figure, axes = _figure(9, 5)
     for values in combinations(config):
         of_variant = [result.curve for cell, result in results.items() if cell.variant == variant_name(values)]
@@ -32,7 +32,7 @@ def curves(config: AblateConfig, results: dict[Cell, Result], path: Path) -> Non
 
 
 def effects(found: dict[str, list[Effect]], path: Path) -> None:
-    """Every declared effect with its 95% interval and its seeds, a panel for each metric; better lies to the right."""
+    """Every declared effect with its 95% interval and its seeds, a panel for each metric; right is better."""
     most = max((len(of_metric) for of_metric in found.values()), default=1)
     columns = min(3, max(1, len(found)))
     rows = -(-max(1, len(found)) // columns)

@@ -1,4 +1,4 @@
-"""The declared effects of a grid: what is compared with what, and what may not be."""
+"""The declared effects of a grid: what is compared with what, and what cannot be compared."""
 
 import itertools
 import math
@@ -13,7 +13,7 @@ from pretrain.ablation.statistics import Comparison, Summary, compare, detectabl
 from pretrain.validation import set_of
 
 Failed = dict[Cell, str]
-"""Cells that failed, and why; the grid's others are finished or still to be run."""
+"""Cells that failed, and why; the others are finished or still to be run."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Effect:
         comparison: variant minus baseline; None where nothing can be compared.
         p: adjusted for the number of declared effects on this metric.
         detectable: the true difference that would have been found in 80% of such experiments.
-        over: the other axes' combinations it is averaged over, and how many there are in all.
+        over: how many combinations of the other axes it is averaged over, and how many there are in all.
         seeds: how many there should be.
         by_seed: the difference of each seed.
         by_rest: the mean difference in each combination of the other axes, by its name.
-        left_out: why other combinations, or all of them, are not compared, by their names.
+        left_out: why some combinations, or all, are not compared, by their names.
     """
 
     axis: str
@@ -50,8 +50,8 @@ class Effect:
 def effects(config: AblateConfig, results: dict[Cell, Result], failed: Failed, metric: str) -> list[Effect]:
     """The declared main effects on a metric: each value against the baseline's, paired by seed.
 
-    For each seed the difference is averaged over every combination of the other axes that may be compared, in all seeds
-    that count (full factorial), so that each seed gives one number.
+    For each seed the difference is averaged over the combinations of the other axes that can be compared, using only
+    seeds finished in all of them (full factorial), so that each seed gives one number.
     """
     found = [
         _effect(config, results, failed, metric, axis, value)
@@ -70,7 +70,7 @@ def effects(config: AblateConfig, results: dict[Cell, Result], failed: Failed, m
 def against_baseline(
     config: AblateConfig, results: dict[Cell, Result], failed: Failed, metric: str
 ) -> dict[str, Comparison]:
-    """Each combination against the baseline's, paired by seed; described, not tested: see `effects` for that."""
+    """Each combination against the baseline, paired by seed; descriptive only: `effects` has the tests."""
     found = {}
     for values in combinations(config):
         pairs, _ = _paired(config, results, failed, metric, values, config.baseline)
@@ -80,7 +80,7 @@ def against_baseline(
 
 
 def summaries(results: dict[Cell, Result], metric: str) -> dict[str, Summary]:
-    """Each combination's seeds."""
+    """Each combination's summary over its seeds."""
     values: dict[str, list[float]] = {}
     for cell, result in results.items():
         values.setdefault(cell.variant, []).append(result.metrics[metric])
@@ -129,9 +129,9 @@ def _effect(
 def _paired(
     config: AblateConfig, results: dict[Cell, Result], failed: Failed, metric: str, variant: dict, base: dict
 ) -> tuple[dict[int, tuple[float, float]], str]:
-    """By seed: the metric of two combinations, where both are there; or none of it, and why.
+    """By seed, the metric of two combinations where both are finished; or nothing, and why.
 
-    Where a model has not learned or a run failed, the seeds that are left would be a selection.
+    Where a model has not learned or a run failed, the remaining seeds would be a biased selection.
     """
     sides = [[cell for cell in cells(config) if cell.values == values] for values in (variant, base)]
     every = [cell for side in sides for cell in side]
@@ -154,9 +154,9 @@ def _paired(
 
 
 def _judged_otherwise(one: Result, other: Result, metric: str) -> str | None:
-    """Why a metric of pretraining was not measured on the same frozen set; tasks have files of their own.
+    """Why a pretraining metric was not measured on the same frozen set; None if it was, or for a task's metric.
 
-    Of two runs of a version that did not write it down nothing is known, and they count as alike.
+    Two runs of a version that did not record their frozen sets count as alike.
     """
     place, _, name = metric.partition("/")
     sets = [result.judged_on.get(set_of(name)) for result in (one, other)]

@@ -1,4 +1,4 @@
-"""What an ablation is told, and the cells that come of it."""
+"""The options of an ablation, and the cells they make."""
 
 import itertools
 import re
@@ -22,7 +22,7 @@ from pretrain.options import check, with_defaults
 from pretrain.validation import metric_names
 
 _TAKEN = ("valid", "pretrain")
-"""What stands for pretraining, among the metrics and in a cell's folder."""
+"""The names that stand for pretraining: among the metrics, and in a cell's folder."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,12 @@ def combinations(config: AblateConfig) -> list[dict[str, Any]]:
 
 
 def cells(config: AblateConfig) -> list[Cell]:
-    """Every combination with every seed; seeds outermost, so that an unfinished grid is a smaller one."""
+    """Every combination with every seed; seeds outermost, so that an unfinished grid is one with fewer seeds."""
     return [Cell(values, seed) for seed in config.seeds for values in combinations(config)]
 
 
 def models_are_alike(config: AblateConfig) -> bool:
-    """Whether all cells have one tokenizer and one shape of model: what cannot be done with one, never can."""
+    """Whether all cells have the same tokenizer and model shape: what fails with one model would fail with all."""
     return not any(axis.startswith(("model.", "tokenizer.", "data.", "init")) for axis in config.axes)
 
 
@@ -152,13 +152,13 @@ def pretrain_options(config: AblateConfig, cell: Cell, folder: Path) -> dict[str
 
 
 def refuse_wrong(config: AblateConfig) -> None:
-    """Find what is wrong before an hour is spent: in the grid, and in every combination.
+    """Check the grid and every combination before any compute is spent.
 
     Raises:
         UserError: with all faults found.
     """
     refuse_if(_grid_faults(config))
-    first_with: dict[str, str] = {}  # what is wrong with many combinations is said of the first
+    first_with: dict[str, str] = {}  # a fault of many combinations is reported for the first
     for values in combinations(config):
         named = ", ".join(f"{name}={value}" for name, value in values.items())
         try:
@@ -173,8 +173,8 @@ def refuse_wrong(config: AblateConfig) -> None:
 
 
 def unknown_metrics(config: AblateConfig, prefix: str, names: Iterable[str]) -> list[str]:
-    """Which of the grid's metrics begin with a prefix, that of pretraining or of a task, and are none of its names, or
-    are of no direction."""
+    """Faults of the grid's metrics under a prefix, that of pretraining or of a task: those not among its names, or
+    with no known direction."""
     known = [prefix + name for name in names if is_known(name)]
     return [
         f"metrics: no {metric!r}; one of {', '.join(known)}{did_you_mean(metric, known)}."

@@ -1,4 +1,4 @@
-"""What a grid will run, and what that costs; nothing is run for it but a few matrix products."""
+"""What a grid will run, and what that costs; only a few matrix products are run to tell."""
 
 import math
 from pathlib import Path
@@ -22,8 +22,8 @@ def plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) ->
 
     Args:
         config: the grid.
-        wanted: the cells that are to be finished in the end.
-        there: the results of those that are.
+        wanted: the cells to finish.
+        there: the results of those already finished.
     """
     pretrained = [cell for cell in wanted if is_finished(cell_folder(config, cell) / "pretrain")]
     to_train = len(wanted) - len(pretrained)
@@ -50,7 +50,7 @@ def plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) ->
 
 
 def device_of(config: AblateConfig) -> torch.device:
-    """The kind of device that the cells will run on, if it is this machine's."""
+    """The kind of device that the cells will run on, if they run on this machine."""
     return torch.device("cuda" if is_on_gpu(_training(config, "device")) else "cpu")
 
 
@@ -59,7 +59,7 @@ def _training(config: AblateConfig, option: str) -> str:
 
 
 def _least_time(config: AblateConfig, flops: float) -> str:
-    """The time that this machine needs for matrix products alone; no cell is finished that would tell more."""
+    """The time that this machine needs for matrix products alone, as long as no finished cell tells more."""
     device = device_of(config)
     rate = matrix_rate(device, product_type(_training(config, "precision"), device))
     at_once = min(config.jobs, torch.cuda.device_count()) if device.type == "cuda" else 1
@@ -70,7 +70,7 @@ def _least_time(config: AblateConfig, flops: float) -> str:
 
 
 def _flops(config: AblateConfig, runs: int) -> float:
-    """Six times the encoder's matrix parameters for each token; attention and heads come on top."""
+    """Six times the encoder's matrix parameters for each token; attention and heads are extra."""
     total, shown = 0.0, 1 if models_are_alike(config) else len(combinations(config))
     for cell in cells(config)[:shown]:
         options = read_options("run.py pretrain", PretrainConfig, pretrain_options(config, cell, Path(config.output)))
@@ -81,11 +81,11 @@ def _flops(config: AblateConfig, runs: int) -> float:
 
 
 _TEXT = ("train", "valid", "valid_share", "format", "text", "split_sentences", "max_length")
-"""Options of data.* that decide what is validated on."""
+"""Options of data.* that determine the validation set."""
 
 
 def _perhaps_not_compared(config: AblateConfig) -> list[str]:
-    """Effects that change what metrics of pretraining are measured on."""
+    """Effects that change what pretraining metrics are measured on."""
     of_pairs = ("sentence_", *(f"{name}_" for name, objective in SENTENCE.items() if objective.labels))
     measured = [metric for metric in config.metrics if metric.startswith("valid/")]
     text = ("tokenizer.", "init", "training.eval_sequences", *(f"data.{name}" for name in _TEXT))

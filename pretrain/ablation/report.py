@@ -1,4 +1,4 @@
-"""The report of a grid: what was found in plain sentences, the tables behind them, and pictures."""
+"""The report of a grid: findings in plain sentences, the tables behind them, and charts."""
 
 import json
 import math
@@ -29,7 +29,7 @@ def write_report(
         config: the grid.
         results: of its finished cells.
         failed: cells that failed, and why.
-        changed: what was declared otherwise before the first cell was finished, in words; None where it is not known.
+        changed: what differs from the declaration before the first cell was finished, in words; None if unknown.
         folder: the grid's.
 
     Returns:
@@ -120,7 +120,7 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
 
 
 def _at_floor(results: dict[Cell, Result], metric: str) -> list[str]:
-    """The combinations that a task's metric says nothing of, since its models have not learned the task."""
+    """The combinations not compared on a task's metric, since a model has not learned the task."""
     found = {cell.variant: result.floors[metric] for cell, result in results.items() if result.at_floor(metric)}
     if not found:
         return []
@@ -139,7 +139,7 @@ def _masks(metric: str) -> str:
 
 
 def _findings(found: dict[str, list[Effect]]) -> list[str]:
-    """The primary metric's sentences, and those of the others apart: all together are more tests than Holm knows of."""
+    """The primary metric's sentences, and the others' separately: Holm's correction is within each metric only."""
     if not any(found.values()):
         return ["No effect was declared, and none is tested.", ""]
     primary, *secondary = found
@@ -214,7 +214,7 @@ def _cell_value(summary: Summary, difference, metric: str) -> str:
 
 
 def _by_tokens(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
-    """Scores of intermediate checkpoints, where tasks asked for them."""
+    """Scores of intermediate checkpoints, where a task asks for them."""
     metrics = sorted({m for result in results.values() for m in result.by_tokens} & set(config.metrics))
     lines = []
     for metric in metrics:
@@ -284,7 +284,7 @@ def _as_json(config: AblateConfig, results: dict[Cell, Result], found: dict[str,
 
 
 def _finite(value):
-    """JSON has no nan: null."""
+    """The value with null for nan and infinity, which JSON lacks."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

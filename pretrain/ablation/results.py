@@ -1,4 +1,4 @@
-"""What the cells of a grid reached, read from their folders."""
+"""The results of a grid's cells, read from their folders."""
 
 import json
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ LEARNED = 0.5
 """Nats below the unigram cross-entropy that a model must reach to be compared."""
 
 _RUN_BY = {"git_commit": "commit ", "torch": "torch ", "device": ""}
-"""What a run's tags say of how it was run, and what stands before it."""
+"""The tags of a run that say how it was run, and the prefix each is shown with."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,16 @@ class Result:
 
     Attributes:
         metrics: of pretraining by their full names (valid/...), of tasks as TASK/METRIC, means over their seeds.
-        floors: of some TASK/METRIC, what one answer to everything reaches.
-        below_unigram: nats that its masked-LM loss lies below what word frequencies alone give.
+        floors: a constant answer's score, for some TASK/METRIC.
+        below_unigram: nats by which its masked-LM loss is below the unigram cross-entropy.
         curve: (tokens, masked-LM loss) at each evaluation.
-        by_tokens: for each TASK/METRIC the (tokens, score) of each checkpoint that was scored, by its step.
+        by_tokens: for each TASK/METRIC, the (tokens, score) of each checkpoint scored, by its step.
         judged_on: the fingerprints of its frozen validation sets, by name.
         facts: the fingerprints of its corpus and tokenizer, by name.
         run_by: commit, PyTorch and device.
-        seconds, tokens_per_second: of its pretraining, without the time between a stop and going on; seconds are nan
-            where they are not known.
-        seconds_in_all: of its fine-tunings too.
+        seconds, tokens_per_second: of its pretraining, without the time between a stop and a resume; seconds are nan
+            where unknown.
+        seconds_in_all: including its fine-tuning runs.
     """
 
     metrics: dict[str, float]
@@ -53,11 +53,11 @@ class Result:
 
     @property
     def learned(self) -> bool:
-        """Whether there is anything to compare."""
+        """Whether the model learned enough to be compared."""
         return self.below_unigram >= LEARNED
 
     def at_floor(self, metric: str) -> bool:
-        """Whether a task's score is no better than one answer to everything."""
+        """Whether a task's score is no better than a constant answer's."""
         if metric not in self.floors:
             return False
         above = self.metrics[metric] - self.floors[metric]
@@ -76,7 +76,7 @@ def read_results(config: AblateConfig) -> dict[Cell, Result]:
 
 
 def mixed(results: dict[Cell, Result]) -> list[str]:
-    """Finished cells that read another corpus, or other tokens, than the grid's options can be the reason of."""
+    """Faults of finished cells whose corpora or tokenizers differ in ways that the grid's options do not explain."""
     reasons = {"corpus": ("data.", "init"), "tokenizer": ("data.", "tokenizer.", "init")}
     faults = []
     for fact, reason in reasons.items():
@@ -95,7 +95,7 @@ def mixed(results: dict[Cell, Result]) -> list[str]:
 
 
 def lacking(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
-    """Metrics of the grid that finished cells do not have, since another version ran them."""
+    """Metrics of the grid that finished cells lack, since another version ran them."""
     found: dict[str, list[str]] = {}
     for cell, result in results.items():
         for metric in (metric for metric in config.metrics if metric not in result.metrics):
@@ -148,14 +148,14 @@ def _json(file: Path) -> dict:
 
 
 def _seconds(run: Path) -> float:
-    """nan where a run of an earlier version did not write down what it took."""
+    """A run's time; nan for one of an earlier version, which did not record it."""
     lines = _lines(run)
     training, evaluation = (_column(lines, f"speed/{name}")[1] for name in ("seconds", "evaluation_seconds"))
     return sum(training) + sum(evaluation) if training else float("nan")
 
 
 def _scores(metrics: dict[str, float]) -> dict[str, float]:
-    """By the names a grid calls them: TASK/macro_f1, and TASK/test/hard/macro_f1 of a file of data.test."""
+    """Scores under a grid's names, less TASK/: macro_f1, and test/hard/macro_f1 of a file of data.test."""
     named = {name: value for name, value in metrics.items() if name.startswith(("valid/", "test/"))}
     return {name.removeprefix("valid/"): value for name, value in named.items()}
 
@@ -167,7 +167,7 @@ def _column(lines: list[dict], name: str) -> tuple[list[int], list[float]]:
 
 
 def _checkpoints(folder: Path, task: str, seeds: list[int]) -> dict[int, dict[str, float]]:
-    """Scores of a task by the step of the checkpoint they are from, means over the task's seeds."""
+    """Scores of a task by the checkpoint's step, means over the task's seeds."""
     found: dict[int, list[dict[str, float]]] = {}
     for seed in seeds:
         for run in sorted(folder.glob(f"{task}-{seed}-step-*")):

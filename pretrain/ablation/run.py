@@ -1,8 +1,8 @@
-"""Running a grid's cells: each is a few commands in a folder of its own, done once whoever asks for it.
+"""Running a grid's cells: each is a few commands in a folder of its own, run once however many processes ask for it.
 
-A cell's folder is locked while its commands run, and the commands hold the lock themselves: so two processes share a
-grid, and a cell whose starter was killed stays taken until its last command ends. What is finished is skipped; what
-was stopped goes on from its checkpoint, since every command resumes.
+A cell's folder is locked while its commands run, and the commands hold the lock themselves: so several processes can
+share a grid, and a cell whose starter was killed stays taken until its last command ends. What is finished is skipped;
+what was stopped resumes from its checkpoint, as every command does.
 """
 
 import fcntl
@@ -35,12 +35,12 @@ from pretrain.ablation.grid import AblateConfig, Cell, models_are_alike, pretrai
 from pretrain.options import FREE
 
 ROOT = Path(__file__).parents[2]
-"""Where run.py and run_finetune.py lie."""
+"""Where run.py and run_finetune.py are."""
 
 _POLL = 1.0  # seconds
 
 _FAILED = "failed.txt"
-"""In a cell's folder: why its last attempt failed. What is left of its combination's seeds would be a selection."""
+"""In a cell's folder: why its last attempt failed. Its combination's other seeds would be a biased selection."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Step:
     """One command of a cell.
 
     Attributes:
-        name: of its folder in the cell's.
+        name: of its folder within the cell's.
         program: run.py or run_finetune.py, and its verb.
         options: for --config.
     """
@@ -59,14 +59,14 @@ class Step:
 
 
 def cell_folder(config: AblateConfig, cell: Cell) -> Path:
-    """Where a cell's runs lie."""
+    """The folder with a cell's runs."""
     return Path(config.output) / "cells" / cell.name
 
 
 def failures(config: AblateConfig, cells: list[Cell]) -> dict[Cell, str]:
-    """Which of these cells failed at the last attempt, whoever made it, and why.
+    """Which of these cells failed at the last attempt, by any process, and why.
 
-    One that lacks nothing any more has not: what failed is asked for no longer, or was run by hand.
+    A cell that is complete by now is not counted: what failed is no longer asked for, or was run by hand.
     """
     files = {cell: cell_folder(config, cell) / _FAILED for cell in cells}
     failed = {cell: file.read_text(encoding="utf-8") for cell, file in files.items() if file.is_file()}
@@ -76,13 +76,13 @@ def failures(config: AblateConfig, cells: list[Cell]) -> dict[Cell, str]:
 def run_cells(
     config: AblateConfig, cells: list[Cell], parent: str | None, stop_asked: Callable[[], bool]
 ) -> dict[Cell, str]:
-    """Run what is not finished, `config.jobs` at a time; wait for what others run.
+    """Run unfinished cells, `config.jobs` at a time; wait for those that others run.
 
     Args:
         config: the grid.
         cells: in the order in which they are wanted.
         parent: MLflow's id of the grid's run.
-        stop_asked: whether to let the commands save a checkpoint and stop.
+        stop_asked: whether to have the commands save a checkpoint and stop.
 
     Returns:
         The cells that failed, and why.
@@ -91,7 +91,7 @@ def run_cells(
     with ThreadPoolExecutor(config.jobs) as pool:
         environments = [environment(config.jobs, job) for job in range(config.jobs)]
         workers = [pool.submit(_work, config, cells, parent, progress, stop_asked, its) for its in environments]
-        # A signal may reach another thread than this one, which alone acts on it, and only when it wakes.
+        # A signal may arrive at another thread, but only this one acts on it, and only when it wakes up.
         while wait(workers, timeout=_POLL).not_done:
             pass
     for worker in workers:
@@ -104,8 +104,8 @@ class _Fault:
     """Why a cell failed.
 
     Attributes:
-        said: which command, and what it said last.
-        of_all: whether fine-tuning refuses what it is told, with this model and so with every other one.
+        said: which command, and its last line of output.
+        of_all: whether fine-tuning refuses its options or files with this model, and so with every other one.
     """
 
     said: str
@@ -113,7 +113,7 @@ class _Fault:
 
 
 class _Progress:
-    """What became of each cell, said as it happens."""
+    """The outcome of each cell, printed as it happens."""
 
     def __init__(self, config: AblateConfig, cells: list[Cell]) -> None:
         self.lock = threading.Lock()
@@ -123,7 +123,7 @@ class _Progress:
         self.total, self.jobs, self.seconds = len(cells), config.jobs, []
 
     def note(self, cell: Cell, fault: _Fault | None, seconds: float | None) -> None:
-        """A cell is finished, or failed; what would become of all the others too is the end."""
+        """Record a finished or failed cell; a fault that all others would share ends the grid."""
         with self.lock:
             self.settled.add(cell)
             if seconds is None:
@@ -142,22 +142,22 @@ class _Progress:
 
 
 def environment(jobs: int, job: int) -> dict[str, str]:
-    """The variables of one job's commands: its share of the processors, and of several GPUs its own."""
+    """The environment variables of one job's commands: its share of the processors, and its own GPU of several."""
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    there = torch.cuda.device_count()  # CUDA leaves out what is named from the first GPU on that is not there
+    there = torch.cuda.device_count()  # CUDA ignores all GPUs named from the first missing one on
     gpus = named[:there] or named or [str(number) for number in range(there)]
     own = {"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} if jobs > 1 and gpus else {}
-    threads = str(max(1, _processors() // jobs))  # training.threads, where it is given, has the last word
+    threads = str(max(1, _processors() // jobs))  # training.threads, if given, overrides this
     return {"OMP_NUM_THREADS": threads} | os.environ | own
 
 
 def _processors() -> int:
-    """Those that this process may use, which under taskset or Slurm are not all there are."""
+    """The processors that this process may use: under taskset or Slurm, not all there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _work(config: AblateConfig, cells: list[Cell], parent, progress: _Progress, stop_asked, environment) -> None:
-    """Take cell after cell until all are settled; one that another process holds is looked at again."""
+    """Run cell after cell until all are settled; one that another process holds is tried again."""
 
     def ended() -> bool:
         return stop_asked() or progress.ended
@@ -189,7 +189,7 @@ def _taken(folder: Path) -> Iterator[int | None]:
 
 
 def steps(config: AblateConfig, cell: Cell, parent: str | None) -> Iterator[Step]:
-    """A cell's commands; those that depend on pretraining come when it is there."""
+    """A cell's commands; those that depend on pretraining are yielded once it is finished."""
     folder = cell_folder(config, cell)
     pretrained = folder / "pretrain"
     tags = {name: str(value) for name, value in cell.values.items()} | {"seed": str(cell.seed)}
@@ -213,19 +213,19 @@ def steps(config: AblateConfig, cell: Cell, parent: str | None) -> Iterator[Step
 def _tracked(
     config: AblateConfig, options: dict[str, Any], run_name: str, tags: dict[str, str], parent: str | None
 ) -> dict[str, Any]:
-    """Options with a place in MLflow: under the grid's run, or a cell's."""
+    """The options with those for tracking in MLflow, under the grid's run or a cell's."""
     tags = config.tracking.tags | tags | ({"mlflow.parentRunId": parent} if parent else {})
     place = {"uri": config.tracking.uri, "experiment": config.tracking.experiment, "run_name": run_name, "tags": tags}
     return options | {"tracking": place}
 
 
 def metrics_of(folder: Path) -> dict[str, float]:
-    """What a finished run reached."""
+    """The metrics of a finished run."""
     return json.loads((folder / RESULT).read_text(encoding="utf-8"))
 
 
 def differences(config: AblateConfig, cells: list[Cell]) -> list[str]:
-    """What finished commands of these cells were told otherwise than they would be now: a report must not mix them."""
+    """Options of these cells' finished commands that differ from what they would be now: a report must not mix them."""
     found: dict[str, list[str]] = {}
     for cell in cells:
         folder = cell_folder(config, cell)
@@ -249,14 +249,14 @@ def differences(config: AblateConfig, cells: list[Cell]) -> list[str]:
 
 
 def _telling(options: dict[str, Any], step: str) -> dict[str, Any]:
-    """A command's options but for those that change nothing, and for the model of the cell that a task begins with."""
+    """A command's options, without those that do not affect results, and without a task's starting model."""
     free = [name for name in FREE if name != "data.train"]
-    free += [] if step == "pretrain" else ["init", "training.eval_sequences"]  # the latter was once taken, and not used
+    free += [] if step == "pretrain" else ["init", "training.eval_sequences"]  # the latter was once accepted but unused
     return {name: value for name, value in flatten(options).items() if not name.startswith(tuple(free))}
 
 
 def done(config: AblateConfig, cell: Cell) -> bool:
-    """Whether all commands of a cell have reached their end, those on its checkpoints too."""
+    """Whether all commands of a cell are finished, including those on its checkpoints."""
     folder = cell_folder(config, cell)
     if not is_finished(folder / "pretrain"):
         return False
@@ -266,9 +266,9 @@ def done(config: AblateConfig, cell: Cell) -> bool:
 def _run_cell(
     config: AblateConfig, cell: Cell, parent: str | None, lock: int, stop_asked, environment: dict[str, str]
 ) -> _Fault | None:
-    """Run what is not finished of a cell; why it failed, or None."""
+    """Run a cell's unfinished commands; returns why it failed, or None."""
     folder = cell_folder(config, cell)
-    # In one piece, since cells may run side by side.
+    # In one write, since cells may run in parallel.
     print(f"{cell.name}: begun; what its commands say is in {folder}/*.log\n", end="", flush=True)
     (folder / _FAILED).unlink(missing_ok=True)
     for step in steps(config, cell, parent):
@@ -290,12 +290,12 @@ def _run_cell(
 
 
 def _refused_by_all(config: AblateConfig, file: Path) -> bool:
-    """Whether a fine-tuning that was refused would be so with every model: for its options, where models are alike."""
+    """Whether a refused fine-tuning run would be refused with every model: for its options, where models are alike."""
     return models_are_alike(config) and checked(file).returncode == REFUSED
 
 
 def checked(file: Path) -> subprocess.CompletedProcess[str]:
-    """What fine-tuning says of the options in a YAML file, and of the files and the model they name."""
+    """Fine-tuning's check of the options in a YAML file, and of the files and the model they name."""
     asked = [sys.executable, str(ROOT / "run_finetune.py"), "check", "--config", str(file)]
     return subprocess.run(asked, capture_output=True, text=True, check=False)
 
@@ -309,7 +309,7 @@ def command(step: Step, file: Path) -> list[str]:
 def _command(
     arguments: list[str], log: Path, lock: int, stop_asked: Callable[[], bool], environment: dict[str, str]
 ) -> int:
-    """Run a command, its output in a file; it inherits the lock, and is asked to stop where we are."""
+    """Run a command, its output going to a file; it inherits the lock, and is asked to stop when this process is."""
     with log.open("ab") as file:
         process = subprocess.Popen(
             arguments,

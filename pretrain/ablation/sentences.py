@@ -1,20 +1,20 @@
-"""What an effect comes to, in plain words."""
+"""An effect in plain words."""
 
 from bert.training.metric import amount, higher_is_better, number, signed
 from pretrain.ablation.effects import Effect
 
 FEW_SEEDS = 4
-"""From so many on a p value stands without a word about their spread."""
+"""With fewer seeds than this, a p value carries a caveat about their spread."""
 
 
 def sentence(effect: Effect) -> str:
-    """What an effect comes to, in words; first of how much it speaks where that is less than was planned."""
+    """An effect in words, beginning with what it covers if that is less than planned."""
     part = _part(effect)
     return f"{part}{_found(effect)}{_range(effect)}"
 
 
 def _part(effect: Effect) -> str:
-    """Which combinations and seeds an effect is of, where they are not all."""
+    """Which combinations and seeds an effect covers, if not all."""
     (used, every), parts = effect.over, []
     if effect.comparison is None:
         return ""
@@ -27,7 +27,7 @@ def _part(effect: Effect) -> str:
 
 
 def _range(effect: Effect) -> str:
-    """How far the combinations of the other axes lie apart; their mean says little where that is much."""
+    """How much the effect varies with the other axes; where that is much, their mean says little."""
     if len(effect.by_rest) < 2:
         return ""
     ordered = sorted(effect.by_rest, key=effect.by_rest.get)
@@ -70,5 +70,5 @@ def _found(effect: Effect) -> str:
 
 
 def _few(seeds: int) -> str:
-    """What a p value of few seeds is worth."""
+    """The caveat to a p value from few seeds."""
     return f"; of {seeds} seeds alone, whose spread is hardly known" if seeds < FEW_SEEDS else ""

@@ -1,4 +1,4 @@
-"""The statistics of an ablation: paired differences, their intervals, and what could have been seen at all.
+"""The statistics of an ablation: paired differences, their intervals, and what could have been detected.
 
 Letters: n seeds.
 """
@@ -12,16 +12,16 @@ import numpy as np
 CONFIDENCE, POWER = 0.95, 0.80
 
 _ROUNDING = 1e-9
-"""Deviations that are no more than this share of the values are those of their last digits."""
+"""Deviations up to this share of the values are rounding errors."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Several seeds of one thing.
+    """The mean of several seeds, and its uncertainty.
 
     Attributes:
-        n: how many.
-        mean: of them.
+        n: number of seeds.
+        mean: over seeds.
         deviation: sample standard deviation, with n - 1; nan for one seed.
         low, high: 95% interval of the mean by Student's t; nan for one seed.
     """
@@ -40,8 +40,8 @@ class Comparison:
     Attributes:
         difference: mean, deviation and 95% interval of the n differences.
         p: of the paired t-test, two-sided; nan for one seed, and 1 where all differences are the same: a few seeds
-            whose scores are counts can agree by chance, and there is no spread to test that against. The interval is
-            nan there too.
+            whose scores are counts can agree by chance, and there is no spread to test against. The interval is then
+            nan too.
     """
 
     difference: Summary
@@ -76,7 +76,7 @@ def compare(variant: Sequence[float], baseline: Sequence[float]) -> Comparison:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P values adjusted for their number, in the order given (Holm 1979); nan stays, and counts as no test."""
+    """P values adjusted for their number, in the order given (Holm 1979); nan stays nan and does not count."""
     adjusted, before = [float("nan")] * len(p_values), 0.0
     tested = [place for place, p in enumerate(p_values) if not np.isnan(p)]
     for rank, place in enumerate(sorted(tested, key=lambda place: p_values[place])):
@@ -89,8 +89,8 @@ def detectable(difference: Summary, tests: int) -> float:
     """The true difference that would be found in 80% of such experiments, by the noncentral t distribution.
 
     Args:
-        difference: of n seeds; how much they vary is taken for how much seeds vary at all (see `uncertainty`).
-        tests: as many as Holm corrects for; found is what the strictest of them finds, at 5% / tests.
+        difference: of n seeds; their deviation is taken for the true one (see `uncertainty`).
+        tests: the number that Holm corrects for; found means significant in the strictest of them, at 5% / tests.
 
     Returns:
         nan for one seed, and where the differences do not vary.
@@ -109,7 +109,7 @@ def detectable(difference: Summary, tests: int) -> float:
 
 
 def uncertainty(n: int) -> tuple[float, float]:
-    """The 95% interval of a true deviation, in units of the one that n seeds show (normal values; chi-square)."""
+    """The 95% interval of a true deviation, as multiples of that of n seeds (normal values; chi-square)."""
     from scipy import stats
 
     tail = (1 - CONFIDENCE) / 2

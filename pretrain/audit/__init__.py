@@ -1,1 +1,1 @@
-"""What the sampler really does: measured from its blocks, and held against what was asked, before an hour is spent."""
+"""What the sampler really does: measured on its blocks, and compared with what was asked for, before training."""

@@ -1,4 +1,4 @@
-"""The verb, and the short audit at the start of each run."""
+"""The verb audit, and the short audit at the start of each run."""
 
 import json
 from dataclasses import asdict
@@ -43,7 +43,7 @@ def audit(sampler: Sampler, text: TextToLearn, config: PretrainConfig) -> None:
 
 
 def in_words(numbers: dict, checks: list[Check]) -> str:
-    """The table of checks, and what else was found."""
+    """The table of checks, and a line of further figures."""
     width, asked = (max(len(getattr(check, name)) for check in checks) for name in ("name", "asked"))
     lines = [f"audit of {numbers['sequences']:,} sequences, {numbers['tokens']:,} tokens"]
     lines += [
@@ -57,7 +57,7 @@ def in_words(numbers: dict, checks: list[Check]) -> str:
 
 
 def in_numbers(measures: Measures, text: TextToLearn) -> dict:
-    """What was measured, for audit.json."""
+    """The measures, for audit.json."""
     counts = measures.counts
     if not counts["sequences"]:
         raise UserError("audit: the training text gives no sequence at all.")

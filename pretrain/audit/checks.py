@@ -1,4 +1,4 @@
-"""What must hold of the measures. A breach is what chance would bring once in a million audits, or never."""
+"""What must hold of the measures. Chance would cause a breach once in a million audits, or never."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from pretrain.masking import LONGEST
 from pretrain.text import TextToLearn
 
 FAMILY_WISE = 1e-6
-"""The chance that a healthy audit has any breach at all."""
+"""The probability that an audit of a correct sampler has any breach."""
 
 _LEAST = 300
-"""Pairs of one length from which on their balance is looked at."""
+"""Minimum pairs of a length for their balance to be checked."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Check:
         name: of CHECKS, for audit.allow.
         asked, found: in words.
         breach: whether it does not hold.
-        known: whether it does not hold quite, which is in the nature of the options and stops no run.
+        known: whether it does not quite hold, which is inherent in the options and stops no run.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Check:
 
     @property
     def status(self) -> str:
-        """In a word."""
+        """The outcome in a word."""
         return "BREACH" if self.breach else "note" if self.known else "ok"
 
 
@@ -58,7 +58,7 @@ def check(measures: Measures, sampler: Sampler, text: TextToLearn, config: Pretr
 def _masks(measures: Measures, sampler: Sampler) -> Iterator[Check]:
     masking, counts = sampler.recipe.masking, measures.counts
     rate = masking.rate if masking.rate_end is None else min(masking.rate, masking.rate_end)
-    # A single short sequence is rounded; over many, two parts in a hundred would be a fault of ours.
+    # A single short sequence is subject to rounding; over many, a deviation of 2% would be a bug.
     spread = measures.spread("mask_rate")
     asked = f"{masking.rate:.1%}" + ("" if masking.rate_end is None else f" at first, {masking.rate_end:.1%} at last")
     found = f"{counts['masked'] / max(1, counts['maskable']):.2%} of the tokens"
@@ -74,7 +74,7 @@ def _masks(measures: Measures, sampler: Sampler) -> Iterator[Check]:
 def _units(measures: Measures, sampler: Sampler) -> Iterator[Check]:
     strategy, counts = sampler.recipe.masking.strategy, measures.counts
     yield _must_be_zero("units_of_two_fates", counts["units_of_two_fates"], "units are partly [MASK], partly not")
-    if strategy not in LONGEST:  # it does not mask by the word
+    if strategy not in LONGEST:  # it does not mask whole words
         return
     broken = counts["words_in_parts"] + counts["units_apart"]
     yield _must_be_zero("words_in_parts", broken, "units begin or end inside a word, or have gaps")
@@ -91,7 +91,7 @@ def _pairs(measures: Measures, sampler: Sampler) -> Iterator[Check]:
         "label_share", share, f"{asked.random_share + spread.mean:.2%} of the pairs", _significant(spread, 0.02)
     )
     worst, breach = _worst_bucket(measures, asked.random_share)
-    if asked.negatives == "same_document":  # no fault: a document has nothing else as long as its longest B
+    if asked.negatives == "same_document":  # inherent: a document has nothing else as long as its longest B
         yield Check("label_by_length", f"{share} where A's document offers it", worst, breach=False, known=breach)
     else:
         yield Check("label_by_length", f"{share} at every length", worst, breach)
@@ -109,10 +109,10 @@ def _pairs(measures: Measures, sampler: Sampler) -> Iterator[Check]:
 
 
 def _by_sides(measures: Measures, sampler: Sampler, share: str) -> Check:
-    """Whether the label can be told from which side is the longer.
+    """Whether the label can be predicted from which side is longer.
 
-    It can a little where sides change places: B ends with the sentence that reaches the length asked for. And where a
-    document has nothing as long as its longest B.
+    It can a little where sides are swapped, since B ends with the sentence that reaches the target length; and where a
+    document has nothing else as long as its longest B.
     """
     pairs = measures.labels_by_sides  # (longer side, label)
     if pairs.sum(1).min() < _LEAST:
@@ -132,7 +132,7 @@ def _by_sides(measures: Measures, sampler: Sampler, share: str) -> Check:
 
 
 def _worst_bucket(measures: Measures, share: float) -> tuple[str, bool]:
-    """The length at which the labels are least balanced."""
+    """The length bucket where the labels are least balanced."""
     worst, said, breach = -1.0, "too few pairs of any length to tell", False
     for bucket, (zeros, ones) in enumerate(measures.labels_by_length.tolist()):
         if zeros + ones < _LEAST:
@@ -146,12 +146,12 @@ def _worst_bucket(measures: Measures, share: float) -> tuple[str, bool]:
 
 
 def _significant(spread: Spread, tolerance: float) -> bool:
-    """Whether a deviation is beyond chance, and large enough to matter."""
+    """Whether a deviation exceeds chance, and is large enough to matter."""
     return abs(spread.mean) > tolerance and abs(spread.z) > _critical()
 
 
 def _critical() -> float:
-    """Standard errors that chance exceeds in no check of a million audits, about."""
+    """Standard errors that chance exceeds, in any of the checks, in about one of a million audits."""
     return -NormalDist().inv_cdf(FAMILY_WISE / 2 / (len(CHECKS) + BUCKETS))
 
 

@@ -1,4 +1,4 @@
-"""Documents that say the same, found by their hashes in memory that does not grow with the corpus.
+"""Documents with the same text, found by their hashes in memory that does not grow with the corpus.
 
 Letters: D documents.
 """
@@ -8,22 +8,22 @@ from collections.abc import Iterator
 import numpy as np
 
 _AT_ONCE = 1 << 19
-"""Documents, about, whose hashes are in memory together: the corpus is gone through once for so many."""
+"""About how many documents' hashes are in memory at once; the corpus is scanned once for each this many."""
 
 
 def duplicates(hashes: np.ndarray, documents: np.ndarray) -> int:
-    """How many documents say what another, counted already, says.
+    """How many documents repeat the text of an earlier one.
 
     Args:
         hashes: of every document's text, uint64, mapped from disk.
-        documents: numbers of those to look at, (D,).
+        documents: numbers of those to check, (D,).
     """
     distinct = (len(np.unique(_within(hashes, documents, *ends))) for ends in _ranges(len(documents)))
     return len(documents) - sum(distinct)
 
 
 def copied(hashes: np.ndarray, documents: np.ndarray, of_hashes: np.ndarray, of_documents: np.ndarray) -> int:
-    """How many of the first documents are a copy of one of the others; likewise."""
+    """How many of the first documents are a copy of one of the second; likewise."""
     return sum(
         int(np.isin(_within(hashes, documents, *ends), _within(of_hashes, of_documents, *ends)).sum())
         for ends in _ranges(len(documents) + len(of_documents))
@@ -31,7 +31,7 @@ def copied(hashes: np.ndarray, documents: np.ndarray, of_hashes: np.ndarray, of_
 
 
 def _ranges(count: int) -> Iterator[tuple[int, int]]:
-    """Ranges of hashes that hold about _AT_ONCE of `count` documents each, since hashes are even."""
+    """Ranges of hashes with about _AT_ONCE of `count` documents each, since hashes are uniform."""
     ranges = 1 + count // _AT_ONCE
     ends = [number * 2**64 // ranges for number in range(ranges + 1)]
     return zip(ends[:-1], (end - 1 for end in ends[1:]), strict=True)

@@ -1,4 +1,4 @@
-"""What is measured of a sampler's blocks. Sums alone, so that a million sequences need no more memory than one block.
+"""What is measured on a sampler's blocks: only sums, so that a million sequences need no more memory than one block.
 
 Letters: N sequences, T tokens, M masked tokens, U units, E pairs.
 """
@@ -14,11 +14,11 @@ from pretrain.block import Block
 from pretrain.data import Sampler
 
 BUCKETS = 8
-"""Of sequence lengths, equally wide."""
+"""Number of sequence length buckets, of equal width."""
 
 ROOMY = 30
-"""Maskable tokens from which on a sequence's whole words are compared with the rate: shorter ones, which get one word
-at least, often get more than their share."""
+"""Minimum maskable tokens for a sequence's masked whole words to be compared with the rate: shorter ones, which get at
+least one word, often get more than their share."""
 
 READ_BACK = 200
 """Pairs of each block whose text is compared with the corpus, token by token."""
@@ -26,9 +26,9 @@ READ_BACK = 200
 
 @dataclass
 class Spread:
-    """A sum of deviations from what is expected, one for each sequence, and how far chance would take it.
+    """A sum over sequences of deviations from the expected value, and how large chance would make it.
 
-    Sequences are independent of each other, so the sum's variance is about the sum of squares, whatever goes on inside
+    Sequences are independent of each other, so the sum's variance is about the sum of squares, whatever happens within
     a sequence.
     """
 
@@ -37,14 +37,14 @@ class Spread:
     size: float = 0.0
 
     def add(self, deviations: np.ndarray, sizes: np.ndarray) -> None:
-        """Deviations of more sequences, (N,), and how much each could have had, (N,)."""
+        """Add sequences: their deviations, (N,), and the most each could have had, (N,)."""
         self.deviation += float(deviations.sum())
         self.squares += float(np.square(deviations).sum())
         self.size += float(sizes.sum())
 
     @property
     def mean(self) -> float:
-        """The deviation as a share of what there was."""
+        """The deviation as a share of the total size."""
         return self.deviation / self.size if self.size else 0.0
 
     @property
@@ -55,7 +55,7 @@ class Spread:
 
 @dataclass
 class Measures:
-    """All that is known of the audited sequences.
+    """All measures of the audited sequences.
 
     Attributes:
         labels_by_length: pairs by the bucket of their length and by label.
@@ -75,7 +75,7 @@ class Measures:
 
 
 def measure(sampler: Sampler, sequences: int) -> Measures:
-    """Measure blocks of the first epochs, in order, until there are so many sequences."""
+    """Measure blocks of the first epochs, in order, until there are at least this many sequences."""
     found, epoch, empty = Measures(), 0, True
     while True:
         for number in range(sampler.num_blocks):
@@ -91,7 +91,7 @@ def measure(sampler: Sampler, sequences: int) -> Measures:
 
 
 def add_block(found: Measures, sampler: Sampler, block: Block, rates: np.ndarray) -> None:
-    """Take in a block whose micro-batches' masks were drawn at these rates."""
+    """Add a block whose micro-batches' masks were drawn at these rates."""
     found.counts.update(block.tally)
     _add_lengths(found, sampler, block)
     _add_masks(found, sampler, block, np.repeat(rates, np.diff(block.cuts)))
@@ -107,7 +107,7 @@ def _add_lengths(found: Measures, sampler: Sampler, block: Block) -> None:
 
 
 def _add_masks(found: Measures, sampler: Sampler, block: Block, rate: np.ndarray) -> None:
-    """How many tokens of each sequence are predicted, by the rate of each, (N,), and what became of them."""
+    """How many tokens of each sequence are predicted, against its rate, (N,), and what replaced them."""
     sequences, masking = block.sequences, sampler.recipe.masking
     available = np.add.reduceat(sequences.maskable, sequences.cu_seqlens[:-1], dtype=np.int64)  # (N,)
     of_sequence = np.searchsorted(sequences.cu_seqlens, block.masked, side="right") - 1  # (M,)
@@ -133,14 +133,14 @@ def _add_masks(found: Measures, sampler: Sampler, block: Block, rate: np.ndarray
 
 
 def _fates(sampler: Sampler, is_mask: np.ndarray, replaced: np.ndarray):
-    """Each fate with the share asked for; a random token that happens to be the old one looks as if it had stayed."""
+    """Each replacement with the share asked for; a random token equal to the original counts as unchanged."""
     masking = sampler.recipe.masking
     yield "mask_share", is_mask, masking.mask_share
     yield "random_share", replaced, masking.random_share * (1 - 1 / len(sampler.ordinary_ids))
 
 
 def _add_units(found: Measures, sampler: Sampler, block: Block) -> None:
-    """How long units are, whether each is whole words, and whether its tokens share one fate."""
+    """How long units are, whether each is whole words, and whether its tokens are replaced alike."""
     if len(block.units) == 0:
         return
     sequences = block.sequences
@@ -163,7 +163,7 @@ def _add_units(found: Measures, sampler: Sampler, block: Block) -> None:
 
 
 def _add_pairs(found: Measures, sampler: Sampler, block: Block) -> None:
-    """Labels against lengths, and what stands in A's and B's place against what the label says."""
+    """Labels against lengths, and the texts in A's and B's place against what the label says."""
     examples, asked = block.sequences.examples, sampler.recipe.sentence
     labels = examples.labels
     found.spread("label_share").add(labels - asked.random_share, np.ones(len(labels)))
@@ -187,7 +187,7 @@ def _add_pairs(found: Measures, sampler: Sampler, block: Block) -> None:
 
 
 def _read_back(found: Measures, sampler: Sampler, block: Block) -> None:
-    """Whether A and B say what the corpus says at the sentences they are said to be from."""
+    """Whether A and B match the corpus at the sentences they are said to be from."""
     texts, examples, source = _texts(block), block.sequences.examples, sampler.source
     sentences = np.stack([examples.a_sentence, examples.b_sentence], axis=1)[: len(texts) // 2].ravel()
     longest = sentences + 1 + np.array([len(text) for text in texts])
@@ -199,7 +199,7 @@ def _read_back(found: Measures, sampler: Sampler, block: Block) -> None:
 
 
 def _texts(block: Block) -> list[np.ndarray]:
-    """A and B of the first `READ_BACK` pairs, in turn, as they were before any token was masked."""
+    """A and B of the first `READ_BACK` pairs, alternating, as they were before masking."""
     original, sequences, texts = _original(block), block.sequences, []
     for start, end in pairwise(sequences.cu_seqlens[: READ_BACK + 1]):
         second = start + int(np.argmax(sequences.segments[start:end] == 1))
@@ -208,7 +208,7 @@ def _texts(block: Block) -> list[np.ndarray]:
 
 
 def _original(block: Block) -> np.ndarray:
-    """The tokens before any was masked, (T,)."""
+    """The tokens before masking, (T,)."""
     ids = block.sequences.ids.copy()
     ids[block.masked] = block.masked_labels
     return ids

@@ -10,7 +10,7 @@ from pretrain.audit.measures import BUCKETS, Measures
 
 
 def draw(measures: Measures, checks: list[Check], path: Path) -> None:
-    """Sequence lengths with the share of label 1 in each, and how many words are masked as one."""
+    """Draw sequence lengths with the share of label 1 at each, and how many words are masked as a unit."""
     figure = blank(9, 3.6)
     lengths, units = figure.subplots(1, 2)
     buckets = np.arange(1, BUCKETS + 1)

@@ -2,9 +2,9 @@
 
 An input format is one file with a Format and one line here. Its `cut` says where the next example ends:
 
-    cut(cumulative, start, target, uniform) -> (A's end, B's end), or None when what is left makes no example
+    cut(cumulative, start, target, uniform) -> (A's end, B's end), or None if too little is left for an example
 
-with sentences as indices, ends exclusive, and `cumulative[i]` the document's tokens before sentence i. For one segment
+with sentences as indices, ends exclusive, and `cumulative[i]` the document's tokens before sentence i. With one segment
 B is empty: both ends are the same.
 """
 

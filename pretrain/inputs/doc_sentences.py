@@ -6,7 +6,7 @@ from pretrain.inputs.format import Format
 
 
 def cut(cumulative: list[int], start: int, target: int, uniform: float) -> tuple[int, int] | None:
-    """As many sentences as fit the target, one at least; uniform is not needed here."""
+    """As many sentences as fit the target, at least one; uniform is not needed here."""
     last = len(cumulative) - 1
     if start >= last:
         return None

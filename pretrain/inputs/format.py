@@ -1,4 +1,4 @@
-"""What an input format says of itself."""
+"""What an input format defines."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ class Format:
     Attributes:
         segments: 1 or 2.
         cut: see the package's docstring.
-        single_sentences: whether each segment is one sentence alone.
-        crosses_documents: whether an example goes on in the next document, after one more [SEP].
+        single_sentences: whether each segment is a single sentence.
+        crosses_documents: whether an example continues into the next document, after one more [SEP].
     """
 
     segments: int

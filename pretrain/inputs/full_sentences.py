@@ -1,4 +1,4 @@
-"""One segment of whole sentences that goes on in the next document (Liu et al. 2019, section 4.2, FULL-SENTENCES)."""
+"""One segment of whole sentences that may cross documents (Liu et al. 2019, section 4.2, FULL-SENTENCES)."""
 
 from pretrain.inputs.doc_sentences import cut
 from pretrain.inputs.format import Format

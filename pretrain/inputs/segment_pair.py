@@ -8,8 +8,8 @@ from pretrain.inputs.format import Format
 def cut(cumulative: list[int], start: int, target: int, uniform: float) -> tuple[int, int] | None:
     """Sentences until the target is reached, split into A and B at a random sentence boundary.
 
-    Always two sentences at least, however long the first, so that every example could have B follow A; the paper's
-    code forces a random B on a chunk of one sentence, which makes random pairs more than half, and longer.
+    Always at least two sentences, however long the first, so that B can follow A in every example; the paper's code
+    forces a random B on a chunk of one sentence, which makes random pairs longer, and more than half.
     """
     last = len(cumulative) - 1
     if last - start < 2:

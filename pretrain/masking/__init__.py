@@ -1,4 +1,4 @@
-"""Which tokens are predicted. A strategy is a file with `choose` and a line in MASKING; one of words in LONGEST too."""
+"""Which tokens are predicted. A strategy is a file with `choose` and a line in MASKING (and LONGEST, if by words)."""
 
 from pretrain.masking import ngram, span, token, whole_word
 
@@ -10,4 +10,4 @@ MASKING = {
 }
 
 LONGEST = {"whole_word": 1, "ngram": ngram.LONGEST, "span": span.LONGEST}
-"""Words that are masked as one at most, where words are what counts; the audit holds the sampler to it."""
+"""Maximum words masked as a unit, for strategies that mask words; checked by the audit."""

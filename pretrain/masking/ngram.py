@@ -7,7 +7,7 @@ from pretrain.masking.units import draw, spans, words
 LONGEST = 3
 _LENGTHS = np.arange(1, LONGEST + 1)
 _CHANCES = (1 / _LENGTHS) / (1 / _LENGTHS).sum()
-"""Of a length in words: 6/11, 3/11, 2/11."""
+"""Probability of each length in words: 6/11, 3/11, 2/11."""
 
 
 def choose(
@@ -18,20 +18,20 @@ def choose(
     bernoulli: bool,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose n-grams at random, each as likely as any other; the expected share of tokens is the rate.
+    """Choose n-grams uniformly at random; the expected share of tokens is the rate.
 
-    A sequence is laid out in n-grams of random length, end to end, and some of these are taken whole.
+    A sequence is divided into consecutive n-grams of random length, and some of these are taken whole.
 
     Args:
         maskable: True where a token may be masked (special tokens may not), (T,).
         word_starts: True where a token begins a word, (T,).
         cu_seqlens: where each sequence starts, and T last, (N + 1,).
         rate: share of the maskable tokens to choose, in (0, 1]; a short sequence may get none.
-        bernoulli: draw each n-gram by a coin of its own, instead of as near to the rate in each sequence as can be.
+        bernoulli: draw each n-gram independently, instead of keeping each sequence as near to the rate as possible.
         rng: the generator of this micro-batch's masks.
 
     Returns:
-        Chosen positions, ascending, (K,), and the n-gram each belongs to, (K,): an n-gram is replaced as one.
+        Chosen positions, ascending, (K,), and the n-gram each belongs to, (K,): an n-gram is replaced as a unit.
     """
     first, length = words(maskable, word_starts, cu_seqlens)
     wanted = rng.choice(_LENGTHS, len(first), p=_CHANCES)

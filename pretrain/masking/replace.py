@@ -13,15 +13,15 @@ def corrupt(
     ordinary_ids: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """The tokens as the model sees them, (T,); a unit shares one fate, and each of its tokens its own random token.
+    """The tokens as the model sees them, (T,); a unit's tokens share one fate, but random ones are drawn separately.
 
     Args:
-        token_ids: (T,). Not changed.
+        token_ids: (T,). Not modified.
         chosen: positions to predict, (K,).
         units: the unit each belongs to, numbered from 0 in order, (K,).
-        mask_share, random_share: shares of the units that become [MASK], or random; the rest stays.
+        mask_share, random_share: shares of the units that become [MASK], or random; the rest are unchanged.
         mask_id: of [MASK].
-        ordinary_ids: what a random token is drawn from: no special one.
+        ordinary_ids: what random tokens are drawn from, without special ones.
         rng: the generator of this micro-batch's masks.
     """
     fate = rng.random(int(units[-1]) + 1 if len(units) else 0)[units]  # (K,)

@@ -11,18 +11,18 @@ def choose(
     bernoulli: bool,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose what to predict in a whole micro-batch, without replacement inside each sequence.
+    """Choose what to predict in a whole micro-batch, without replacement within each sequence.
 
     Args:
         maskable: True where a token may be masked (special tokens may not), (T,).
         word_starts: True where a token begins a word, (T,). Not needed here; every strategy takes it.
         cu_seqlens: where each sequence starts, and T last, (N + 1,).
         rate: share of a sequence's maskable tokens to choose, in (0, 1]; at least one where there is any.
-        bernoulli: draw each token by a coin of its own instead; then there may be none.
+        bernoulli: draw each token independently instead; then there may be none.
         rng: the generator of this micro-batch's masks.
 
     Returns:
-        Chosen positions, ascending, (K,), and the unit each belongs to, (K,): a unit is replaced as one.
+        Chosen positions, ascending, (K,), and the unit each belongs to, (K,): its tokens are replaced alike.
     """
     positions = np.flatnonzero(maskable)
     if bernoulli:

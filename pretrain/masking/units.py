@@ -1,4 +1,4 @@
-"""Runs of tokens that are masked as one, and how some of them are drawn; what the strategies are made of.
+"""Runs of tokens that are masked as a unit, and how units are drawn; the strategies are built from these.
 
 Letters: T tokens in the micro-batch, N sequences, U units, K chosen tokens.
 """
@@ -9,9 +9,9 @@ from pretrain import ragged
 
 
 def words(maskable: np.ndarray, word_starts: np.ndarray, cu_seqlens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First token and length of every run of maskable tokens that is one word, (U,) each."""
+    """First token and length of every word, as a run of maskable tokens, (U,) each."""
     begins = maskable & word_starts
-    begins[1:] |= maskable[1:] & ~maskable[:-1]  # a word cut by a special token, or by truncation
+    begins[1:] |= maskable[1:] & ~maskable[:-1]  # a word split by a special token, or truncated
     begins[cu_seqlens[:-1]] |= maskable[cu_seqlens[:-1]]
     first = np.flatnonzero(begins)
     word = np.cumsum(begins) - 1
@@ -26,16 +26,16 @@ def spans(
     Args:
         first, length: the words.
         cu_seqlens: where each sequence starts, and T last, (N + 1,).
-        words_each: how many words the next span wants, (U,); one that comes to a special token ends there.
+        words_each: wanted lengths of successive spans in words, (U,); a span ends early at a special token.
     """
-    opens = np.ones(len(first), bool)  # words that follow a special token, or begin a sequence
+    opens = np.ones(len(first), bool)  # words after a special token, or at the start of a sequence
     opens[1:] = first[1:] != first[:-1] + length[:-1]
     opens |= np.isin(first, cu_seqlens)
     run = np.cumsum(opens) - 1
     run_starts = np.flatnonzero(opens)  # in words
     ends = np.cumsum(words_each)
     place = ends - words_each  # where each span would begin if nothing interrupted it ...
-    place = place - place[run_starts][run] + run_starts[run]  # ... counted anew in each run of words
+    place = place - place[run_starts][run] + run_starts[run]  # ... restarting in each run of words
     begins = np.zeros(len(first), bool)
     run_ends = np.append(run_starts[1:], len(first))
     begins[place[place < run_ends[run]]] = True
@@ -53,18 +53,18 @@ def draw(
     at_least_one: bool,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw units, each as likely as any other, so that the expected share of tokens is the rate.
+    """Draw units uniformly at random, so that the expected share of tokens is the rate.
 
     Args:
         first, length: the units, in tokens, (U,) each.
         cu_seqlens: where each sequence starts, and T last, (N + 1,).
         rate: share of each sequence's maskable tokens.
-        bernoulli: each unit by a coin of its own; otherwise as near to the share in each sequence as its units allow.
-        at_least_one: take a unit of a sequence that would get none; not with bernoulli.
+        bernoulli: each unit independently; otherwise as near to the share in each sequence as its units allow.
+        at_least_one: take one unit from a sequence that would get none; not with bernoulli.
         rng: the generator of this micro-batch's masks.
 
     Returns:
-        Chosen positions, ascending, (K,), and the unit each belongs to, (K,): a unit is replaced as one.
+        Chosen positions, ascending, (K,), and the unit each belongs to, (K,): its tokens are replaced alike.
     """
     if bernoulli:
         taken = np.flatnonzero(rng.random(len(first)) < rate)
@@ -81,8 +81,8 @@ def _arc(
 ) -> np.ndarray:
     """Which units are taken, in the order given, (U,).
 
-    A sequence's shuffled units lie on a circle, each as long as its tokens. An arc of the wanted length is laid down
-    at random, and the units that begin in it are taken: every unit with one probability, whatever its length.
+    A sequence's shuffled units lie on a circle, each as long as its tokens. An arc of the wanted length is placed at
+    random, and the units that begin in it are taken: every unit with the same probability, whatever its length.
     """
     if len(length) == 0:
         return np.zeros(0, bool)

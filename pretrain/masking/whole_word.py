@@ -1,4 +1,4 @@
-"""Whole-word masking: all tokens of a word, or none (the whole-word release of google-research/bert, 2019)."""
+"""Whole-word masking: all tokens of a word, or none (google-research/bert's whole-word release, 2019)."""
 
 import numpy as np
 
@@ -13,21 +13,21 @@ def choose(
     bernoulli: bool,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose words at random, so many that a sequence's share of tokens is reached.
+    """Choose words at random, enough for a sequence's share of tokens.
 
-    The expected number of tokens is exact and every word is as likely as any other, short or long (but where a
-    sequence is so short that "at least one" decides). The release takes words while they fit: too few tokens, and
-    long words too seldom.
+    The expected number of tokens is exact and every word is equally likely, short or long (unless a sequence is so
+    short that "at least one" decides). The release takes words while they fit: too few tokens, and long words too
+    seldom.
 
     Args:
         maskable: True where a token may be masked (special tokens may not), (T,).
         word_starts: True where a token begins a word, (T,).
         cu_seqlens: where each sequence starts, and T last, (N + 1,).
         rate: share of a sequence's maskable tokens to choose, in (0, 1]; at least one word where there is any.
-        bernoulli: draw each word by a coin of its own instead; then there may be none.
+        bernoulli: draw each word independently instead; then there may be none.
         rng: the generator of this micro-batch's masks.
 
     Returns:
-        Chosen positions, ascending, (K,), and the word each belongs to, (K,): a word is replaced as one.
+        Chosen positions, ascending, (K,), and the word each belongs to, (K,): a word is replaced as a unit.
     """
     return draw(*words(maskable, word_starts, cu_seqlens), cu_seqlens, rate, bernoulli, True, rng)

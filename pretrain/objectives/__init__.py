@@ -1,4 +1,4 @@
-"""What a pretraining run learns from its batches."""
+"""The objectives a pretraining run may train on."""
 
 from pretrain.objectives import masked_lm
 

@@ -21,7 +21,7 @@ from pretrain.objectives.objective import PretrainObjective
 
 
 class MaskedLM(PretrainObjective):
-    """The encoder with its masked-LM head, and a sentence head where there are sentence labels."""
+    """The encoder with a masked-LM head, and a sentence head if there are sentence labels."""
 
     def __init__(
         self, config: ModelConfig, tokenizer: Tokenizer, sentence_labels: int, attention: str = "sdpa"
@@ -34,13 +34,13 @@ class MaskedLM(PretrainObjective):
         self.weights = {"masked_lm_loss": 1.0, "sentence_loss": 1.0}
 
     def compile_parts(self) -> None:
-        """Have embeddings, layers and the vocabulary's loss compiled for training; batches must be of one shape."""
+        """Compile embeddings, layers and the masked-LM loss for training; batches must have one shape."""
         self.bert.embeddings.compile_for_training()
         self.bert.encoder.compile_layers()
         self.masked_lm_head.cross_entropy.compile_for_training()
 
     def counts(self, batch: PackedBatch) -> dict[str, float]:
-        """How many tokens are predicted for what is summed over them, and how many pairs likewise; no fillers."""
+        """Tokens predicted, for sums over tokens, and pairs, for sums over pairs; without fillers."""
         counts = {}
         if "masked_index" in batch.targets:
             counts |= dict.fromkeys(("masked_lm_loss", "masked_lm_accuracy"), _predicted(batch))
@@ -49,7 +49,7 @@ class MaskedLM(PretrainObjective):
         return counts
 
     def flops(self, batch: PackedBatch) -> float:
-        """Operations of the matrix products of training on the batch; not counted where parts are frozen."""
+        """Operations of the matrix products in training on the batch; not counted where parts are frozen."""
         if self.bert.frozen:
             return 0.0
         return training_flops(self.bert.config, batch, _predicted(batch), pooler=self.sentence_head is not None)
@@ -59,8 +59,8 @@ class MaskedLM(PretrainObjective):
         return self.bert.depth(name)
 
     def forward(self, batch: PackedBatch) -> dict[str, Tensor]:
-        """Summed cross-entropies in nats, and numbers of right answers."""
-        # Only masked tokens meet the vocabulary; nothing else is read of the last layer but what is pooled.
+        """Summed cross-entropies in nats, and numbers of correct predictions."""
+        # Only masked tokens are projected onto the vocabulary; of the rest of the last layer, only the pooled are read.
         output = self.bert(batch, read=batch.targets.get("masked_index", batch.cu_seqlens[:0]))
         sums = {}
         if "masked_index" in batch.targets:
@@ -77,22 +77,22 @@ class MaskedLM(PretrainObjective):
         return {"masked_lm_loss": loss, "masked_lm_accuracy": right}
 
     def export(self, folder: Path) -> None:
-        """Write weights, config and tokenizer, so that transformers opens them by the class named in config.json."""
+        """Write weights, config and tokenizer, so that transformers opens them with the class named in config.json."""
         architecture = "BertForMaskedLM" if self.sentence_head is None else "BertForPreTraining"
         hub.save_config(folder, self.bert.config, architecture)
         hub.save_weights(folder, self)
         self.tokenizer.save(folder, self.bert.config.max_position_embeddings)
 
     def restore(self, folder: Path) -> None:
-        """Take up the weights that `export` wrote there."""
+        """Load the weights that `export` wrote there."""
         hub.load_weights(folder, self)
 
     def start_from(self, folder: Path) -> str:
-        """Take up a model that was trained elsewhere; says which heads are new and what was not needed."""
+        """Load a model that was trained elsewhere; returns a line on which heads are new and what was not needed."""
         return hub.load_weights(folder, self, ("bert.pooler.", "masked_lm_head.", "sentence_head.")).in_words()
 
     def served(self, top: int = 5) -> Served:
-        """It fills masks; the example is the mask alone where the model cannot read more."""
+        """Serving by filling masks; the example is only the mask if the model cannot read more."""
         mask, longest = self.tokenizer.mask_token, self.bert.config.max_position_embeddings
         text = f"the {mask} of the model"
         text = text if len(self.tokenizer.encode(text)) <= longest else mask
@@ -100,7 +100,7 @@ class MaskedLM(PretrainObjective):
 
 
 def _predicted(batch: PackedBatch) -> int:
-    """How many tokens are to be predicted, fillers apart; read on the host."""
+    """How many tokens are to be predicted, without fillers; read on the CPU."""
     if "masked_index" not in batch.targets:
         return 0
     if batch.real is None:

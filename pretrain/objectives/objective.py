@@ -1,4 +1,4 @@
-"""What pretraining asks of an objective, besides what the loop does (bert/training/objective.py)."""
+"""What pretraining requires of an objective, besides what the loop does (bert/training/objective.py)."""
 
 from abc import abstractmethod
 from pathlib import Path
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 class PretrainObjective(Objective):
     """A model that learns from text.
 
-    It reads these targets, each where a batch has it: `masked_index` (M,) places in the flat batch, `masked_labels`
-    (M,) the tokens that stood there; `sentence_labels` (N,), 0 where B follows A. A label of -100 is a filler's and
-    counts in nothing.
+    It reads these targets, each where a batch has it: `masked_index` (M,), positions in the flat batch; `masked_labels`
+    (M,), the original tokens there; `sentence_labels` (N,), 0 where B follows A. A label of -100 is a filler's and is
+    ignored.
 
-    Whatever it learns from, it is judged by masked tokens, which validation replaces 80-10-10, and by pairs where they
-    are labelled: its sums are `masked_lm_loss` and `masked_lm_accuracy`, `sentence_loss` and `sentence_accuracy`, and
-    others that `scores` names. An evaluation is not seeded; what is drawn in one needs a generator of its own.
+    Whatever it learns from, it is evaluated on masked tokens, which validation replaces 80-10-10, and on labelled
+    pairs: its sums are `masked_lm_loss` and `masked_lm_accuracy`, `sentence_loss` and `sentence_accuracy`, and others
+    that `scores` names. An evaluation is not seeded; random draws in it need a generator of their own.
 
     Attributes:
         bert: the encoder, which is frozen and checkpointed as training.* says, and may get further tokens.
         masked_lm_head: from hidden states to tokens; it may get further ones.
         tokenizer: the vocabulary's.
-        goal: the validation metric, lower being better, whose lowest value decides which weights lie in best/.
+        goal: the validation metric, lower being better, that decides which weights are in best/.
     """
 
     bert: BertModel
@@ -46,27 +46,27 @@ class PretrainObjective(Objective):
 
     @classmethod
     def facts(cls, config: "PretrainConfig") -> dict[str, str]:
-        """Fingerprints of what it reads besides the text, by name: a run does not go on with others."""
+        """Fingerprints of what it reads besides the text, by name: a run is not resumed with others."""
         return {}
 
     @classmethod
     def scores(cls, config: "PretrainConfig") -> list[str]:
-        """The names of what it is judged by besides masked tokens and pairs, without `valid/`."""
+        """The names of its metrics besides those of masked tokens and pairs, without `valid/`."""
         return []
 
     @classmethod
     def build(cls, config: "PretrainConfig", model: ModelConfig, tokenizer: Tokenizer) -> Self:
-        """Of random weights, as a run's options say."""
+        """The objective with random weights, as a run's options say."""
         return cls(model, tokenizer, SENTENCE[config.sentence.objective].labels, config.training.attention)
 
     @abstractmethod
     def start_from(self, folder: Path) -> str:
-        """Take up a model that was trained elsewhere; says which parts are new and what was not needed."""
+        """Load a model that was trained elsewhere; returns a line on which parts are new and what was not needed."""
 
     @abstractmethod
     def compile_parts(self) -> None:
-        """Have what is worth it compiled for training; batches must be of one shape."""
+        """Compile the parts worth compiling for training; batches must have one shape."""
 
     def served(self) -> Served | None:
-        """How the trained model is asked, with an example and its answer; None where there is nothing to ask it."""
+        """How the trained model is served, with an example and its answer; None if it is not."""
         return None

@@ -1,4 +1,4 @@
-"""Which B stands after A, and the label. An objective is one file with an OBJECTIVE and one line here."""
+"""Which B follows A, and the label. An objective is one file with an OBJECTIVE and one line here."""
 
 from pretrain.sentence import none, nsp, sop
 

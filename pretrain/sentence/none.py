@@ -9,7 +9,7 @@ from pretrain.sentence.objective import NegativeSource, SentenceObjective
 def arrange(
     examples: Examples, text: Text, pool: NegativeSource, rng: np.random.Generator
 ) -> tuple[Examples, Text, dict[str, int]]:
-    """The examples as they are."""
+    """The examples unchanged."""
     return examples, text, {}
 
 

@@ -1,13 +1,13 @@
 """Next-sentence prediction: half of the time B is a random text (Devlin et al. 2019, section 3.1).
 
 A random B is the true B of another pair, cut from its document as this one was, and exactly as long wherever there is
-such a one. So neither an example's length, nor its number of sentences, nor where B stands in its document gives the
-label away; in the paper's code random pairs are shorter or longer than true ones.
+such a one. So neither an example's length, nor its number of sentences, nor B's place in its document gives the label
+away; in the paper's code random pairs are shorter or longer than true ones.
 
-With negatives from A's own document, B is the run of sentences that comes nearest in length. A document often has no
-second run as long as its longest B. Long Bs are then true more often than not, and length tells a little of the label.
+With negatives from A's own document, B is the run of sentences nearest in length. A document often has no second run
+as long as its longest B. Long Bs are then true more often than not, and length reveals a little about the label.
 
-Letters: E examples, R runs of sentences that may stand as B.
+Letters: E examples, R runs of sentences that may serve as B.
 """
 
 from dataclasses import dataclass, replace
@@ -28,10 +28,10 @@ _MOST_DRAWS = 2000  # of 64 documents each
 
 @dataclass(frozen=True)
 class Runs:
-    """Runs of whole sentences that may stand as B, ascending by length, (R,) each.
+    """Runs of whole sentences that may serve as B, ascending by length, (R,) each.
 
     Attributes:
-        length: in tokens; all that are as long as the budget or longer count as the budget.
+        length: in tokens, capped at the budget.
         first, last: sentences, numbered through the corpus; last is exclusive.
         document: numbered through the corpus.
     """
@@ -45,21 +45,21 @@ class Runs:
 def arrange(
     examples: Examples, text: Text, pool: NegativeSource, rng: np.random.Generator
 ) -> tuple[Examples, Text, dict[str, int]]:
-    """Put a random run of the training split in B's place wherever the label is 1.
+    """Replace B by a random run of the training split wherever the label is 1.
 
     Args:
         examples: with labels drawn, B being what truly follows.
-        text: what they point into.
-        pool: where random runs are from: `other_document`, `same_document`, or `anywhere` but in A and where the
-            true B starts. Examples whose document has nothing else to offer are left out of `same_document`, whatever
-            their label.
+        text: the text they point into.
+        pool: where random runs come from: `other_document`, `same_document`, or `anywhere` but in A and where the
+            true B starts. With `same_document`, examples whose document has nothing else to offer are left out,
+            whatever their label.
         rng: the generator of this block's pairs.
 
     Returns:
-        The examples, the text with the random runs after it, and how many runs are not of the true B's length.
+        The examples, the text with the random runs appended, and counts, such as of runs not of the true B's length.
 
     Raises:
-        UserError: the training split has no run that could stand there.
+        UserError: the training split has no run that could serve.
     """
     examples, first, last, left_out = _random_runs(examples, text, pool, rng)
     random = np.flatnonzero(examples.labels == 1)
@@ -84,7 +84,7 @@ def arrange(
 def _random_runs(
     examples: Examples, text: Text, pool: NegativeSource, rng: np.random.Generator
 ) -> tuple[Examples, np.ndarray, np.ndarray, dict[str, int]]:
-    """The examples that can be had, a run (first sentence and end) for each of label 1, and how many had to go."""
+    """The examples that can be kept, a run (first sentence and end) for each with label 1, and how many cannot."""
     if pool.negatives == "same_document" and len(examples) > 0:
         return _from_same_document(examples, text, pool, rng)
     random = examples.take(np.flatnonzero(examples.labels == 1))
@@ -101,7 +101,7 @@ def _from_same_document(
     def differs(some: Examples, first: np.ndarray, last: np.ndarray) -> np.ndarray:
         return ~_same_text(some, text, first, last, pool)
 
-    # Every example draws a run, whatever its label: those that have to go then leave the labels as they were.
+    # Every example draws a run, whatever its label, so that dropping those without one does not bias the labels.
     first, last = same_document.draw(examples, pool.source, pool.cutting, differs, rng)
     kept = first >= 0
     examples, first, last = examples.take(kept), first[kept], last[kept]
@@ -143,7 +143,7 @@ def _true_bs(pool: NegativeSource, documents: np.ndarray, rng: np.random.Generat
 
 
 def _match(examples: Examples, text: Text, runs: Runs, pool: NegativeSource, rng: np.random.Generator) -> np.ndarray:
-    """For each example a run of its true B's length that may stand there, (E,) places in runs."""
+    """For each example an allowed run of its true B's length, (E,) indices into runs."""
     wanted = np.minimum(examples.b_length, pool.cutting.budget)
     chosen = np.full(len(examples), -1)
     for _ in range(_ROUNDS):
@@ -153,7 +153,7 @@ def _match(examples: Examples, text: Text, runs: Runs, pool: NegativeSource, rng
         tried = _of_length(runs.length, wanted[open_], rng)
         fits = _may_stand(examples.take(open_), text, runs, tried, pool)
         chosen[open_[fits]] = tried[fits]
-    for example in np.flatnonzero(chosen < 0):  # its length is rare: the nearest that may stand there
+    for example in np.flatnonzero(chosen < 0):  # its length is rare: the nearest that is allowed
         nearest = np.argsort(np.abs(runs.length - wanted[example]), kind="stable")
         one = np.full(len(nearest), example)
         fits = _may_stand(examples.take(one), text, runs, nearest, pool)
@@ -167,7 +167,7 @@ def _match(examples: Examples, text: Text, runs: Runs, pool: NegativeSource, rng
 
 
 def _of_length(lengths: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random place among the runs of each wanted length; the nearest one where there is none."""
+    """The index of a random run of each wanted length, or of the nearest length if there is none."""
     low, high = np.searchsorted(lengths, wanted, "left"), np.searchsorted(lengths, wanted, "right")
     below, above = np.maximum(low - 1, 0), np.minimum(low, len(lengths) - 1)
     nearest = np.where(wanted - lengths[below] <= lengths[above] - wanted, below, above)
@@ -175,7 +175,7 @@ def _of_length(lengths: np.ndarray, wanted: np.ndarray, rng: np.random.Generator
 
 
 def _may_stand(examples: Examples, text: Text, runs: Runs, tried: np.ndarray, pool: NegativeSource) -> np.ndarray:
-    """Whether each run is neither A, nor what truly follows, nor from a document that `negatives` forbids, (E,)."""
+    """Whether each run avoids A and what truly follows, and is from a document that `negatives` allows, (E,)."""
     first, last = runs.first[tried], runs.last[tried]
     allowed = (last <= examples.a_sentence) | (first > examples.b_sentence)
     if pool.negatives == "other_document":
@@ -185,7 +185,7 @@ def _may_stand(examples: Examples, text: Text, runs: Runs, tried: np.ndarray, po
 
 
 def _same_text(examples: Examples, text: Text, first: np.ndarray, last: np.ndarray, pool: NegativeSource) -> np.ndarray:
-    """Whether each run says word for word what the true B says, (E,)."""
+    """Whether each run has exactly the true B's tokens, (E,)."""
     if len(first) == 0:
         return np.zeros(0, bool)
     lengths = _tokens(pool, first, last)

@@ -1,4 +1,4 @@
-"""What a sentence objective says of itself."""
+"""What a sentence objective defines."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class NegativeSource:
 
     Attributes:
         source: the corpus.
-        documents: numbers of the documents that are drawn from.
+        documents: numbers of the documents to draw from.
         negatives: a name from the objective's own choices.
-        cutting: how examples are cut from documents, and so how those are that negatives are taken from.
+        cutting: how examples are cut from documents, including those that negatives are taken from.
     """
 
     source: TokenSource
@@ -32,7 +32,7 @@ class SentenceObjective:
 
     Attributes:
         labels: number of classes; 0 where there is nothing to learn from the pair.
-        replaces_b: whether label 1 means that another text stands where B was.
+        replaces_b: whether label 1 means that B was replaced by another text.
         arrange: (examples, text, pool, rng) -> (examples, text, tally): makes the labels true.
     """
 

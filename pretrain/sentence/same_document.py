@@ -12,10 +12,10 @@ from pretrain.examples import Cutting, Examples
 from pretrain.token_source import TokenSource
 
 RULE = 2
-"""Raised where the same text gets other random Bs than before: no run goes on across that."""
+"""Incremented when the same text gets different random Bs; runs are not resumed across that."""
 
 STARTS = 32
-"""Sentences of a document that are tried as the beginning of an example's random B."""
+"""Maximum sentences of a document to try as the beginning of an example's random B."""
 
 
 def draw(
@@ -28,14 +28,14 @@ def draw(
     """A run of sentences for each example: first and end, (E,) each; -1 where the document offers none.
 
     Of the runs that begin at `STARTS` sentences, spread evenly over the document, it is the one nearest to the true B's
-    length, longer or shorter, or one of the nearest at random. It is a single sentence where the input's segments are,
-    holds neither A nor the beginning of what truly follows, and does not begin the document, as no true B does.
+    length, longer or shorter, with ties broken at random. It is a single sentence if the input's segments are, contains
+    neither A nor the beginning of the true B, and does not begin the document, as no true B does.
 
     Args:
-        examples: those that want one.
+        examples: those that need one.
         source: the corpus.
-        cutting: how examples are cut; lengths from its budget on are alike.
-        differs: whether a run (first, end) says something else than the true B, word for word.
+        cutting: how examples are cut; lengths from its budget on count as equal.
+        differs: whether a run (first, end) differs from the true B in any token.
         rng: the generator of this block's pairs.
     """
     tokens, begin, end = _lay_out(examples, source)
@@ -50,7 +50,7 @@ def draw(
         stop = np.where(first < a[some], a[some], end[some])
         for last in _ends(tokens, first, stop, wanted[some], cutting.input.single_sentences):
             length = np.minimum(tokens[last] - tokens[first], cutting.budget)
-            missed = np.abs(length - wanted[some]) + rng.random(len(some))  # less than one more, to settle ties
+            missed = np.abs(length - wanted[some]) + rng.random(len(some))  # plus less than one, to break ties
             better = np.flatnonzero((length > 0) & (missed < least[some]))
             move = shift[some[better]]
             better = better[differs(examples.take(some[better]), first[better] - move, last[better] - move)]
@@ -61,7 +61,7 @@ def draw(
 
 
 def _lay_out(examples: Examples, source: TokenSource) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens before each sentence of the examples' documents, (S + 1,), and where each one's begins and ends, (E,)."""
+    """Tokens before each sentence of the examples' documents, (S + 1,); where each example's begins and ends, (E,)."""
     documents, which = np.unique(examples.document, return_inverse=True)
     first, last = source.sentence_offsets[documents], source.sentence_offsets[documents + 1]
     places = ragged.offsets(last - first)
@@ -69,7 +69,7 @@ def _lay_out(examples: Examples, source: TokenSource) -> tuple[np.ndarray, np.nd
 
 
 def _starts(begin: np.ndarray, end: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Which examples have one more sentence to try, and which: all, or `STARTS` spread evenly, from a random one on."""
+    """Which examples have another sentence to try, and which: all, or `STARTS` evenly spaced, from a random one on."""
     size = end - begin
     tried, offset = np.minimum(STARTS, size), (rng.random(len(size)) * size).astype(np.int64)
     for step in range(tried.max(initial=0)):
@@ -80,7 +80,7 @@ def _starts(begin: np.ndarray, end: np.ndarray, rng: np.random.Generator) -> Ite
 def _ends(
     tokens: np.ndarray, first: np.ndarray, stop: np.ndarray, wanted: np.ndarray, single: bool
 ) -> Iterator[np.ndarray]:
-    """Where a run from each sentence may end, `stop` at most: after it, or on either side of the length wanted."""
+    """Where a run from each sentence may end, at most `stop`: after it, or on either side of the wanted length."""
     if single:
         yield first + 1
         return
