@@ -378,11 +378,14 @@ def test_a_document_with_nothing_else_to_offer_gives_no_pair_of_either_label():
 
 def test_a_repeated_sentence_is_no_random_b_of_the_same_document():
     same = [1000, 1001]
-    source = ListSource([[[FIRST + n], same, [2000 + n, 2100 + n], same] for n in range(40)])
+    documents = [[[FIRST + n], same, [2000 + n, 2100 + n], same] for n in range(40)]
+    # A document of one sentence, before each, has no pair, and so no place among those that are drawn from.
+    source = ListSource([every for n, document in enumerate(documents) for every in ([[3000 + n]], document)])
     for seed in range(5):
         _, examples, text, _ = arranged(source, UNCUT, "sentence_pair", "same_document", seed)
-        random = second_texts(examples, text, 1)
-        after_first = examples.a_sentence[examples.labels == 1] % 4 == 0  # `same` is what truly follows
+        random, labelled = second_texts(examples, text, 1), examples.labels == 1
+        begins = source.sentence_offsets[examples.document[labelled]]
+        after_first = examples.a_sentence[labelled] == begins  # `same` is what truly follows
         assert after_first.any()
         assert all(b != same for (_, b), first in zip(random, after_first, strict=True) if first)
 
