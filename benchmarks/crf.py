@@ -1,9 +1,9 @@
-"""The CRF head beside pytorch-crf's own: a training step, and decoding.
+"""The CRF head against pytorch-crf's own: a training step, and decoding.
 
     python -m benchmarks.crf --json crf.json
 
-Both have the same weights, emissions and tags, sequence lengths as in KLUE-NER's pieces; rounds in turn. The likelihood
-is the library's on both sides: ours gathers the units first.
+Both have the same weights, emissions and tags, with sequence lengths as in KLUE-NER's pieces; rounds alternate. The
+likelihood is the library's on both sides: ours gathers the units first.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def _ratio(ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[float, float, float]:
-    """Median, least and greatest ratio of our time to theirs, over rounds in turn."""
+    """Median, lowest and highest ratio of our time to theirs, over alternating rounds."""
     ratios = []
     for number in range(ROUNDS + 2):
         times = []

@@ -1,9 +1,9 @@
-"""How fast text becomes tokens, and tokens become batches; beside the tokenizers library alone.
+"""How fast text becomes tokens, and tokens become batches; against the tokenizers library alone.
 
     python -m benchmarks.data --text ko_corpus.txt
 
-Batches are built (paired, masked, packed) on one core. Tokenising is compared with `encode_batch` of the same lines and
-the ids and word ids taken out as Python lists: what a token store needs, and the least that a plain script does.
+Batches are built (paired, masked, packed) on one core. Tokenising is compared with `encode_batch` of the same lines,
+with ids and word ids extracted as Python lists: what a token store needs, and the least that a plain script does.
 """
 
 import os
@@ -77,7 +77,7 @@ def _library(arguments) -> dict:
 
 
 def _peak_anonymous() -> float:
-    """What is resident now and belongs to no file, in MB; the peak of a process that only grows."""
+    """Resident memory that belongs to no file, in MB; the peak, in a process that only grows."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 

@@ -1,4 +1,4 @@
-"""The same pretrained folder, fine-tuned by ours and by transformers' Trainer: scores over seeds, and time of training.
+"""The same pretrained folder, fine-tuned by us and by transformers' Trainer: scores over seeds, and training time.
 
     python -m benchmarks.fine_tuning --init runs/original --train nsmc_train.tsv \\
         --eval nsmc_eval.tsv --text document
@@ -6,11 +6,11 @@
         --eval klue_ner_eval.tsv --task ner --epochs 3
 
 Both have the same rows, tokenizer, linear head, batch size, epochs, dropout, AdamW (fused), weight decay (none on
-vectors), clipping and learning rates; the order of the rows, the masks of dropout and the head's first weights are each
-one's own, by the seed. The peer is as the library has it: AutoModelFor..., sdpa attention, a collator that pads to a
-batch's longest. Timed is the way from texts in memory to trained weights: tokenising counts, judging does not. Both are
-judged after the last epoch by the same code (ours, which takes up the peer's weights). Each run has a process of its
-own, the peer one as PyTorch makes it.
+vectors), clipping and learning rates; the order of the rows, the dropout masks and the head's initial weights are each
+side's own, by the seed. The peer is the library's default: AutoModelFor..., sdpa attention, a collator that pads to the
+batch's longest. The time is that from texts in memory to trained weights: tokenising counts, evaluation does not. Both
+are evaluated after the last epoch by the same code (ours, which loads the peer's weights). Each run has a process of
+its own, the peer's with PyTorch's default settings.
 """
 
 import argparse
@@ -40,7 +40,7 @@ SHOWN = {"classification": ("accuracy", "macro_f1"), "ner": ("entity_micro_f1", 
 
 
 class Contest:
-    """Rows, labels and settings that both are given."""
+    """Rows, labels and settings that both sides get."""
 
     def __init__(self, arguments: argparse.Namespace, device: torch.device | None = None) -> None:
         self.arguments, self.task = arguments, TaskConfig(name=arguments.task)
@@ -65,13 +65,13 @@ class Contest:
         return FinetuneConfig(task=self.task, data=self.data, init=self.arguments.init, training=training)
 
     def judged(self, task) -> dict[str, float]:
-        """A model's scores on the rows to judge by."""
+        """A model's scores on the evaluation rows."""
         found = evaluator(task, self.eval, 64, self.device)()
         return {name: found[f"valid/{name}"] for name in SHOWN[self.task.name]}
 
 
 def ours(contest: Contest, seed: int) -> dict[str, float]:
-    """Our loop over packed batches; its one evaluation, at the end, is taken off the time."""
+    """Our loop over packed batches; its one evaluation, at the end, is not counted in the time."""
     config, judging = contest.config(seed), []
     task, _ = build(config, contest.labels)
     task.to(contest.device)
@@ -145,7 +145,7 @@ def _trainer_settings(training: TrainingConfig, folder: str, device: torch.devic
 
 
 def _encoded(tokenizer, examples: Examples, labels: list[str], max_length: int) -> list[dict]:
-    """Rows as Trainer takes them; a piece's tag is that of its first character, as ours has it."""
+    """Rows as Trainer takes them; a piece's tag is that of its first character, as in ours."""
     ids = {label: number for number, label in enumerate(labels)}
     found = tokenizer([example.text for example in examples.used], truncation=True, max_length=max_length)
     rows = [{name: values[number] for name, values in found.items()} for number in range(len(examples.used))]
@@ -205,7 +205,7 @@ def described(arguments: argparse.Namespace) -> dict:
 
 
 def figures(task: str, found: dict[str, list[dict[str, float]]]) -> dict:
-    """Mean and deviation of each score over the seeds, and the times round by round."""
+    """Mean and standard deviation of each score over the seeds, and the times round by round."""
     scores = {
         f"{score}_{name}": f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
         for score in SHOWN[task]

@@ -1,14 +1,14 @@
-"""Whether a start, its memory and a resume depend on the corpus's size: 10 GB beside 100 MB, both prepared.
+"""Whether starting, its memory and resuming depend on the corpus's size: 10 GB against 100 MB, both prepared.
 
     python -m benchmarks.large_corpus --text ko_corpus.txt --folder /tmp/large
 
-Both corpora are the text over and over. Tokenising 10 GB would take hours, so the line index, the index of documents
-and the token store of the text itself are made as ever and then repeated on disk, with the offsets moved on: the same
-bytes that the program would have made. Needs about twice the larger size on disk, and leaves it in --folder.
+Both corpora repeat the text many times. Tokenising 10 GB would take hours, so the line index, the document index and
+the token store of the text itself are built as usual and then repeated on disk, with shifted offsets: the same bytes
+that the program would have written. Needs about twice the larger size on disk, and leaves it in --folder.
 
-Measured from outside, on the command that a person types, each time with none of the files in memory: the time from its
-start to the first training step's line in metrics.jsonl, and the highest RssAnon until its end. Then, in a process of
-its own, the time to the first batch from an epoch's beginning and from its last block.
+Measured from outside, on the command that a user types, each time with none of the files in memory: the time from its
+start to the first training step's line in metrics.jsonl, and the highest RssAnon until its end. Then, in a separate
+process, the time to the first batch from an epoch's beginning and from its last block.
 """
 
 import argparse
@@ -39,14 +39,14 @@ from pretrain.token_store import TokenStore, folder_of, write_manifest
 
 
 def repeat(array: np.ndarray, times: int, step: np.ndarray | int, file: Path) -> None:
-    """Write an array over and over, moved on by `step` each time."""
+    """Write an array `times` times, shifted by another `step` each time."""
     with GrowingArray(file, array.dtype.type, array.shape[1:]) as written:
         for number in range(times):
             written.extend(array + array.dtype.type(number * step))
 
 
 def repeat_offsets(offsets: np.ndarray, times: int, file: Path) -> None:
-    """The same for an array that holds what lies before each item, and all of it last."""
+    """The same for an array that holds what lies before each item, and the total last."""
     total = int(offsets[-1])
     with GrowingArray(file, np.int64) as written:
         for number in range(times):
@@ -55,7 +55,7 @@ def repeat_offsets(offsets: np.ndarray, times: int, file: Path) -> None:
 
 
 class RepeatedReader(MmapReader):
-    """Lines of a file that is another over and over; their index is made from the other's."""
+    """Lines of a file that repeats another; their index is made from the other's."""
 
     once: MmapReader
     times: int
@@ -80,7 +80,7 @@ class RepeatedCorpus(Corpus):
 
 
 def prepare(once: Corpus, store: TokenStore, tokenizer: Tokenizer, times: int, file: Path) -> None:
-    """Write the corpus that is another `times` over, and all that the program would make of it."""
+    """Write a corpus that is another one `times` times, and all that the program would make of it."""
     cache = once.reader.cache
     with file.open("wb") as written:
         for _ in range(times):
@@ -102,7 +102,7 @@ def prepare(once: Corpus, store: TokenStore, tokenizer: Tokenizer, times: int, f
 
 
 def forget(folder: Path) -> None:
-    """Have the system drop the folder's files from its memory."""
+    """Drop the folder's files from the system's page cache."""
     for file in filter(Path.is_file, folder.rglob("*")):
         descriptor = os.open(file, os.O_RDONLY)
         os.fsync(descriptor)
@@ -143,7 +143,7 @@ def resume(arguments, text: Path, tokenizer: Path) -> dict[str, float]:
 
 
 def measure_resume(arguments) -> dict[str, float]:
-    """The same, in this process: each from an epoch of its own, so that no text is read twice."""
+    """The same, in this process: each round in another epoch, so that no text is read twice."""
     config = configuration(arguments, TokenizerConfig(path=arguments.child))
     sampler = training_sampler(config, open_text(config))
     stream, found = Stream(sampler, 0), {"first_block_s": [], "last_block_s": []}
@@ -189,7 +189,7 @@ def main() -> None:
 
 
 def prepare_both(arguments) -> tuple[list[Path], Path]:
-    """The two corpora and the tokenizer; what is there already is taken as it is."""
+    """The two corpora and the tokenizer; what exists already is reused."""
     folder = Path(arguments.folder)
     folder.mkdir(parents=True, exist_ok=True)
     once_file = folder / "once.txt"
@@ -207,7 +207,7 @@ def prepare_both(arguments) -> tuple[list[Path], Path]:
 
 
 def figures(found: dict[str, list[dict]]) -> dict:
-    """Each measure by corpus, and the larger one's over the smaller one's."""
+    """Each measure by corpus, and the ratio of the larger one's to the smaller one's."""
     small, large = found.values()
     names = ("first_step_s", "anonymous_mb", "first_block_s", "last_block_s")
     by_corpus = {f"{name}_{corpus}": spread([one[name] for one in r]) for corpus, r in found.items() for name in names}

@@ -1,4 +1,4 @@
-"""How long a base-sized model takes to load, and how much memory beyond what it holds; beside transformers.
+"""How long a base-sized model takes to load, and how much memory beyond its weights; against transformers.
 
 python -m benchmarks.loading
 """

@@ -1,8 +1,8 @@
-"""Memory of training, ours and transformers', each in a process of its own: the highest it gets over a few steps.
+"""Peak memory of training over a few steps, ours and transformers', each in a process of its own.
 
     python -m benchmarks.memory --text ko_corpus_small.txt
 
-On a CPU what is resident beyond what was there before the model; on a GPU what PyTorch allocated.
+On a CPU resident memory, beyond that before the model; on a GPU what PyTorch allocated.
 """
 
 from benchmarks.same_work import (
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _measured(name: str, arguments) -> float:
-    """What one side needs at most, in MB."""
+    """One side's peak memory, in MB."""
     work = prepare_again(arguments) if name == "ours" else prepare_for_peer(arguments)
     before = peak_mb(work.device)
     if name == "ours":

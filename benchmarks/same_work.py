@@ -1,4 +1,4 @@
-"""The same text, model and batches for ours and for transformers, so that what is compared is the work alone."""
+"""The same text, model and batches for ours and for transformers, so that only the work is compared."""
 
 import argparse
 import contextlib
@@ -32,12 +32,12 @@ from pretrain.packing import without_fillers
 from pretrain.text import TextToLearn, open_text
 
 _AS_PYTORCH_MAKES_IT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "300000"}
-"""The turns of GNU's OpenMP, which PyTorch's wheels bring, where nothing is set; `import bert` then sets nothing."""
+"""The default spins of GNU's OpenMP, which comes with PyTorch's wheels; with them, `import bert` sets nothing."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done, by either."""
+    """What either side has to do."""
 
     config: PretrainConfig
     model: ModelConfig
@@ -46,7 +46,7 @@ class Work:
     device: torch.device
 
     def ours(self) -> MaskedLM:
-        """Our model, with weights that depend on the seed alone."""
+        """Our model, with weights that depend only on the seed."""
         torch.manual_seed(0)
         training = self.config.training
         objective = MaskedLM(self.model, self.text.tokenizer, 2, training.attention)
@@ -149,15 +149,15 @@ def padded(batch: PackedBatch, to_longest: bool = True) -> dict[str, torch.Tenso
 
 
 def apart(call: Callable, *given, environment: dict[str, str] | None = None):
-    """What a function of a module gives in a fresh process, while this one waits and holds next to nothing.
+    """What a module's function returns in a fresh process, while this one waits and holds next to nothing.
 
-    Where the system lays a process's memory may make a side that moves much of it half as fast, and what a side leaves
-    behind in a process slows the other.
+    Where the system places a process's memory may make a side that moves much of it half as fast, and what a side
+    leaves behind in a process slows the other.
 
     Args:
         call: the function.
-        given: to it.
-        environment: variables of the process beside, or in place of, those of this one.
+        given: its arguments.
+        environment: variables of the process, besides or in place of those of this one.
     """
     fresh = multiprocessing.get_context("spawn")
     with patch.dict(os.environ, environment or {}), ProcessPoolExecutor(1, fresh) as process:
@@ -165,12 +165,12 @@ def apart(call: Callable, *given, environment: dict[str, str] | None = None):
 
 
 def apart_for_peer(options: argparse.Namespace, call: Callable, *given):
-    """`apart` for the peer: as its users have it, or with our settings, as --peer_settings says."""
+    """`apart` for the peer: with PyTorch's default settings, or with ours, as --peer_settings says."""
     return apart(call, *given, environment=_AS_PYTORCH_MAKES_IT if options.peer_settings == "own" else None)
 
 
 def device_of_peer(options: argparse.Namespace) -> torch.device:
-    """Where the peer computes; without what `choose_device` sets there, unless it is to have our settings."""
+    """The peer's device; without what `choose_device` sets, unless it is to have our settings."""
     if options.peer_settings == "ours":
         return choose_device(TrainingConfig())
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
@@ -196,13 +196,13 @@ def described(options: argparse.Namespace) -> dict:
 
 
 def prepare_again(options: argparse.Namespace, device: torch.device | None = None) -> Work:
-    """`prepare` in another process: what is said of the text has been said."""
+    """`prepare` in another process, without printing again what it says of the text."""
     with contextlib.redirect_stdout(io.StringIO()):
         return prepare(options, device)
 
 
 def prepare_for_peer(options: argparse.Namespace) -> Work:
-    """`prepare_again` with the peer's settings and precision; attention is its own affair."""
+    """`prepare_again` with the peer's settings and precision; its attention is chosen elsewhere."""
     changed = argparse.Namespace(**vars(options) | {"precision": _of_peer(options), "attention": "sdpa"})
     return prepare_again(changed, device_of_peer(options))
 
@@ -212,7 +212,7 @@ def _of_peer(options: argparse.Namespace) -> str:
 
 
 def peak_mb(device: torch.device) -> float:
-    """The most memory up to now: on a GPU what PyTorch allocated, on a CPU what was resident of this process."""
+    """Peak memory up to now: on a GPU what PyTorch allocated, on a CPU what this process had resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -220,19 +220,19 @@ def peak_mb(device: torch.device) -> float:
 
 @torch.no_grad()
 def take_up(objective: torch.nn.Module, model: torch.nn.Module) -> None:
-    """Give a model of ours the weights of transformers' model of the same kind, so that the same code judges both."""
+    """Give our model the weights of transformers' model of the same kind, so that the same code evaluates both."""
     theirs = model.state_dict()
     for name, tensor in hub.to_transformers(objective.state_dict()).items():
-        tensor.copy_(theirs[name])  # a view of our own
+        tensor.copy_(theirs[name])  # a view of our parameter
 
 
 def spread(values: list[float]) -> str:
-    """Median, and the lowest and highest."""
+    """Median, lowest and highest."""
     return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
 def report(figures: dict, path: str | None) -> None:
-    """Print the figures, and write them down if a file is named."""
+    """Print the figures, and write them to a file if one is named."""
     text = json.dumps(figures, indent=2)
     print(text)
     if path:

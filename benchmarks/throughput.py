@@ -3,12 +3,12 @@
     python -m benchmarks.throughput --text ko_corpus_small.txt
     python -m benchmarks.throughput --text corpus.txt --preset base --vocab_size 32000 --batch_size 512 --json base.json
 
-Ours is the loop's own step with the loader; the peer is given its batches ready, on the device, padded to the longest
-of each. Both have the same weights, batches, dropout, AdamW (fused) and clipping. The matrix products are timed right
-before and right after our steps and, like these, on average: what a machine does at its best moment is reported apart.
-Shares count the work that bert/flops.py counts; `share_computed` leaves out what our last layer leaves out.
-Each measurement has a process of its own, with the machine to itself, the peer one as PyTorch makes it; `peak_mb` is
-the memory it took in all, on a GPU what PyTorch allocated there.
+Ours is the loop's own step with the loader; the peer gets its batches ready on the device, each padded to its longest
+sequence. Both have the same weights, batches, dropout, AdamW (fused) and clipping. The matrix products are timed right
+before and right after our steps and averaged like them; the best rate of the machine is reported separately. Shares
+count the work that bert/flops.py counts; `share_computed` leaves out what our last layer skips. Each measurement has a
+process of its own, with the machine to itself, the peer's with PyTorch's default settings; `peak_mb` is the memory it
+took in all, on a GPU what PyTorch allocated there.
 """
 
 import itertools
@@ -39,7 +39,7 @@ from bert.training.step import training_step
 from pretrain.data import Stream
 
 WARM_UP = 12
-"""Steps that are not timed: compiling, and memory laid out."""
+"""Untimed steps, for compilation and memory allocation."""
 
 
 class Ours:
@@ -51,7 +51,7 @@ class Ours:
         self.stream = Stream(work.sampler, 2 if work.device.type == "cuda" else 0)(Position(epoch=epoch))
 
     def run(self, steps: int) -> list[PackedBatch]:
-        """So many steps; gives back their batches."""
+        """Take this many steps, and return their batches."""
         taken = []
         for _ in range(steps):
             batch, _ = next(self.stream)
@@ -63,7 +63,7 @@ class Ours:
         return taken
 
     def measured(self, steps: int) -> dict[str, float]:
-        """Tokens and operations a second, between two measurements of the matrix rate."""
+        """Tokens and operations per second, between two measurements of the matrix rate."""
         products = [_products(self.work)]
         taken, seconds = _timed(self.work, lambda: self.run(steps))
         products.append(_products(self.work))
@@ -96,9 +96,9 @@ class Theirs:
         self.stream = Stream(work.sampler, 0)(Position(epoch=epoch))
 
     def batches(self, steps: int) -> tuple[int, list[dict[str, torch.Tensor]]]:
-        """The tokens of the next batches, and these, padded, on the device; not timed.
+        """The number of tokens of the next batches, and these, padded, on the device; not timed.
 
-        A compiled model gets as many sequences in each, of one length, since every other shape is compiled anew.
+        A compiled model gets batches of one shape, since any other would be compiled anew.
         """
         ready = [padded(next(self.stream)[0], to_longest=not self.fixed_shapes) for _ in range(steps)]
         if self.fixed_shapes:
@@ -107,7 +107,7 @@ class Theirs:
         return tokens, [{name: tensor.to(self.work.device) for name, tensor in batch.items()} for batch in ready]
 
     def _of_one_shape(self, batches: list[dict[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
-        """The same sequences in batches of as many as the first ones had on average; some may be left over."""
+        """The same sequences in batches of the size that the first ones had on average; some may be left over."""
         rows = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
         there = len(rows["input_ids"])
         self.rows = self.rows or there // len(batches)
@@ -125,7 +125,7 @@ class Theirs:
             self.optimizer.zero_grad(set_to_none=True)
 
     def measured(self, steps: int) -> dict[str, float]:
-        """Tokens a second."""
+        """Tokens per second."""
         tokens, ready = self.batches(steps)
         rate = tokens / _timed(self.work, lambda: self.run(ready))[1]
         return {"theirs": rate, "peak_mb_peer": peak_mb(self.work.device)}
@@ -160,7 +160,7 @@ def _measured(name: str, arguments, number: int) -> dict[str, float]:
 
 
 def _products(work: Work, seconds: float = 2.0) -> tuple[float, float]:
-    """FLOP/s of matrix products: on average over some seconds, and the best of them."""
+    """FLOP/s of matrix products: the average over some seconds, and the best."""
     kind = product_type(work.config.training.precision, work.device)
     began, rates = time.perf_counter(), []
     while time.perf_counter() - began < seconds:

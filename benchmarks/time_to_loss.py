@@ -1,13 +1,13 @@
-"""Wall time until the validation masked-LM loss is so far below the unigram cross-entropy, ours and transformers'.
+"""Wall time to a validation masked-LM loss a given gain below the unigram cross-entropy, ours and transformers'.
 
     python -m benchmarks.time_to_loss --text ko_corpus_small.txt
 
 Ours is the loop (`fit`) with its sampler. The peer is transformers' Trainer with BertForPreTraining; it is given the
 same batches in the same order, sampled before its clock starts, and pads each to its longest sequence. Both have the
-same initial weights, dropout (drawn by another seed in each round), AdamW (fused), clipping and learning rates. Every
-`eval_every` steps both are judged on the same frozen batches by the same code (ours, which takes up the peer's
-weights); both clocks stand still meanwhile. Each way to the loss has a process of its own, with the machine to itself,
-the peer one as PyTorch makes it.
+same initial weights, dropout (with another seed in each round), AdamW (fused), clipping and learning rates. Every
+`eval_every` steps both are evaluated on the same frozen batches by the same code (ours, which loads the peer's
+weights); both clocks stop meanwhile. Each run has a process of its own, with the machine to itself, the peer's with
+PyTorch's default settings.
 """
 
 import tempfile
@@ -48,11 +48,11 @@ from pretrain.validation import build_validation
 
 
 class Reached(Exception):
-    """The loss is where it was to come."""
+    """The target loss is reached."""
 
 
 class Judge:
-    """Says when the loss is reached; its clock runs but for what judging takes.
+    """Says when the loss is reached; its clock stops during evaluations.
 
     Attributes:
         target: the loss to reach, in nats.
@@ -66,12 +66,12 @@ class Judge:
         self.start()
 
     def start(self) -> None:
-        """Begin anew, from zero seconds."""
+        """Start over, from zero seconds."""
         self.curve: list[tuple[int, float, float]] = []
         self.began = time.perf_counter()
 
     def __call__(self, objective: MaskedLM) -> dict[str, float]:
-        """Judge a model; raises Reached where it is good enough."""
+        """Evaluate a model; raises Reached where it is good enough."""
         stopped = time.perf_counter()
         precision = autocast(self.work.config.training.precision, self.work.device)
         loss = evaluate(objective, self.batches, self.work.device, precision)["masked_lm_loss"]
@@ -84,7 +84,7 @@ class Judge:
 
 
 def ours(work: Work, judge: Judge, seed: int) -> None:
-    """Our loop, from the first weights until the judge has enough."""
+    """Our loop, from the initial weights until the loss is reached."""
     objective, stream = work.ours(), Stream(work.sampler, 0)
     training = replace(work.config.training, seed=seed)
     goal = Goal("valid/masked_lm_loss", higher_is_better=False, root="last")
@@ -143,7 +143,7 @@ def theirs(work: Work, judge: Judge, seed: int, attention: str) -> None:
 
 
 class Sampled(IterableDataset):
-    """The batches of our loop in their order, sampled when this is made."""
+    """The batches of our loop in their order, sampled on construction."""
 
     def __init__(self, work: Work) -> None:
         stream = Stream(work.sampler, 0)(Position())
@@ -154,7 +154,7 @@ class Sampled(IterableDataset):
 
 
 def rate(training, step: int) -> float:
-    """Our loop's factor of the learning rate: that of the middle of the step."""
+    """Our loop's factor of the learning rate: that at the middle of the step."""
     return SCHEDULES[training.schedule]((step + 0.5) / training.steps, training.warmup)
 
 
@@ -181,14 +181,14 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Curve:
-    """How a side came to the loss: steps, seconds and loss at each evaluation."""
+    """One side's path to the loss: steps, seconds and loss at each evaluation."""
 
     points: list[tuple[int, float, float]]
     target: float
 
 
 def curve(name: str, arguments, seed: int) -> Curve:
-    """One side's way to the loss, from the first weights."""
+    """One side's path to the loss, from the initial weights."""
     device = None if name == "ours" else device_of_peer(arguments)
     work = with_training(prepare_again(arguments, device), arguments)
     judge = Judge(work, arguments.gain, arguments.eval_every)

@@ -1,4 +1,4 @@
-"""Words added to a WordPiece vocabulary, and the rows they get in a model that was trained without them."""
+"""Adding words to a WordPiece vocabulary, and the rows they get in a model trained without them."""
 
 import json
 from dataclasses import replace
@@ -13,18 +13,18 @@ from bert.tokenizer import Tokenizer
 
 
 def add_words(tokenizer: Tokenizer, file: Path, argument: str) -> tuple[Tokenizer, list[list[int]]]:
-    """The tokenizer with a file's words as whole tokens, behind all others; the old ids stay.
+    """The tokenizer with a file's words as whole tokens, after all others; existing ids do not change.
 
     Args:
-        tokenizer: with a WordPiece vocabulary; of a BPE one, which merges pairs, words would not be found.
-        file: one word per line; blank lines are skipped, and words that are one token already are counted.
+        tokenizer: with a WordPiece vocabulary; a BPE one, which merges pairs, would never produce the words.
+        file: one word per line; blank lines are skipped, and words that are already one token are only counted.
         argument: what to call the file in errors.
 
     Returns:
-        The new tokenizer, and for each new token, in the order of the ids, the pieces it was before.
+        The new tokenizer, and for each new token, in the order of the ids, the pieces it was split into before.
 
     Raises:
-        UserError: no such file, no WordPiece, or a line that is no single word.
+        UserError: no such file, not WordPiece, or a line that is not a single word.
     """
     if not tokenizer.is_wordpiece:
         raise UserError(f"{argument}: words can be added to a WordPiece vocabulary alone, and the model's is none.")
@@ -60,7 +60,7 @@ def grow(model: nn.Module, first: int, pieces: list[list[int]]) -> None:
     Args:
         model: with `bert` and `masked_lm_head`; its table grows where it has no spare rows.
         first: the id of the first new token.
-        pieces: the old ids that each new token was.
+        pieces: the old ids of each new token's pieces.
     """
     embeddings, head = model.bert.embeddings, model.masked_lm_head
     rows = max(first + len(pieces), embeddings.token.num_embeddings)

@@ -1,4 +1,4 @@
-"""The built-in corpus: the English in every Python interpreter, its language reference and docstrings.
+"""The built-in corpus: the English text in every Python interpreter, its language reference and docstrings.
 
 Nothing is downloaded and nothing is imported: the sources are read with `ast`. What is not running text (code,
 tables, signatures, headings, markup) is dropped.
@@ -24,7 +24,7 @@ _LONG_MODULE = 40  # sentences from which each top-level class is a document of 
 
 
 def write(path: Path) -> None:
-    """Write the corpus: a sentence per line, a blank line between documents; the same for one interpreter, always.
+    """Write the corpus: a sentence per line, a blank line between documents; always the same for one interpreter.
 
     The file appears whole or not at all. Sources that cannot be read or parsed are left out, and their number printed.
 
@@ -41,7 +41,7 @@ def write(path: Path) -> None:
 
 
 def _without_repeats(documents: Iterable[list[str]]) -> Iterator[list[str]]:
-    """Each sentence once in the whole corpus (docstrings are copied a lot); documents that become too short go."""
+    """Keep each sentence once in the whole corpus (docstrings are often copied); drop documents that get too short."""
     seen: set[str] = set()
     for document in documents:
         new = [sentence for sentence in dict.fromkeys(document) if sentence not in seen]
@@ -51,7 +51,7 @@ def _without_repeats(documents: Iterable[list[str]]) -> Iterator[list[str]]:
 
 
 def _documents(library: Path, unread: list[Path]) -> Iterator[list[str]]:
-    """The documents of the language reference and of every module; unread gets the sources left out."""
+    """The documents of the language reference and of every module; sources left out go to `unread`."""
     for topic in _topics(_parse(library / "pydoc_data" / "topics.py", unread)):
         yield prose(topic)
     for source in sorted(_sources(library)):
@@ -84,12 +84,12 @@ def _topics(tree: ast.Module) -> list[str]:
 
 
 def _module_documents(tree: ast.Module) -> Iterator[list[str]]:
-    """A module's documents: the whole of it, or where it is long the classes and what lies between them."""
+    """A module's documents: the whole of it or, if it is long, each class and what lies between them."""
     parts = [_docstring_sentences(tree)]
     for node in tree.body:
         sentences = [sentence for part in _walk(node) for sentence in _docstring_sentences(part)]
         if isinstance(node, ast.ClassDef):
-            parts += [sentences, []]  # what follows is no part of the class
+            parts += [sentences, []]  # what follows is not part of the class
         else:
             parts[-1] += sentences
     whole = [sentence for part in parts for sentence in part]
@@ -108,7 +108,7 @@ def _walk(node: ast.AST) -> Iterator[_Documented]:
 
 
 def _merged(parts: list[list[str]]) -> list[list[str]]:
-    """Parts that are too short go with the one before."""
+    """Merge each part with the one before if either is too short."""
     documents: list[list[str]] = []
     for part in parts:
         if documents and min(len(part), len(documents[-1])) < _FEWEST_SENTENCES:
@@ -133,7 +133,7 @@ _ITEM = re.compile(  # a bullet, or: name -- what it is
     r"^([*+•o-] +(?=\S)|\(?(\d+|[a-z])[.)] +|\[\d+\] +|[\w.*'\"`/<>-]+(\([^)]*\))?( -{1,2} |: +(?=[A-Z])))+"
 )
 _HYPHENATED = re.compile(r"(?<=[a-z])- (?=[a-z]{2})(?!and |or )")  # at the end of a line
-_SHORT_LINE = 45  # characters; a line after a longer one goes on with it, however it is indented
+_SHORT_LINE = 45  # characters; a line after a longer one continues it, however it is indented
 
 
 def prose(documentation: str, has_summary: bool = False) -> list[str]:
@@ -153,7 +153,7 @@ def prose(documentation: str, has_summary: bool = False) -> list[str]:
 def _paragraphs(lines: list[str]) -> Iterator[str]:
     """Running text, unwrapped; code, tables, headings and signatures are left out."""
     paragraph: list[str] = []
-    skipping = False  # to the next blank line
+    skipping = False  # until the next blank line
     depth, before = 0, "blank"  # indentation and kind of the line before
     for line in [*lines, ""]:
         text = line.strip()
@@ -173,7 +173,7 @@ def _paragraphs(lines: list[str]) -> Iterator[str]:
 
 
 def _kind(text: str) -> str:
-    """Of a stripped line: blank, ornament, code, table, item (of a list) or text."""
+    """The kind of a stripped line: blank, ornament, code, table, item (of a list) or text."""
     if not text:
         return "blank"
     if _ORNAMENT.fullmatch(text):
@@ -196,7 +196,7 @@ _LABEL = re.compile(  # Changed in version 3.5: It
 
 
 def _plain(text: str) -> str:
-    """Without markup and without a label (Note:) before it."""
+    """Without markup, and without a leading label (Note:)."""
     text = _ROLE.sub(r"\1", text)
     text = _QUOTED.sub(lambda match: match[1] or match[2], text)
     text = _STRESSED.sub(r"\2", text)

@@ -1,7 +1,7 @@
-"""Words that `run_finetune.py check` prints and a grid, which runs it for each of its tasks, reads again."""
+"""Words that `run_finetune.py check` prints, and that a grid, which runs it for each of its tasks, parses."""
 
 LATER = "later"
-"""The `init` of a run whose model is not there yet."""
+"""The `init` of a run whose model does not exist yet."""
 
 SCORES = "scores: "
-"""What stands before the names of a task's scores."""
+"""The prefix of the line that names a task's scores."""

@@ -1,4 +1,4 @@
-"""The command line's manners: verbs, help from the dataclasses' docstrings, closest names, exit codes."""
+"""The command line: verbs, help from the dataclasses' docstrings, closest names, exit codes."""
 
 import argparse
 import contextlib
@@ -29,12 +29,12 @@ class Verb:
 
     Attributes:
         config: the dataclass that holds its options; its docstrings are the help.
-        call: does it, given an instance.
-        positional: the option whose value may stand alone.
-        alternatives: sets of options of which one is given, each with those that belong to it alone; typing one puts
-            a file's others aside, and what belongs to them.
-        about: what --help says of it, where the dataclass belongs to another verb.
-        trees: options that hold another command's, nested as in its YAML, of which single ones may be typed.
+        call: runs it, given an instance.
+        positional: the option whose value may be given without its name.
+        alternatives: sets of options of which one is given, each with those that belong only to it; one on the command
+            line replaces a file's others, and what belongs to them.
+        about: its description in --help, where the dataclass belongs to another verb.
+        trees: options that hold another command's options, nested as in its YAML; single ones may be given too.
         unused: options of the dataclass that the verb refuses; --help leaves them out.
     """
 
@@ -51,10 +51,10 @@ class Parser(jsonargparse.ArgumentParser):
     """A parser whose errors are one line with the closest name."""
 
     outermost = False
-    """Others are made by jsonargparse, for dataclasses inside of dictionaries; their errors lack the place."""
+    """False for those that jsonargparse makes for dataclasses inside dictionaries; their errors lack the place."""
 
     def error(self, message: str, error: Exception | None = None) -> NoReturn:
-        """Say what was wrong."""
+        """Raise an error that says what is wrong."""
         if not self.outermost:
             raise jsonargparse.ArgumentError(None, message)
         raise UserError(f"{self.prog}: {_readable(message, self._names())}")
@@ -74,11 +74,10 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
         arguments: without the program's name.
 
     Returns:
-        The exit code: 0 done, 2 the person's mistake, 75 stopped on request with a checkpoint saved.
+        The exit code: 0 done, 2 the user's mistake, 75 stopped on request with a checkpoint saved.
     """
-    sys.stdout.reconfigure(
-        line_buffering=True
-    )  # in a file too: whoever follows it reads each line, errors in their place
+    # Also into a file, so that each line can be read as it comes, and errors stand in their place.
+    sys.stdout.reconfigure(line_buffering=True)
     if arguments[:1] in (["--help"], ["-h"]):
         print(_overview(program, description, verbs, default))
         return 0
@@ -97,7 +96,7 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
         distributed.leave()
         print(stopped, file=sys.stderr)
         return 0 if distributed.started_by_torchrun() else stopping.EXIT_CODE
-    except OSError as error:  # a path that cannot be used; what a person gave is named in it
+    except OSError as error:  # a path that cannot be used; the error names it
         if error.filename is None:
             raise
         return _fail(f"{error.strerror}: '{error.filename}'")
@@ -123,12 +122,12 @@ def _parse(program: str, verb: Verb, arguments: list[str]) -> Any:
 
 
 def _trees_whole(parser: Parser, verb: Verb, arguments: list[str]) -> list[str]:
-    """The arguments with each tree as a whole, as files and arguments have it, where single options of it were typed.
+    """The arguments, with single options of a tree replaced by the whole tree, merged from files and arguments.
 
-    jsonargparse would drop what stands beside them.
+    jsonargparse would drop the tree's other options.
 
     Raises:
-        UserError: a single entry was typed of a dictionary that is no tree of options.
+        UserError: a single entry was given of a dictionary that is not a tree of options.
     """
     dictionaries = [option.name for option in fields(verb.config) if get_origin(option.type) is dict]
     kept, typed, rest = [], [], iter(arguments)
@@ -161,7 +160,7 @@ def put(options: dict[str, Any], dotted: str, value: Any) -> None:
     """Set a nested option by its dotted name.
 
     Raises:
-        UserError: what should be a group of options is none.
+        UserError: what should be a group of options is not one.
     """
     *groups, last = dotted.split(".")
     for group in groups:
@@ -172,7 +171,7 @@ def put(options: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _typed_value(text: str, argument: str) -> Any:
-    """What YAML makes of it, and of 1e-4, which it takes for a text, a number."""
+    """The text as YAML reads it, but 1e-4, which YAML takes for a string, as a number."""
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -183,8 +182,8 @@ def _typed_value(text: str, argument: str) -> Any:
 
 
 def _refuse_unclear(arguments: list[str], config: type) -> None:
-    """Files for --config that are no YAML, or say one thing twice, of which only the last would count, or that belong
-    to another verb.
+    """Refuse files for --config that are not YAML, set an option twice (only the last would count), or belong to
+    another verb.
 
     Raises:
         UserError: the file, the line, and what is wrong.
@@ -212,7 +211,7 @@ def _refuse_unclear(arguments: list[str], config: type) -> None:
 
 
 def _twice(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]:
-    """Each name that a mapping has more than once, with its second line."""
+    """Each name that a mapping repeats, with the line of the repetition."""
     names = set()
     for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
         name = f"{prefix}{key.value}"
@@ -243,7 +242,7 @@ def _instance(parser: Parser, config: type, parsed: jsonargparse.Namespace) -> A
 
 
 def _name_positional(arguments: list[str], positional: str | None) -> list[str]:
-    """The arguments with --NAME before a value that stands alone; every option takes one value."""
+    """The arguments with --NAME before a value given without it; every option takes one value."""
     named, place = [], 0
     while place < len(arguments):
         argument = arguments[place]
@@ -255,7 +254,7 @@ def _name_positional(arguments: list[str], positional: str | None) -> list[str]:
 
 
 def _set_aside(arguments: list[str], alternatives: dict[str, tuple[str, ...]]) -> list[str]:
-    """`--NAME=null` for each alternative that was not typed, and for what belongs to it, where another one was."""
+    """`--NAME=null` for each alternative that was not given, and for what belongs to it, where another one was."""
     typed = {argument.partition("=")[0].removeprefix("--") for argument in arguments if argument.startswith("--")}
     if not typed & alternatives.keys():
         return []
@@ -312,11 +311,11 @@ _CALLED_ELSEWHERE = {
     "model_name_or_path": "init",
     "output_dir": "output",
 }
-"""What transformers calls an option of ours."""
+"""transformers' names for our options."""
 
 
 def _closest_option(name: str, names: list[str]) -> str:
-    """By the last part, in the same group where there are several: a shared 'training.' makes nothing alike."""
+    """A hint by the last part of the name, in the same group first: a shared 'training.' does not count."""
     group, _, last = name.rpartition(".")
     last = _CALLED_ELSEWHERE.get(last.lstrip("-"), last)
     beside = {known.rpartition(".")[2]: known for known in names if known.rpartition(".")[0] == group}
@@ -339,7 +338,7 @@ def _wrong_entry(kind: type, fault: str) -> str:
 
 
 _FORMS = {"list": ", which is written as '[0,1]'", "dict": ", which is written as '{name: value}'"}
-"""How kinds of values are typed that nobody guesses."""
+"""How to write kinds of values whose form is hard to guess."""
 
 
 def _wrong_value(name: str, fault: str) -> str:

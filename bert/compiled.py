@@ -1,4 +1,4 @@
-"""Modules that are compiled for training alone."""
+"""Modules that are compiled for training only."""
 
 from abc import ABC, abstractmethod
 
@@ -7,9 +7,9 @@ from torch import nn
 
 
 class CompiledForTraining(nn.Module, ABC):
-    """A module that runs as it is, until it is compiled, and then as compiled where gradients are wanted.
+    """A module that can be compiled, and then runs compiled only where gradients are enabled.
 
-    Judging goes on uncompiled: its batches have other shapes, each of which would be compiled anew.
+    Evaluation stays uncompiled: its batches have other shapes, each of which would be compiled anew.
     """
 
     compiled = False
@@ -19,11 +19,11 @@ class CompiledForTraining(nn.Module, ABC):
         """What it computes."""
 
     def compile_for_training(self) -> None:
-        """Have it compiled, as one graph for one shape, when it is first called; parameters keep their names."""
+        """Compile it on its first call, as one graph for one shape; parameters keep their names."""
         self.compiled = True
         self.compile(fullgraph=True, dynamic=False)
 
     def __call__(self, *given, **named):
-        """As it is compiled, or, where nothing is learned, as it is."""
+        """Run it, uncompiled where gradients are disabled."""
         plainly = self.compiled and not torch.is_grad_enabled()
         return self.forward(*given, **named) if plainly else super().__call__(*given, **named)

@@ -1,4 +1,4 @@
-"""The size of a model: what a person asks for, and what it becomes once the vocabulary is known."""
+"""A model's size: the options, and the full configuration once the vocabulary is known."""
 
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -45,7 +45,7 @@ PRESETS = {
 
 
 DROPOUT = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.0}
-"""Of a model that is made here."""
+"""Dropout of a model created here."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class ModelConfig:
     """A model's full description, with the names of transformers' BertConfig.
 
     Raises:
-        UserError: sizes that make no model; all the faults together.
+        UserError: invalid sizes; all the faults together.
     """
 
     vocab_size: int
@@ -136,7 +136,7 @@ _SIZES = (
 
 
 def resolve(options: ModelOptions, vocab_size: int, pad_token_id: int = 0) -> ModelConfig:
-    """The model that was asked for, over a vocabulary of vocab_size tokens."""
+    """The model that the options describe, with a vocabulary of vocab_size tokens."""
     sizes = lookup(PRESETS, options.preset, "model.preset") | DROPOUT
     given = {field.name: getattr(options, field.name) for field in fields(options) if field.name != "preset"}
     sizes |= {name: value for name, value in given.items() if value is not None}

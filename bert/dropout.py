@@ -1,8 +1,8 @@
 """Dropout (Srivastava et al. 2014) whose mask is drawn four numbers at a time on a CPU, and hashed in a compiled graph.
 
-PyTorch draws a CPU's mask one number after another on one thread: for a layer of width 256 that takes longer than the
-layer's own matrix product. In a compiled graph its generator makes four numbers for each that is used, which takes a
-GPU longer than all else that is done in the same pass.
+On a CPU PyTorch draws the mask one number at a time on one thread: for a layer of width 256 that takes longer than the
+layer's own matrix product. In a compiled graph its generator makes four numbers for each one used, which takes a GPU
+longer than everything else in the same pass.
 """
 
 import numpy as np
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 _STEPS = 1 << 16
-"""A probability is met to one part in so many."""
+"""A probability is met to one part in this many."""
 
 
 class Dropout(nn.Module):
-    """Sets each value to 0 with probability p while training, and scales the others so that the mean stays."""
+    """Sets each value to 0 with probability p while training, and scales the others to keep the mean."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -31,13 +31,13 @@ class Dropout(nn.Module):
         return F.dropout(x, self.p, self.training)
 
     def added(self, x: Tensor, to: Tensor) -> Tensor:
-        """`to` + dropout(x), of one shape, in one pass: the residual sum."""
+        """`to` + dropout(x), both of one shape, in one pass: the residual sum."""
         if not self._by_numpy(x):
             return to + self(x)
         return _Drop.apply(x, to, *drawn_mask(x.shape, self.p, x.dtype))
 
     def _by_numpy(self, x: Tensor) -> bool:
-        """Whether there is a mask to draw, and here; numpy's numbers are no part of a compiled graph."""
+        """Whether numpy draws the mask: while training, on a CPU, outside a compiled graph."""
         return self.training and self.p > 0 and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
     def extra_repr(self) -> str:
@@ -46,7 +46,7 @@ class Dropout(nn.Module):
 
 
 class _Drop(torch.autograd.Function):
-    """x where the mask is 1, scaled, and what it is added to if there is anything; bf16 rounds no scale."""
+    """x where the mask is 1, scaled, plus `to` if given; the scale is not rounded to bf16."""
 
     @staticmethod
     def forward(ctx, x: Tensor, to: Tensor | None, kept: Tensor, scale: float) -> Tensor:
@@ -63,17 +63,17 @@ class _Drop(torch.autograd.Function):
 
 
 def drawn_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> tuple[Tensor, float]:
-    """0 with probability p and else 1, independently, as torch's seed has it; and what keeps the mean, 1 / (1 - p)."""
+    """0 with probability p, else 1, independently, from torch's seed; and the scale to keep the mean, 1 / (1 - p)."""
     dropped = min(round(p * _STEPS), _STEPS - 1)
     seed = int(torch.randint(1 << 62, ()))
     words = np.random.SFC64(seed).random_raw(-(-shape.numel() // 4))
-    numbers = torch.from_numpy(words.view(np.int16)[: shape.numel()])  # -_STEPS / 2 to _STEPS / 2, evenly
+    numbers = torch.from_numpy(words.view(np.int16)[: shape.numel()])  # uniform from -_STEPS / 2 to _STEPS / 2
     kept = torch.ge(numbers, dropped - _STEPS // 2, out=torch.empty(shape.numel(), dtype=dtype))  # 1 or 0
     return kept.view(shape), _STEPS / (_STEPS - dropped)
 
 
 def hashed_mask(shape: torch.Size, p: float, device: torch.device) -> Tensor:
-    """False with probability p, independently, as torch's seed has it: each value's place hashed with two drawn keys.
+    """False with probability p, independently, from torch's seed: each value's index hashed with two random keys.
 
     The hash is lowbias32 (Wellons 2018, "Prospecting for hash functions"), once with each key.
     """
@@ -83,12 +83,12 @@ def hashed_mask(shape: torch.Size, p: float, device: torch.device) -> Tensor:
 
 
 def _hashed(x: Tensor) -> Tensor:
-    """int32 -> int32, one to one; every bit of x decides about every bit."""
+    """int32 -> int32, one to one; every bit of x affects every bit of the result."""
     x = (x ^ _shifted(x, 16)) * 0x7FEB352D
     x = (x ^ _shifted(x, 15)) * (0x846CA68B - (1 << 32))
     return x ^ _shifted(x, 16)
 
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
-    """To the right, as if there were no sign."""
+    """Logical shift to the right."""
     return (x >> bits) & ((1 << (32 - bits)) - 1)

@@ -1,4 +1,4 @@
-"""What goes into the encoder: token + segment + position (Devlin et al. 2019, section 3, figure 2).
+"""The encoder's input: token + segment + position (Devlin et al. 2019, section 3, figure 2).
 
 Letters: T tokens in the batch, H width.
 """
@@ -14,7 +14,7 @@ from bert.packed import PackedBatch
 
 
 class Embeddings(CompiledForTraining):
-    """The sum of three learned tables, normalised."""
+    """The sum of three learned embeddings, normalised."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

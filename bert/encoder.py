@@ -1,7 +1,7 @@
 """The Transformer encoder: post-norm layers over a packed batch (Vaswani et al. 2017, section 3.1).
 
 Letters: T tokens in the batch, R of them that are read, H width, A heads, D width of a head, H = A * D. Within the
-encoder there may be spare rows behind the T and behind the R (bert/products.py).
+encoder there may be spare rows after the T and after the R (bert/products.py).
 """
 
 from collections.abc import Callable
@@ -35,13 +35,13 @@ class SelfAttention(nn.Module):
     def forward(
         self, hidden: Tensor, asking: Tensor, attend, read: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """What the tokens that ask get from those of their sequence.
+        """Attend from all tokens, or from some of them, to those of their sequence.
 
         Args:
             hidden: of all tokens, (T, H).
-            asking: of those that ask, (R, H); the same (T, H) where all do.
+            asking: of the query tokens, (R, H); the same (T, H) where all are.
             attend: the batch's attention.
-            read: the places of those that ask, (R,), where not all do.
+            read: the places of the query tokens, (R,), where not all are.
 
         Returns:
             (R, H) or (T, H), and the probabilities where the backend keeps them.
@@ -55,7 +55,7 @@ class SelfAttention(nn.Module):
         return self.output(mixed if read is None else rows_at(read, mixed)), probabilities
 
     def _some(self, hidden: Tensor, asking: Tensor, attend, read: Tensor, dropout: float) -> Tensor:
-        """The mixed values of the tokens to read, (R, H); of the others keys and values alone are computed."""
+        """The mixed values of the tokens to read, (R, H); of the others only keys and values are computed."""
         width, whole = hidden.shape[1], self.query_key_value
         weights, biases = (p.split([width, 2 * width]) for p in (whole.weight, whole.bias))
         query = linear(asking, weights[0], biases[0]).view(-1, self.num_heads, width // self.num_heads)  # (R, A, D)
@@ -87,8 +87,8 @@ class Encoder(nn.Module):
     """A stack of layers; all of them share one attention backend, made once for the batch.
 
     Attributes:
-        gradient_checkpointing: whether training keeps each layer's input alone and computes the layer again in the
-            backward pass, with the same dropout (Chen et al. 2016, section 3). It then gives no probabilities.
+        gradient_checkpointing: whether training keeps only each layer's input and recomputes the layer in the backward
+            pass, with the same dropout (Chen et al. 2016, section 3). It then returns no probabilities.
     """
 
     def __init__(self, config: ModelConfig, attention: str = "sdpa") -> None:
@@ -102,7 +102,7 @@ class Encoder(nn.Module):
         self.backend = lookup(BACKENDS, attention, "training.attention")
 
     def compile_layers(self) -> None:
-        """Have the layers compiled for training; batches must be of one shape.
+        """Compile the layers for training; batches must be of one shape.
 
         One graph serves all layers but the last, where few tokens may be read.
         """
@@ -117,8 +117,8 @@ class Encoder(nn.Module):
         Args:
             hidden: (T, H).
             batch: where its sequences lie.
-            read: places of the tokens whose last hidden state is wanted, (R,); all of them where not given. Others
-                take no part in the last layer but as keys and values: what they would become nobody reads.
+            read: places of the tokens whose last hidden state is needed, (R,); by default all. In the last layer the
+                others serve only as keys and values, since their outputs would go unused.
 
         Returns:
             The hidden states, input first, (T, H) each, the last (R, H); and each layer's attention probabilities.
@@ -138,12 +138,12 @@ class Encoder(nn.Module):
 
 
 def _first(rows: int, of: Tensor) -> Tensor:
-    """Without the spare rows behind them; what has none stays itself, since a slice would be copied backwards."""
+    """The rows without the spare ones; not sliced where there are none, since a slice's backward pass copies."""
     return of if len(of) == rows else of[:rows]
 
 
 def rows_at(places: Tensor, of: Tensor) -> Tensor:
-    """Some rows, and the spare ones that make products fastest, all 0, behind them: (R,), (T, H) -> (R + spare, H)."""
+    """Some rows, then spare ones of 0 that make products fastest: (R,), (T, H) -> (R + spare, H)."""
     rows = of.index_select(0, places)
     spare = spare_rows(len(rows), of=of)
     return F.pad(rows, (0, 0, 0, spare)) if spare else rows
@@ -154,7 +154,7 @@ def _plain(layer: Callable, hidden: Tensor, attend, read: Tensor | None) -> tupl
 
 
 def _recomputed(layer: Callable, hidden: Tensor, attend, read: Tensor | None) -> tuple[Tensor, None]:
-    """The layer's output, and nothing kept that its backward pass needs; torch's generators are set back for it."""
+    """The layer's output, with no activations kept; recomputing them restores the state of torch's generators."""
     return checkpoint(lambda x: layer(x, attend, read)[0], hidden, use_reentrant=False), None
 
 

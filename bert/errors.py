@@ -1,14 +1,14 @@
-"""What a person did wrong, told in a line they can act on."""
+"""The user's mistakes, each told in a line that can be acted on."""
 
 REFUSED = 2
-"""The exit code of a command that was given something wrong."""
+"""The exit code of a command with invalid input."""
 
 
 class UserError(Exception):
-    """The person's mistake: printed without a traceback, exit code REFUSED.
+    """The user's mistake: printed without a traceback, exit code REFUSED.
 
     Each message names the argument (or file and line), the value and the constraint. Several faults are reported
-    together, a line each.
+    together, one line each.
     """
 
     def __init__(self, *messages: str) -> None:
@@ -17,6 +17,6 @@ class UserError(Exception):
 
 
 def refuse_if(messages: list[str]) -> None:
-    """Raise one UserError with all the faults found; do nothing where there are none."""
+    """Raise one UserError with all the faults found; do nothing if there are none."""
     if messages:
         raise UserError(*messages)

@@ -14,7 +14,7 @@ from bert.products import BLOCK, in_type_of_products, product, summed, uses_oned
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with an exact GELU between them (Hendrycks and Gimpel 2016); in a compiled graph to 4e-7."""
+    """Two linear layers with an exact GELU between them (Hendrycks and Gimpel 2016); compiled, exact to 4e-7."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -32,10 +32,10 @@ class FeedForward(nn.Module):
 
 
 class _InBlocks(torch.autograd.Function):
-    """Both products and the GELU between them for one block of rows after another.
+    """Both products and the GELU between them, one block of rows at a time.
 
-    What stands between the products never leaves the processor's cache but once, and all blocks but the last are of one
-    shape, which is what `product` is fast for.
+    What lies between the products leaves the processor's cache only once, and all blocks but the last have one shape,
+    for which `product` is fast.
     """
 
     @staticmethod

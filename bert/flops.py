@@ -1,4 +1,4 @@
-"""Work done and work possible: operations of a training step, and the rate of a matrix product beside it."""
+"""Work done and work possible: the FLOPs of a training step, and the rate of a plain matrix product."""
 
 import time
 from functools import cache
@@ -14,9 +14,9 @@ def training_flops(config: ModelConfig, batch: PackedBatch, masked: int = 0, poo
     """Floating-point operations of a batch's matrix products, forward and backward.
 
     6 for each parameter of the layers' matrices and token, of the pooler and sequence, of the vocabulary head and
-    masked position; 12 x layers x width for each pair of tokens that attention looks at. Looking up embeddings is free;
-    padding, fillers and logits that nobody reads are no work. All layers count alike, as wherever such figures are
-    published; what is left out of the last one, `unread_flops`, is not taken off.
+    masked position; 12 x layers x width for each pair of tokens in attention. Embedding look-ups are free; padding,
+    fillers and unused logits do not count. All layers count alike, as in published figures; what the last one skips,
+    `unread_flops`, is not subtracted.
 
     Args:
         config: the model's sizes.
@@ -33,16 +33,16 @@ def training_flops(config: ModelConfig, batch: PackedBatch, masked: int = 0, poo
 
 
 def unread_flops(config: ModelConfig, batch: PackedBatch, read: Tensor, queries: bool) -> float:
-    """The part of `training_flops` that is not computed: the last layer's for tokens that nobody reads there.
+    """The part of `training_flops` that is not computed: the last layer's, for tokens whose output is not read.
 
-    Of each such token, the attention's output matrix and the feed-forward half, and perhaps its query with all that it
-    would look at.
+    For each such token, the attention's output matrix and the feed-forward half, and perhaps its query with all its
+    attention.
 
     Args:
         config: the model's sizes.
         batch: on the host.
-        read: places of its tokens whose last hidden state is wanted, each once, (R,).
-        queries: whether the attention's queries of the others are left out too (`answers_some` of a backend).
+        read: places of its tokens whose last hidden state is needed, each once, (R,).
+        queries: whether the others' attention queries are skipped too (`answers_some` of a backend).
     """
     width, starts = config.hidden_size, batch.cu_seqlens[: batch.real_sequences + 1].long()
     lengths = starts.diff().double()  # (N,)
@@ -54,20 +54,20 @@ def unread_flops(config: ModelConfig, batch: PackedBatch, read: Tensor, queries:
 
 @cache
 def matrix_rate(device: torch.device, dtype: torch.dtype, times: int = 20) -> float:
-    """FLOP/s of a large square matrix product, the best of so many: a shared machine may be half as fast for a few.
+    """FLOP/s of a large square matrix product, the best of `times`: a shared machine may be half as fast for a few.
 
-    It is measured once in a process.
+    Measured once per process.
     """
     return max(matrix_rates(device, dtype, times))
 
 
 def matrix_rates(device: torch.device, dtype: torch.dtype, times: int) -> list[float]:
-    """FLOP/s of a large square matrix product, again and again; nothing else is in the times.
+    """FLOP/s of a large square matrix product, measured `times` times; nothing else is timed.
 
-    The matrices are random, since a GPU draws less power, and is faster, where all numbers are alike.
+    The matrices are random, since a GPU draws less power, and is faster, when all numbers are alike.
     """
     on_gpu = device.type == "cuda"
-    size, at_once = (8192, 10) if on_gpu else (1024, 1)  # a GPU is waited for no oftener than each tenth
+    size, at_once = (8192, 10) if on_gpu else (1024, 1)  # a GPU is waited for only after every tenth
     source = torch.Generator(device).manual_seed(0)
     a, b = (torch.randn(size, size, generator=source, device=device).to(dtype) for _ in range(2))
     torch.mm(a, b)

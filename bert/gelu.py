@@ -1,8 +1,8 @@
-"""The exact GELU (Hendrycks and Gimpel 2016) for compiled graphs, at the price of one exponential.
+"""The exact GELU (Hendrycks and Gimpel 2016) for compiled graphs, at the cost of one exponential.
 
-The error function that PyTorch's compiler puts there costs a GPU more than reading and writing the numbers does, and
-the gradient needs an exponential beside it. Here both come of the same one (Abramowitz and Stegun 1964, 7.1.26); the
-largest error of a value is 4e-7, half of that of PyTorch's in fp32.
+The error function that PyTorch's compiler emits costs a GPU more than reading and writing the numbers, and the gradient
+needs an exponential as well. Here both come from one exponential (Abramowitz and Stegun 1964, 7.1.26); the largest
+error of a value is 4e-7, half that of PyTorch's in fp32.
 """
 
 import math
@@ -35,11 +35,11 @@ class _Gelu(torch.autograd.Function):
 
 
 def _below(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The share of a standard normal distribution below x, and exp(-x^2 / 2)."""
+    """The cumulative standard normal distribution at x, and exp(-x^2 / 2)."""
     bell = torch.exp(-0.5 * x * x)
     t = 1 / (1 + _STRETCH * x.abs())
     polynomial = torch.zeros_like(x)
     for coefficient in _COEFFICIENTS:
         polynomial = (polynomial + coefficient) * t
-    beyond = 0.5 * polynomial * bell  # what is beyond |x| on one side
+    beyond = 0.5 * polynomial * bell  # the share beyond |x| on one side
     return torch.where(x < 0, beyond, 1 - beyond), bell

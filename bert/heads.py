@@ -1,4 +1,4 @@
-"""The heads: from hidden states to logits; the masked-LM head also gives its loss, so that its logits, the largest
+"""The heads: from hidden states to logits; the masked-LM head also computes its loss, so that its logits, the largest
 tensor of all, need not be kept.
 
 Letters: M masked tokens, N sequences, H width, V vocabulary.
@@ -18,7 +18,7 @@ from bert.products import Linear, spare_rows
 class MaskedLMHead(nn.Module):
     """Dense, GELU and norm, then the token table itself as the output matrix, with a bias of its own.
 
-    The table is handed in at each call and belongs to the embeddings, so it is one parameter: counted, decayed and
+    The table is passed in at each call and belongs to the embeddings, so it is one parameter: counted, decayed and
     saved once (Devlin et al. 2019, appendix A.2 and code).
     """
 

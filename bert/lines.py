@@ -21,10 +21,10 @@ def text_of_line(raw: bytes, number: int, name: str) -> str:
     Args:
         raw: its bytes.
         number: from 1; the first may begin with a BOM, which is left out.
-        name: of what it is from, for errors.
+        name: of its source, for errors.
 
     Raises:
-        UserError: it is not UTF-8, or holds a zero byte, as UTF-16 does and text does not.
+        UserError: it is not UTF-8, or holds a zero byte, a sign of UTF-16.
     """
     try:
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -41,7 +41,7 @@ def text_of_line(raw: bytes, number: int, name: str) -> str:
 
 
 def half_of_a_pair(text: str) -> str | None:
-    """What is no character in a text from JSON, which can spell what no text in UTF-8 holds; None where all are."""
+    """Describe a lone surrogate in a text from JSON, which can spell what UTF-8 cannot; None where there is none."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

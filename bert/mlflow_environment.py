@@ -3,7 +3,7 @@
 import os
 
 ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",  # we retry, later; left to itself MLflow holds one call for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",  # we retry, later; by default MLflow holds one call for minutes
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -14,6 +14,6 @@ ENVIRONMENT = {
 
 
 def prepare() -> None:
-    """Set what nobody has set; before MLflow is imported."""
+    """Set the variables that are not set yet; call it before MLflow is imported."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)

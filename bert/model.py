@@ -17,7 +17,7 @@ from bert.packed import PackedBatch
 
 @dataclass(frozen=True)
 class BertOutput:
-    """What the encoder made of a batch.
+    """The encoder's output for a batch.
 
     Attributes:
         hidden_states: after the embeddings and after each layer, (T, H) each; (R, H) after the last.
@@ -40,7 +40,7 @@ class BertModel(nn.Module):
 
     Args:
         config: its sizes.
-        pooler: whether each sequence's first token is pooled (a model without a sentence loss has no use for it).
+        pooler: whether each sequence's first token is pooled (a model without a sentence loss does not need it).
         attention: a name from bert.attention.BACKENDS.
     """
 
@@ -54,12 +54,12 @@ class BertModel(nn.Module):
         initialise(self, config.initializer_range)
 
     def forward(self, batch: PackedBatch, read: Tensor | None = None) -> BertOutput:
-        """Encode a batch; a sequence's tokens see their own sequence alone.
+        """Encode a batch; tokens attend only to their own sequence.
 
         Args:
             batch: N sequences.
-            read: places in the batch of the tokens whose last hidden state is wanted, (R,), in any order; all T where
-                not given. First tokens are pooled in any case. The fewer, the less there is to do in the last layer.
+            read: places in the batch of the tokens whose last hidden state is needed, (R,), in any order; by default
+                all T. First tokens are pooled in any case. The fewer there are, the less the last layer computes.
         """
         firsts = batch.cu_seqlens[:-1] if self.pooler is not None else batch.cu_seqlens[:0]
         wanted = None if read is None else torch.cat([read, firsts])
@@ -69,14 +69,14 @@ class BertModel(nn.Module):
         return BertOutput([*states, last], probabilities, pooled)
 
     def pool(self, batch: PackedBatch) -> Tensor:
-        """The pooled outputs alone, (N, H), where no token's own state is read."""
+        """Only the pooled outputs, (N, H), where no token's own state is needed."""
         return self(batch, read=batch.cu_seqlens[:0]).pooled
 
     def freeze(self, what: int | str) -> None:
-        """Keep parts as they are, without gradient or dropout, as features (Devlin et al. 2019, section 5.3).
+        """Freeze parts, without gradient or dropout, as features (Devlin et al. 2019, section 5.3).
 
         Args:
-            what: nothing; embeddings; a number: those and so many of the lowest layers; encoder: all layers.
+            what: nothing; embeddings; a number: those and this many of the lowest layers; encoder: all but the pooler.
 
         Raises:
             UserError: more layers than there are.
@@ -92,7 +92,7 @@ class BertModel(nn.Module):
             part.requires_grad_(False).eval()
 
     def reinitialise(self, layers: int) -> None:
-        """Draw the weights of so many of the top layers, and of the pooler, anew (Zhang et al. 2021, section 4).
+        """Draw new weights for this many of the top layers, and for the pooler (Zhang et al. 2021, section 4).
 
         Raises:
             UserError: more layers than there are.
@@ -104,7 +104,7 @@ class BertModel(nn.Module):
             initialise(part, self.config.initializer_range)
 
     def train(self, mode: bool = True) -> "BertModel":
-        """What is frozen knows no training."""
+        """Set the mode; frozen parts stay in evaluation mode."""
         super().train(mode)
         for part in self.frozen:
             part.eval()
@@ -114,7 +114,7 @@ class BertModel(nn.Module):
         """How far a parameter lies below a head: 1 in the top layer and the pooler, one more for each layer below.
 
         Args:
-            name: in a module that holds this model as `bert`; 0 where it lies beside it.
+            name: in a module that holds this model as `bert`; outside of it the depth is 0.
         """
         whose, *parts = name.split(".")
         if whose != "bert":

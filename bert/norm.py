@@ -1,13 +1,13 @@
-"""Layer normalisation (Ba et al. 2016) whose output has the type of the products that read it."""
+"""Layer normalisation (Ba et al. 2016) whose output has the dtype of the products that read it."""
 
 import torch
 from torch import Tensor, nn
 
 
 class LayerNorm(nn.LayerNorm):
-    """torch.nn.LayerNorm, computed in fp32; under autocast what comes of it is cast at once.
+    """torch.nn.LayerNorm, computed in fp32; under autocast its output is cast at once.
 
-    PyTorch leaves it in fp32 there, where every product would cast it again and every sum move twice as much.
+    PyTorch leaves it in fp32 there, so that every product would cast it again and every sum move twice the memory.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The only batch there is: sequences end to end, without padding.
+"""The only batch format: sequences end to end, without padding.
 
 Letters: T tokens in the batch, N sequences, S longest sequence.
 """
@@ -20,10 +20,10 @@ class PackedBatch:
         segment_ids: 0 for the first segment of a sequence, 1 for the second, (T,).
         position_ids: place of the token in its sequence, (T,).
         cu_seqlens: where each sequence starts, and T last, (N + 1,), int32.
-        max_seqlen: an upper bound of the sequences' lengths; in pretraining a constant of the run.
+        max_seqlen: an upper bound on the sequences' lengths; in pretraining a constant of the run.
         targets: what the objective needs, by name.
-        real: how many tokens and how many sequences are no fillers, in a batch of fixed shape, where fillers come last
-            and count in nothing; None where there are none.
+        real: how many tokens and how many sequences are not fillers, in a batch of fixed shape, where fillers come last
+            and count for nothing; None where there are none.
     """
 
     token_ids: Tensor
@@ -59,8 +59,8 @@ class PackedBatch:
 
         Args:
             device: where to.
-            non_blocking: whether to go on before the batch is there. A GPU's copies overlap its work from page-locked
-                memory alone, so the batch goes through that.
+            non_blocking: whether to return before the copy is done. Copies to a GPU overlap its work only from pinned
+                memory, so the batch is pinned first.
         """
         if non_blocking and torch.device(device).type == "cuda":
             return self._map(lambda tensor: tensor.pin_memory().to(device, non_blocking=True))
@@ -84,7 +84,7 @@ class PackedBatch:
 
         Args:
             token_ids, segment_ids: of each sequence, equally long.
-            max_seqlen: an upper bound of their lengths; the longest where not given.
+            max_seqlen: an upper bound on their lengths; by default the longest.
             targets: what the objective needs, by name.
         """
         lengths = [len(sequence) for sequence in token_ids]
@@ -103,11 +103,11 @@ class PackedBatch:
     ) -> "PackedBatch":
         """Pack a padded batch, as transformers has it.
 
-        Each token keeps its column as its position, so that left padding agrees with transformers too (pooled
-        outputs apart: transformers pools column 0, which is a pad there).
+        Each token keeps its column as its position, so that left padding agrees with transformers too (except for
+        pooled outputs: transformers pools column 0, which is a pad there).
 
         Args:
-            input_ids, attention_mask, token_type_ids: (N, S). A mask of 1 and 0; all 1 where not given.
+            input_ids, attention_mask, token_type_ids: (N, S). A mask of 1 and 0; by default all 1.
 
         Raises:
             UserError: a sequence without a token.
@@ -127,7 +127,7 @@ class PackedBatch:
         )
 
     def to_padded(self, values: Tensor | None = None, fill: float = 0) -> Tensor:
-        """(T, ...) -> (N, S, ...), each sequence from column 0 on; the token ids where no values are given."""
+        """(T, ...) -> (N, S, ...), each sequence from column 0 on; by default the token ids."""
         values = self.token_ids if values is None else values
         lengths = self.cu_seqlens.diff()
         columns = torch.arange(int(lengths.max()), device=values.device)

@@ -1,4 +1,4 @@
-"""An empty picture, with a font for every script that one is installed for."""
+"""An empty picture, with fonts for Hangul where they are installed."""
 
 import warnings
 from pathlib import Path
@@ -12,7 +12,7 @@ _FONTS = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "A
 
 
 def blank(width: float, height: float) -> "Figure":
-    """A figure of so many inches, to be drawn on and saved; no display is needed."""
+    """A figure of this size in inches, to be drawn on and saved; no display is needed."""
     from matplotlib import font_manager, rcParams
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -25,7 +25,7 @@ def blank(width: float, height: float) -> "Figure":
 
 
 def save(figure: "Figure", path: Path, dots_per_inch: float = 110) -> None:
-    """Write the picture; says in one line if no font on this machine has some of its characters."""
+    """Write the picture; prints a line if some of its characters are in no font on this machine."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("always", "Glyph .* missing", UserWarning)
         figure.savefig(path, dpi=dots_per_inch)

@@ -27,7 +27,7 @@ from bert.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Candidate:
-    """A token that may stand in place of a [MASK], and its probability."""
+    """A candidate token for a [MASK], and its probability."""
 
     token: str
     probability: float
@@ -35,7 +35,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the encoder made of a text, or of a pair of texts.
+    """The encoder's output for a text, or for a pair of texts.
 
     Attributes:
         ids: with special tokens, S of them.
@@ -43,7 +43,7 @@ class Encoded:
         segments: 0 for the first text, 1 for the second.
         offsets: where in its text each piece stands, [start, end); None for special tokens.
         words: the number of the word in its text that each piece belongs to; None for special tokens.
-        cut: tokens that max_length left out.
+        cut: tokens beyond max_length, which were left out.
         hidden_states: after the embeddings and after each layer, (L + 1, S, H).
         attentions: (L, A, S, S) with attention="eager", else None.
         pooled: (H,), or None for a model without a pooler.
@@ -87,10 +87,10 @@ class Bert(nn.Module):
 
     @staticmethod
     def from_pretrained(name: str | Path, attention: str = "sdpa", argument: str = "from_pretrained") -> "Bert":
-        """The model of a folder, or of a repository of the Hugging Face hub, ready to be asked.
+        """Load the model of a folder, or of a repository on the Hugging Face hub, in evaluation mode.
 
         Args:
-            name: a run's output, its best/, one of its checkpoints/, any BERT or RoBERTa folder of transformers', or
+            name: a run's output, its best/, one of its checkpoints/, any BERT or RoBERTa folder from transformers, or
                 the id of one on the hub.
             attention: a name from bert.attention.BACKENDS.
             argument: what to call `name` in errors.
@@ -110,7 +110,7 @@ class Bert(nn.Module):
         """Write a folder that opens here and in transformers, by the class named in its config.json.
 
         That is BertForPreTraining for a model with both heads, BertForMaskedLM for one with a masked-LM head (which has
-        no place for a pooler), BertForNextSentencePrediction for one with a sentence head, and else BertModel.
+        no place for a pooler), BertForNextSentencePrediction for one with a sentence head, else BertModel.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,17 +137,17 @@ class Bert(nn.Module):
         max_length: int | None = None,
         places: list[str] | None = None,
     ) -> list[Encoded]:
-        """What every layer makes of each text, or of each pair; the mask token in a text is the mask.
+        """Every layer's output for each text, or for each pair; the mask token in a text is the mask.
 
         All of them are one batch; for many texts call it with some at a time.
 
         Args:
-            texts, text_pairs: what is read.
-            max_length: cut texts to so many tokens, special ones included; not for pairs.
+            texts, text_pairs: the inputs.
+            max_length: truncate texts to this many tokens, special ones included; not for pairs.
             places: what to call each text in errors.
 
         Raises:
-            UserError: a text is longer than the model's position table, or is none.
+            UserError: a text is longer than the model's position table, or is not a string.
         """
         texts = [texts] if isinstance(texts, str) else texts
         pairs = [text_pairs] if isinstance(text_pairs, str) else text_pairs
@@ -229,14 +229,14 @@ def fill_mask(model: nn.Module, text: str, top: int) -> list[list[Candidate]]:
 
 
 def filled(model: nn.Module, text: str, top: int) -> dict:
-    """A text and its candidates, as JSON holds them: {text, masks: for each of them [{token, probability}, ...]}.
+    """A text and its candidates, for JSON: {text, masks: for each of them [{token, probability}, ...]}.
 
     Args:
-        model: as `fill_mask` takes it, with its masked-LM head.
+        model: as for `fill_mask`, with its masked-LM head.
         text, top: likewise.
 
     Raises:
-        UserError: as there.
+        UserError: likewise, or the model has no masked-LM head.
     """
     if model.masked_lm_head is None:
         raise UserError("fill_mask: this model has no masked-LM head.")
@@ -245,7 +245,7 @@ def filled(model: nn.Module, text: str, top: int) -> dict:
 
 
 def refuse_too_long(tokens: int, config: ModelConfig, argument: str) -> None:
-    """Refuse a sequence that the position table has no row for."""
+    """Refuse a sequence longer than the position table."""
     if tokens > config.max_position_embeddings:
         raise UserError(f"{argument}: {tokens} tokens, but the model reads {config.max_position_embeddings} at most.")
 

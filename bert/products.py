@@ -1,11 +1,11 @@
-"""Matrix products by oneDNN, on a CPU: in fp32, and under autocast in bf16 where the processor has such products.
+"""Matrix products by oneDNN, on a CPU: in fp32, and under autocast in bf16 where the processor supports it.
 
-PyTorch hands those of fp32 to another library, MKL, which is the slower of the two but on processors of its maker, and
-adds a bias in a pass of its own (docs/performance.md). oneDNN is part of PyTorch; its operation here is the one that
-torch.compile puts in the place of linear layers.
+PyTorch leaves those in fp32 to another library, MKL, which is slower except on processors of its maker, and adds the
+bias in a separate pass (docs/performance.md). oneDNN is part of PyTorch; the operation used here is the one that
+torch.compile substitutes for linear layers.
 
-Numbers of rows are rounded up to few of them, whoever multiplies: oneDNN makes a program for every shape and keeps it
-for ever, and memory that was freed fits again where arrays are of few sizes.
+Row counts are rounded up to a few sizes, whichever library multiplies: oneDNN compiles a kernel for every shape and
+keeps it for ever, and freed memory fits again where arrays have few sizes.
 
 Letters: R rows (tokens, or what stands for them), I inputs, O outputs.
 """
@@ -23,7 +23,7 @@ BLOCK = 2048 if _INTEL else 1024
 """Rows of a block: few enough for the cache, and enough for products to run at their full rate."""
 
 _WORTH_ROUNDING = 256
-"""Fewer rows stay as they are: one row more would be felt."""
+"""Fewer rows stay as they are: one more would be noticeable."""
 
 _AVAILABLE = torch.backends.mkldnn.is_available() and platform.machine().lower() in ("x86_64", "amd64")
 _FP32 = _AVAILABLE and not _INTEL
@@ -31,7 +31,7 @@ _BF16 = _AVAILABLE and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def uses_onednn(x: Tensor) -> bool:
-    """Whether what becomes of x is computed as here: on a CPU, in fp32 or by autocast in bf16, not in a graph."""
+    """Whether products of x are computed here: on a CPU, in fp32 or by autocast in bf16, not in a compiled graph."""
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     if not torch.is_autocast_enabled("cpu"):
@@ -40,20 +40,20 @@ def uses_onednn(x: Tensor) -> bool:
 
 
 def in_type_of_products(*tensors: Tensor) -> list[Tensor]:
-    """What products are computed from: the tensors themselves, or under autocast what is left of them in bf16."""
+    """The operands of products: the tensors themselves, or under autocast the same in bf16."""
     return [tensor.bfloat16() for tensor in tensors] if torch.is_autocast_enabled("cpu") else list(tensors)
 
 
 def spare_rows(rows: int, of: Tensor) -> int:
-    """How many rows to add to what is computed with `of`, for the sake of time and memory; 3% at most."""
+    """How many rows to add to a product with `of`, to save time and memory; 3% at most."""
     return -rows % _grain(rows) if uses_onednn(of) and rows >= _WORTH_ROUNDING else 0
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`x @ weight.T + bias`, all of one type, without a gradient of its own: (R, I), (O, I), (O,) -> (R, O).
+    """`x @ weight.T + bias`, all of one dtype, without autograd: (R, I), (O, I), (O,) -> (R, O).
 
-    By oneDNN where the number of rows is as round as `spare_rows` makes it (below 256: a multiple of 8), and else by
-    what PyTorch takes.
+    By oneDNN where the number of rows is as round as `spare_rows` makes it (below 256: a multiple of 8), else by
+    PyTorch's default.
     """
     rows, by_onednn = x.shape[0], {torch.float32: _FP32, torch.bfloat16: _BF16}.get(x.dtype, False)
     if not by_onednn or rows == 0 or rows % _grain(rows):
@@ -62,7 +62,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def summed(total: Tensor | None, gradient: Tensor, x: Tensor) -> Tensor:
-    """Add a block's part to a weight's gradient, in fp32, in place: (O, I) or None, (R, O), (R, I) -> (O, I).
+    """Accumulate a block's part of a weight's gradient, in fp32, in place: (O, I) or None, (R, O), (R, I) -> (O, I).
 
     Args:
         total: the gradient so far; None before the first block.
@@ -83,7 +83,7 @@ class Linear(nn.Linear):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`Linear` with weights that are handed in: (R, I), (O, I), (O,) -> (R, O)."""
+    """`Linear` with weights that are passed in: (R, I), (O, I), (O,) -> (R, O)."""
     return _Linear.apply(x, weight, bias) if uses_onednn(x) else F.linear(x, weight, bias)
 
 
@@ -101,11 +101,11 @@ class _Linear(torch.autograd.Function):
         of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
             product(gradient, weight.T) if of_x else None,
-            gradient.T @ x if of_weight else None,  # in fp32 by MKL, which is the faster here
+            gradient.T @ x if of_weight else None,  # in fp32 by MKL, which is faster here
             gradient.sum(0) if of_bias else None,
         )
 
 
 def _grain(rows: int) -> int:
-    """What a number of rows is rounded up to a multiple of: 32 numbers from one power of two to the next."""
+    """Row counts are rounded up to a multiple of this: 32 sizes from one power of two to the next."""
     return 1 << max(3, rows.bit_length() - 6)

@@ -1,4 +1,4 @@
-"""Looking a name up in one of the project's tables."""
+"""Looking up a name in one of the project's tables."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ def lookup(table: Mapping[str, Value], name: str, argument: str) -> Value:
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """' (did you mean x?)' for the closest choice, or one that holds the name, or '' where there is neither."""
+    """' (did you mean x?)' for the closest choice, or one that contains the name, or '' where there is neither."""
     choices = list(choices)
     closest = difflib.get_close_matches(name, choices, n=1, cutoff=0.6) or [
         one for one in choices if name and name in one

@@ -11,7 +11,7 @@ _STOP = re.compile(f"(?<![{_MARKS}])[{_MARKS}]++[{_CLOSING}]*+")  # possessive: 
 
 _WORD = re.compile(r"\w")
 
-_LONGEST_ABBREVIATION = 24  # characters before a full stop that are looked at
+_LONGEST_ABBREVIATION = 24  # characters before a full stop that are examined
 _INITIALS = re.compile(r"(?:[A-Z]\.)*[A-Z]")  # J. Smith, U.S. Navy
 _ABBREVIATIONS = re.compile(
     r"[eE]\.?g|[iI]\.?e|a\.k\.a|[cC]f|viz|vs|Dr|Mr|Mrs|Ms|Messrs|Prof|Ph\.D|St|Mt|Gen|Col|Capt|Lt|Sgt|Maj|Rev|Hon|Gov|Sen|Rep"
@@ -44,7 +44,7 @@ def _split_paragraph(paragraph: str) -> list[str]:
             cuts.append(stop.end())
             has_words = False
     if len(cuts) > 1 and not _WORD.search(paragraph, cuts[-1]):
-        cuts.pop()  # marks alone are no sentence
+        cuts.pop()  # marks alone are not a sentence
     pieces = [paragraph[begin:end].strip() for begin, end in pairwise([*cuts, len(paragraph)])]
     return [piece for piece in pieces if piece]
 
@@ -69,7 +69,7 @@ def _full_stop_ends_sentence(before: str, following: str, starts: bool) -> bool:
 
     Args:
         before: the end of the sentence up to the full stop; all of it where `starts` is true.
-        following: the next character that is no white space, or "".
+        following: the next character that is not white space, or "".
     """
     words = before.split()
     word = words[-1].lstrip(_OPENING) if words else ""

@@ -1,7 +1,7 @@
-"""The tokenizer: WordPiece trained on the person's own text, or one loaded; ids, and where words start.
+"""The tokenizer: WordPiece trained on the user's own text, or one loaded; ids, and where words start.
 
-It is the `tokenizers` library underneath; this file says how it is set up, so that pretraining, fine-tuning and
-transformers read one text as the same ids.
+Underneath is the `tokenizers` library; this file sets it up so that pretraining, fine-tuning and transformers read a
+text as the same ids.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from bert.errors import UserError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ROLES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-"""What each of them is for, as transformers calls it; another vocabulary may have other tokens for it."""
+"""transformers' name for the role of each; another vocabulary may have other tokens for it."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Tokenizer:
     """A `tokenizers` tokenizer with five special tokens in BERT's roles.
 
     Args:
-        backend: the library's tokenizer; it is set up to neither pad nor cut, and to write [CLS] A [SEP] B [SEP].
+        backend: the library's tokenizer; it is set up to neither pad nor truncate, and to give [CLS] A [SEP] B [SEP].
         special_tokens: the tokens in the order of ROLES.
         argument: what to call it in errors.
 
@@ -97,7 +97,7 @@ class Tokenizer:
         template = processors.BertProcessing((sep, self.sep_id), (cls, self.cls_id))
         if "ByteLevel" not in repr(self.backend.pre_tokenizer):
             return template
-        # A byte-level piece holds the space before it; its offsets should not.
+        # A byte-level piece includes the space before it; its offsets should not.
         return processors.Sequence([processors.ByteLevel(trim_offsets=True), template])
 
     @property
@@ -125,9 +125,9 @@ class Tokenizer:
 
     @cached_property
     def between_sentences(self) -> str:
-        """What a sentence needs before it for its ids to be those that it has behind another one.
+        """What to put before a sentence so that its ids are those that it has after another one.
 
-        That is a space where pieces hold the one before them (GPT-2's and RoBERTa's bytes), and nothing elsewhere.
+        That is a space where pieces include the one before them (GPT-2's and RoBERTa's bytes), and nothing elsewhere.
         """
         alone, after_a_space, together = (self.encode_text(text).ids for text in ("a", " a", "a a"))
         return " " if together == alone + after_a_space != alone + alone else ""
@@ -140,8 +140,8 @@ class Tokenizer:
     def encode_lines(self, lines: Sequence[str]) -> EncodedLines:
         """Text as ids without special tokens; '[MASK]' and the like in the text are text.
 
-        A word is what the pre-tokenizer splits off; ours splits at spaces and punctuation. Where a word begins is known
-        from the word numbers, or from the pieces without ## where both always agree, which is faster.
+        A word is what the pre-tokenizer splits off; ours splits at spaces and punctuation. Word starts come from the
+        word numbers or, where both always agree, from the pieces without ##, which is faster.
         """
         self.backend.encode_special_tokens = True
         encode = self.backend.encode_batch if self._begins_word is None else self.backend.encode_batch_fast
@@ -159,7 +159,7 @@ class Tokenizer:
         return EncodedLines(ids, word_starts, lengths)
 
     def encode_documents(self, documents: Sequence[Sequence[str]]) -> EncodedLines:
-        """The sentences of documents, each as it stands behind the one before it."""
+        """The sentences of documents, each encoded as it is after the one before it."""
         before = self.between_sentences
         return self.encode_lines(
             [before + line if number else line for sentences in documents for number, line in enumerate(sentences)]
@@ -167,9 +167,9 @@ class Tokenizer:
 
     @cached_property
     def _begins_word(self) -> np.ndarray | None:
-        """Whether each id begins a word, (V,), where that can be told from the piece alone.
+        """Whether each id begins a word, (V,), where that can be told from the piece alone, else None.
 
-        BertPreTokenizer splits off every #, so a WordPiece of its words begins with ## only if it goes on with one.
+        BertPreTokenizer splits off every #, so a WordPiece of its words begins with ## only if it continues one.
         """
         splits_off_marks = isinstance(self.backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
         if not (self.is_wordpiece and splits_off_marks and self.backend.model.continuing_subword_prefix == "##"):
@@ -180,7 +180,7 @@ class Tokenizer:
         return begins
 
     def encode_text(self, text: str, special_tokens: bool = False) -> Encoding:
-        """One text, with the offsets of its pieces; '[MASK]' and the like in it are text, or special if so said."""
+        """One text, with the offsets of its pieces; '[MASK]' and the like in it are text unless `special_tokens`."""
         self.backend.encode_special_tokens = not special_tokens
         return self.backend.encode(text, add_special_tokens=False)
 
@@ -189,11 +189,11 @@ class Tokenizer:
         return [self.cls_id, *self.encode_text(text, special_tokens=True).ids, self.sep_id]
 
     def normalised(self, text: str) -> str:
-        """The text as the vocabulary sees it: cleaned, composed, lower-cased where that is so."""
+        """The text as the vocabulary sees it: cleaned, composed, lower-cased if so configured."""
         return text if self.backend.normalizer is None else self.backend.normalizer.normalize_str(text)
 
     def token(self, number: int) -> str:
-        """The piece of that id."""
+        """The piece with that id."""
         return self.backend.id_to_token(number)
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -201,9 +201,9 @@ class Tokenizer:
         return self.backend.decode(list(ids), skip_special_tokens=False)
 
     def save(self, folder: Path, max_length: int) -> None:
-        """Write tokenizer.json, and a tokenizer_config.json by which transformers reads it unchanged.
+        """Write tokenizer.json, and a tokenizer_config.json with which transformers reads it unchanged.
 
-        The class is PreTrainedTokenizerFast by name: BertTokenizer would put its own normaliser in place of ours.
+        The class named is PreTrainedTokenizerFast: BertTokenizer would replace our normaliser with its own.
         """
         self.backend.encode_special_tokens = False
         (folder / "tokenizer.json").write_text(self.backend.to_str(pretty=True), encoding="utf-8")
@@ -218,7 +218,7 @@ class Tokenizer:
 
 
 def check(config: TokenizerConfig) -> list[str]:
-    """All that is wrong with the values, a line each."""
+    """Everything that is wrong with the values, one line each."""
     least = {"vocab_size": 100, "min_frequency": 1, "max_characters": 1}
     return [
         f"tokenizer.{name}: {getattr(config, name)}, but it must be at least {value}."
@@ -228,20 +228,20 @@ def check(config: TokenizerConfig) -> list[str]:
 
 
 def train(lines: Iterable[str], config: TokenizerConfig) -> Tokenizer:
-    """A WordPiece vocabulary of the lines' own text (Wu et al. 2016, section 4.1; trained as in `tokenizers`).
+    """Train a WordPiece vocabulary on the lines (Wu et al. 2016, section 4.1; trained as in `tokenizers`).
 
     Args:
-        lines: the text; read twice, so no generator.
-        config: how large, and what is kept apart.
+        lines: the text; read twice, so not a generator.
+        config: its size, and how text is normalised.
     """
     backend = Backend(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
-    # NFC comes last: stripping accents decomposes Hangul into jamo, and this puts it together again.
+    # NFC comes last: stripping accents decomposes Hangul into jamo, and this recomposes it.
     cleaning = normalizers.BertNormalizer(lowercase=config.lowercase, strip_accents=config.strip_accents)
     backend.normalizer = normalizers.Sequence([cleaning, normalizers.NFC()])
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     characters = _characters(lines, backend, min(config.max_characters, config.vocab_size // 4))
-    # Handed in as special tokens, the characters get fixed ids; left to the trainer, their order, and with it the
-    # merges it chooses among equals, would differ from one run to the next.
+    # Passed as special tokens, the characters get fixed ids; left to the trainer, their order, and with it the choice
+    # among tied merges, would differ from one run to the next.
     trainer = trainers.WordPieceTrainer(
         vocab_size=config.vocab_size,
         min_frequency=config.min_frequency,
@@ -264,7 +264,7 @@ def _characters(lines: Iterable[str], backend: Backend, most: int) -> list[str]:
 
 
 def _with_five_specials(trained: Backend) -> Backend:
-    """The trained vocabulary with nothing special in it but BERT's five tokens."""
+    """The trained vocabulary with BERT's five tokens as the only special ones."""
     vocabulary = trained.get_vocab()
     backend = Backend(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
     backend.normalizer, backend.pre_tokenizer = trained.normalizer, trained.pre_tokenizer

@@ -1,4 +1,4 @@
-"""Tokenizers as they lie in folders: tokenizer.json or vocab.txt, and the checks that neither can skip."""
+"""Reading tokenizers from files: tokenizer.json or vocab.txt, and the checks that both must pass."""
 
 import contextlib
 import json
@@ -17,13 +17,13 @@ from bert.tokenizer import ROLES, SPECIAL_TOKENS, Tokenizer
 _BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast")
 _ROBERTA = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")
 _PROBE = ("A line, of text: 3.5!", "한글 한 줄과 é", "漢字 😀\t\u200b", "x" * 200, "")
-"""What a tokenizer has to read without failing before it is trusted."""
+"""Texts that a tokenizer must encode without failing before it is trusted."""
 
 
 def load(path: Path, argument: str = "tokenizer.path") -> Tokenizer:
     """Read a tokenizer.json or a vocab.txt, or the one in a folder.
 
-    Which tokens are special says tokenizer_config.json or special_tokens_map.json beside it; without them they are
+    The special tokens are those named by tokenizer_config.json or special_tokens_map.json beside it; without them
     BERT's, or else RoBERTa's.
 
     Args:
@@ -31,7 +31,7 @@ def load(path: Path, argument: str = "tokenizer.path") -> Tokenizer:
         argument: what to call it in errors.
 
     Raises:
-        UserError: there is none, it cannot be read, or it fails at reading text.
+        UserError: there is none, it cannot be read, or it fails to encode text.
     """
     file = path
     if path.is_dir():
@@ -63,7 +63,7 @@ def _of_json(file: Path, text: str, described: dict, argument: str) -> Backend:
         raise UserError(f"{argument}: {str(file)!r} gives one id to several tokens: {'; '.join(twice[:3])}.")
     normalizer = content.get("normalizer") or {}
     if described.get("tokenizer_class") in _BERT_CLASSES and normalizer.get("type") == "BertNormalizer":
-        # As in transformers, whose BertTokenizer goes by its own settings where the two files differ.
+        # As in transformers, whose BertTokenizer follows its own settings where the two files differ.
         renamed = {"do_lower_case": "lowercase", "strip_accents": "strip_accents"}
         normalizer |= {ours: described[theirs] for theirs, ours in renamed.items() if theirs in described}
     return Backend.from_str(json.dumps(content))
@@ -71,7 +71,7 @@ def _of_json(file: Path, text: str, described: dict, argument: str) -> Backend:
 
 @contextlib.contextmanager
 def _one_line(file: Path, argument: str) -> Iterator[None]:
-    """Turn whatever the library does wrong into one line: its panics are no Exception, and write to stderr."""
+    """Turn any failure of the library into one line: its panics are not Exceptions, and write to stderr."""
     sys.stderr.flush()
     before, silence = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 2)
@@ -102,7 +102,7 @@ def _ids_given_twice(described: dict) -> list[str]:
 
 
 def _refuse_stray_ids(file: Path, backend: Backend, argument: str) -> None:
-    """An id far beyond the number of tokens would ask for a table of that many rows."""
+    """Refuse an id far beyond the number of tokens, which would need a table of that many rows."""
     vocabulary = backend.get_vocab(with_added_tokens=True)
     token, highest = max(vocabulary.items(), key=lambda item: item[1], default=("", 0))
     if highest >= 2 * len(vocabulary) + 1000:
@@ -114,7 +114,7 @@ def _refuse_stray_ids(file: Path, backend: Backend, argument: str) -> None:
 def _of_vocabulary(file: Path, text: str, described: dict, argument: str) -> Backend:
     """BERT's WordPiece over a vocab.txt, set up as transformers' BertTokenizer does.
 
-    Where nothing says whether text is lower-cased, it is if the vocabulary has no capital letter.
+    Where nothing says whether text is lower-cased, it is if the vocabulary has no capital letters.
     """
     lines = text.removesuffix("\n").split("\n")
     vocabulary = {token.removesuffix("\r"): number for number, token in enumerate(lines)}
@@ -137,7 +137,7 @@ def _of_vocabulary(file: Path, text: str, described: dict, argument: str) -> Bac
 
 
 def _add_tokens(file: Path, described: dict, backend: Backend, argument: str) -> None:
-    """Tokens that were added to a vocab.txt: added_tokens.json, or tokenizer_config.json's added_tokens_decoder."""
+    """Add the tokens of added_tokens.json and of tokenizer_config.json's added_tokens_decoder to a vocab.txt's."""
     added = {number: AddedToken(token) for token, number in _json_beside(file.parent / "added_tokens.json").items()}
     flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
     for number, token in described.get("added_tokens_decoder", {}).items():

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whoever reads and writes them at once."""
+"""Files that are there whole or not at all, even under concurrent reads and writes."""
 
 import os
 import secrets
@@ -9,12 +9,12 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
-    """A file beside `path` to write to: it takes the place of `path` at the end, and is removed after an error.
+    """A file beside `path` to write to: it replaces `path` at the end, and is removed after an error.
 
     Args:
-        path: the file's place.
-        shared: whether several processes may write it at once. One alone uses the same name each time, so that what a
-            killed process left is written over.
+        path: the file to replace.
+        shared: whether several processes may write it at once. A single one uses the same name each time, so that what
+            a killed process left is overwritten.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     own = f"{os.getpid()}-{secrets.token_hex(4)}" if shared else "unfinished"
@@ -27,6 +27,6 @@ def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
 
 
 def write(path: Path, content: str) -> None:
-    """Put content, in UTF-8, in the place of what the file holds; a reader finds all of the one or of the other."""
+    """Replace the file's content, in UTF-8; a reader finds all of the old or all of the new."""
     with replacing(path, shared=True) as unfinished:
         unfinished.write_bytes(content.encode())

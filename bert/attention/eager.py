@@ -22,11 +22,11 @@ class Attention:
         """Mix the values of each token's own sequence.
 
         Args:
-            query, key, value: (T, A, D), or more rows, which belong to no sequence.
+            query, key, value: (T, A, D), or with spare rows, which belong to no sequence.
             dropout: probability with which each attention probability is dropped.
 
         Returns:
-            The mixed values, (T, A, D), 0 in further rows, and the probabilities before dropout, (N, A, S, S), zero
+            The mixed values, (T, A, D), 0 in spare rows, and the probabilities before dropout, (N, A, S, S), zero
             outside a sequence.
         """
         inside = self.rectangle.inside  # (N, S)

@@ -1,4 +1,4 @@
-"""Between the flat batch and the rectangles that `eager` and `sdpa` work on.
+"""Converting between the flat batch and the padded rectangles that `eager` and `sdpa` work on.
 
 Letters: T tokens of a rectangle, N its sequences, S the longest of them, A heads, D width of a head.
 """
@@ -9,23 +9,23 @@ from torch import Tensor
 from bert.packed import PackedBatch
 
 _PADDING = 1 << 14
-"""A rectangle ends once its padding wastes more pairs of query and key than this: a further call is cheaper then.
+"""A rectangle ends once its padding wastes more query-key pairs than this: another call is cheaper then.
 
-Or more than half as many pairs as its longest sequence has, where that is more.
+Or more than half the pairs of its longest sequence, where that is more.
 """
 
 _MANY = 8
-"""So many sequences of one length have a rectangle to themselves, in which nothing is moved and nothing masked."""
+"""At least this many sequences of one length get a rectangle of their own, in which nothing is moved or masked."""
 
 
 class Rectangle:
-    """Where each token of some sequences, which lie end to end, stands in an (N, S) rectangle.
+    """Where each token of sequences laid end to end stands in an (N, S) rectangle.
 
     Args:
-        lengths: of the sequences, (N,); of queries, some may have none.
+        lengths: of the sequences, (N,); may be 0 where only some tokens are queries.
         tokens: T, their sum.
         longest: S, or an upper bound.
-        full: whether every sequence is of that length, so that nothing need be moved.
+        full: whether every sequence has that length, so that nothing needs to be moved.
 
     Attributes:
         inside: True where the rectangle holds a token, (N, S).
@@ -40,12 +40,12 @@ class Rectangle:
             rows = torch.arange(len(lengths), device=lengths.device)
             shift = (rows * longest - starts).repeat_interleave(lengths, output_size=tokens)  # (T,)
             self.cells = torch.arange(tokens, device=lengths.device) + shift  # (T,): the cell of each token
-            # The token of each cell, (N * S,); a sequence's last one stands in for what it lacks, and a neighbour's
-            # where it has none.
+            # The token of each cell, (N * S,); padding cells get the sequence's last token, or a neighbour's where it
+            # has none.
             self.sources = (starts[:, None] + torch.minimum(columns, lengths[:, None] - 1)).clamp(min=0).flatten()
 
     def pad(self, x: Tensor) -> Tensor:
-        """(T, A, D) -> (N, A, S, D); what stands outside the sequences must not be read, nor get a gradient."""
+        """(T, A, D) -> (N, A, S, D); cells outside the sequences must be neither read nor given a gradient."""
         cells = x if self.full else _ToCells.apply(x, self.cells, self.sources)  # (N * S, A, D)
         return cells.view(*self.inside.shape, *x.shape[1:]).transpose(1, 2)
 
@@ -56,7 +56,7 @@ class Rectangle:
 
 
 def lengths_at_hand(batch: PackedBatch) -> bool:
-    """Whether lengths may decide shapes: a GPU would have to be waited for, and fixed shapes depend on no text."""
+    """Whether lengths may decide shapes: not on a GPU, which would have to be waited for, nor if shapes are fixed."""
     return batch.cu_seqlens.device.type == "cpu" and batch.real is None
 
 
@@ -67,10 +67,10 @@ def one_for_all(batch: PackedBatch) -> Rectangle:
 
 
 def alike_in_length(batch: PackedBatch) -> list[Rectangle]:
-    """Rectangles of sequences about as long as one another, in the batch's order; padding costs less than more of them.
+    """Rectangles of sequences of similar length, in the batch's order; a new one begins where padding would cost more.
 
-    There are several where the batch has its longest sequences first, and lengths can be read without waiting for a
-    GPU.
+    There are several only where the batch has its longest sequences first, and lengths can be read without waiting for
+    a GPU.
     """
     lengths = batch.cu_seqlens.diff()
     if not lengths_at_hand(batch) or bool((lengths.diff() > 0).any()):
@@ -88,7 +88,7 @@ def alike_in_length(batch: PackedBatch) -> list[Rectangle]:
 
 
 class _ToCells(torch.autograd.Function):
-    """Tokens to cells; backwards, cells to tokens, since no gradient comes from outside the sequences."""
+    """Tokens to cells; in the backward pass cells to tokens, since no gradient comes from outside the sequences."""
 
     @staticmethod
     def forward(ctx, tokens: Tensor, cells: Tensor, sources: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ class _ToCells(torch.autograd.Function):
 
 
 class _ToTokens(torch.autograd.Function):
-    """Cells to tokens; backwards, tokens to cells, and 0 outside the sequences. Nothing is ever added up."""
+    """Cells to tokens; in the backward pass tokens to cells, and 0 outside the sequences. Nothing is ever summed."""
 
     @staticmethod
     def forward(ctx, values: Tensor, cells: Tensor, sources: Tensor, inside: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """PyTorch's fused attention over padded rectangles.
 
-Letters: T tokens in the batch, R of them that ask, N sequences, S longest sequence, A heads, D width of a head.
+Letters: T tokens in the batch, R queries among them, N sequences, S longest sequence, A heads, D width of a head.
 """
 
 import torch
@@ -16,7 +16,7 @@ class Attention:
 
     def __init__(self, batch: PackedBatch) -> None:
         self.rectangles = alike_in_length(batch)
-        # Which keys may be read, (N, 1, 1, S); all of them where there is no padding.
+        # Which keys may be read, (N, 1, 1, S); None where there is no padding.
         self.masks = [None if one.full else one.inside[:, None, None, :] for one in self.rectangles]
         self.starts = batch.cu_seqlens
         self.answers_some = lengths_at_hand(batch)
@@ -26,12 +26,12 @@ class Attention:
         return self._mixed(self.rectangles, query, key, value, dropout), None
 
     def some(self, places: Tensor, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
-        """The mixed values of some tokens alone.
+        """The mixed values of some tokens only.
 
         Args:
             places: of these tokens in the batch, (R,), in any order.
-            query: theirs, (R, A, D), or more rows, which belong to no token; 0 comes back in their place.
-            key, value: of all tokens, (T, A, D), or more rows.
+            query: theirs, (R, A, D), or with spare rows, which come back as 0.
+            key, value: of all tokens, (T, A, D), or with spare rows.
         """
         order = places.argsort()
         counts = torch.searchsorted(places[order], self.starts).diff()  # (N,)
@@ -42,12 +42,12 @@ class Attention:
         return F.pad(mixed, (0, 0, 0, 0, 0, spare)) if spare else mixed
 
     def _mixed(self, asking: list[Rectangle], query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
-        """Each rectangle of queries meets the batch's rectangle of keys at the same place in the list."""
+        """Attend from each rectangle of queries to the rectangle of keys at the same place in the list."""
         answering = [rectangle.tokens for rectangle in self.rectangles]
         spare = len(key) - sum(answering)
         if len(answering) == 1 and not spare:
             return _answered(asking[0], self.rectangles[0], self.masks[0], query, key, value, dropout)
-        # The spare rows are split off last, and left over where the rectangles end.
+        # The spare rows are the last split, which zip leaves over.
         keys, values = (x.split([*answering, spare]) for x in (key, value))
         asked = [rectangle.tokens for rectangle in asking]
         queries = query.split([*asked, len(query) - sum(asked)])
@@ -57,7 +57,7 @@ class Attention:
 
 
 def _of_counts(counts: Tensor) -> Rectangle:
-    """Where the tokens that ask stand, so many of each sequence, (N,)."""
+    """The rectangle of queries, from how many each sequence has, (N,)."""
     longest = int(counts.max())
     return Rectangle(counts, int(counts.sum()), longest, full=bool((counts == longest).all()))
 

@@ -24,7 +24,7 @@ class Attention:
 
     def __init__(self, batch: PackedBatch) -> None:
         refuse_if(unmet(batch.token_ids.device))
-        from torch.nn.attention.varlen import varlen_attn  # brings the compiler with it, which takes two seconds
+        from torch.nn.attention.varlen import varlen_attn  # imports the compiler, which takes two seconds
 
         self.varlen_attn = varlen_attn
         self.starts, self.longest = batch.cu_seqlens, batch.max_seqlen
@@ -38,12 +38,12 @@ class Attention:
 
 
 def unmet(device: torch.device, dtype: torch.dtype = torch.bfloat16, model: ModelConfig | None = None) -> list[str]:
-    """What it needs and would not find there, a line each.
+    """Its unmet requirements, one line each.
 
     Args:
         device: where the model is to run.
         dtype: what matrix products are computed in.
-        model: its sizes and dropout, where they are known.
+        model: its sizes and dropout, where known.
     """
     dropout = 0.0 if model is None else model.attention_probs_dropout_prob
     faults = []

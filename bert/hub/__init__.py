@@ -1,7 +1,7 @@
-"""The Hugging Face format, in and out: weights under transformers' names, config.json, and the check of both.
+"""Reading and writing the Hugging Face format: weights under transformers' names, config.json, and checks of both.
 
-Our fused query-key-value matrix is split on the way out and fused on the way in; nothing else changes but names. A
-folder of RoBERTa's is read as the BERT that computes the same.
+Our fused query-key-value matrix is split on writing and fused on reading; otherwise only names change. A RoBERTa folder
+is read as the BERT that computes the same.
 """
 
 from bert.hub.description import load_config, save_config

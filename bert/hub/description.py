@@ -1,4 +1,4 @@
-"""config.json: a model's sizes and what it is, as transformers has them."""
+"""config.json: a model's sizes and architecture, in transformers' terms."""
 
 import json
 from dataclasses import fields
@@ -9,7 +9,7 @@ from bert.errors import UserError, refuse_if
 from bert.hub import roberta
 
 _NEEDED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-# What transformers' BertConfig can say and this encoder does not do.
+# Options of transformers' BertConfig for which this encoder has one value only.
 _ONLY = {
     "hidden_act": "gelu",
     "position_embedding_type": "absolute",
@@ -34,10 +34,10 @@ def save_config(folder: Path, config: ModelConfig, architecture: str, **extra) -
 
 
 def load_config(folder: Path) -> tuple[ModelConfig, dict]:
-    """The model's sizes, and all that config.json says; a RoBERTa's are those of the BERT it is read as.
+    """The model's sizes, and the content of config.json; a RoBERTa's sizes are those of the BERT it is read as.
 
     Raises:
-        UserError: the folder, or its config.json, is no BERT model's.
+        UserError: the folder, or its config.json, is not a BERT model's.
     """
     file = folder / "config.json"
     if not file.is_file():

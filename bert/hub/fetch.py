@@ -1,4 +1,4 @@
-"""Where a model lies: a folder here, or a repository of the Hugging Face hub."""
+"""Finding a model: a local folder, or a repository on the Hugging Face hub."""
 
 import re
 from pathlib import Path
@@ -9,18 +9,18 @@ _DESCRIPTION = ["config.json", "tokenizer.json", "tokenizer_config.json", "speci
 _DESCRIPTION += ["vocab.txt", "added_tokens.json", "heads.safetensors"]
 _WEIGHTS = (["model*.safetensors", "model.safetensors.index.json"], ["pytorch_model*.bin", "pytorch_model.bin.index*"])
 _OURS = "runs"
-"""Where outputs lie by default: such a path is never an id."""
+"""Where outputs go by default: such a path is never an id."""
 
 _HUB_ID = r"\w[\w.-]*(/[\w.-]+)?"
 
 
 def fetch(name: str, argument: str) -> Path:
-    """The folder of that path, or of the hub's repository of that id (`klue/bert-base`).
+    """The folder at that path, or of the hub's repository with that id (`klue/bert-base`).
 
-    A repository is fetched once into the hub library's own cache; pickled weights only where it has no safetensors.
+    A repository is downloaded once into the hub library's own cache; pickled weights only where it has no safetensors.
 
     Args:
-        name: a path or an id; a folder that is there goes before a repository of the same name.
+        name: a path or an id; an existing folder takes precedence over a repository of the same name.
         argument: what to call it in errors.
 
     Raises:
@@ -44,7 +44,7 @@ def _from_hub(name: str, argument: str) -> Path:
             folder = Path(snapshot_download(name, allow_patterns=[*_DESCRIPTION, *weights]))
             if any(folder.glob(weights[0])):
                 break
-    except Exception as error:  # whatever its layers raise: no network, no such repository, a torn connection
+    except Exception as error:  # whatever its layers raise: no network, no such repository, a lost connection
         why = " ".join(str(error).split())[:200]
         raise UserError(
             f"{argument}: no folder '{name}' here, and not to be had from the Hugging Face hub ({why})."

@@ -20,11 +20,11 @@ _ROWS_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor that lies in a file.
+    """A tensor in a file.
 
     Attributes:
         shape: its sizes.
-        rows: from and up to a row (a number, for a vector), what stands there.
+        rows: reads the rows [first, last), or, of a vector, the numbers.
     """
 
     shape: tuple[int, ...]
@@ -37,19 +37,19 @@ class StoredTensor:
             target[first : first + step].copy_(self.rows(first, min(first + step, self.shape[0])))
 
     def without_rows(self, count: int) -> "StoredTensor":
-        """The rest, behind the first rows."""
+        """The tensor without its first `count` rows."""
         rows = max(0, self.shape[0] - count)
         return StoredTensor((rows, *self.shape[1:]), lambda first, last: self.rows(first + count, last + count))
 
     def row_twice(self) -> "StoredTensor":
-        """Its one row, two times."""
+        """Its only row, twice."""
         return StoredTensor(
             (2, *self.shape[1:]), lambda first, last: self.rows(0, 1).expand(last - first, *self.shape[1:])
         )
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """All tensors of model.safetensors, or else of pytorch_model.bin; either may be in parts with an index.
+    """All tensors of model.safetensors, or else of pytorch_model.bin; either may be sharded, with an index.
 
     Raises:
         UserError: there is neither, or one cannot be read.
@@ -77,7 +77,7 @@ def _parts(index: Path) -> list[Path]:
 def _safetensors(file: Path) -> dict[str, StoredTensor]:
     def rows_of(name: str) -> Callable[[int, int], Tensor]:
         def rows(first: int, last: int) -> Tensor:
-            # Opened for each piece: what was read through a map of the file stays in memory until it is closed.
+            # Opened for each piece: what was read through a memory map stays resident until the file is closed.
             with safe_open(file, "pt") as opened:
                 return opened.get_slice(name)[first:last]
 
@@ -92,7 +92,7 @@ def _safetensors(file: Path) -> dict[str, StoredTensor]:
 
 
 def _pickled(file: Path) -> dict[str, StoredTensor]:
-    """The tensors of a file of torch.save; what could run code is not taken out of it."""
+    """The tensors of a torch.save file; nothing that could run code is loaded."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)

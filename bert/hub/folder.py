@@ -1,4 +1,4 @@
-"""A model's folder, opened: its sizes, what it says of itself, and its tokenizer."""
+"""A model's folder, opened: its sizes, its config.json and its tokenizer."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from bert.hub.fetch import fetch
 from bert.tokenizer import Tokenizer
 
 _SPARE_ROWS = 1024
-"""A table may be padded to a round size; one with more rows without a token belongs to another tokenizer."""
+"""A table may be padded to a round size; one with this many rows without a token belongs to another tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class ModelFolder:
     """A folder with a model.
 
     Attributes:
-        path: where it lies.
+        path: where it is.
         config: the model's sizes.
-        described: all that config.json says.
+        described: the content of config.json.
         tokenizer: the model's own.
     """
 
@@ -32,14 +32,14 @@ class ModelFolder:
 
 
 def open_folder(name: str, argument: str) -> ModelFolder:
-    """Open the folder of that path, or the hub's repository of that id; no weight is read yet.
+    """Open the folder at that path, or the hub's repository with that id; no weights are read yet.
 
     Args:
         name: a path or an id.
         argument: what to call it in errors.
 
     Raises:
-        UserError: there is none, it is no BERT's, or tokenizer and model do not belong together.
+        UserError: there is none, it is not a BERT's, or tokenizer and model do not belong together.
     """
     path = fetch(name, argument)
     config, described = load_config(path)

@@ -1,4 +1,4 @@
-"""What transformers calls our parameters.
+"""transformers' names for our parameters.
 
 Ours -> transformers', as prefixes of a parameter's name; `#` is a layer's number.
 """
@@ -32,7 +32,7 @@ _PARTS = ("query", "key", "value")
 
 
 def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our parameters under transformers' names, query, key and value apart."""
+    """Our parameters under transformers' names, with query, key and value separate."""
     theirs = {}
     for name, tensor in state.items():
         name = _rename(name, _NAMES)
@@ -45,18 +45,18 @@ def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def parts_of(name: str) -> list[str]:
-    """Under which names transformers keeps a parameter of ours: three for the fused matrix, in order, else one."""
+    """transformers' names for a parameter of ours: three for the fused matrix, in order, else one."""
     theirs = _rename(name, _NAMES)
     return [theirs.replace(_FUSED, part) for part in _PARTS] if _FUSED in theirs else [theirs]
 
 
 def ours(name: str) -> str:
-    """What we call a parameter of transformers'; the name itself where we have none of the kind."""
+    """Our name for a parameter of transformers; the same name where we have no such parameter."""
     return _rename(re.sub(r"\.self\.(query|key|value)\.", f".self.{_FUSED}.", name), _BACKWARDS)
 
 
 def today(name: str) -> str:
-    """A name as transformers writes it today: older files have gamma and beta, a bare BertModel's no `bert.`."""
+    """A name as transformers writes it today: older files have gamma and beta, a bare BertModel's lack `bert.`."""
     name = re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name))
     return f"bert.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
 

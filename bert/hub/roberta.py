@@ -1,8 +1,8 @@
 """RoBERTa read as the BERT that computes the same (Liu et al. 2019, section 4; fairseq's numbering of positions).
 
-It differs in three ways from BERT: its positions begin behind the padding token's id, it has one segment, and its
-special tokens are others. The first two become tables here: the rows before the first position are left out, and the
-one segment stands twice, so that pairs can be learned. The special tokens stay, under BERT's roles.
+It differs from BERT in three ways: its positions begin after the padding token's id, it has one segment, and other
+special tokens. The first two are settled in the tables: the rows before the first position are dropped, and the one
+segment's is duplicated, so that pairs can be learned. The special tokens stay, in BERT's roles.
 """
 
 from dataclasses import replace
@@ -11,10 +11,10 @@ from bert.config import ModelConfig
 from bert.hub.files import StoredTensor
 
 MODEL_TYPES = ("roberta", "xlm-roberta", "camembert")
-"""What config.json calls a model of this make."""
+"""The model_type of such models in config.json."""
 
 DEFAULTS = {"pad_token_id": 1}
-"""What its config.json leaves out, where that is not BERT's."""
+"""Its values for what config.json leaves out, where they are not BERT's."""
 
 _NAMES = {
     "roberta.": "bert.",

@@ -1,4 +1,4 @@
-"""A model's parameters, written to model.safetensors and taken from the weight files of a folder."""
+"""A model's parameters, written to model.safetensors and read from a folder's weight files."""
 
 import shutil
 from collections.abc import Iterable
@@ -25,11 +25,11 @@ _DECODER, _DECODER_BIAS, _BIAS = (
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What came of filling a model.
+    """The outcome of loading weights into a model.
 
     Attributes:
-        new: parts of the model that the file has not, as prefixes of names; they keep their values.
-        unused: parameters of the file that the model has no place for; our names where we have one.
+        new: parts of the model that the file lacks, as prefixes of names; they keep their values.
+        unused: parameters in the file that the model has no place for; by our names where we have one.
     """
 
     new: list[str]
@@ -47,7 +47,7 @@ def save_weights(folder: Path, model: nn.Module, leave_out: tuple[str, ...] = ()
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items() if name not in leave_out}
     file = folder / "model.safetensors"
     save_file(to_transformers(state), file, metadata={"format": "pt"})
-    shutil.copymode(folder / "config.json", file)  # the library lets the owner alone read it
+    shutil.copymode(folder / "config.json", file)  # the library lets only the owner read it
 
 
 @torch.no_grad()
@@ -59,11 +59,11 @@ def load_weights(
     Args:
         folder: a model's, of this project or of transformers.
         model: a module whose parameter names are those of the objectives (`bert.`, `masked_lm_head.`, `head.`, ...).
-        may_be_new: prefixes of names that the file may have none of; having some of them is a fault.
+        may_be_new: prefixes of names that the file may lack altogether; lacking only some of them is an error.
         not_taken: prefixes of names that keep their values whatever the file has.
 
     Raises:
-        UserError: no weights, not readable, or a parameter is missing or of another shape.
+        UserError: no weights, unreadable ones, or a parameter that is missing or has another shape.
     """
     stored = _stored(folder)
     wanted = {
@@ -80,7 +80,7 @@ def load_weights(
 
 
 def parameter_names(folder: Path) -> set[str]:
-    """What a folder's weight files hold, by our names."""
+    """The parameters in a folder's weight files, by our names."""
     return {ours(name) for name in _stored(folder)}
 
 
@@ -89,7 +89,7 @@ def _any(names: Iterable[str], prefix: str) -> bool:
 
 
 def _stored(folder: Path) -> dict[str, StoredTensor]:
-    """The folder's tensors under the names that transformers gives a BERT's today, each once."""
+    """The folder's tensors under transformers' current names for a BERT, each once."""
     config, described = load_config(folder)
     found = stored_tensors(folder)
     if described.get("model_type") in roberta.MODEL_TYPES:

@@ -1,1 +1,1 @@
-"""Looking inside a model: what it would write, the vectors it makes, where it looks."""
+"""Looking inside a model: its predictions for [MASK], its vectors, its attention."""

@@ -1,4 +1,4 @@
-"""Where a model looks: attention probabilities as a picture and as numbers."""
+"""A model's attention probabilities, as a picture and as numbers."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from bert.picture import blank, save
 from bert.pretrained import Bert, Encoded
 
 _MOST_IN_WORDS = 40
-"""Tokens whose attention is also printed."""
+"""Tokens whose attention is also printed, at most."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class AttentionConfig:
 
 
 def show_attention(config: AttentionConfig) -> None:
-    """Draw the attention probabilities of a text, and write them down."""
+    """Draw the attention probabilities of a text, and write them to a file."""
     picture = Path(config.output)
     if picture.suffix not in (".png", ".svg", ".pdf"):
         raise UserError(f"output: '{picture}', but its name must end in .png, .svg or .pdf.")
@@ -57,13 +57,13 @@ def show_attention(config: AttentionConfig) -> None:
 
 
 def described(encoded: Encoded, layers: list[int], heads: list[int]) -> dict:
-    """The numbers: `attentions` by layer, head, token that looks, token looked at; each row adds up to 1."""
+    """The numbers: `attentions` by layer, head, query token, key token; each row sums to 1."""
     rounded = encoded.attentions[layers][:, heads].double().numpy().round(6).tolist()
     return {"tokens": encoded.tokens, "layers": layers, "heads": heads, "attentions": rounded}
 
 
 def draw(encoded: Encoded, layers: list[int], heads: list[int], path: Path) -> None:
-    """A square for each layer (down) and head (across): tokens that look down, tokens looked at across."""
+    """A square for each layer (down) and head (across): query tokens down, key tokens across."""
     tokens, single = encoded.tokens, len(layers) * len(heads) == 1
     side = max(4.0, 1.5 + 0.28 * len(tokens)) if single else max(1.4, min(3.0, 16 / len(heads)))
     figure = blank(side * len(heads), side * len(layers))
@@ -78,9 +78,9 @@ def draw(encoded: Encoded, layers: list[int], heads: list[int], path: Path) -> N
 
 
 def in_words(tokens: list[str], attention: Tensor) -> str:
-    """For each token, which one it looks at most, (S, S) -> lines; and how spread out its look is.
+    """For each token, the one it attends to most, and how spread out its attention is: (S, S) -> lines.
 
-    The spread is 2 to the entropy in bits: 1 looks at one token alone, S at all alike.
+    The spread is 2 to the entropy in bits: 1 for a single token, S for all of them equally.
     """
     lines = []
     for token, row in zip(tokens[:_MOST_IN_WORDS], attention, strict=False):

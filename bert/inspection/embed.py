@@ -1,4 +1,4 @@
-"""Vectors of sentences and words, from the layers one chooses (Devlin et al. 2019, section 5.3 and table 7).
+"""Vectors of sentences and words, from chosen layers (Devlin et al. 2019, section 5.3 and table 7).
 
 Letters: S tokens of a text, H width, L layers, C layers that are combined.
 """
@@ -70,7 +70,7 @@ class EmbedConfig:
 
 
 def embed(config: EmbedConfig) -> None:
-    """Write the vectors of a file's lines, some lines at a time."""
+    """Write the vectors of a file's lines, batch by batch."""
     refuse_if(check(config))
     source, target = Path(config.input), Path(config.output)
     if not source.is_file():
@@ -91,7 +91,7 @@ def embed(config: EmbedConfig) -> None:
 
 
 def check(config: EmbedConfig) -> list[str]:
-    """All that is wrong with the values, a line each."""
+    """Everything that is wrong with the values, one line each."""
     faults, ending = [], Path(config.output).suffix
     if ending not in (".npy", ".jsonl"):
         faults.append(f"output: '{config.output}', but its name must end in .npy or .jsonl.")
@@ -136,7 +136,7 @@ def pooled(vectors: Tensor, inside: Tensor, pooling: str) -> Tensor:
 
 
 def pieces_of_words(words: list[int | None]) -> list[tuple[int, int]]:
-    """The places [first, end) of each word's pieces, from the word that each token belongs to."""
+    """The places [first, end) of each word's pieces, from each token's word number."""
     ranges = []
     for word, places in groupby(range(len(words)), words.__getitem__):
         some = list(places)
@@ -171,7 +171,7 @@ def _encoded(bert: Bert, source: Path, config: EmbedConfig, total: int) -> Itera
 
 
 class _Counted:
-    """Passes texts on, and counts those that were cut and those without a token."""
+    """Passes texts on, and counts those that were truncated and those without a token."""
 
     def __init__(self, encoded: Iterator[tuple[str, Encoded]]) -> None:
         self.encoded, self.cut, self.empty = encoded, 0, 0

@@ -1,4 +1,4 @@
-"""What a pretrained model would write in place of [MASK]."""
+"""What a pretrained model predicts for [MASK]."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class FillMaskConfig:
 
 
 def print_filled(config: FillMaskConfig) -> None:
-    """Show a text's candidates."""
+    """Print the candidates for each [MASK]."""
     if config.top < 1:
         raise UserError(f"top: {config.top}, but it must be at least 1.")
     bert = Bert.from_pretrained(config.checkpoint, argument="checkpoint")

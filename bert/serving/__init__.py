@@ -1,1 +1,1 @@
-"""Finished models as MLflow serves them: what is asked and answered, and the folder that it opens."""
+"""Finished models served by MLflow: requests and answers, and the folder that it opens."""

@@ -23,7 +23,7 @@ class ExportServedConfig:
 
 
 def export_served(config: ExportServedConfig) -> None:
-    """Make the folder and say how it is served."""
+    """Make the folder, and print how to serve it."""
     source, target = Path(config.checkpoint), Path(config.output)
     if target.exists():
         raise UserError(f"output: '{target}' is there already. Use another folder.")

@@ -1,4 +1,4 @@
-"""The script by which MLflow serves a pretrained model; MLflow runs it, and nothing imports it.
+"""The script with which MLflow serves a pretrained model; MLflow runs it, and nothing imports it.
 
 A row has the column `text`, with one or more masks. The answer is `fill_mask`'s: for each mask its `top` tokens.
 """
@@ -15,7 +15,7 @@ from bert.serving.requests import refused_politely, rows_of
 
 
 class FillMask(mlflow.pyfunc.PythonModel):
-    """A pretrained model that is asked for masked words."""
+    """A pretrained model that predicts masked words."""
 
     def load_context(self, context: mlflow.pyfunc.PythonModelContext) -> None:
         """Open the model."""

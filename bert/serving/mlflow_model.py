@@ -1,4 +1,4 @@
-"""A finished output as an MLflow model: a script that opens it, our code, and what is asked and answered."""
+"""A finished output as an MLflow model: a script that opens it, our code, and a signature."""
 
 import warnings
 from pathlib import Path
@@ -7,21 +7,21 @@ from typing import Any
 from bert.serving.served import SCRIPTS, Served
 
 CODE = Path(__file__).parents[2]
-"""Where our packages lie."""
+"""The folder of our packages."""
 
 INSIDE = "artifacts"
-"""Where in an MLflow model the files of the output lie."""
+"""The folder of the output's files in an MLflow model."""
 
 
 def write(folder: Path, target: Path, **known: Any) -> None:
     """Write the MLflow model of an output, all but its weights and tokenizer, which belong beside its config.json.
 
-    No pickle is in it: MLflow opens it by running our script. The packages it needs go with it, as they are now.
+    No pickle is in it: MLflow opens it by running our script. The packages it needs are copied, as they are now.
 
     Args:
         folder: the output, with its served.json.
-        target: a folder that is empty, or none yet; `target`/INSIDE is where the rest belongs.
-        known: what the MLflow model is to say of itself: `model_id`, `run_id` and such.
+        target: an empty folder, or one that does not exist yet; the rest belongs in `target`/INSIDE.
+        known: fields of the MLflow model: `model_id`, `run_id` and so on.
     """
     served = Served.read(folder)
     script = SCRIPTS[served.script]
@@ -34,7 +34,7 @@ def write(folder: Path, target: Path, **known: Any) -> None:
 
         example = pandas.DataFrame([served.example])
         signature = mlflow.models.infer_signature(example, [served.answer], served.params or None)
-        # Of any type: a column of strings would have MLflow make the text "None" of null before our script sees it.
+        # Of any type: in a column of strings MLflow would turn null into the text "None" before our script sees it.
         signature.inputs = Schema([ColSpec(AnyType(), column) for column in served.example])
         mlflow.pyfunc.save_model(
             target,

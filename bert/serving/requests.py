@@ -1,4 +1,4 @@
-"""What a server is asked: rows of texts; and how it says that they are not what they should be."""
+"""Requests to a server: rows of texts, and how it refuses invalid ones."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,14 +7,14 @@ from typing import Any
 from bert.errors import UserError, refuse_if
 
 MOST_FAULTS = 10
-"""Faults that are reported together."""
+"""Faults that are reported together, at most."""
 
 
 def rows_of(request: Any) -> list[dict[str, str]]:
     """The rows of a request.
 
     Args:
-        request: a pandas.DataFrame of texts; MLflow has seen to it that the columns are those of the signature.
+        request: a pandas.DataFrame of texts; MLflow has checked that the columns are those of the signature.
 
     Raises:
         UserError: fields without text, by row (from 1) and column; MOST_FAULTS of them at most.
@@ -38,7 +38,7 @@ def rows_of(request: Any) -> list[dict[str, str]]:
 
 @contextmanager
 def refused_politely() -> Iterator[None]:
-    """A person's mistake is answered as one: HTTP 400 and its message, no traceback."""
+    """Answer the user's mistake as such: HTTP 400 and its message, no traceback."""
     from mlflow.exceptions import MlflowException
 
     try:

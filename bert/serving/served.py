@@ -17,8 +17,8 @@ class Script:
     """What MLflow runs to open a model.
 
     Attributes:
-        file: the script, from where the packages lie.
-        packages: what it imports of ours, and what goes with the model therefore.
+        file: the script's path, from the folder of our packages.
+        packages: our packages that it imports, which are therefore copied with the model.
     """
 
     file: str
@@ -33,13 +33,13 @@ SCRIPTS = {
 
 @dataclass(frozen=True)
 class Served:
-    """A model's way of answering, with an example.
+    """How a model answers, with an example.
 
     Attributes:
         script: a name from SCRIPTS.
-        example: a row as it is asked: the columns `text` and, where two texts are read, `text_pair`.
-        answer: what the model says of it.
-        params: what a request may set besides, and its defaults.
+        example: a row of a request: the columns `text` and, where two texts are read, `text_pair`.
+        answer: the model's answer to it.
+        params: what else a request may set, with the defaults.
     """
 
     script: str
@@ -48,16 +48,16 @@ class Served:
     params: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Leave it beside the model."""
+        """Write it beside the model."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
         (folder / SERVED).write_text(f"{text}\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> "Served":
-        """What the folder says of itself.
+        """Read the folder's served.json.
 
         Raises:
-            UserError: it says nothing, or nothing that can be understood.
+            UserError: there is none, or it is damaged.
         """
         file = folder / SERVED
         if not folder.is_dir():

@@ -1,1 +1,1 @@
-"""The one training loop, and all that keeps a run safe and visible; it knows no task."""
+"""The training loop, and all that keeps a run safe and visible, whatever the task."""

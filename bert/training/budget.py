@@ -22,7 +22,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run has done, and where its data goes on.
+    """What a run has done, and where its data continues.
 
     Attributes:
         step: optimizer steps taken.
@@ -31,9 +31,9 @@ class Progress:
         position: of the next micro-batch.
         budget: in its final unit.
         best: value of the metric that decides which weights are the best, and the step it was reached at.
-        best_among_equals: at that step, the value of the metric that decides between equals.
-        better_step: the step of the last evaluation that was better than what was kept, even if its weights could not
-            be written; patience counts from it.
+        best_among_equals: at that step, the value of the metric that breaks ties.
+        better_step: the step of the last evaluation that was an improvement, even if its weights could not be written;
+            patience counts from it.
     """
 
     step: int
@@ -49,16 +49,16 @@ class Progress:
 
     @property
     def spent(self) -> float:
-        """In the budget's unit."""
+        """How much of the budget is spent, in its unit."""
         return {"steps": self.step, "tokens": self.tokens, "epochs": self.epochs}[self.budget.unit]
 
     @property
     def share(self) -> float:
-        """Of the budget, at most 1."""
+        """The share of the budget that is spent, at most 1."""
         return min(1.0, self.spent / self.budget.amount)
 
     def after_step(self, tokens: int, sequences: int, position: Position, epochs: float) -> "Progress":
-        """What it will be once a step over so many tokens and sequences is done."""
+        """The progress once a step over this many tokens and sequences is done."""
         return replace(
             self,
             step=self.step + 1,

@@ -1,4 +1,4 @@
-"""A run's whole state on disk: written under another name, summed, then renamed; checked before it is read.
+"""A run's whole state on disk: written under another name, checksummed, then renamed; verified before it is read.
 
 checkpoints/step-00000500/
     config.json, model.safetensors, tokenizer.json, ...     a Hugging Face folder
@@ -26,8 +26,8 @@ _MANIFEST, _REACHED = "manifest.json", "reached.json"
 def save(output: Path, objective: Objective, optimizer: torch.optim.Optimizer, state: dict, keep: int) -> Path:
     """Write the checkpoint of state["step"], and remove earlier ones, so that `keep` are left.
 
-    Later ones can only be damaged, or the run would have gone on from them; they count for nothing, and are written
-    anew in their turn.
+    Later ones can only be damaged, or the run would have resumed from them; they do not count, and are rewritten in
+    their turn.
     """
     folder = output / "checkpoints" / f"step-{state['step']:08d}"
     if folder.is_dir() and _damage(folder) is not None:
@@ -45,16 +45,16 @@ def save(output: Path, objective: Objective, optimizer: torch.optim.Optimizer, s
 
 
 def export(objective: Objective, folder: Path, reached: dict) -> None:
-    """Write the model alone, and what it reached, in the place of what is there; whole or not at all."""
+    """Write only the model and what it reached, replacing what is there; whole or not at all."""
     with _Unfinished(folder) as unfinished:
         objective.export(unfinished)
         (unfinished / _REACHED).write_text(json.dumps(reached, indent=2) + "\n", encoding="utf-8")
 
 
 def recover_export(folder: Path) -> dict | None:
-    """What the model that `export` wrote here reached: {} where nobody wrote it down, None where there is no model.
+    """What the model that `export` wrote here reached: {} where that is not recorded, None where there is no model.
 
-    Where a process died between two names, the model before has its name again.
+    If a process died between the two renames, the previous model gets its name back.
     """
     if not folder.is_dir() and _aside(folder).is_dir():
         _aside(folder).rename(folder)
@@ -66,7 +66,7 @@ def recover_export(folder: Path) -> dict | None:
 
 
 def newest(output: Path) -> Path | None:
-    """The newest checkpoint whose files are what its manifest says, or None where there is none at all.
+    """The newest checkpoint whose files match its manifest, or None where there are no checkpoints at all.
 
     Raises:
         UserError: there are checkpoints, and every one of them is damaged.
@@ -85,7 +85,7 @@ def newest(output: Path) -> Path | None:
 
 
 def refuse_unfit(output: Path, objective: Objective) -> None:
-    """Take up the newest weights, to learn whether they fit a model whose options have changed.
+    """Load the newest weights, to check that they fit a model whose options have changed.
 
     Raises:
         UserError: they do not.
@@ -95,7 +95,7 @@ def refuse_unfit(output: Path, objective: Objective) -> None:
 
 
 def restore(folder: Path, objective: Objective, optimizer: torch.optim.Optimizer) -> dict:
-    """Put weights and moments back, and return the state that was saved with them."""
+    """Load weights and moments, and return the state that was saved with them."""
     objective.restore(folder)
     moments = load_file(folder / "optimizer.safetensors")
     for name, parameter in objective.named_parameters():
@@ -115,7 +115,7 @@ def _moments(objective: Objective, optimizer: torch.optim.Optimizer) -> dict[str
 
 
 class _Unfinished:
-    """A folder that gets its name once all in it is on disk, and is gone if that fails; one of that name gives way."""
+    """A folder that gets its name once its files are on disk, replacing one of that name; removed on failure."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -141,7 +141,7 @@ class _Unfinished:
 
 
 def _aside(folder: Path) -> Path:
-    """Where what a folder held lies until what takes its place is there."""
+    """Where a folder's previous content is kept until its replacement is there."""
     return folder.with_name(f".{folder.name}.before")
 
 

@@ -1,4 +1,4 @@
-"""What the loop is told, whatever the task."""
+"""The loop's options, whatever the task."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ FROZEN = ("nothing", "embeddings", "encoder")
 BUDGETS = ("steps", "epochs", "tokens", "minutes")
 BUDGET_OPTIONS = {f"training.{name}": () for name in BUDGETS}
 BATCH_OPTIONS = {f"training.batch_{unit}": (f"training.micro_batch_{unit}",) for unit in ("size", "tokens")}
-"""Options of which one is given, each with those that belong to it alone."""
+"""Options of which one is given, each with those that belong only to it."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _step_and_part(config: TrainingConfig) -> tuple[int, int | None]:
 
 
 def check(config: TrainingConfig) -> list[str]:
-    """All that is wrong with the values, a line each."""
+    """Everything that is wrong with the values, one line each."""
     given = [name for name in BUDGETS if getattr(config, name) is not None]
     faults = []
     if len(given) != 1:
@@ -189,7 +189,7 @@ def check(config: TrainingConfig) -> list[str]:
 
 
 def _batch_faults(config: TrainingConfig) -> list[str]:
-    """What is wrong with how a step is measured and cut."""
+    """What is wrong with how a step is measured and split."""
     faults = []
     if (config.batch_size is None) == (config.batch_tokens is None):
         said = f"training.batch_size={config.batch_size}, training.batch_tokens={config.batch_tokens}"

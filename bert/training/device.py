@@ -1,4 +1,4 @@
-"""Where a run computes, how precisely, and what makes it repeat."""
+"""A run's device, its precision, and its reproducibility."""
 
 import contextlib
 import ctypes
@@ -16,10 +16,10 @@ from bert.training import distributed
 from bert.training.config import TrainingConfig, micro_batches
 
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
-"""Names of glibc's malloc.h."""
+"""Constants of glibc's malloc.h."""
 
 _BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
-"""Names of torch.cpu."""
+"""Capabilities, as torch.cpu names them."""
 
 
 def choose_device(config: TrainingConfig) -> torch.device:
@@ -34,15 +34,15 @@ def choose_device(config: TrainingConfig) -> torch.device:
     if config.threads:
         torch.set_num_threads(config.threads)
     if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it PyTorch refuses a GPU's products
-    # A CPU always repeats; compiled, it would add up the embeddings' gradients in the order in which threads come.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it PyTorch refuses products on a GPU
+    # A CPU always repeats; compiled, it would sum the embeddings' gradients in whatever order threads arrive.
     repeat = config.deterministic or (config.compile and not on_gpu)
     if repeat != torch.are_deterministic_algorithms_enabled():  # it imports the compiler, which takes 2 s
         torch.use_deterministic_algorithms(repeat)
     if on_gpu:
         torch.backends.cudnn.deterministic = config.deterministic
-        torch.set_float32_matmul_precision("highest")  # some images of PyTorch set TF32 by a variable
-        torch.backends.cudnn.allow_tf32 = False  # an LSTM's products; PyTorch allows it
+        torch.set_float32_matmul_precision("highest")  # some images of PyTorch enable TF32 by a variable
+        torch.backends.cudnn.allow_tf32 = False  # an LSTM's products; by default PyTorch allows it
     if not on_gpu:
         _keep_freed_memory()
         if config.precision == "bf16" and not _has_bf16():
@@ -57,7 +57,7 @@ def choose_device(config: TrainingConfig) -> torch.device:
 
 
 def is_on_gpu(asked: str) -> bool:
-    """Whether training.device means a GPU on this machine; nothing is set.
+    """Whether training.device means a GPU on this machine; sets nothing.
 
     Raises:
         UserError: a GPU was asked for and PyTorch sees none.
@@ -71,24 +71,24 @@ def is_on_gpu(asked: str) -> bool:
 
 
 def _has_bf16() -> bool:
-    """Whether the processor multiplies in bf16, and so that bert/products.py makes use of it."""
+    """Whether the processor multiplies in bf16, in a way that speeds up bert/products.py."""
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name) for name in _BF16_INSTRUCTIONS)
 
 
 def _keep_freed_memory() -> None:
-    """Have the C library keep the memory that a step frees for the next one (docs/performance.md).
+    """Make the C library keep the memory that a step frees for the next one (docs/performance.md).
 
-    glibc would give it back, and the system would lay out and clear every page of it again. Elsewhere nothing changes.
+    glibc would return it, and the system would map and clear every page of it again. Elsewhere nothing changes.
     """
     if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
         return
-    libc.mallopt(_M_MMAP_THRESHOLD, 256 << 20)  # bytes from which on an array has pages of its own
-    libc.mallopt(_M_TRIM_THRESHOLD, (2 << 30) - 1)  # free bytes from which on they are given back
+    libc.mallopt(_M_MMAP_THRESHOLD, 256 << 20)  # bytes from which an array has pages of its own
+    libc.mallopt(_M_TRIM_THRESHOLD, (2 << 30) - 1)  # free bytes from which they are returned
 
 
 def _refuse_uneven(config: TrainingConfig) -> None:
-    """Ranks share a step's micro-batches out; where these do not come out even, some ranks would only wait."""
+    """Refuse micro-batches that the ranks cannot share evenly, since some ranks would only wait."""
     pieces, ranks = micro_batches(config), distributed.ranks()
     if pieces % ranks == 0:
         return
@@ -123,17 +123,17 @@ def product_type(precision: str, device: torch.device) -> torch.dtype:
 
 
 def refuse_unfit_attention(config: TrainingConfig, device: torch.device, model: ModelConfig) -> None:
-    """Before anything is prepared: the attention that was asked for must run on this device, with this model.
+    """Check, before anything is prepared, that the requested attention runs on this device, with this model.
 
     Raises:
-        UserError: it does not, and all that is in its way.
+        UserError: it does not; the message gives every reason.
     """
     if config.attention in UNMET:
         refuse_if(UNMET[config.attention](device, product_type(config.precision, device), model))
 
 
 def seed_torch(*key: int) -> None:
-    """Seed PyTorch for one place of a run (seed, step, micro-batch), so that dropout there depends on nothing else."""
+    """Seed PyTorch for one point of a run (seed, step, micro-batch), so that dropout there depends on nothing else."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     torch.manual_seed(int.from_bytes(digest, "big") >> 1)
 

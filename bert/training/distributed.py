@@ -1,8 +1,8 @@
-"""Several processes on one run, started by `torchrun`: who one is among them, and what they tell each other.
+"""Several processes on one run, started by `torchrun`: their ranks, and what they send each other.
 
-Every process (rank) knows the whole step: it builds all micro-batches and computes those whose turn is its own. So the
-counts that a loss is divided by need no message, and the sums are the same whatever the number of ranks. Without
-torchrun all of this is one rank, and nothing is sent.
+Every process (rank) knows the whole step: it builds all micro-batches and computes its own share of them. So the counts
+that a loss is divided by need no communication, and the sums are the same whatever the number of ranks. Without
+torchrun there is one rank, and nothing is sent.
 """
 
 import contextlib
@@ -41,17 +41,17 @@ def started_by_torchrun() -> bool:
 
 
 def join(compiled: bool = False) -> None:
-    """Take one's place among the ranks; those beside rank 0 print nothing from then on.
+    """Join the process group; ranks other than 0 print nothing from then on.
 
     Args:
-        compiled: whether steps are compiled, which happens in the first ones, on some ranks longer than on others.
+        compiled: whether steps are compiled, in which case the first ones take longer on some ranks than on others.
     """
     if not started_by_torchrun() or dist.is_initialized():
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     patience = _WHILE_COMPILING if compiled else _IN_A_STEP
     store, number, count = next(dist.rendezvous("env://", timeout=_IN_A_STEP))
-    # torchrun keeps its store over a restart, with the addresses of the ranks that are gone.
+    # torchrun keeps its store across restarts, with the addresses of the ranks that are gone.
     store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=patience)
     _patient.append(dist.new_group(backend="gloo", timeout=_WHILE_ONE_WORKS))
@@ -64,7 +64,7 @@ def join(compiled: bool = False) -> None:
 
 
 def leave() -> None:
-    """Give one's place up, all being done; after an error there is nothing to give up, and the others shall end."""
+    """Leave the process group once all is done; not after an error, when the others are to end too."""
     if dist.is_initialized():
         _left.set()
         _store[0].set(f"left {rank()}", "")
@@ -79,10 +79,10 @@ def _neighbours() -> dict[int, int]:
 
 
 def _watch(store: dist.Store, neighbours: dict[int, int]) -> None:
-    """End this process when a neighbour, or torchrun, ended before it was done.
+    """End this process when a neighbour, or torchrun, has ended before it was done.
 
-    A rank that waits for one that is gone is told so by gloo and NCCL mostly, but not always; and while it waits, it
-    hears no signal.
+    gloo and NCCL mostly, but not always, tell a waiting rank that another one is gone; and while it waits, it handles
+    no signals.
     """
     parent = os.getppid()
     while not _left.wait(1.0):
@@ -120,14 +120,14 @@ def is_first() -> bool:
 
 
 def wait() -> None:
-    """Until all ranks are here, however long rank 0 takes."""
+    """Wait until all ranks are here, however long rank 0 takes."""
     if dist.is_initialized():
         dist.barrier(_patient[0])
 
 
 @contextlib.contextmanager
 def first_alone() -> Iterator[None]:
-    """Rank 0 does what is inside, then the others: what it leaves on disk is there for them."""
+    """Run the block on rank 0 first, then on the others, which find what it left on disk."""
     if not is_first():
         wait()
     yield
@@ -136,7 +136,7 @@ def first_alone() -> Iterator[None]:
 
 
 def from_first(make: Callable[[], Any]) -> Any:
-    """What rank 0 makes, for all; the others do not call it."""
+    """What `make` returns on rank 0, for all ranks; the others do not call it."""
     if not dist.is_initialized():
         return make()
     box = [make() if is_first() else None]
@@ -145,7 +145,7 @@ def from_first(make: Callable[[], Any]) -> Any:
 
 
 def any_of(said: bool) -> bool:
-    """Whether any rank says so."""
+    """Whether it is true on any rank."""
     if not dist.is_initialized():
         return said
     flag = torch.tensor(float(said))
@@ -154,7 +154,7 @@ def any_of(said: bool) -> bool:
 
 
 def total(values: dict[str, Tensor | float]) -> dict[str, float]:
-    """Each value added up over the ranks; all have the same names."""
+    """Each value summed over the ranks; all have the same names."""
     if not dist.is_initialized() or not values:
         return {name: float(value) for name, value in values.items()}
     summed = torch.tensor([float(value) for value in values.values()], dtype=torch.float64)
@@ -163,7 +163,7 @@ def total(values: dict[str, Tensor | float]) -> dict[str, float]:
 
 
 def gathered(mine: list[Any]) -> list[Any]:
-    """The lists of all ranks, one after the other."""
+    """The lists of all ranks, concatenated."""
     if not dist.is_initialized():
         return mine
     of_each: list[Any] = [None] * ranks()
@@ -172,9 +172,9 @@ def gathered(mine: list[Any]) -> list[Any]:
 
 
 def wrap(objective: nn.Module) -> nn.Module:
-    """The objective as it is called in training: by DistributedDataParallel where there are several ranks."""
+    """The objective as called in training: wrapped in DistributedDataParallel where there are several ranks."""
     if ranks() == 1:
         return objective
     device = next(objective.parameters()).device
-    wait()  # whoever had more to do before; what follows is a step's affair
+    wait()  # for ranks that had more to do before; what follows has a step's timeout
     return nn.parallel.DistributedDataParallel(objective, device_ids=[device] if device.type == "cuda" else None)

@@ -1,4 +1,4 @@
-"""Judging a model on fixed batches: sums over the whole split, divided once."""
+"""Evaluating a model on fixed batches: sums over the whole split, divided once."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ def evaluate(
 ) -> dict[str, float]:
     """The means of the objective's sums over all batches, without dropout, and the objective's scores.
 
-    Ranks share the batches out, and each returns the figures of all of them.
+    The ranks divide the batches among themselves, and each returns the figures for all of them.
     """
     was_training = objective.training
     objective.eval()

@@ -7,13 +7,13 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Goal:
-    """Which weights are the best, and which ones lie in the output's root when the run is done.
+    """Which weights are the best, and which ones are in the output's root when the run is done.
 
     Attributes:
         metric: a name that the evaluation gives.
         higher_is_better: its direction.
         root: the others go to `best/` or `last/`.
-        among_equals: a metric, the lower the better, that decides where the first one is the same.
+        among_equals: a metric, the lower the better, that breaks ties.
     """
 
     metric: str
@@ -22,7 +22,7 @@ class Goal:
     among_equals: str | None = None
 
     def better(self, found: dict[str, float], best: float | None, best_among_equals: float | None) -> bool:
-        """Whether an evaluation beats the best so far; one that is not a number never does."""
+        """Whether an evaluation beats the best so far; NaN never does."""
         value = found[self.metric]
         if math.isnan(value):
             return False

@@ -1,4 +1,4 @@
-"""Whether an output folder belongs to the run that is asked for."""
+"""Whether an output folder belongs to the requested run."""
 
 import json
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
 
 OPTIONS, FACTS, RESULT = "run.yaml", "run_facts.json", "metrics.json"
-"""What a run was told, what it depends on besides, and what it reached: the mark of a finished run."""
+"""A run's options, what else it depends on, and what it reached: the mark of a finished run."""
 
 FREE = (
     "tracking.",
@@ -23,10 +23,10 @@ FREE = (
     "training.profile",
     "training.gradient_checkpointing",
 )
-"""Options of every run, or what they begin with, that change nothing in its result."""
+"""Options of every run, or their prefixes, that do not change its result."""
 
 _FIXED = ("training.minutes",)
-"""What no run goes on with when it changes: minutes were measured in tokens when it began."""
+"""Options that may not change when a run resumes: minutes were converted to tokens when it began."""
 
 
 def state_of(
@@ -42,15 +42,15 @@ def state_of(
     Args:
         output: the run's folder.
         config: the run's options, nested.
-        facts: what it depends on besides (fingerprints), by name.
-        free: prefixes of options that may differ, since they change nothing in the result.
-        accepted: names whose difference the person accepts, while the run is not finished; it is said. None where
+        facts: what else it depends on (fingerprints), by name.
+        free: prefixes of options that may differ, since they do not change the result.
+        accepted: names whose difference the user accepts, while the run is not finished; it is printed. None where
             none can be.
-        defaults: nested like config: what an option that the run does not know, being newer than it, stands for.
+        defaults: nested like config: the values of options that are newer than the run and unknown to it.
 
     Raises:
         UserError: the folder holds something else; the message names the differences. A run that never reached a
-            checkpoint is nothing, and gives way.
+            checkpoint does not count, and is replaced.
     """
     now, asked = flatten(config) | facts, accepted or ()
     if not (output / OPTIONS).is_file():
@@ -85,7 +85,7 @@ def state_of(
 
 
 def _groups(names: Iterable[str]) -> set[str]:
-    """What stands before the dot."""
+    """What is before the first dot."""
     return {name.partition(".")[0] for name in names if "." in name}
 
 
@@ -94,7 +94,7 @@ def _refuse_unknown(accepted: tuple[str, ...], known: dict[str, Any]) -> None:
 
 
 def accepted_tag(config: dict[str, Any], facts: dict[str, str], accepted: tuple[str, ...]) -> dict[str, str]:
-    """What a run went on with though it was started otherwise, for MLflow, whose parameters stay those of the start."""
+    """The accepted changes of a resumed run, for MLflow, whose parameters stay those of the start."""
     now = flatten(config) | facts
     said = ", ".join(f"{name}={now.get(name)}" for name in accepted)
     return {"accept_changes": said} if said else {}
@@ -112,24 +112,24 @@ def is_finished(output: Path) -> bool:
 
 
 def say_finished(output: Path) -> None:
-    """That there is nothing left to do, and where the figures are."""
+    """Print that there is nothing left to do, and where the figures are."""
     print(f"'{output}' is finished: nothing to do. Its figures are in {output / RESULT}.")
 
 
 def started_with(output: Path, option: str) -> Any:
-    """What the run in the folder was given for an option; None where there is no run."""
+    """The value of an option in the folder's run; None where there is no run."""
     return _read(output).get(option) if (output / OPTIONS).is_file() else None
 
 
 def claim(output: Path, config: dict[str, Any], facts: dict[str, str]) -> None:
-    """Write down whose folder this is: run.yaml, which `--config` takes, and the facts."""
+    """Record whose folder this is: run.yaml, which `--config` takes, and the facts."""
     output.mkdir(parents=True, exist_ok=True)
     whole_file.write(output / FACTS, json.dumps(facts, indent=2) + "\n")
     whole_file.write(output / OPTIONS, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
 def reopen(output: Path) -> None:
-    """Take back that the run is finished: more is asked of it than it reached."""
+    """Mark the run as unfinished: more is asked of it than it reached."""
     (output / RESULT).unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""tracking.json: what MLflow is to get of a run, and how far that has come."""
+"""tracking.json: what MLflow is to get of a run, and how much has been sent."""
 
 import json
 import os
@@ -22,7 +22,7 @@ NOTHING_SENT = {
     "model_sent": None,  # the id MLflow gave it
 }
 NOTHING_TO_SEND = {"tags": {}, "datasets": [], "artifacts": [], "model": None}
-VALUE_LENGTH = 6000  # MLflow takes no longer ones
+VALUE_LENGTH = 6000  # MLflow takes nothing longer
 
 
 class Ledger:
@@ -48,7 +48,7 @@ class Ledger:
         return self._entries[name]
 
     def update(self, **changes: Any) -> None:
-        """Change entries, here and on disk in one piece; ValueError once the ledger is closed."""
+        """Change entries, here and atomically on disk; ValueError once the ledger is closed."""
         with self._lock:
             if self._closed:
                 raise ValueError("the run has ended; the rest is left to a sync")
@@ -61,7 +61,7 @@ class Ledger:
             draft.replace(self._path)
 
     def start(self, uri: str, tags: dict[str, str], size: int) -> None:
-        """The run is running (again), `metrics.jsonl` is `size` bytes long."""
+        """Record that the run is running (again), with a `metrics.jsonl` of `size` bytes."""
         self.aim(uri)
         tags = self["tags"] | tags
         self.update(
@@ -73,7 +73,7 @@ class Ledger:
         )
 
     def aim(self, uri: str) -> None:
-        """Send to this store from now on; what another one has been sent counts no more."""
+        """Send to this store from now on; what was sent to another one no longer counts."""
         if uri not in ("none", self["uri"]):
             self.update(uri=uri, **NOTHING_SENT)
 
@@ -83,12 +83,12 @@ class Ledger:
             self.update(artifacts=[*self["artifacts"], [path, folder]])
 
     def describe_datasets(self, datasets: list[dict[str, Any]]) -> None:
-        """What the run reads; sent again where it differs from what was said before."""
+        """Record what the run reads; sent again where it differs from before."""
         if datasets != self["datasets"]:
             self.update(datasets=datasets, datasets_sent=False)
 
     def close(self) -> None:
-        """Let nothing change any more."""
+        """Refuse changes from now on."""
         with self._lock:
             self._closed = True
 
@@ -105,7 +105,7 @@ def new_ledger(folder: Path, uri: str, experiment: str, run_name: str | None, pa
 
 
 def unsent(folder: Path, ledger: Ledger) -> str:
-    """What MLflow has not got yet, in words; empty where it has all."""
+    """What MLflow has not got yet, in words; empty where it has everything."""
     lines = sum(map(len, whole_lines(folder / METRICS, ledger["sent"])))
     artifacts = len(ledger["artifacts"]) - ledger["artifacts_sent"]
     left = [f"{lines} metric lines"] * bool(lines) + [f"{artifacts} artifacts"] * bool(artifacts)
@@ -123,10 +123,10 @@ def _flat(params: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def cut(value: str, mark: str = "... [cut]", most: int = VALUE_LENGTH) -> str:
-    """The value as far as MLflow takes it, marked where something is missing."""
+    """The value, truncated to what MLflow takes, and marked if it was."""
     return value if len(value) <= most else value[: most - len(mark)] + mark
 
 
 def warn(message: str) -> None:
-    """Say it on stderr; a run goes on."""
+    """Warn on stderr; a run goes on."""
     print(f"tracking: {message}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Files that one process holds, or several share; one run at a time in an output folder."""
+"""File locks, exclusive or shared; one run at a time in an output folder."""
 
 import contextlib
 import fcntl
@@ -17,9 +17,9 @@ _LOCK = ".lock"
 
 
 def take(descriptor: int, kind: int) -> bool:
-    """Hold a file until it is closed, alone or with others (fcntl.LOCK_EX, LOCK_SH); False where it is taken.
+    """Lock a file until it is closed, exclusively or shared (fcntl.LOCK_EX, LOCK_SH); False where it is taken.
 
-    On a file system without locks (some Lustre and NFS mounts) every file is free: one goes on as if alone.
+    On a file system without locks (some Lustre and NFS mounts) every file counts as free.
     """
     try:
         fcntl.flock(descriptor, kind)
@@ -32,7 +32,7 @@ def take(descriptor: int, kind: int) -> bool:
 
 @contextlib.contextmanager
 def hold(output: Path) -> Iterator[None]:
-    """Make the folder and hold it while inside; the system lets go of it when the process ends, however it does.
+    """Make the folder and lock it in the block; the system releases it when the process ends, however it does.
 
     Raises:
         UserError: another process holds it, or it cannot be written to.

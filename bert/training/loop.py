@@ -1,4 +1,4 @@
-"""The one training loop. It knows steps, sums and files; what is learned is the objective's affair."""
+"""The training loop. It knows steps, sums and files; what is learned is up to the objective."""
 
 import json
 import sys
@@ -34,20 +34,20 @@ SKIPPED_AT_MOST = 3
 """Steps in a row without a finite gradient before a run gives up."""
 
 SAY_EVERY = 30.0
-"""Seconds between two lines of a run whose progress bar nobody sees, since it writes to a file."""
+"""Seconds between two lines of a run that shows no progress bar, since it writes to a file."""
 
 _NO_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
-"""What errors say that have no type of their own: of a CPU, of cuBLAS and of the driver."""
+"""Messages of out-of-memory errors without a type of their own: of a CPU, of cuBLAS and of the driver."""
 
 STOPPED = "stopped"
-"""A file in the output that says that the run was asked to stop."""
+"""A file in the output of a run that was asked to stop."""
 
 
 class Data(Protocol):
     """Micro-batches from any position on."""
 
     def __call__(self, position: Position) -> Iterator[tuple[PackedBatch, Position]]:
-        """Micro-batches, each with the position after it; without end."""
+        """Endless micro-batches, each with the position after it."""
 
     def epochs(self, position: Position) -> float:
         """How many epochs lie before a position."""
@@ -67,8 +67,8 @@ def fit(
     Args:
         objective: on its device.
         data: the training stream.
-        evaluate: metrics of the model as it is, by their full names.
-        config: what the loop is told.
+        evaluate: metrics of the current model, by their full names.
+        config: the loop's options.
         goal: which weights to keep.
         output: the run's folder.
         tracker: where metrics go.
@@ -78,7 +78,7 @@ def fit(
 
     Raises:
         Stopped: a signal asked to stop; a checkpoint is saved.
-        UserError: damaged checkpoints, a disk that cannot be written to, or a loss that stays no number.
+        UserError: damaged checkpoints, a disk that cannot be written to, or a loss that stays non-finite.
     """
     run = _Run(objective, data, evaluate, config, goal, output, tracker)
     try:
@@ -93,7 +93,7 @@ def fit(
 
 
 def _advice(error: Exception, config: TrainingConfig, device: torch.device) -> str | None:
-    """What a person can do about an error of the machine's, if there is anything."""
+    """What the user can do about an error of the machine, if anything."""
     said = str(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in said for words in _NO_MEMORY):
         unit, what = ("size", "sequences") if config.batch_tokens is None else ("tokens", "tokens")
@@ -134,17 +134,16 @@ class _Run:
         return matrix_rate(self.device, product_type(self.config.precision, self.device)) * distributed.ranks()
 
     def start(self) -> None:
-        """Take up the newest checkpoint, or settle the budget of a fresh run."""
+        """Resume from the newest checkpoint, or settle the budget of a fresh run."""
         folder = checkpoint.newest(self.output)
         if folder is not None:
             state = checkpoint.restore(folder, self.objective, self.optimizer)
             self.window = Window.from_json(state.pop("window"))
             self.progress = Progress.from_json(state)
-            if self.config.minutes is None:  # what they were in tokens was measured once
+            if self.config.minutes is None:  # minutes were converted to tokens once
                 self.progress = replace(self.progress, budget=Budget.of(self.config))
-            # The best weights may be of a later evaluation than the checkpoint, and are so whatever the steps between
-            # them bring now; and where there are none any more, the next evaluation is the best, and patience starts
-            # anew.
+            # The best weights may be of a later evaluation than the checkpoint, and stay the best whatever the steps
+            # in between bring this time; if they are gone, the next evaluation is the best, and patience starts anew.
             reached = distributed.from_first(lambda: checkpoint.recover_export(self.output / "best"))
             nothing = {"best": None, "best_step": None, "best_among_equals": None, "better_step": self.progress.step}
             self.progress = replace(self.progress, **(nothing if reached is None else reached))
@@ -190,7 +189,7 @@ class _Run:
         return self.progress.share >= 1 or self._out_of_patience()
 
     def _out_of_patience(self) -> bool:
-        """Whether so many evaluations in a row have brought nothing better; told by the step of the better one."""
+        """Whether training.patience evaluations in a row brought no improvement, by the step of the last one."""
         since_better = self.progress.step - max(self.progress.better_step, self.progress.best_step or 0)
         return self.config.patience is not None and since_better >= self.config.patience * self.config.eval_every
 
@@ -201,7 +200,7 @@ class _Run:
         tokens = sum(batch.real_tokens for batch in batches)
         sequences = sum(batch.real_sequences for batch in batches)
         after = self.progress.after_step(tokens, sequences, position, self.data.epochs(position))
-        # The rate of the middle of the step: neither the first step nor the last is taken at 0.
+        # The rate at the middle of the step, so that neither the first step nor the last has rate 0.
         factor = SCHEDULES[self.config.schedule]((self.progress.share + after.share) / 2, self.config.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * factor * group["lr_scale"]
@@ -214,7 +213,7 @@ class _Run:
         self.progress = after
 
     def _refuse_many_skipped(self, step: int) -> None:
-        """Stop where no step does anything any more; weights and the last checkpoint are as they were before."""
+        """Stop where step after step is skipped; weights and the last checkpoint are as they were before."""
         in_a_row = round(float(self.window.skipped_in_a_row))
         if in_a_row < SKIPPED_AT_MOST:
             return
@@ -230,7 +229,7 @@ class _Run:
         )
 
     def _wait_for_device(self) -> None:
-        """Let a GPU finish the steps it was given, and count that as their time."""
+        """Wait for a GPU to finish its steps, and count that as their time."""
         if self.device.type == "cuda":
             began = time.perf_counter()
             torch.cuda.synchronize(self.device)
@@ -240,7 +239,7 @@ class _Run:
         self._wait_for_device()
         if not self.window.steps:
             return
-        self._refuse_many_skipped(self.progress.step)  # a GPU is asked no oftener than it is waited for
+        self._refuse_many_skipped(self.progress.step)  # a GPU is asked only when it is waited for
         metrics = self.window.metrics(self.objective.weights) | {
             "train/learning_rate": self.optimizer.param_groups[0]["lr"],
             "train/epochs": self.progress.epochs,
@@ -279,7 +278,7 @@ class _Run:
                 self.progress = replace(self.progress, **best)
 
     def _count_time(self) -> float:
-        """The seconds since the last line, evaluations apart; those before a stop are in the window that was saved."""
+        """The seconds since the last line, without evaluations; those before a stop are in the saved window."""
         now = time.perf_counter()
         self.window.elapsed += now - self.last_line
         self.last_line = now
@@ -293,14 +292,14 @@ class _Run:
         self._write(lambda: checkpoint.save(self.output, self.objective, self.optimizer, state, keep))
 
     def _write(self, call: Callable[[], object], needed: bool = False) -> bool:
-        """Rank 0 writes, the others wait; what cannot be written ends the run, or does not, as is set.
+        """Rank 0 writes, the others wait; a failure ends the run or not, as training.save_error says.
 
         Args:
             call: writes.
-            needed: a run is nothing without it, whatever is set.
+            needed: whether a failure ends the run in any case.
 
         Returns:
-            Whether it is written.
+            Whether it was written.
         """
 
         def written() -> bool:
@@ -322,7 +321,7 @@ class _Run:
             (self.output / STOPPED).write_text(f"asked to stop at step {self.progress.step}\n", encoding="utf-8")
 
     def finish(self) -> dict[str, float]:
-        """Lay the model in the output's root and say what was reached."""
+        """Write the model to the output's root, and return what was reached."""
         if not self.latest:  # stopped between the last checkpoint and the end of the run
             self.latest = self.evaluate()
         if self.goal.root == "best" and self.progress.best is not None:
@@ -351,7 +350,7 @@ class _Run:
         )
 
     def _minutes_as_tokens(self) -> Budget:
-        """Measure a few steps and one evaluation, undo them, and say how many tokens the minutes allow."""
+        """Measure a few steps and one evaluation, undo them, and return how many tokens the minutes allow."""
         seconds = 60 * self.config.minutes
         weights = {name: tensor.clone() for name, tensor in self.objective.state_dict().items()}
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What the numbers of a metric mean, told by the end of its name."""
+"""What a metric's values mean, by the ending of its name."""
 
 from dataclasses import dataclass
 
@@ -32,14 +32,14 @@ MEANINGS = {
     "f1_ceiling": _SHARE,
     "exact_match": _SHARE,
 }
-"""By how a name ends; one that ends otherwise is an error, for nobody would know which way is better."""
+"""By a name's ending; any other ending is an error, since nothing says which way is better."""
 
 
 def meaning(metric: str) -> Meaning:
-    """How a metric is read, with or without what stands before its name (valid/, a task's).
+    """How a metric is read, with or without a prefix (valid/, a task's).
 
     Raises:
-        LookupError: no ending of MEANINGS.
+        LookupError: its ending is not in MEANINGS.
     """
     for ending, found in MEANINGS.items():
         if metric.endswith(ending):
@@ -48,7 +48,7 @@ def meaning(metric: str) -> Meaning:
 
 
 def is_known(metric: str) -> bool:
-    """Whether it ends as one of MEANINGS."""
+    """Whether its ending is in MEANINGS."""
     return metric.endswith(tuple(MEANINGS))
 
 

@@ -14,7 +14,7 @@ LINES_PER_PASS = 500
 
 
 def read_back(path: Path) -> tuple[int, dict[str, array]]:
-    """Bytes of whole lines in `metrics.jsonl`, and the steps written of each metric, ascending."""
+    """Bytes of whole lines in `metrics.jsonl`, and the steps written for each metric, ascending."""
     path.touch()
     size, seen = 0, {}
     for number, line in enumerate((line for lines in whole_lines(path, 0) for line in lines), start=1):
@@ -28,7 +28,7 @@ def read_back(path: Path) -> tuple[int, dict[str, array]]:
 
 
 def whole_lines(path: Path, offset: int) -> Iterator[list[bytes]]:
-    """Lists of lines from a byte offset on, as far as they are complete."""
+    """Lists of complete lines from a byte offset on."""
     with path.open("rb") as file:
         file.seek(offset)
         while lines := list(islice(file, LINES_PER_PASS)):
@@ -47,7 +47,7 @@ def points_of(line: bytes) -> Iterator[tuple[str, float, int, int]]:
 
 
 def note_step(seen: dict[str, array], key: str, step: int) -> bool:
-    """Note a metric's step (8 bytes each); False if it was there."""
+    """Note a metric's step (8 bytes each); False if it was already there."""
     steps = seen.setdefault(key, array("q"))
     place = bisect_left(steps, step)
     if place < len(steps) and steps[place] == step:

@@ -1,6 +1,6 @@
 """The one file that knows MLflow's stores: it brings a run there up to date with the run's folder.
 
-MLflow is imported when the first thing is sent. Each step of sending may be repeated without harm: points carry their
+MLflow is imported when the first thing is sent. Each step of sending is idempotent: points carry their
 recorded time, and a run is looked up by our own id before it is created.
 """
 
@@ -30,7 +30,7 @@ MODEL = "model"  # the model's name in MLflow: runs:/<run id>/model is its addre
 
 
 class Sender:
-    """Brings a run in MLflow up to date with its folder; alone knows MLflow, and raises what that raises."""
+    """Brings a run in MLflow up to date with its folder; raises what MLflow raises."""
 
     def __init__(self, folder: Path, ledger: Ledger, progress: Callable[..., None]) -> None:
         self._folder, self._ledger, self._progress = folder, ledger, progress
@@ -38,7 +38,7 @@ class Sender:
         self._run_id: str | None = None
 
     def send(self) -> int:
-        """Send all that is not sent yet; the number of metric lines among it."""
+        """Send all that is not sent yet, and return the number of metric lines among it."""
         if self._client is None:
             self._client = self._connect()
         if self._run_id is None:
@@ -70,7 +70,7 @@ class Sender:
         return client
 
     def _open_run(self) -> str:
-        """The run that carries our id, else a new one; if it is not the one we knew, it gets everything."""
+        """The run that carries our id, else a new one; if it is not the one we knew, everything is sent anew."""
         experiment = self._experiment()
         ours = self._ledger["run"]
         found = self._client.search_runs([experiment], f"tags.`bert.run` = '{ours}'", max_results=1)
@@ -85,7 +85,7 @@ class Sender:
         return self._client.create_run(experiment, start, tags, self._ledger["run_name"]).info.run_id
 
     def _experiment(self) -> str:
-        """Id of the experiment, created where there is none, unless another process is quicker."""
+        """Id of the experiment, created if missing, unless another process is quicker."""
         name, database = self._ledger["experiment"], _database(self._ledger["uri"])
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
@@ -172,7 +172,7 @@ class Sender:
         self._progress()
 
     def _open_model(self, step: int) -> Any:
-        """The run's model, created where it has none, with what the evaluation of that step said of it."""
+        """The run's model, created if missing, with the metrics of that step's evaluation."""
         run = self._client.get_run(self._run_id)
         wanted = f"source_run_id = '{self._run_id}' AND name = '{MODEL}'"
         found = self._client.search_logged_models([run.info.experiment_id], wanted, max_results=1)
@@ -209,7 +209,7 @@ def _database(uri: str) -> Path | None:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Wait for other processes in here: two that create the same SQLite store would migrate it twice."""
+    """Let one process in at a time: two that create the same SQLite store would migrate it twice."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -228,7 +228,7 @@ def _batches(items: list[Any], size: int) -> Iterator[list[Any]]:
 
 
 def reason(error: BaseException) -> str:
-    """The start of an error in a line, and what was at the root of it."""
+    """The start of an error, and that of its root cause, in one line."""
     root = error
     while root.__cause__ or root.__context__:
         root = root.__cause__ or root.__context__

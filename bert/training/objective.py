@@ -34,10 +34,10 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def restore(self, folder: Path) -> None:
-        """Take up the weights that `export` wrote there; raises UserError where they do not fit."""
+        """Load the weights that `export` wrote there; raises UserError where they do not fit."""
 
     def flops(self, batch: PackedBatch) -> float:
-        """Operations of training on the batch, which is on the host; 0 where nobody has counted them."""
+        """FLOPs of training on the batch, which is on the host; 0 where they are not counted."""
         return 0.0
 
     def depth(self, name: str) -> int:

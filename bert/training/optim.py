@@ -14,13 +14,13 @@ def parameter_groups(
     """Matrices decay; biases and the norms' scales, all vectors, do not (Devlin et al. 2019, code).
 
     Args:
-        model: whose parameters, as far as they are not frozen.
+        model: whose parameters are grouped, without those that are frozen.
         weight_decay: of matrices.
-        layer_decay: what each step of depth takes off the learning rate (Sun et al. 2019, section 5.3.3).
+        layer_decay: a factor of the learning rate for each step of depth (Sun et al. 2019, section 5.3.3).
         depth: of a parameter, by its name.
 
     Returns:
-        The top's groups first, each with its `share` of the learning rate.
+        The top's groups first, each with its factor of the learning rate, `lr_scale`.
     """
     groups: dict[tuple[int, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

@@ -10,15 +10,15 @@ from torch.profiler import ProfilerActivity, profile, schedule
 from bert.training import distributed
 
 _LEFT_ALONE, _STEPS = 5, 5
-"""Steps before those that are looked at, and how many these are."""
+"""Steps before the profiled ones, and how many of these."""
 
 
 @contextlib.contextmanager
 def profiled(wanted: bool, output: Path, device: torch.device) -> Iterator[Callable[[], None]]:
-    """Profile some steps of this start, if that is wanted; the value is to be called after each step.
+    """Profile some steps of this start, if wanted; yields what to call after each step.
 
-    Leaves `profile/trace.json`, which chrome://tracing and Perfetto open, and `profile/operations.txt`, the ten dearest
-    operations.
+    Leaves `profile/trace.json`, which chrome://tracing and Perfetto open, and `profile/operations.txt`, the ten
+    costliest operations.
     """
     if not wanted or not distributed.is_first():
         yield lambda: None

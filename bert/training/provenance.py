@@ -1,4 +1,4 @@
-"""Where a run came from: what its tags in MLflow say."""
+"""Where a run came from, for its tags in MLflow."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ class UsedDataset:
     Attributes:
         name: the file's, and which part.
         digest: 16 digits that differ where what is read differs.
-        source: where the file lies.
+        source: where the file is.
         context: what it is read for.
         profile: numbers that describe it, by name.
     """
@@ -36,7 +36,7 @@ class UsedDataset:
 
 
 def tags(stage: Literal["pretrain", "finetune", "ablation"], device: torch.device) -> dict[str, str]:
-    """What a run is of; device, PyTorch and the commit of this code."""
+    """A run's stage, device, PyTorch version and the commit of this code."""
     return {"stage": stage, "device": describe(device), "torch": torch.__version__, "git_commit": git_commit()}
 
 
@@ -46,7 +46,7 @@ def model_params(model: nn.Module, config: ModelConfig) -> dict[str, int | float
 
 
 def parent(folder: Path) -> dict[str, str]:
-    """The run a model came from, wherever in its output folder the model lies; its name alone where none is known."""
+    """The run a model came from, wherever in its output folder the model is; only the folder where none is known."""
     for place in (folder, *folder.parents[:2]) if folder.is_dir() else ():
         if (place / LEDGER).is_file():
             ledger = json.loads((place / LEDGER).read_text(encoding="utf-8"))
@@ -55,7 +55,7 @@ def parent(folder: Path) -> dict[str, str]:
 
 
 def fingerprint(parts: Iterable[str]) -> str:
-    """SHA-256 of texts in their order."""
+    """SHA-256 of texts, in order."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.encode() + b"\0")

@@ -26,7 +26,7 @@ def constant(progress: float, warmup: float) -> float:
 
 
 def inverse_sqrt(progress: float, warmup: float) -> float:
-    """Then fall with the square root of the time (Vaswani et al. 2017, section 5.3); warmup must be above 0."""
+    """Then fall with the inverse square root of time (Vaswani et al. 2017, section 5.3); warmup must be above 0."""
     if progress < warmup:
         return progress / warmup
     return math.sqrt(warmup / progress)

@@ -19,10 +19,10 @@ class StepResult:
     """What a step did, on this rank; tensors on the device, so that nothing waits for it.
 
     Attributes:
-        sums: of each loss and metric, over this rank's micro-batches; 0 where the step was left out.
-        counts: what each is summed over, on all ranks; 0 where the step was left out.
-        norm: the gradient's, before clipping, over all ranks; 0 where the step was left out.
-        skipped: 1 where the gradient is no finite number and nothing was changed, else 0.
+        sums: of each loss and metric, over this rank's micro-batches; 0 if the step was skipped.
+        counts: what each is summed over, on all ranks; 0 if the step was skipped.
+        norm: the gradient's, before clipping, over all ranks; 0 if the step was skipped.
+        skipped: 1 if the gradient is not finite and nothing was changed, else 0.
     """
 
     sums: dict[str, torch.Tensor]
@@ -41,15 +41,15 @@ def training_step(
 ) -> StepResult:
     """One step over its micro-batches, of which a rank computes every n-th.
 
-    Each loss is its sum over all of them divided, once, by its count over all of them: so, but for dropout, it does
-    not matter how the step is cut, nor on how many ranks. A gradient that is not finite on one rank is so on all, since
-    they are added up; then weights and moments stay as they are.
+    Each loss is its sum over all of them divided, once, by its count over all of them: so, except for dropout, it does
+    not matter how the step is split, nor over how many ranks. A gradient that is non-finite on one rank is so on all,
+    since they are summed; then weights and moments stay as they are.
 
     Args:
         forward: the objective, or what `distributed.wrap` made of it.
         batches: all of the step, on every rank.
         optimizer: of the objective's parameters.
-        config: what the loop is told.
+        config: the loop's options.
         step: its number, for the seeds.
         device: where it runs.
     """
@@ -62,18 +62,18 @@ def training_step(
     for number in mine:
         batch = batches[number].to(device, non_blocking=True)
         seed_torch(config.seed, step, number)
-        # DistributedDataParallel adds the ranks' gradients up in the backward pass of the last one.
+        # DistributedDataParallel reduces the ranks' gradients in the backward pass of the last one.
         waits = contextlib.nullcontext() if forward is objective or number == mine[-1] else forward.no_sync()
         with waits:
             with autocast(config.precision, device):
                 found = forward(batch)
             parts = [weight * found[n] / max(1, counts[n]) for n, weight in objective.weights.items() if n in found]
-            (sum(parts) * distributed.ranks()).backward()  # it averages over the ranks, and the parts are to be added
+            (sum(parts) * distributed.ranks()).backward()  # it averages over the ranks, but the parts are to be summed
         for name, value in found.items():
             sums[name] = sums[name] + value.detach()
     norm = torch.nn.utils.get_total_norm(p.grad for p in objective.parameters() if p.grad is not None)
     skipped = (~torch.isfinite(norm)).float()
-    # The fused kernel clips as it goes; where a step is skipped it leaves weights, moments and their step count alone.
+    # The fused kernel clips as it goes; if a step is skipped it leaves weights, moments and their step count alone.
     optimizer.grad_scale = (norm / (config.max_grad_norm or math.inf)).clamp(min=1).float()
     optimizer.found_inf = skipped
     optimizer.step()

@@ -1,4 +1,4 @@
-"""Stopping when asked to: the step in hand is finished, the state saved, and the exit code says so."""
+"""Stopping when asked to: the current step is finished, the state saved, and the exit code says so."""
 
 import contextlib
 import signal
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 EXIT_CODE = 75
-"""... and 0 under torchrun, which would start a process that ends with another again."""
+"""... and 0 under torchrun, which would restart a process that ends with any other."""
 
 
 class Stopped(Exception):
@@ -15,7 +15,7 @@ class Stopped(Exception):
 
 
 class _Note:
-    """A handler of signals that remembers them."""
+    """A signal handler that remembers the signals."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
@@ -32,9 +32,9 @@ class _Note:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Within it, SIGINT and SIGTERM are noted; the value says whether one came. A second SIGINT interrupts at once.
+    """Note SIGINT and SIGTERM in the block; yields a test of whether one came. A second SIGINT interrupts at once.
 
-    One inside another knows what came before it.
+    A nested one knows what came before it.
     """
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield lambda: False

@@ -1,6 +1,6 @@
 """Tracking: every metric is a line on the local disk first, and MLflow is fed from those lines.
 
-`metrics.jsonl` holds what was measured, `tracking.json` what MLflow is to get and how far that has come. So no crash,
+`metrics.jsonl` holds what was measured, `tracking.json` what MLflow is to get and how much has been sent. So no crash,
 dead server or later `sync` loses a point or logs it twice. MLflow is imported only where it is used: in the feeder's
 thread and in `sync`.
 """
@@ -51,12 +51,12 @@ class TrackingConfig:
 
 
 def unfit_names(names: Iterable[str]) -> list[str]:
-    """Names of which MLflow makes no tag: those with anything but letters, digits, spaces and any of / : . _ -"""
+    """Names that MLflow refuses for tags: those with anything but letters, digits, spaces and any of / : . _ -"""
     return [name for name in names if not re.fullmatch(r"[\w.\- /:]+", name)]
 
 
 class Tracker:
-    """One run's metrics, artifacts and end. MLflow's failures never raise, and only `finish` waits."""
+    """One run's metrics, artifacts and end. MLflow's failures never raise; only `awaited_run_id` and `finish` wait."""
 
     def __init__(
         self,
@@ -70,11 +70,11 @@ class Tracker:
         """Open the run's metrics, and start feeding MLflow unless `config.uri` is none.
 
         Args:
-            folder: the run's output folder, made where there is none.
+            folder: the run's output folder, created if missing.
             config: with `resume`, only its uri counts: experiment and name stay those of the first start.
             params: nested ones are flattened with dots; with `resume`, those of the first start stay.
             tags: added to those of an earlier start.
-            resume: go on with the folder's run; otherwise its old files, if any, are set aside as `*.old`.
+            resume: continue the folder's run; otherwise its old files, if any, are set aside as `*.old`.
 
         Raises:
             UserError: an address MLflow has no store for, a damaged file, or a `sync` at work on this folder.
@@ -105,8 +105,8 @@ class Tracker:
         return self._ledger["run_id"]
 
     def awaited_run_id(self) -> str | None:
-        """The id, waited for until there is one, so that other runs can be this one's children; None where the store
-        fails or there is none."""
+        """The id, after waiting for it, so that other runs can be this one's children; None where the store fails or
+        there is none."""
         began = time.monotonic()
         while self.run_id is None and self._feeds and time.monotonic() - began < FIRST_CONTACT:
             if self._failed.wait(0.05):
@@ -132,7 +132,7 @@ class Tracker:
         self._ledger.add_artifact(str(path.relative_to(home) if inside else path), folder)
 
     def datasets(self, datasets: list[UsedDataset]) -> None:
-        """Say what the run reads."""
+        """Record what the run reads."""
         self._ledger.describe_datasets([asdict(dataset) for dataset in datasets])
 
     def model(self, step: int) -> None:
@@ -140,9 +140,9 @@ class Tracker:
         self._ledger.update(model=step)
 
     def finish(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
-        """Record the end, then wait for MLflow until it has all, or 10 s have passed without any progress.
+        """Record the end, then wait for MLflow until it has everything, or 10 s have passed without progress.
 
-        What is left unsent is a warning on stderr. A second call does nothing.
+        What is left unsent is named in a warning on stderr. A second call does nothing.
         """
         if self._file.closed:
             return
@@ -160,7 +160,7 @@ class Tracker:
         self._file.close()
 
     def _progress(self, allowance: float = 0.0) -> None:
-        """Something arrived; or, with an allowance, is about to be sent and may take so many seconds more."""
+        """Something arrived or, with an allowance, is about to be sent and may take that many seconds more."""
         if self._stuck:
             return
         self._allowance = allowance
@@ -198,7 +198,7 @@ class Tracker:
 
 
 class _Silent:
-    """The tracker of ranks that leave the telling to rank 0."""
+    """The tracker of ranks other than 0, which track nothing."""
 
     run_id = None
 
@@ -222,7 +222,7 @@ class _Silent:
 def track(
     folder: Path, config: TrackingConfig, params: dict[str, Any], tags: dict[str, str], resume: bool
 ) -> Iterator[Tracker]:
-    """A Tracker whose run ends as what it was: FINISHED, KILLED where it was asked to stop, FAILED on an error."""
+    """A Tracker whose run ends as FINISHED, as KILLED if it was asked to stop, or as FAILED on an error."""
     if not distributed.is_first():
         yield _Silent()
         return
@@ -251,7 +251,7 @@ class SyncConfig:
 
 
 def print_synced(config: SyncConfig) -> None:
-    """Send what is missing and say how much it was."""
+    """Send what is missing, and print how much it was."""
     print(f"{sync(Path(config.output), config.uri)} lines of metrics sent")
 
 
@@ -290,7 +290,7 @@ def _send_now(folder: Path, ledger: "Ledger") -> int:
         return Sender(folder, ledger, lambda allowance=0.0: None).send()
     except Exception as error:
         if not isinstance(error, OSError) and not type(error).__module__.startswith(STORE_MODULES):
-            raise  # a fault of ours
+            raise  # a bug of ours
         left = unsent(folder, ledger)
         raise UserError(f"sync: {ledger['uri']} fails; still to send: {left}. {reason(error)}") from error
 

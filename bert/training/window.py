@@ -1,4 +1,4 @@
-"""What steps did since the last line of metrics."""
+"""What the steps since the last line of metrics did."""
 
 import torch
 
@@ -7,12 +7,12 @@ from bert.training.step import StepResult
 
 
 class Window:
-    """Sums since the last line of metrics, over the steps that were not left out.
+    """Sums since the last line of metrics, over the steps that were not skipped.
 
     Attributes:
-        skipped_in_a_row: steps left out up to now without one between them; it goes on from line to line.
-        seconds: of the steps alone.
-        elapsed: of all that was done up to the last time it was counted, evaluations apart.
+        skipped_in_a_row: consecutive steps skipped up to now; carried over from line to line.
+        seconds: of the steps only.
+        elapsed: seconds of everything up to the last time it was counted, without evaluations.
     """
 
     def __init__(self, skipped_in_a_row: torch.Tensor | float = 0.0) -> None:
@@ -25,7 +25,7 @@ class Window:
         self.flops = self.seconds = self.elapsed = 0.0
 
     def add(self, did: StepResult, tokens: int, flops: float, seconds: float) -> None:
-        """Take in a step; nothing waits for the device."""
+        """Add a step; nothing waits for the device."""
         for name, value in did.sums.items():
             self.sums[name] = self.sums.get(name, 0) + value
             self.counts[name] = self.counts.get(name, 0) + did.counts[name]
@@ -38,14 +38,14 @@ class Window:
         self.seconds += seconds
 
     def to_json(self) -> dict:
-        """What a resumed run needs to go on with the line it was in; the sums are those of all ranks."""
+        """What a resumed run needs to continue its current line; the sums are those of all ranks."""
         numbers = {name: float(getattr(self, name)) for name in ("norm", "skipped", "skipped_in_a_row")}
         counts = {name: float(value) for name, value in self.counts.items()}
         return vars(self) | {"sums": distributed.total(self.sums), "counts": counts} | numbers
 
     @staticmethod
     def from_json(saved: dict) -> "Window":
-        """Read back what to_json gave; the sums are taken up by rank 0."""
+        """Read back what to_json gave; only rank 0 takes the sums."""
         window = Window()
         vars(window).update(saved)
         if not distributed.is_first():
