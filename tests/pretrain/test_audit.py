@@ -109,6 +109,14 @@ def test_words_found_by_nothing_but_chance_are_caught(monkeypatch, source):
     assert "words_in_parts" in breaches(make_sampler(source, masking__strategy="whole_word"), source)
 
 
+def test_a_unit_with_a_gap_is_caught(monkeypatch, source):
+    assert measure(make_sampler(source, masking__strategy="whole_word"), 500).counts["units_apart"] == 0
+    with_masking(monkeypatch, "whole_word", lambda chosen, units, *_: (chosen, units // 2))  # two words are one
+    sampler = make_sampler(source, masking__strategy="whole_word")
+    assert measure(sampler, 500).counts["units_apart"] > 500
+    assert "words_in_parts" in breaches(sampler, source)
+
+
 def test_spans_longer_than_they_may_be_are_caught(monkeypatch, source):
     def all_in_one(chosen, units, maskable, word_starts, cu_seqlens, *_):
         first, last = cu_seqlens[:-1] + 1, cu_seqlens[1:] - 1
@@ -202,6 +210,37 @@ def test_labels_that_lengths_give_away_are_caught(monkeypatch, source):
 
     with_sentence(monkeypatch, "nsp", shorter)
     assert "label_by_length" in breaches(make_sampler(source), source)
+
+
+@pytest.mark.parametrize(
+    ("zeros", "ones", "said", "breach"),
+    [
+        (480_000, 520_000, "52.00% in length bucket 3", False),  # 40 standard errors, and too little to matter
+        (130, 190, "59.38% in length bucket 3", False),  # 9 points, and 3 standard errors: chance
+        (100, 400, "80.00% in length bucket 3", True),
+        (0, 299, "too few pairs of any length to tell", False),
+    ],
+)
+def test_a_length_s_labels_are_unbalanced_if_it_is_much_and_no_chance(source, zeros, ones, said, breach):
+    sampler = make_sampler(source)
+    measures = measure(sampler, 500)
+    measures.labels_by_length[:] = 0
+    measures.labels_by_length[2] = zeros, ones
+    (found,) = [c for c in check(measures, sampler, text_of(source), PretrainConfig()) if c.name == "label_by_length"]
+    assert found.found.startswith(said) and found.breach == breach
+
+
+def test_pairs_are_counted_by_their_longer_side_and_label(source):
+    sampler, found = make_sampler(source), Measures()
+    block = sampler.block(0, 0)
+    add_block(found, sampler, block, sampler.rates(0, 0, len(block)))
+    pairs = block.sequences.examples
+    expected = np.zeros((2, 2), int)
+    for a, b, label in zip(pairs.a_length, pairs.b_length, pairs.labels, strict=True):
+        if a != b:
+            expected[int(b > a), label] += 1
+    assert found.labels_by_sides.tolist() == expected.tolist()
+    assert expected.min() > 3 and expected.sum() < len(pairs)
 
 
 def test_lengths_that_a_document_cannot_match_are_told_and_are_no_breach():
