@@ -162,8 +162,8 @@ def main() -> None:
     """Fine-tune in turn, a round for each seed, and report."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--init", required=True, help="a pretrained folder")
-    options.add_argument("--train", required=True, help="labelled rows to learn from")
-    options.add_argument("--eval", required=True, help="labelled rows to judge by")
+    options.add_argument("--train", required=True, help="labelled rows to train on")
+    options.add_argument("--eval", required=True, help="labelled rows to evaluate on")
     options.add_argument("--task", default="classification", choices=SHOWN)
     options.add_argument("--text", help="the column with the text, by default text")
     options.add_argument("--label", help="the column with the label, by default label")

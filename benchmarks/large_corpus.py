@@ -166,7 +166,7 @@ def main() -> None:
     """Prepare both corpora, measure them in turn, and report."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--text", required=True, help="a corpus: one sentence per line, blank lines between documents")
-    options.add_argument("--folder", required=True, help="where the corpora and their caches are laid; not removed")
+    options.add_argument("--folder", required=True, help="where the corpora and their caches are written; not removed")
     options.add_argument("--megabytes", type=float, nargs=2, default=[100, 10_000], help="sizes of the two corpora")
     options.add_argument("--steps", type=int, default=20, help="of each run")
     options.add_argument("--rounds", type=int, default=3)

@@ -14,7 +14,7 @@ def main() -> None:
     """Compare line by line, and say how many differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", required=True, help="a model's folder")
-    parser.add_argument("--text", required=True, help="a text file; blank lines are left out")
+    parser.add_argument("--text", required=True, help="a text file; blank lines are skipped")
     parser.add_argument("--lines", type=int, default=100_000, help="how many of its lines, at most")
     arguments = parser.parse_args()
     from transformers import AutoTokenizer

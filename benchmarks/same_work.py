@@ -80,7 +80,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument("--attention", default="sdpa", help="our attention backend")
     options.add_argument("--gradient_checkpointing", action="store_true", help="by both")
     options.add_argument("--precision", default="auto", help="auto, fp32 or bf16")
-    options.add_argument("--peer_precision", choices=("auto", "fp32", "bf16"), help="the peer's, where it is not ours")
+    options.add_argument("--peer_precision", choices=("auto", "fp32", "bf16"), help="the peer's, if not ours")
     add_peer_settings(options)
     options.add_argument("--cache", default="runs/cache", help="where tokenizer and token store are kept")
     options.add_argument("--json", help="a file for the figures")
@@ -93,7 +93,7 @@ def add_peer_settings(options: argparse.ArgumentParser) -> None:
         "--peer_settings",
         choices=("own", "ours"),
         default="own",
-        help="own: the peer has a process as PyTorch makes it; ours: one with what we set of threads and memory",
+        help="own: the peer runs with PyTorch's defaults; ours: with our thread and memory settings",
     )
 
 

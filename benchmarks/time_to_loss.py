@@ -163,11 +163,11 @@ def main() -> None:
     options = parser(__doc__)
     options.set_defaults(preset="tiny", vocab_size=8000, max_length=64, batch_size=32)
     options.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
-    options.add_argument("--steps", type=int, default=2000, help="the budget of the schedule, and steps at most")
+    options.add_argument("--steps", type=int, default=2000, help="the schedule's budget, and the most steps taken")
     options.add_argument("--eval_every", type=int, default=50, help="steps between two evaluations")
     options.add_argument("--gain", type=float, default=0.5, help="nats below the unigram cross-entropy to reach")
     options.add_argument("--rounds", type=int, default=2)
-    options.add_argument("--peer_attention", default="sdpa", help="eager, or sdpa as is the library's default")
+    options.add_argument("--peer_attention", default="sdpa", help="eager, or sdpa (the library's default)")
     arguments = options.parse_args()
     common = apart(described, arguments)
     curves = {"ours": [], "theirs": []}

@@ -27,7 +27,7 @@ def add_words(tokenizer: Tokenizer, file: Path, argument: str) -> tuple[Tokenize
         UserError: no such file, not WordPiece, or a line that is not a single word.
     """
     if not tokenizer.is_wordpiece:
-        raise UserError(f"{argument}: words can be added to a WordPiece vocabulary alone, and the model's is none.")
+        raise UserError(f"{argument}: words can be added only to a WordPiece vocabulary, and the model's is not one.")
     if not file.is_file():
         raise UserError(f"{argument}: no such file: '{file}'.")
     try:
@@ -49,7 +49,7 @@ def add_words(tokenizer: Tokenizer, file: Path, argument: str) -> tuple[Tokenize
             pieces.append(tokenizer.encode_text(line).ids)
             vocabulary[words[0][0]] = size + len(pieces) - 1
     refuse_if(faults[:20])
-    print(f"{argument}: {file}: {len(pieces):,} words added, {known:,} were in the vocabulary")
+    print(f"{argument}: {file}: {len(pieces):,} words added, {known:,} were already in the vocabulary")
     return Tokenizer(Backend.from_str(json.dumps(described)), tokenizer.special_tokens, argument), pieces
 
 

@@ -143,7 +143,7 @@ def _trees_whole(parser: Parser, verb: Verb, arguments: list[str]) -> list[str]:
             typed.append((whole, inside, value))
         else:
             raise UserError(
-                f"{parser.prog}: no option --{whole}.{inside}; it is given whole: --{whole} '{{name: value}}'."
+                f"{parser.prog}: no option --{whole}.{inside}; give --{whole} as a whole: --{whole} '{{name: value}}'."
             )
     if not typed:
         return arguments
@@ -175,7 +175,7 @@ def _typed_value(text: str, argument: str) -> Any:
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{argument}: {text!r} is no value: {' '.join(str(error).split())}.") from error
+        raise UserError(f"{argument}: {text!r} is not valid YAML: {' '.join(str(error).split())}.") from error
     with contextlib.suppress(TypeError, ValueError):
         return float(value) if isinstance(value, str) else value
     return value
@@ -197,14 +197,14 @@ def _refuse_unclear(arguments: list[str], config: type) -> None:
             raise UserError(f"{file}:{error.problem_mark.line + 1}: {error.problem}.") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{file}: {' '.join(str(error).split())}.") from error
-        refuse_if([f"{file}:{line}: {name} stands there twice." for name, line in _twice(root, "")])
+        refuse_if([f"{file}:{line}: {name} is given twice." for name, line in _twice(root, "")])
         known = ["config", *(option.name for option in fields(config))]
         pairs = root.value if isinstance(root, yaml.MappingNode) else ()
         keys = [key for key, _ in pairs if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
         unknown = [(key.value, key.start_mark.line + 1) for key in keys if key.value.split(".")[0] not in known]
         refuse_if(
             [
-                f"{file}:{line}: no option {name}{did_you_mean(name, known) or '; is the file one of another verb?'}"
+                f"{file}:{line}: no option {name}{did_you_mean(name, known) or '; is the file for another verb?'}"
                 for name, line in unknown
             ]
         )
@@ -331,7 +331,7 @@ def _wrong_entry(kind: type, fault: str) -> str:
     """What is wrong with an entry of a dictionary of dataclasses."""
     has = f"an entry has {', '.join(option.name for option in fields(kind))}."
     if unknown := re.search(r"Option '([\w.]+)' is not accepted", fault):
-        return f"no {unknown[1]!r} in an entry of it; {has}"
+        return f"no {unknown[1]!r} in an entry; {has}"
     if lacks := re.search(r"arguments are required: (.*)", fault):
         return f"an entry without {lacks[1]}; {has}"
     return f"in an entry, {_readable(fault, [])}"
@@ -348,5 +348,5 @@ def _wrong_value(name: str, fault: str) -> str:
         return f"{name}: no {value!r}; one of {', '.join(allowed)}{did_you_mean(value, allowed)}."
     kinds = [kind for kind in re.findall(r"<class '(\w+)'>", fault) if kind not in ("NoneType", "str")]
     if kinds and "Expected a" in fault:
-        return f"{name}: {value!r} is no {kinds[0]}{_FORMS.get(kinds[0], '')}."
+        return f"{name}: {value!r}, but it must be of type {kinds[0]}{_FORMS.get(kinds[0], '')}."
     return f"{name}: {fault}"

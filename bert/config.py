@@ -116,7 +116,7 @@ class ModelConfig:
         ]
         if not faults and self.hidden_size % self.num_attention_heads:
             faults.append(
-                f"model.hidden_size: {self.hidden_size} is no multiple of "
+                f"model.hidden_size: {self.hidden_size} is not a multiple of "
                 f"model.num_attention_heads={self.num_attention_heads}."
             )
         if self.initializer_range <= 0:

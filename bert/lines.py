@@ -31,12 +31,12 @@ def text_of_line(raw: bytes, number: int, name: str) -> str:
     except UnicodeDecodeError as error:
         byte = raw[error.start]
         raise UserError(
-            f"{name}:{number}: byte {byte:#04x} at column {error.start + 1} is not UTF-8; CP949 becomes it by "
+            f"{name}:{number}: byte {byte:#04x} at column {error.start + 1} is not UTF-8; convert CP949 with "
             f"`iconv -f CP949 -t UTF-8`, UTF-16 likewise."
         ) from None
     if "\0" in text:
         column = raw.index(b"\0") + 1
-        raise UserError(f"{name}:{number}: byte 0x00 at column {column} is no text; is the file in UTF-16?")
+        raise UserError(f"{name}:{number}: byte 0x00 at column {column} is not text; is the file in UTF-16?")
     return text.removesuffix("\n").removesuffix("\r")
 
 
@@ -45,5 +45,5 @@ def half_of_a_pair(text: str) -> str | None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        return f"\\u{ord(text[error.start]):04x}, half of a surrogate pair, which is no character"
+        return f"\\u{ord(text[error.start]):04x}, half of a surrogate pair, which is not a character"
     return None

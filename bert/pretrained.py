@@ -153,7 +153,7 @@ class Bert(nn.Module):
         pairs = [text_pairs] if isinstance(text_pairs, str) else text_pairs
         refuse_if(
             [
-                f"{argument}: {one!r} is no text; of pairs the second texts go into text_pairs."
+                f"{argument}: {one!r} is not a text; the second texts of pairs go into text_pairs."
                 for argument, given in (("texts", texts), ("text_pairs", pairs or []))
                 for one in given
                 if not isinstance(one, str)
@@ -162,7 +162,7 @@ class Bert(nn.Module):
         if pairs is not None and len(pairs) != len(texts):
             raise UserError(f"text_pairs: {len(pairs)} of them, for {len(texts)} texts.")
         if pairs is not None and (max_length is not None or self.bert.config.type_vocab_size < 2):
-            raise UserError("text_pairs: pairs are not cut, and the model has to know two segments.")
+            raise UserError("text_pairs: pairs are not cut (give no max_length), and the model must have two segments.")
         if max_length is not None and max_length < 3:
             raise UserError(f"max_length: {max_length}, but it must be at least 3.")
         if not texts:

@@ -42,7 +42,7 @@ def load(path: Path, argument: str = "tokenizer.path") -> Tokenizer:
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{argument}: {str(file)!r} is no tokenizer: not UTF-8: {error}.") from error
+        raise UserError(f"{argument}: {str(file)!r} is not a tokenizer: not UTF-8: {error}.") from error
     described = _json_beside(file.parent / "special_tokens_map.json")
     described |= _json_beside(file.parent / "tokenizer_config.json")
     with _one_line(file, argument):
@@ -58,7 +58,7 @@ def _of_json(file: Path, text: str, described: dict, argument: str) -> Backend:
         content = json.loads(text)
         twice = _ids_given_twice(content)
     except (ValueError, AttributeError, TypeError, KeyError) as error:
-        raise UserError(f"{argument}: {str(file)!r} is no tokenizer: {type(error).__name__}: {error}.") from error
+        raise UserError(f"{argument}: {str(file)!r} is not a tokenizer: {type(error).__name__}: {error}.") from error
     if twice:
         raise UserError(f"{argument}: {str(file)!r} gives one id to several tokens: {'; '.join(twice[:3])}.")
     normalizer = content.get("normalizer") or {}
@@ -81,7 +81,7 @@ def _one_line(file: Path, argument: str) -> Iterator[None]:
         raise
     except BaseException as error:
         why = " ".join(str(error).split())
-        raise UserError(f"{argument}: {str(file)!r} is no tokenizer: {why}.") from error
+        raise UserError(f"{argument}: {str(file)!r} is not a tokenizer: {why}.") from error
     finally:
         os.dup2(before, 2)
         os.close(before)

@@ -58,7 +58,7 @@ def one_number_in_words(labels: list[str]) -> str | None:
         with contextlib.suppress(ValueError):
             by_number.setdefault(float(label), []).append(label)
     same = [" and ".join(map(repr, alike)) for alike in by_number.values() if len(alike) > 1]
-    return f"WARNING: classes of their own, and one number: {'; '.join(same)}" if same else None
+    return f"WARNING: different classes, but the same number: {'; '.join(same)}" if same else None
 
 
 def numbers_in_words(examples: list[Labelled]) -> str:
@@ -74,7 +74,7 @@ def header_in_words(examples: list[Labelled]) -> str | None:
     numbers = numbers_of([example.label for example in others])
     if first.line != 1 or not others or numbers or any(example.label == first.label for example in others):
         return None
-    return f"the label {first.label!r} is that of line 1 alone: names of columns? Then name them, without numbers"
+    return f"the label {first.label!r} is on line 1 alone: is that a header? Then give columns by name, not by number"
 
 
 def numbers_of(labels: list[str]) -> list[float] | None:
@@ -163,7 +163,7 @@ def windows_in_words(features: list[Feature], max_length: int) -> str | None:
 def no_token_in_words(count: int, features: list[Feature]) -> str | None:
     """How many texts the tokenizer turns into no tokens; None where there are none."""
     empty = count - len({feature.example for feature in features if len(feature.token_ids) > 2})
-    return f"{empty:,} texts have no token at all" if empty else None
+    return f"{empty:,} texts have no tokens at all" if empty else None
 
 
 def unknown_in_words(features: list[Feature], tokenizer: Tokenizer) -> str | None:
@@ -179,15 +179,15 @@ def line_ends_in_words(examples: list[Labelled]) -> str | None:
     if not lines:
         return None
     longest = max(lines, key=lines.get)
-    return f"{_texts(len(lines))} of several lines; that of line {longest} has {lines[longest]:,}"
+    return f"{_texts(len(lines))} several lines long; the one at line {longest} has {lines[longest]:,}"
 
 
 def quoted_in_words(examples: list[Labelled]) -> str | None:
     """How many texts are in quotation marks, as if the file had been written with quoting; None where none is."""
     texts = [example.text for example in examples]
     quoted = sum(len(text) > 1 and text[0] == text[-1] == '"' for text in texts)
-    said = "is written with quotes, data.quoting=on reads it so"
-    return f"{_texts(quoted)} between quotation marks, which are read as text; if the file {said}" if quoted else None
+    said = "uses quoting, set data.quoting=on"
+    return f"{_texts(quoted)} in quotation marks, which are read as text; if the file {said}" if quoted else None
 
 
 def _shares(names: list[str]) -> str:

@@ -37,7 +37,7 @@ class Examples:
         shown = "".join(f"\n  {fault}" for fault in self.refused[:MOST_FAULTS])
         counts = f"{self.rows:,} rows, {len(self.used):,} used, {len(self.refused):,} refused"
         if self.trimmed:
-            counts += f"; {self.trimmed:,} entities begin or end on a space, which is left out of them"
+            counts += f"; {self.trimmed:,} entities begin or end with a space, which is trimmed"
         return f"{argument}: {self.path}: {counts}{shown}"
 
     @property
@@ -78,8 +78,8 @@ def read(path: Path, task: TaskConfig, data: DataConfig, argument: str, labels: 
         if data.on_bad_row == "error" and len(refused) == MOST_FAULTS:
             break
     if refused and data.on_bad_row == "error":
-        skipping = "rows like these are left out with data.on_bad_row=skip."
-        no_row = "no row up to there is good; data.format, data.text and data.label say how the file is read."
+        skipping = "data.on_bad_row=skip leaves out rows like these."
+        no_row = "no row up to there can be used; data.format, data.text and data.label say how the file is read."
         raise UserError(*refused, f"{argument}: {skipping if used else no_row}")
     if not used:
         raise UserError(

@@ -134,7 +134,7 @@ def _run(
     task.to(device).learn_from(train_set.used)
     features = task.features(train_set.used)
     if not features:
-        raise UserError(f"data.train: the tokenizer of '{config.init}' leaves nothing of any text in it.")
+        raise UserError(f"data.train: the tokenizer of '{config.init}' finds no tokens in any of its texts.")
     print(_in_words(task, train_set, features))
     size, parts = training_config.micro_batch_size(training), training_config.micro_batches(training)
     pack = partial(task.pack, examples=train_set.used)
@@ -156,7 +156,7 @@ def _run(
         evaluate_now = evaluator(task, judges["eval"], size, device)
         goal = Goal(f"valid/{config.best}", higher_is_better(config.best), "best", among_equals="valid/loss")
         result = fit(task, batches, evaluate_now, training, goal, output, tracker)
-        print(f"\nthe best by {config.best}, of step {result['best_step']}:")
+        print(f"\nthe best by {config.best}, at step {result['best_step']}:")
         result |= evaluate_now()  # the root holds the best weights: their scores, not the last epoch's
         if distributed.is_first():
             write_findings(task, output)
@@ -215,8 +215,8 @@ def _refuse_frozen_noise(config: FinetuneConfig, task: Task) -> None:
     """Refuse reinitialised layers that are frozen, and so would stay random."""
     layers = task.bert.encoder.layers
     if config.reinit_layers and any(layer in task.bert.frozen for layer in layers[-config.reinit_layers :]):
-        begun = f"reinit_layers={config.reinit_layers} begins the top ones of {len(layers)} at random"
-        raise UserError(f"training.freeze: {config.training.freeze!r} keeps layers as they are that {begun}.")
+        begun = f"reinit_layers={config.reinit_layers} starts the top ones of {len(layers)} layers at random"
+        raise UserError(f"training.freeze: {config.training.freeze!r}, but {begun}; these must not be frozen.")
 
 
 def _in_words(task: Task, examples: Examples, features: list[Feature]) -> str:
@@ -272,7 +272,7 @@ def _print_report(
     for prediction in predict(task.eval(), eval_set.used[:3], 3, device):
         said = task.in_words(prediction)
         print(f"  {said[:200]}{'...' if len(said) > 200 else ''}")
-    print(f"\nmodel and figures:  {config.output}")
+    print(f"\nmodel and results:  {config.output}")
     print(f"picture:            {config.output}/{task.picture}")
     print(f"surest mistakes:    {config.output}/{WORST}")
     folder = shlex.quote(config.output)

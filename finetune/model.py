@@ -34,11 +34,11 @@ def build(config: FinetuneConfig, labels: list[str]) -> tuple[Task, str]:
         return task, f"random weights, with the sizes and the tokenizer of {folder.path}"
     if _has_head_of(folder, task) and not config.reinit_layers:
         task.restore(folder.path)
-        return task, f"{folder.path}: encoder and head taken, since it has learned the same task and labels"
+        return task, f"{folder.path}: encoder and head loaded, since it has learned the same task and labels"
     said = f"{folder.path}: {task.start_from(folder.path)}"
     if config.reinit_layers:
         task.bert.reinitialise(config.reinit_layers)
-        said += f"; begun anew: the pooler and the top {config.reinit_layers} layers"
+        said += f"; reinitialised: the pooler and the top {config.reinit_layers} layers"
     return task, said
 
 
@@ -122,4 +122,4 @@ def _refuse_no_model(folder: Path) -> None:
     if seeds := sorted(path.parent.name for path in folder.glob("seed-*/config.json")):
         raise UserError(f"checkpoint: '{folder}' holds a run for each seed: {', '.join(seeds)}; name one of them.")
     if (folder / "run.yaml").is_file():
-        raise UserError(f"checkpoint: the run in '{folder}' is not finished; the command that began it goes on.")
+        raise UserError(f"checkpoint: the run in '{folder}' is not finished; the command that started it continues it.")

@@ -20,7 +20,7 @@ OF_PRETRAINING = {
     "training.compile": "",
     "training.batch_tokens": "; fine-tuning has training.batch_size",
     "training.workers": "; fine-tuning has all of its examples at hand",
-    "training.eval_sequences": "; fine-tuning judges by all of data.eval",
+    "training.eval_sequences": "; fine-tuning evaluates on all of data.eval",
 }
 """Training options that fine-tuning does not use, and what it has instead."""
 
@@ -44,7 +44,7 @@ def check(config: FinetuneConfig) -> list[str]:
         if (value := attrgetter(name)(config)) != attrgetter(name)(FinetuneConfig())
     ]
     if config.data.train != "builtin" and config.data.eval is None:
-        faults.append("data.eval: needed beside data.train; the model is judged by it after each epoch.")
+        faults.append("data.eval: needed with data.train; the model is evaluated on it after each epoch.")
     if config.data.train == "builtin":
         faults += [
             f"data.{name}: {getattr(config.data, name)!r} was given, but it belongs to a data.train of your own."
@@ -67,16 +67,16 @@ def check(config: FinetuneConfig) -> list[str]:
     if config.init != "none" and config.like is not None:
         faults.append(f"like: {config.like!r} was given, but it belongs to init=none.")
     if config.init == "none" and config.training.freeze != "nothing":
-        faults.append(f"training.freeze: {config.training.freeze!r} would keep the random weights of init=none.")
+        faults.append(f"training.freeze: {config.training.freeze!r} would freeze the random weights of init=none.")
     if config.reinit_layers and config.init == "none":
-        faults.append(f"reinit_layers: {config.reinit_layers} was given, but init=none begins at random as a whole.")
+        faults.append(f"reinit_layers: {config.reinit_layers} was given, but with init=none all weights are random.")
     return faults
 
 
 def _check_names(config: FinetuneConfig) -> list[str]:
     """User-chosen names that MLflow does not accept in a tag."""
     faults = [f"data.test: {name!r}" for name in unfit_names(config.data.test)]
-    return [f"{fault}, but a name has letters, digits, spaces and any of . _ - alone." for fault in faults]
+    return [f"{fault}, but a name may have only letters, digits, spaces and any of . _ -." for fault in faults]
 
 
 def _check_task(config: FinetuneConfig) -> list[str]:
@@ -109,7 +109,7 @@ def _check_seeds(config: FinetuneConfig) -> list[str]:
     if len(set(seeds)) < len(seeds) or any(seed < 0 for seed in seeds):
         faults.append(f"seeds: {seeds}, but they must be different whole numbers from 0 on.")
     if seeds and config.training.seed != TrainingConfig.seed:
-        faults.append(f"training.seed: {config.training.seed} was given, but seeds={seeds} says which ones there are.")
+        faults.append(f"training.seed: {config.training.seed} was given, but seeds={seeds} sets it for each run.")
     if seeds and config.accept_changes:
-        faults.append("accept_changes: was given, but all runs of `seeds` are to have the same options.")
+        faults.append("accept_changes: was given, but all runs of `seeds` must have the same options.")
     return faults

@@ -32,7 +32,7 @@ OF_TRAINING = ("data.train", "data.max_length", "data.overlap", "data.test")
 def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
     """Print a model's class table and scores on data.eval."""
     if config.data.eval is None:
-        raise UserError("data.eval: the file to judge the model by is needed.")
+        raise UserError("data.eval: the file to evaluate the model on is needed.")
     refuse_if(
         [
             f"{name}: {value!r} was given, but it belongs to training."
@@ -44,7 +44,7 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
     task, device = _opened(config)
     if config.scheme is not None and task.task.name not in OWNERS["scheme"]:
         raise UserError(
-            f"scheme: {config.scheme!r} was given, but it belongs to ner; the model is of {task.task.name}."
+            f"scheme: {config.scheme!r} was given, but it belongs to ner; the model's task is {task.task.name}."
         )
     data = as_in_training(config.data, task.read_as, task.task, Path(config.data.eval), "data.")
     if said := taken_from_training(config.data, data):

@@ -68,7 +68,7 @@ def format_name(path: Path, task: TaskConfig, data: DataConfig, prefix: str) -> 
     ending = path.suffix.lstrip(".").lower()
     if ending not in FORMATS:
         raise UserError(
-            f"{prefix}format: '{path}' does not say by its ending what it holds; one of {', '.join(FORMATS)}."
+            f"{prefix}format: '{path}' does not say by its extension what it holds; give one of {', '.join(FORMATS)}."
         )
     return ending
 
@@ -83,7 +83,9 @@ def foreign_options(data: DataConfig, format_name: str, prefix: str) -> list[str
             belongs = f"belongs to {prefix}format={owners}; this is {format_name}"
             faults.append(f"{prefix}{name}: {value!r} was given, but it {belongs}.")
         elif format_.holds != "rows" and not (value.isdecimal() and int(value)):
-            faults.append(f"{prefix}{name}: {value!r}, but columns of {format_name} have no names; numbers are from 1.")
+            faults.append(
+                f"{prefix}{name}: {value!r}, but columns of {format_name} have no names; give numbers, from 1."
+            )
     return faults
 
 

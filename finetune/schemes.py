@@ -30,7 +30,7 @@ def check_iob1(tags: Sequence[str]) -> tuple[int, str] | None:
         if fault := _malformed(tag, "BI"):
             return place, fault
         if tag.startswith("B-") and before[2:] != tag[2:]:
-            return place, f"{tag} after {before}: in IOB1 B- stands between two entities of one type (is it IOB2?)"
+            return place, f"{tag} after {before}: in IOB1 B- only separates adjacent entities of one type (is it IOB2?)"
         before = tag
     return None
 
@@ -129,4 +129,4 @@ def _malformed(tag: str, prefixes: str) -> str | None:
         hint = " (task.scheme=iobes has such tags)"
     elif tag[:2] in ("U-", "L-"):
         hint = " (of BILOU, U- is S- and L- is E- of task.scheme=iobes)"
-    return f"{tag!r} is no tag; O, {known} are{hint}"
+    return f"{tag!r} is not a tag; O, {known} are{hint}"

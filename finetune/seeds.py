@@ -92,7 +92,7 @@ def _refuse_fewer(config: FinetuneConfig, output: Path, asked: list[int]) -> Non
     begun = [seed for seed in asked if identity.has_begun(output / f"seed-{seed}")]
     if left_out := [seed for seed in begun if seed not in config.seeds]:
         raise UserError(
-            f"seeds: {config.seeds}, but '{output}' holds runs of {begun}. Add to them, {left_out} among them, or use "
+            f"seeds: {config.seeds}, but '{output}' holds runs of {begun}. Keep {left_out} among the seeds, or use "
             f"another folder."
         )
 

@@ -31,7 +31,7 @@ def check(config: PredictConfig) -> list[str]:
     """All faults in how the input is to be read, a line each."""
     faults = []
     if is_streamed(config) and config.format not in _STREAMED:
-        faults.append(f"format: {config.format!r} was given, but standard input has a line per text (txt or jsonl).")
+        faults.append(f"format: {config.format!r} was given, but standard input has one text per line (txt or jsonl).")
     if _holds_texts(config):
         belongs = f"was given, but it belongs to tables; '{config.input}' has a text per line"
         faults += [
@@ -159,7 +159,7 @@ def _reading(config: PredictConfig, task: Task) -> DataConfig:
     # In training a file of texts would lack tags; here its lines would be taken for words.
     if config.format == "auto" and name == "conll" and path.suffix.lstrip(".").lower() not in FORMATS:
         wanted = "--format conll (a word per line) or --format txt (a text per line)"
-        raise UserError(f"format: '{path}' does not say by its ending what it holds; {wanted} does.")
+        raise UserError(f"format: '{path}' does not say by its extension what it holds; give {wanted}.")
     refuse_if(foreign_options(data, name, ""))
     one_text = len(kind.columns) == 1
     if FORMATS[name].holds == "rows" and not one_text:

@@ -323,8 +323,8 @@ def refuse_unreadable(path: Path, argument: str) -> None:
     """
     if path.is_dir():
         raise UserError(
-            f"{argument}: '{path}' is a folder; give one file. `cat` makes one of several, with a blank line or [EOD] "
-            f"at the end of each."
+            f"{argument}: '{path}' is a folder; give one file. `cat` joins several into one, if each ends with a blank "
+            f"line or [EOD]."
         )
     if not path.exists():
         raise UserError(f"{argument}: no such file: '{path}'{_closest_file(path)}.")

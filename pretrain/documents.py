@@ -65,7 +65,7 @@ def _json_text(line: str, field: str) -> str:
     except (ValueError, RecursionError) as error:
         raise UserError(f"not a JSON object ({error}); plain text is read with data.format=text.") from None
     if not isinstance(row, dict):
-        raise UserError(f"no JSON object with a field {field!r}, but {_shortened(row)}.")
+        raise UserError(f"not a JSON object with a field {field!r}, but {_shortened(row)}.")
     if field not in row:
         raise UserError(f"no field {field!r}; it has {', '.join(row) or 'none'}{did_you_mean(field, row)}.")
     text = row[field]

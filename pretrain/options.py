@@ -58,12 +58,12 @@ def check(config: PretrainConfig) -> list[str]:
         if value is not None and not 0 < value <= 1
     ]
     if masking.rate_end is not None and config.training.minutes is not None:
-        faults.append("masking.rate_end: needs a budget that says where it ends; training.minutes does not.")
+        faults.append("masking.rate_end: needs a budget whose end is known; with training.minutes it is not.")
     if masking.mask_share + masking.random_share > 1 + 1e-9:
         shares = f"{masking.mask_share} and masking.random_share: {masking.random_share}"
         faults.append(f"masking.mask_share: {shares} add up to more than 1.")
     if masking.static and not data.copies:
-        faults.append("masking.static: true, but it repeats masks with data.copies, which is 0.")
+        faults.append("masking.static: true, but it repeats the masks of data.copies, which is 0.")
     if config.audit.sequences < 0:
         faults.append(f"audit.sequences: {config.audit.sequences}, but it must be at least 0.")
     if data.copies < 0:

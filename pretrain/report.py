@@ -30,9 +30,9 @@ def sampling_in_words(block: Block, sampler: Sampler) -> str:
     said = [
         f"{tally['documents']:,} documents (of {len(sampler.documents):,}) give {sequences:,} sequences of "
         f"{tally['tokens'] / sequences:.0f} tokens on average",
-        f"a word is {pieces:.2f} of them",
+        f"{pieces:.2f} tokens per word",
         f"{cut:.1%} of the tokens are cut off",
-        f"{tally['sentences_left_over'] / sentences:.1%} of the sentences make no example",
+        f"{tally['sentences_left_over'] / sentences:.1%} of the sentences are in no example",
     ]
     for name, what in (("pairs_random", "have a random B"), ("pairs_swapped", "are swapped")):
         if name in tally:
@@ -42,7 +42,7 @@ def sampling_in_words(block: Block, sampler: Sampler) -> str:
     if sampler.recipe.shape is not None:
         said.append(f"each micro-batch is {sampler.recipe.shape.in_words()}")
         fillers = tally["filler_tokens"] / (tally["tokens"] + tally["filler_tokens"])
-        said.append(f"{fillers:.1%} of the tokens are fillers, which count in nothing")
+        said.append(f"{fillers:.1%} of the tokens are fillers, which count for nothing")
     return "\n".join(["sampling: " + "; ".join(said), *_hardly_meant(cut, pieces, sampler)])
 
 
@@ -53,7 +53,7 @@ def _hardly_meant(cut: float, pieces: float, sampler: Sampler) -> list[str]:
         split = "" if recipe.data.split_sentences else "; data.split_sentences=true looks for sentences within lines"
         said.append(f"WARNING: most of the text is cut off: {longer}{split}")
     if pieces < ONE_PIECE and recipe.masking.strategy == "whole_word":
-        said.append("WARNING: nearly every word is one token: masking.strategy=whole_word does what token does")
+        said.append("WARNING: nearly every word is one token: masking.strategy=whole_word does the same as token")
     return said
 
 
@@ -70,11 +70,11 @@ def print_report(
     print("\n" + "\n".join(f"  {name:<{width}}  {result[name]:,.4g}" for name in shown))
     below = result["valid/unigram_cross_entropy"] - result["valid/masked_lm_loss"]
     where = "below" if below >= 0 else "above"
-    print(f"\n  {abs(below):.2f} nats {where} what word frequencies alone would give")
+    print(f"\n  {abs(below):.2f} nats {where} what unigram frequencies alone would reach")
     fills_masks = served is not None and served.script == "fill_mask"
     if fills_masks:
         _show_filled(objective.cpu().eval(), text)
-    print(f"\nmodel and figures:  {config.output}")
+    print(f"\nmodel and results:  {config.output}")
     if fills_masks:
         text_with_mask = f'"... {objective.tokenizer.mask_token} ..."'
         folder = shlex.quote(config.output)

@@ -145,7 +145,7 @@ def _refuse_too_few(config: PretrainConfig, train_documents: int, corpus: Corpus
     needed = 2 if from_another else 1
     if train_documents >= needed:
         return
-    held = "" if config.data.valid else ", besides one held out to validate on (data.valid names a file instead)"
+    held = "" if config.data.valid else ", besides one held out for validation (data.valid names a file instead)"
     raise UserError(
         f"data.train: {corpus.num_documents} document(s) in '{corpus.reader.path}', and "
         f"sentence.objective={config.sentence.objective} needs at least {needed}{held}. "
@@ -166,7 +166,7 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, split: Split) -> Tokenize
         whole_file.write(file, trained.backend.to_str())
     tokenizer = tokenizer_files.load(file)
     if tokenizer.vocab_size < options.vocab_size:
-        print(f"the text gives {tokenizer.vocab_size:,} tokens, of tokenizer.vocab_size={options.vocab_size:,}")
+        print(f"the text gives only {tokenizer.vocab_size:,} tokens of tokenizer.vocab_size={options.vocab_size:,}")
     return tokenizer
 
 

@@ -84,7 +84,7 @@ def open_store(corpus: Corpus, tokenizer: Tokenizer, cache: Path, processes: int
     folder = folder_of(corpus, tokenizer, cache)
     damage = _damage(folder, verify)
     if damage is not None:
-        print(f"token store: '{folder}' is damaged ({damage}); it is built again")
+        print(f"token store: '{folder}' is damaged ({damage}); rebuilding it")
         shutil.rmtree(folder, ignore_errors=True)
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)

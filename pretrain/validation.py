@@ -94,8 +94,8 @@ class Validation:
         length = _mean_length(self.masked["token"])
         if length > _MUCH_LONGER * trained_length:
             said += (
-                f" in sequences of {length:.0f} tokens on average, training's have {trained_length:.0f}: what stands "
-                f"behind the places that training reaches is hardly learned, and counts in valid/masked_lm_loss"
+                f" in sequences of {length:.0f} tokens on average, where training's have {trained_length:.0f}: "
+                f"positions beyond what training reaches are hardly learned, but count in valid/masked_lm_loss"
             )
         for name, batches in self.pairs.items():
             labels = np.concatenate([batch.targets["sentence_labels"].numpy() for batch in batches])

@@ -129,7 +129,7 @@ def test_run_py_itself_hands_the_code_to_the_shell(tmp_path):
     command = [sys.executable, str(program), "pretrain", "--training.lr", "fast"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "run.py pretrain: training.lr: 'fast' is no float.\n"
+    assert done.stderr == "run.py pretrain: training.lr: 'fast', but it must be of type float.\n"
 
 
 def test_in_a_log_file_an_error_stands_after_what_was_said_before_it(tmp_path):
@@ -151,9 +151,9 @@ def test_in_a_log_file_an_error_stands_after_what_was_said_before_it(tmp_path):
     [
         (["--training.lrr", "1"], "no option --training.lrr (did you mean --training.lr?)."),
         (["--foo", "1"], "no option --foo."),
-        (["--training.lr", "fast"], "training.lr: 'fast' is no float."),
-        (["--training.steps", "2.5"], "training.steps: '2.5' is no int."),
-        (["--training.deterministic", "maybe"], "training.deterministic: 'maybe' is no bool."),
+        (["--training.lr", "fast"], "training.lr: 'fast', but it must be of type float."),
+        (["--training.steps", "2.5"], "training.steps: '2.5', but it must be of type int."),
+        (["--training.deterministic", "maybe"], "training.deterministic: 'maybe', but it must be of type bool."),
         (["--training.lr"], "argument --training.lr: expected one argument"),
         (
             ["--masking.strategy", "whole_words"],
@@ -176,14 +176,14 @@ def test_several_wrong_values_are_reported_together(call):
     assert code == 2
     assert said.splitlines() == [
         "masking.rate: 2.0, but it must be above 0 and at most 1.",
-        "training: give one budget, of steps, epochs, tokens and minutes; training.steps=1, training.epochs=1.0 given.",
+        "training: give one budget: steps, epochs, tokens or minutes; training.steps=1, training.epochs=1.0 given.",
         "training.lr: -1.0, but it must be above 0.",
     ]
 
 
 def test_sizes_that_make_no_model_are_refused(refused):
     said = refused(*options(data__train=corpus(), model__num_attention_heads=3))
-    assert said == "model.hidden_size: 16 is no multiple of model.num_attention_heads=3."
+    assert said == "model.hidden_size: 16 is not a multiple of model.num_attention_heads=3."
 
 
 def test_a_gpu_that_is_not_there_is_refused(refused, monkeypatch):
@@ -204,7 +204,7 @@ def config_file(text: str) -> str:
     ("text", "said"),
     [
         ("training:\n  lrr: 1\n", "no option training.lrr (did you mean training.lr?)."),
-        ("training:\n  lr: fast\n", "training.lr: 'fast' is no float."),
+        ("training:\n  lr: fast\n", "training.lr: 'fast', but it must be of type float."),
         ("masking:\n  strategy: tokens\n", "masking.strategy: no 'tokens'; one of "),
         ("- a\n", "Unexpected config: - a"),
     ],
@@ -217,8 +217,8 @@ def test_a_wrong_config_file_is_one_line(text, said, refused):
     ("text", "said"),
     [
         ("training:\n  lr: [1\n", ":3: expected ',' or ']'"),
-        ("training:\n  lr: 1\noutput: a\ntraining:\n  steps: 2\n", ":4: training stands there twice."),
-        ("training:\n  lr: 1\n  steps: 2\n  lr: 3\n", ":4: training.lr stands there twice."),
+        ("training:\n  lr: 1\noutput: a\ntraining:\n  steps: 2\n", ":4: training is given twice."),
+        ("training:\n  lr: 1\n  steps: 2\n  lr: 3\n", ":4: training.lr is given twice."),
     ],
 )
 def test_a_config_file_that_is_unclear_is_named_with_the_line(text, said, refused):
@@ -242,7 +242,7 @@ def test_a_config_file_may_include_another_and_merge(call):
 
 def test_a_config_file_of_another_verb_is_called_so(refused):
     file = config_file("axes: {}\n")
-    assert refused("--config", file) == f"{file}:1: no option axes; is the file one of another verb?"
+    assert refused("--config", file) == f"{file}:1: no option axes; is the file for another verb?"
 
 
 def test_a_number_in_a_group_s_place_is_one_line(refused):
@@ -289,7 +289,7 @@ def test_run_yaml_starts_the_same_run_again(call):
     assert call(*options(data__train=corpus(), output="run"))[0] == 0
     code, said, _ = call("--config", "run/run.yaml")
     assert code == 0
-    assert said.splitlines()[-1] == "'run' is finished: nothing to do. Its figures are in run/metrics.json."
+    assert said.splitlines()[-1] == "'run' is finished: nothing to do. Its results are in run/metrics.json."
 
 
 def docstrings_of(config: type, prefix: str = "") -> dict[str, str]:
@@ -378,8 +378,8 @@ def test_a_misspelt_corpus_gets_the_closest_file(refused):
 def test_a_folder_is_no_corpus(refused):
     Path("texts").mkdir()
     assert refused(*options(data__train="texts")) == (
-        "data.train: 'texts' is a folder; give one file. `cat` makes one of several, with a blank line or [EOD] at the "
-        "end of each."
+        "data.train: 'texts' is a folder; give one file. `cat` joins several into one, if each ends with a blank line "
+        "or [EOD]."
     )
 
 
@@ -400,8 +400,8 @@ def test_another_configuration_on_the_same_output_is_refused_by_name(call, refus
     assert call(*options(data__train=file, output="run", training__lr=0.5))[0] == 0
     said = refused(*options(data__train=file, output="run", training__lr=1))
     assert said == (
-        "output: 'run' was started with training.lr=0.5, and is now asked for with 1.0. Use another folder; a "
-        "finished run is not changed any more."
+        "output: 'run' was started with training.lr=0.5, but now it is 1.0. Use another folder; a "
+        "finished run cannot be changed."
     )
 
 
@@ -424,7 +424,7 @@ def test_fill_mask_needs_a_folder_with_a_model(refused):
     said = refused("fill-mask", "--checkpoint", "./nowhere", "--text", "[MASK]")
     assert said == "checkpoint: no such folder: './nowhere'."
     said = refused("fill-mask", "--checkpoint", "empty", "--text", "[MASK]")
-    assert said == "'empty' is no model's folder: it has no config.json."
+    assert said == "'empty' is not a model folder: it has no config.json."
 
 
 def test_fill_mask_without_a_text_says_what_is_missing(refused):
@@ -479,15 +479,15 @@ def test_a_single_option_of_a_tree_leaves_the_others_as_they_are(typed, call, tm
     [
         (
             ("--axes.masking.strategy", "[token]"),
-            "run.py ablate: no option --axes.masking.strategy; it is given whole: --axes '{name: v",
+            "run.py ablate: no option --axes.masking.strategy; give --axes as a whole: --axes '{name: v",
         ),
         (
             ("--finetune.ner.options.training.lr", "1"),
-            "run.py ablate: no option --finetune.ner.options.training.lr; it is given whole",
+            "run.py ablate: no option --finetune.ner.options.training.lr; give --finetune as a whole",
         ),
         (("--base.data.train.x", "1"), "data.train.x: train is 'a.txt', where a group of options is needed."),
         (("--base.data.train",), "run.py ablate: --base.data.train: a value is needed."),
-        (("--base.data.train", "[1"), "run.py ablate: --base.data.train: '[1' is no value: "),
+        (("--base.data.train", "[1"), "run.py ablate: --base.data.train: '[1' is not valid YAML: "),
     ],
 )
 def test_a_single_entry_that_cannot_be_typed_says_so(typed, said, call, tmp_path):

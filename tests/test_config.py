@@ -60,7 +60,8 @@ def test_an_unknown_preset_is_refused_with_the_closest():
 
 
 def test_a_width_that_the_heads_do_not_divide_is_refused():
-    assert faults_of(num_attention_heads=3) == ["model.hidden_size: 8 is no multiple of model.num_attention_heads=3."]
+    said = "model.hidden_size: 8 is not a multiple of model.num_attention_heads=3."
+    assert faults_of(num_attention_heads=3) == [said]
 
 
 def test_all_wrong_sizes_are_reported_together():
@@ -72,9 +73,9 @@ def test_all_wrong_sizes_are_reported_together():
 
 
 def test_one_budget_is_asked_for():
-    assert check(TrainingConfig()) == ["training: give one budget, of steps, epochs, tokens and minutes; none given."]
+    assert check(TrainingConfig()) == ["training: give one budget: steps, epochs, tokens or minutes; none given."]
     assert check(TrainingConfig(steps=5, epochs=2.0)) == [
-        "training: give one budget, of steps, epochs, tokens and minutes; training.steps=5, training.epochs=2.0 given."
+        "training: give one budget: steps, epochs, tokens or minutes; training.steps=5, training.epochs=2.0 given."
     ]
     assert all(check(TrainingConfig(**{unit: 1})) == [] for unit in ("steps", "epochs", "tokens", "minutes"))
 
@@ -123,7 +124,7 @@ def test_micro_batches_hold_the_batch_as_evenly_as_their_size_allows(batch, most
         (
             {"micro_batch_tokens": 8},
             "training.micro_batch_tokens: 8 was given, but it belongs to batch_tokens; "
-            "beside batch_size it is micro_batch_size.",
+            "with batch_size, give micro_batch_size.",
         ),
         (
             {"micro_batch_size": 33},
@@ -135,7 +136,7 @@ def test_micro_batches_hold_the_batch_as_evenly_as_their_size_allows(batch, most
         ),
         (
             {"compile": True},
-            "training.compile: needs training.batch_tokens; with batch_size each step has another shape.",
+            "training.compile: needs training.batch_tokens; with batch_size, shapes differ from step to step.",
         ),
     ],
 )

@@ -217,10 +217,10 @@ def test_query_and_key_of_different_widths_are_one_line(exported, objective):
 
 def test_a_folder_without_weights_or_config_says_which_is_missing(exported, objective):
     (exported / "model.safetensors").unlink()
-    expected = f"'{exported}' is no model's folder: it has no model.safetensors."
+    expected = f"'{exported}' is not a model folder: it has no model.safetensors."
     assert fault_of(lambda: objective(2).restore(exported)) == expected
     (exported / "config.json").unlink()
-    expected = f"'{exported}' is no model's folder: it has no config.json."
+    expected = f"'{exported}' is not a model folder: it has no config.json."
     assert fault_of(lambda: hub.load_config(exported)) == expected
 
 
@@ -228,8 +228,8 @@ def test_a_folder_without_weights_or_config_says_which_is_missing(exported, obje
     ("text", "said"),
     [
         ("{", "not JSON"),
-        ("[]", "model_type is None, and neither 'bert' nor roberta"),
-        ('{"model_type": "electra"}', "model_type is 'electra', and neither 'bert' nor roberta"),
+        ("[]", "model_type is None, neither 'bert' nor roberta"),
+        ('{"model_type": "electra"}', "model_type is 'electra', neither 'bert' nor roberta"),
         ('{"model_type": "bert", "hidden_size": 8}', "no vocab_size, num_hidden_layers, num_attention_heads"),
     ],
 )

@@ -146,7 +146,7 @@ def test_a_torn_pickle_is_one_line(content, folder):
 def test_a_pickle_of_other_things_is_one_line(folder):
     (folder / "model.safetensors").unlink()
     torch.save({"model": {"a": torch.zeros(1)}}, folder / "pytorch_model.bin")
-    assert "holds a dict of other things than tensors" in fault_of(lambda: Bert.from_pretrained(folder))
+    assert "holds a dict of things other than tensors" in fault_of(lambda: Bert.from_pretrained(folder))
 
 
 def test_an_output_matrix_of_its_own_is_refused(folder):
@@ -168,18 +168,18 @@ def test_half_a_head_is_a_fault_and_no_new_head(ours, folder):
 
 def test_what_is_new_and_what_is_not_needed_is_said(ours, small_tokenizer, tmp_path):
     Bert(ours.bert.config, small_tokenizer, pooler=True, masked_lm=True, sentence=False).save_pretrained(tmp_path)
-    assert ours.start_from(tmp_path) == "encoder taken; new: pooler, sentence_head; not needed: nothing"
+    assert ours.start_from(tmp_path) == "encoder loaded; new: pooler, sentence_head; not used: nothing"
     task = Classification(ours.bert.config, small_tokenizer, ["a", "b"], TaskConfig(), 16)
-    assert task.start_from(tmp_path) == "encoder taken; new: pooler, head; not needed: masked_lm_head"
+    assert task.start_from(tmp_path) == "encoder loaded; new: pooler, head; not used: masked_lm_head"
     task.export(tmp_path)
-    assert ours.start_from(tmp_path) == "encoder taken; new: masked_lm_head, sentence_head; not needed: head"
+    assert ours.start_from(tmp_path) == "encoder loaded; new: masked_lm_head, sentence_head; not used: head"
 
 
 def test_a_task_starts_from_another_task_with_a_head_of_its_own(ours, small_tokenizer, tmp_path):
     three = Classification(ours.bert.config, small_tokenizer, ["a", "b", "c"], TaskConfig(), 16)
     three.export(tmp_path)
     two = Classification(ours.bert.config, small_tokenizer, ["a", "b"], TaskConfig(), 16)
-    assert two.start_from(tmp_path) == "encoder taken; new: head; not needed: head"
+    assert two.start_from(tmp_path) == "encoder loaded; new: head; not used: head"
     assert torch.equal(two.bert.pooler.weight, three.bert.pooler.weight)
 
 
@@ -277,7 +277,9 @@ def test_a_name_that_is_no_folder_is_asked_for_at_the_hub(ours, folder, monkeypa
 
 def test_a_repository_that_is_not_to_be_had_is_one_line():
     said = fault_of(lambda: fetching.fetch("someone/no-such-model", "init"))
-    assert said.startswith("init: no folder 'someone/no-such-model' here, and not to be had from the Hugging Face hub")
+    assert said.startswith(
+        "init: no folder 'someone/no-such-model' here, and it cannot be fetched from the Hugging Face"
+    )
 
 
 @pytest.mark.parametrize("name", ["nowhere/at/all", "./nowhere", "runs/nothing", "a b", "none?"])

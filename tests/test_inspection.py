@@ -74,7 +74,7 @@ def test_an_array_has_a_row_for_each_line_whatever_the_batches(embedded, folder)
     assert (array.shape, array.dtype) == ((4, 8), np.float32)
     assert (
         said
-        == f"4 texts, vectors of 8 numbers: {folder}/v.npy; 1 have no token, and a vector of [CLS] and [SEP] alone\n"
+        == f"4 texts, vectors of 8 numbers: {folder}/v.npy; 1 have no tokens, so a vector of [CLS] and [SEP] alone\n"
     )
     alone, _ = embedded("w.npy", batch_size=1)
     np.testing.assert_allclose(array, alone, atol=1e-6)
@@ -114,8 +114,8 @@ def test_a_text_too_long_is_named_unless_it_may_be_cut(embedded, folder):
         ({"unit": "word"}, "unit=word needs a .jsonl"),
         ({"unit": "token", "output": "v.jsonl", "pooling": "max"}, "pooling: 'max' was given, but it belongs to"),
         ({"layers": []}, "layers: none given"),
-        ({"weights": [1.0]}, "they belong to weighted_sum"),
-        ({"combine": "weighted_sum"}, "weights: None, with combine=weighted_sum"),
+        ({"weights": [1.0]}, "weights are for weighted_sum"),
+        ({"combine": "weighted_sum"}, "weights: None, but combine=weighted_sum"),
         ({"combine": "weighted_sum", "weights": [1.0, 2.0]}, "weights: 2 of them, for 1 layers"),
         ({"batch_size": 0}, "batch_size: 0"),
         ({"max_length": 2}, "max_length: 2"),

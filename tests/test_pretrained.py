@@ -155,9 +155,9 @@ def test_a_text_too_long_for_the_model_is_named(objective, tmp_path):
         bert.encode(["a", "a"], ["a"])
     with pytest.raises(UserError, match=r"^text_pairs: 0 of them, for 1 texts\.$"):
         bert.encode(["a"], [])
-    with pytest.raises(UserError, match=r"^texts: \('a', 'b'\) is no text; of pairs the second texts go into text_pai"):
+    with pytest.raises(UserError, match=r"^texts: \('a', 'b'\) is not a text; the second texts of pairs go into"):
         bert.encode([("a", "b")])
-    with pytest.raises(UserError, match=r"^text_pairs: None is no text"):
+    with pytest.raises(UserError, match=r"^text_pairs: None is not a text"):
         bert.encode(["a", "a"], ["a", None])
     with pytest.raises(UserError, match=r"^top: -1, but it must be at least 1\.$"):
         bert.fill_mask("[MASK]", -1)

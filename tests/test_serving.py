@@ -68,7 +68,7 @@ def test_the_folder_says_what_is_asked_and_answered_and_needs_nothing_of_ours(op
         ([{"text": "the cat"}], r"row 1: text: no \[MASK\] in 'the cat'"),
         ([{"text": TEXTS[0]}, {"text": " "}], "row 2: the column 'text' is empty"),
         ([{"text": None}], "row 1: the column 'text' is empty"),
-        ([{"text": 5}], "row 1: the column 'text' holds 5, which is no text"),
+        ([{"text": 5}], "row 1: the column 'text' holds 5, which is not text"),
         ([{"text": [TEXTS[0], None]}], "row 2: the column 'text' is empty"),
         ([{"title": "x"}], r"missing inputs \['text'\]. Note that there were extra inputs: \['title'\]"),
         ([{"text": f"[MASK]{' the' * 30}"}], "row 1: text: 33 tokens, but the model reads 24 at most"),
@@ -89,13 +89,13 @@ def test_faults_are_told_together_by_row_and_column():
     with pytest.raises(UserError) as raised:
         rows_of(request)
     assert raised.value.messages == (
-        "row 1: the column 'text' holds 5, which is no text.",
+        "row 1: the column 'text' holds 5, which is not text.",
         "row 2: the column 'text_pair' is empty.",
     )
 
 
 def test_what_cannot_be_exported_is_named(output, tmp_path):
-    with pytest.raises(UserError, match=r"output: '.*run' is there already"):
+    with pytest.raises(UserError, match=r"output: '.*run' exists already"):
         export_served(ExportServedConfig(str(output), str(output)))
     (output / "served.json").write_text('{"script": "fil_mask", "example": {}, "answer": {}}')
     with pytest.raises(UserError, match=r"served\.json: script: no 'fil_mask'; one of .*did you mean fill_mask"):

@@ -332,7 +332,7 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize("content", ["", "{}", "[PAD]\n[UNK]\n", '{"version": "1.0", "model": {"type": "Other"}}'])
 def test_a_file_that_is_no_tokenizer_is_refused(tmp_path, content):
     (tmp_path / "tokenizer.json").write_text(content)
-    with pytest.raises(UserError, match=r"tokenizer\.path: '.*tokenizer\.json' is no tokenizer: "):
+    with pytest.raises(UserError, match=r"tokenizer\.path: '.*tokenizer\.json' is not a tokenizer: "):
         load(tmp_path)
 
 

@@ -135,18 +135,18 @@ def test_an_id_far_beyond_the_vocabulary_is_named(number, small_tokenizer, tmp_p
 )
 def test_a_tokenizer_that_panics_the_library_is_one_line(change, small_tokenizer, tmp_path, capfd):
     changed(tmp_path, small_tokenizer, lambda described: described.update(change))
-    assert "is no tokenizer: " in fault_of(tmp_path, capfd)
+    assert "is not a tokenizer: " in fault_of(tmp_path, capfd)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"model": 1}', '{"model": {"vocab": {"a": "b"}}}'])
 def test_a_file_that_is_no_tokenizer_is_one_line(content, tmp_path, capfd):
     (tmp_path / "tokenizer.json").write_text(content)
-    assert "is no tokenizer: " in fault_of(tmp_path, capfd)
+    assert "is not a tokenizer: " in fault_of(tmp_path, capfd)
 
 
 def test_a_file_that_is_not_utf8_is_one_line(tmp_path, capfd):
     (tmp_path / "vocab.txt").write_bytes(b"[PAD]\n\xff\xfe")
-    assert "is no tokenizer: not UTF-8" in fault_of(tmp_path, capfd)
+    assert "is not a tokenizer: not UTF-8" in fault_of(tmp_path, capfd)
 
 
 def test_a_tokenizer_config_that_is_no_json_is_one_line(tmp_path, capfd):
@@ -196,4 +196,4 @@ def test_where_the_two_files_differ_about_case_bert_s_settings_win_as_in_transfo
 def test_a_vocab_txt_may_name_its_unknown_token_and_must_have_it(tmp_path, capfd):
     renamed = ["<unk>" if token == "[UNK]" else token for token in VOCABULARY]
     assert load(vocab_txt(tmp_path / "v", renamed, unk_token="<unk>", do_lower_case=False)).encode("zzz")[1] == 4
-    assert "is no tokenizer: " in fault_of(vocab_txt(tmp_path / "w", renamed, do_lower_case=False), capfd)
+    assert "is not a tokenizer: " in fault_of(vocab_txt(tmp_path / "w", renamed, do_lower_case=False), capfd)

@@ -41,14 +41,14 @@ def load_config(folder: Path) -> tuple[ModelConfig, dict]:
     """
     file = folder / "config.json"
     if not file.is_file():
-        raise UserError(f"{str(folder)!r} is no model's folder: it has no config.json.")
+        raise UserError(f"{str(folder)!r} is not a model folder: it has no config.json.")
     try:
         described = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: not JSON: {error}.") from error
     kind = described.get("model_type", "bert") if isinstance(described, dict) else None
     if kind != "bert" and kind not in roberta.MODEL_TYPES:
-        raise UserError(f"{file}: model_type is {kind!r}, and neither 'bert' nor {', '.join(roberta.MODEL_TYPES)}.")
+        raise UserError(f"{file}: model_type is {kind!r}, neither 'bert' nor {', '.join(roberta.MODEL_TYPES)}.")
     described = described if kind == "bert" else roberta.DEFAULTS | described
     _refuse_other_models(file, described)
     config = _sizes(file, described)
@@ -58,7 +58,7 @@ def load_config(folder: Path) -> tuple[ModelConfig, dict]:
 def _refuse_other_models(file: Path, described: dict) -> None:
     refuse_if(
         [
-            f"{file}: {name} is {described[name]!r}, and this encoder has {value!r} alone."
+            f"{file}: {name} is {described[name]!r}, but this encoder has only {value!r}."
             for name, value in _ONLY.items()
             if described.get(name, value) != value
         ]
@@ -73,6 +73,6 @@ def _sizes(file: Path, described: dict) -> ModelConfig:
     faults = []
     for name, value in known.items():
         if isinstance(value, bool) or not isinstance(value, int if name in whole else int | float):
-            faults.append(f"{file}: {name} is {value!r}, which is no {'whole ' if name in whole else ''}number.")
+            faults.append(f"{file}: {name} is {value!r}, which is not a {'whole ' if name in whole else ''}number.")
     refuse_if(faults)
     return ModelConfig(**known)

@@ -47,6 +47,6 @@ def _from_hub(name: str, argument: str) -> Path:
     except Exception as error:  # whatever its layers raise: no network, no such repository, a lost connection
         why = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{argument}: no folder '{name}' here, and not to be had from the Hugging Face hub ({why})."
+            f"{argument}: no folder '{name}' here, and it cannot be fetched from the Hugging Face hub ({why})."
         ) from error
     return folder

@@ -58,7 +58,7 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
         files = [folder / single] if (folder / single).is_file() else _parts(folder / f"{single}.index.json")
         if files:
             return {name: tensor for file in files for name, tensor in read(file).items()}
-    raise UserError(f"{str(folder)!r} is no model's folder: it has no model.safetensors.")
+    raise UserError(f"{str(folder)!r} is not a model folder: it has no model.safetensors.")
 
 
 def _parts(index: Path) -> list[Path]:
@@ -100,11 +100,11 @@ def _pickled(file: Path) -> dict[str, StoredTensor]:
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         why = str(error).split("\n")[0]
         raise UserError(
-            f"{file}: not readable as weights: {why} Nothing but tensors is taken from such a file; "
+            f"{file}: not readable as weights: {why} Only tensors are read from such a file; "
             f"whoever made it can save it as model.safetensors."
         ) from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise UserError(f"{file}: holds a {type(found).__name__} of other things than tensors, not a model's weights.")
+        raise UserError(f"{file}: holds a {type(found).__name__} of things other than tensors, not a model's weights.")
     return {name: StoredTensor(tuple(t.shape), lambda first, last, t=t: t[first:last]) for name, t in found.items()}
 
 

@@ -39,7 +39,7 @@ class LoadReport:
         """What is new and what was not needed, by parts."""
         new = ", ".join(name.strip(".").removeprefix("bert.") for name in self.new)
         parts = sorted({n.rpartition(".")[0] if n.startswith("bert.") else n.split(".")[0] for n in self.unused})
-        return f"encoder taken; new: {new or 'nothing'}; not needed: {', '.join(parts) or 'nothing'}"
+        return f"encoder loaded; new: {new or 'nothing'}; not used: {', '.join(parts) or 'nothing'}"
 
 
 def save_weights(folder: Path, model: nn.Module, leave_out: tuple[str, ...] = ()) -> None:

@@ -80,13 +80,13 @@ def embed(config: EmbedConfig) -> None:
     bert.to("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
     total = sum(1 for _ in numbered_lines(source))
     if total == 0:
-        raise UserError(f"input: '{source}' has no line.")
+        raise UserError(f"input: '{source}' has no lines.")
     encoded = _Counted(_encoded(bert, source, config, total))
     write = _write_array if target.suffix == ".npy" else _write_lines
     with whole_file.replacing(target) as unfinished:
         width = write(unfinished, encoded, config, total)
     said = f"; {encoded.cut:,} were cut to {config.max_length} tokens" if encoded.cut else ""
-    said += f"; {encoded.empty:,} have no token, and a vector of [CLS] and [SEP] alone" if encoded.empty else ""
+    said += f"; {encoded.empty:,} have no tokens, so a vector of [CLS] and [SEP] alone" if encoded.empty else ""
     print(f"{total:,} texts, vectors of {width} numbers: {target}{said}")
 
 
@@ -96,9 +96,9 @@ def check(config: EmbedConfig) -> list[str]:
     if ending not in (".npy", ".jsonl"):
         faults.append(f"output: '{config.output}', but its name must end in .npy or .jsonl.")
     if Path(config.input).suffix in (".jsonl", ".json"):
-        faults.append(f"input: '{config.input}' is JSON by its name; a file with a text per line is needed.")
+        faults.append(f"input: '{config.input}' is JSON by its name; a file with one text per line is needed.")
     if ending == ".npy" and config.unit != "sentence":
-        faults.append(f"output: '{config.output}' holds one vector a text; unit={config.unit} needs a .jsonl.")
+        faults.append(f"output: '{config.output}' holds one vector per text; unit={config.unit} needs a .jsonl file.")
     if config.unit != "sentence" and config.pooling != EmbedConfig.pooling:
         faults.append(f"pooling: '{config.pooling}' was given, but it belongs to unit=sentence.")
     if Path(config.input).resolve() == Path(config.output).resolve():
@@ -106,7 +106,9 @@ def check(config: EmbedConfig) -> list[str]:
     if not config.layers:
         faults.append("layers: none given.")
     if (config.weights is not None) != (config.combine == "weighted_sum"):
-        faults.append(f"weights: {config.weights}, with combine={config.combine}; they belong to weighted_sum.")
+        faults.append(
+            f"weights: {config.weights}, but combine={config.combine}; weights are for weighted_sum, which needs them."
+        )
     elif config.weights is not None and len(config.weights) != len(config.layers):
         faults.append(f"weights: {len(config.weights)} of them, for {len(config.layers)} layers.")
     if config.batch_size < 1:

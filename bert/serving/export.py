@@ -26,7 +26,7 @@ def export_served(config: ExportServedConfig) -> None:
     """Make the folder, and print how to serve it."""
     source, target = Path(config.checkpoint), Path(config.output)
     if target.exists():
-        raise UserError(f"output: '{target}' is there already. Use another folder.")
+        raise UserError(f"output: '{target}' exists already. Use another folder.")
     mlflow_environment.prepare()
     unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:

@@ -52,5 +52,5 @@ def _fault(value: Any) -> str | None:
     if value is None or value != value:
         return "is empty"
     if not isinstance(value, str):
-        return f"holds {value!r}, which is no text"
+        return f"holds {value!r}, which is not text"
     return None if value.strip() else "is empty"

@@ -65,7 +65,7 @@ class Served:
         if seeds := sorted(path.parent.name for path in folder.glob(f"seed-*/{SERVED}")):
             raise UserError(f"checkpoint: '{folder}' holds a run for each seed: {', '.join(seeds)}; name one of them.")
         if not file.is_file():
-            raise UserError(f"'{folder}' has no {SERVED}, which a finished run leaves where its model can be asked.")
+            raise UserError(f"'{folder}' has no {SERVED}, which a finished run leaves if its model can be queried.")
         try:
             served = cls(**json.loads(file.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:

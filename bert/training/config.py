@@ -161,7 +161,7 @@ def check(config: TrainingConfig) -> list[str]:
     faults = []
     if len(given) != 1:
         said = ", ".join(f"training.{name}={getattr(config, name)}" for name in given) or "none"
-        faults.append(f"training: give one budget, of steps, epochs, tokens and minutes; {said} given.")
+        faults.append(f"training: give one budget: steps, epochs, tokens or minutes; {said} given.")
     positive = ("batch_size", "lr", "adam_epsilon", "log_every", "eval_every", "eval_sequences", "save_every")
     positive += ("keep_checkpoints", "micro_batch_size", "threads", "patience", "layer_decay", *BUDGETS)
     positive += ("batch_tokens", "micro_batch_tokens")
@@ -199,10 +199,12 @@ def _batch_faults(config: TrainingConfig) -> list[str]:
         if part is not None and whole is None:
             faults.append(
                 f"training.micro_batch_{unit}: {part} was given, but it belongs to batch_{unit}; "
-                f"beside batch_{other} it is micro_batch_{other}."
+                f"with batch_{other}, give micro_batch_{other}."
             )
         elif part is not None and part > whole:
             faults.append(f"training.micro_batch_{unit}: {part}, but it must be at most training.batch_{unit}={whole}.")
     if config.compile and config.batch_tokens is None:
-        faults.append("training.compile: needs training.batch_tokens; with batch_size each step has another shape.")
+        faults.append(
+            "training.compile: needs training.batch_tokens; with batch_size, shapes differ from step to step."
+        )
     return faults

@@ -46,9 +46,7 @@ def choose_device(config: TrainingConfig) -> torch.device:
     if not on_gpu:
         _keep_freed_memory()
         if config.precision == "bf16" and not _has_bf16():
-            print(
-                "training.precision: bf16, but neither AVX512-BF16 nor AMX is here; fp32 may be the faster on this CPU."
-            )
+            print("training.precision: bf16, but this CPU has neither AVX512-BF16 nor AMX; fp32 may be faster on it.")
         return torch.device("cpu")
     torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     if config.precision != "fp32" and not torch.cuda.is_bf16_supported(including_emulation=False):
@@ -95,7 +93,7 @@ def _refuse_uneven(config: TrainingConfig) -> None:
     unit, whole = ("size", config.batch_size) if config.batch_tokens is None else ("tokens", config.batch_tokens)
     more = range(pieces + -pieces % ranks, whole + 1, ranks)  # smaller ones, since memory may not hold larger ones
     even = ((parts, -(-whole // parts)) for parts in more)
-    none = f"no smaller one does it, but with a batch_{unit} that {ranks} divides"
+    none = f"no smaller one helps; give a batch_{unit} that {ranks} divides"
     advice = next((f"{size} makes {parts} of them" for parts, size in even if -(-whole // size) == parts), none)
     raise UserError(
         f"training.micro_batch_{unit}: a step of training.batch_{unit}={whole} is cut into {pieces} micro-batches, "

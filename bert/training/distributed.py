@@ -91,7 +91,7 @@ def _watch(store: dist.Store, neighbours: dict[int, int]) -> None:
         if orphaned or any(not store.check([f"left {number}"]) for number in gone):
             if not _left.wait(_GRACE):
                 who = "torchrun" if orphaned else f"rank {gone[0]}"
-                print(f"rank {rank()}: {who} has ended; so does this one", file=sys.stderr, flush=True)
+                print(f"rank {rank()}: {who} has ended, so this rank ends too", file=sys.stderr, flush=True)
                 os._exit(1)
             return
 

@@ -68,17 +68,17 @@ def state_of(
     finished = is_finished(output)
     changeable = [] if finished else [name for name in differing if name not in _FIXED]
     for name in [name for name in changeable if name in asked]:
-        print(f"output: '{output}' goes on with {name}={now.get(name)}, which was {before.get(name)}")
+        print(f"output: '{output}' continues with {name}={now.get(name)}, which was {before.get(name)}")
         differing.remove(name)
     if differing and not has_begun(output):
         return "new"
     faults = [
-        f"output: '{output}' was started with {name}={before.get(name)}, and is now asked for with {now.get(name)}."
+        f"output: '{output}' was started with {name}={before.get(name)}, but now it is {now.get(name)}."
         for name in differing
     ]
     if faults:
-        go_on = "" if accepted is None else f", or go on all the same: --accept_changes '[{','.join(differing)}]'"
-        finished_by = "; a finished run is not changed any more" if finished else ""
+        go_on = "" if accepted is None else f", or continue anyway: --accept_changes '[{','.join(differing)}]'"
+        finished_by = "; a finished run cannot be changed" if finished else ""
         faults[-1] += f" Use another folder{go_on if {*differing} <= {*changeable} else finished_by}."
     refuse_if(faults)
     return "finished" if finished else "unfinished"
@@ -113,7 +113,7 @@ def is_finished(output: Path) -> bool:
 
 def say_finished(output: Path) -> None:
     """Print that there is nothing left to do, and where the figures are."""
-    print(f"'{output}' is finished: nothing to do. Its figures are in {output / RESULT}.")
+    print(f"'{output}' is finished: nothing to do. Its results are in {output / RESULT}.")
 
 
 def started_with(output: Path, option: str) -> Any:
@@ -144,7 +144,7 @@ def _read(output: Path) -> dict[str, Any]:
         return flatten(config) | json.loads((output / FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
         why = " ".join(str(error).split())
-        raise UserError(f"output: '{output}' does not say whose it is ({why}). Use another folder.") from error
+        raise UserError(f"output: '{output}' does not say which run it holds ({why}). Use another folder.") from error
 
 
 def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -26,7 +26,9 @@ def take(descriptor: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        warnings.warn(f"nothing keeps other processes out of what this one works on: {error.strerror}", stacklevel=2)
+        warnings.warn(
+            f"cannot lock the files this process works on, so nothing keeps others out: {error.strerror}", stacklevel=2
+        )
     return True
 
 
@@ -49,7 +51,7 @@ def hold(output: Path) -> Iterator[None]:
         raise UserError(f"output: cannot write to '{output}': {error.strerror}.") from error
     with file:
         if not take(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
-            raise UserError(f"output: '{output}' belongs to {_holder(output)}, which is at work on it.")
+            raise UserError(f"output: '{output}' is in use by {_holder(output)}.")
         file.truncate(0)
         file.write(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": time.ctime()}))
         file.flush()

@@ -98,14 +98,14 @@ def _advice(error: Exception, config: TrainingConfig, device: torch.device) -> s
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in said for words in _NO_MEMORY):
         unit, what = ("size", "sequences") if config.batch_tokens is None else ("tokens", "tokens")
         return (
-            f"training.micro_batch_{unit}: {micro_batch_size(config)} {what} at once are more than the memory of "
-            f"{device} holds; lower it (training.batch_{unit} stays what it is), or set "
+            f"training.micro_batch_{unit}: {micro_batch_size(config)} {what} at once do not fit in the memory of "
+            f"{device}; lower it (training.batch_{unit} can stay as it is), or set "
             f"training.gradient_checkpointing."
         )
     if "DataLoader worker" in said:
         return (
-            f"training.workers: a process that prepares batches was killed, perhaps for want of memory "
-            f"({said.splitlines()[0]}). The same command goes on from the last checkpoint; fewer workers need less."
+            f"training.workers: a process that prepares batches was killed, perhaps for lack of memory "
+            f"({said.splitlines()[0]}). The same command continues from the last checkpoint; fewer workers need less."
         )
     return None
 
@@ -169,7 +169,7 @@ class _Run:
                 if distributed.any_of(stop_asked()) and not self._done():
                     self._save()
                     self._mark_stop()
-                    raise Stopped(f"stopped at step {self.progress.step}; the same command goes on from there.")
+                    raise Stopped(f"stopped at step {self.progress.step}; the same command continues from there.")
 
     def _look_after_step(self, bar: tqdm, last: bool) -> None:
         step, config = self.progress.step, self.config
@@ -179,7 +179,7 @@ class _Run:
         if last or step % config.eval_every == 0:
             self._evaluate(bar)
         if not last and self._out_of_patience():
-            bar.write(f"nothing better for training.patience={config.patience} evaluations: stopping early")
+            bar.write(f"no improvement in training.patience={config.patience} evaluations: stopping early")
             self._log(bar)
             saving = True
         if saving:
@@ -223,9 +223,9 @@ class _Run:
             described = {"step": step, "position": asdict(self.began_at), "token_ids": ids}
             file.write_text(json.dumps(described) + "\n", encoding="utf-8")
         raise UserError(
-            f"training.lr: {in_a_row} steps in a row had a loss or gradient that is no finite number and were "
-            f"left out, up to step {step}, with training.lr={self.config.lr}; a lower rate or a longer "
-            f"training.warmup keeps it finite. The last step's batch is in '{file}'."
+            f"training.lr: {in_a_row} steps in a row had a loss or gradient that is not finite and were "
+            f"skipped, up to step {step}, with training.lr={self.config.lr}; a lower rate or a longer "
+            f"training.warmup may keep it finite. The last step's batch is in '{file}'."
         )
 
     def _wait_for_device(self) -> None:
@@ -256,7 +256,7 @@ class _Run:
             self.last_said = time.perf_counter()
             bar.write(f"step {self.progress.step} ({self.progress.share:.0%}): {said}")
         if skipped := metrics["train/skipped_steps"]:
-            bar.write(f"step {self.progress.step}: {skipped:.0f} steps left out: their gradient is not finite")
+            bar.write(f"step {self.progress.step}: {skipped:.0f} steps skipped: their loss or gradient is not finite")
 
     def _evaluate(self, bar: tqdm) -> None:
         self._wait_for_device()
@@ -370,5 +370,5 @@ class _Run:
         self.optimizer.state.clear()
         self.progress, self.window = fresh, Window()
         steps = max(1.0, (seconds - evaluation) / (per_step + evaluation / self.config.eval_every))
-        print(f"{self.config.minutes:g} minutes are {steps * tokens:,.0f} tokens here (about {steps:,.0f} steps)")
+        print(f"{self.config.minutes:g} minutes come to {steps * tokens:,.0f} tokens here (about {steps:,.0f} steps)")
         return Budget("tokens", int(steps * tokens))

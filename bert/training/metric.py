@@ -44,7 +44,7 @@ def meaning(metric: str) -> Meaning:
     for ending, found in MEANINGS.items():
         if metric.endswith(ending):
             return found
-    raise LookupError(f"{metric}: which way is better? Its ending is none of bert/training/metric.py.")
+    raise LookupError(f"{metric}: which way is better? Its ending is not in bert/training/metric.py.")
 
 
 def is_known(metric: str) -> bool:

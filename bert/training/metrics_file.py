@@ -22,7 +22,7 @@ def read_back(path: Path) -> tuple[int, dict[str, array]]:
             for key, _, _, step in points_of(line):
                 note_step(seen, key, step)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}:{number}: not a line of metrics; mend or remove it.") from error
+            raise UserError(f"{path}:{number}: not a line of metrics; fix or remove it.") from error
         size += len(line)
     return size, seen
 

@@ -189,7 +189,7 @@ class Tracker:
                 left = unsent(self._folder, self._ledger)
                 delay = min(2 * delay, LONGEST_DELAY)
                 if not warned and not self._abandoned.is_set():
-                    warn(f"{self._ledger['uri']} fails, all is kept in {self._folder}: {reason(error)}")
+                    warn(f"{self._ledger['uri']} fails; everything is kept in {self._folder}: {reason(error)}")
                     warned = True
             if ended:
                 self._abandoned.wait(1.0)
@@ -226,7 +226,7 @@ def track(
     if not distributed.is_first():
         yield _Silent()
         return
-    refuse_if([f"tracking.tags: {name!r} is no name of a tag in MLflow." for name in unfit_names(config.tags)])
+    refuse_if([f"tracking.tags: {name!r} is not a valid tag name in MLflow." for name in unfit_names(config.tags)])
     tracker = Tracker(folder, config, params=params, tags=tags | config.tags, resume=resume)
     status = "FAILED"
     try:
@@ -271,14 +271,14 @@ def sync(folder: Path, uri: str | None = None) -> int:
         UserError: no tracked run there, no store named, a run still at work, or a store that fails.
     """
     if not (folder / METRICS).exists() or not (folder / LEDGER).exists():
-        raise UserError(f"sync: {str(folder)!r} holds no {LEDGER} and {METRICS}; give a run's output folder.")
+        raise UserError(f"sync: {str(folder)!r} lacks {LEDGER} or {METRICS}; give a run's output folder.")
     with (folder / METRICS).open("rb") as file:
         if not take(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
-            raise UserError(f"sync: a run is at work in {str(folder)!r}, and sends by itself.")
+            raise UserError(f"sync: a run is at work in {str(folder)!r}, and sends its own metrics.")
         ledger = Ledger.load(folder)
         address = resolve(uri or ledger["uri"])
         if address == "none":
-            raise UserError(f"sync: {str(folder)!r} was tracked with uri none; name the store to send it to.")
+            raise UserError(f"sync: {str(folder)!r} was tracked with uri none; --uri names the store to send it to.")
         if ledger["status"] == "RUNNING":
             ledger.update(status="FAILED", ended=os.fstat(file.fileno()).st_mtime)
         ledger.aim(address)

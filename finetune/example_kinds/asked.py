@@ -50,7 +50,7 @@ class WithAnswers(ExampleKind[Question]):
         """A question without answers; its line number is its id."""
         if text_pair is None:
             raise UserError(
-                "text_pair: needed to answer a question: the text that may hold it, or its column in a table."
+                "text_pair: needed to answer a question: the text that may hold the answer, or its column in a table."
             )
         return Question(line, str(line), text, text_pair, None)
 

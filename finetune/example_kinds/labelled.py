@@ -61,7 +61,7 @@ class WithNumber(ExampleKind[Labelled]):
         example = _of_row(item, how)
         if isinstance(example, Refused) or not how.labelled or _is_finite(example.label):
             return example
-        return Refused(item.line, f"the column {how.data.label!r} holds {example.label!r}, which is no finite number")
+        return Refused(item.line, f"the column {how.data.label!r} holds {example.label!r}, not a finite number")
 
     def unlabelled(self, line: int, text: str, text_pair: str | None = None) -> Labelled:
         """Without a number."""

@@ -33,7 +33,7 @@ def read_squad(path: Path, needed: tuple[str, ...]) -> Iterator[QuestionRow | Re
 
 def _asked(line: int, context: object, question: object, labelled: bool) -> QuestionRow | Refused:
     if not isinstance(context, str) or not context.strip():
-        return Refused(line, "a context that is no text")
+        return Refused(line, "a context that is not text")
     if not isinstance(question, dict) or not isinstance(question.get("question"), str):
         return Refused(line, "a question without its text")
     name, asked = str(question.get("id", line)), question["question"].strip()
@@ -56,7 +56,7 @@ def _asked(line: int, context: object, question: object, labelled: bool) -> Ques
             return Refused(line, f"question {name}: an answer needs a text and answer_start, a whole number")
         if start < 0 or context[start : start + len(said)] != said:
             there = context[max(0, start) : max(0, start) + len(said)]
-            return Refused(line, f"question {name}: the answer {said!r} does not stand at {start}: {there!r} does")
+            return Refused(line, f"question {name}: the answer {said!r} is not at {start}: {there!r} is")
         found.append((start, said))
     if not found and question.get("is_impossible") is None:
         return Refused(line, f"question {name}: no answer, and nothing says that there is none (is_impossible)")

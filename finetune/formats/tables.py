@@ -61,7 +61,7 @@ def read_json(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
             raise UserError(f"{path}:{line}: the array is not closed: no ',' or ']' after this object.")
     if (after := _skip(text, place + 1)) < len(text):
         line += text.count("\n", at, after)
-        raise UserError(f"{path}:{line}: the array is closed, but the file goes on; it must be all there is.")
+        raise UserError(f"{path}:{line}: the array is closed, but the file goes on; it must hold nothing else.")
 
 
 def _table(path: Path, needed: tuple[str, ...], separator: str, quoting: bool) -> Iterator[Row | Refused]:
@@ -81,7 +81,7 @@ def _table(path: Path, needed: tuple[str, ...], separator: str, quoting: bool) -
             yield Row(line, dict(zip(names, columns, strict=True)))
         else:
             split = any(column[:1] == '"' and column[-1:] != '"' for column in columns) and not quoting
-            hint = "; one begins with a quotation mark: data.quoting=on reads what is quoted as one" if split else ""
+            hint = "; one begins with a quotation mark: data.quoting=on reads a quoted field as one" if split else ""
             yield Refused(
                 line, f"{len(columns)} columns, but line {header} has {len(names)} ({', '.join(names)}){hint}"
             )
@@ -101,14 +101,14 @@ def _quoted(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
             begin = reader.line_num + 1
     except csv.Error as error:
         raise UserError(
-            f"{path}:{begin}: not CSV: {error} (is a quotation mark open? with quoting off they are text)."
+            f"{path}:{begin}: not CSV: {error} (is a quotation mark left open? with quoting off they are text)."
         ) from error
 
 
 def _refuse_unknown(where: str, names: list[str], needed: tuple[str, ...]) -> None:
     twice = [name for name in needed if names.count(name) > 1]
     if twice:
-        raise UserError(*(f"{where}: the column {name!r} is there {names.count(name)} times." for name in twice))
+        raise UserError(*(f"{where}: the column {name!r} occurs {names.count(name)} times." for name in twice))
     unknown = [name for name in needed if name not in names]
     if unknown:
         hint = _QUOTED if any(name[:1] == name[-1:] == '"' for name in names) else _NUMBERED
@@ -123,7 +123,7 @@ def _refuse_unknown(where: str, names: list[str], needed: tuple[str, ...]) -> No
 _JSON_NAMES = {dict: "an object", list: "an array", type(None): "null"}
 
 _NUMBERED = "Without a header line, columns go by number from 1."
-_QUOTED = "Names in quotation marks are read without them by data.quoting=on."
+_QUOTED = "data.quoting=on reads names without their quotation marks."
 
 _REPEATED = object()
 """Stands for the value of a field that occurs more than once in a JSON object."""
@@ -143,7 +143,7 @@ def _object(line: int, value: object, needed: tuple[str, ...]) -> Row | Refused:
         if name not in value:
             return Refused(line, f"no field {name!r}; it has {', '.join(value)}{did_you_mean(name, value)}")
         if value[name] is _REPEATED:
-            return Refused(line, f"the field {name!r} is there more than once")
+            return Refused(line, f"the field {name!r} occurs more than once")
         if isinstance(value[name], dict | list) or value[name] is None:
             return Refused(line, f"the field {name!r} holds {_JSON_NAMES[type(value[name])]}, not text or a number")
         if isinstance(value[name], str) and (half := half_of_a_pair(value[name])):

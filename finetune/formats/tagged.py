@@ -38,7 +38,7 @@ def _word_and_tag(line: int, columns: list[str], needed: tuple[str, ...]) -> tup
             return Refused(line, f"no column {number}; the line has {len(columns)}")
         found.append(columns[-1 if number == LAST else int(number) - 1])
     if not found[0].strip():
-        return Refused(line, "a tag without a word; the format klue has characters, and spaces among them")
+        return Refused(line, "a tag without a word; in the format klue units are characters, spaces included")
     return found[0], found[-1]
 
 
@@ -55,7 +55,7 @@ def read_klue(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refuse
         if tagged and not tab:
             return Refused(line, f"{text!r} has no tag; each line is a unit, a tab and its tag")
         if len(character or tag) != 1:
-            return Refused(line, f"{character or tag!r} is no single character; the format conll has words")
+            return Refused(line, f"{character or tag!r} is not a single character; the format conll has words")
         if tagged and not character:
             return Refused(line, "a tag without a character")
         return character or tag, tag
@@ -81,7 +81,9 @@ def read_nemo(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refuse
         return
     beside = labels_beside(path)
     if not beside.is_file() or beside == path:
-        wanted = f"'{beside}', and there is none" if beside != path else "a file whose name has `labels` for its `text`"
+        wanted = (
+            f"'{beside}', which does not exist" if beside != path else "a file with `labels` for `text` in its name"
+        )
         raise UserError(f"{path}:1: its tags are needed beside it, in {wanted}.")
     for of_text, of_tags in zip_longest(numbered_lines(path), numbered_lines(beside)):
         if of_text is None or of_tags is None:

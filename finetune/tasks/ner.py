@@ -68,7 +68,7 @@ class Ner(Task):
         """Refuse character units without a WordPiece vocabulary, in which characters are looked up as pieces."""
         if task.unit == "character" and not folder.tokenizer.is_wordpiece:
             raise UserError(
-                f"task.unit: 'character' needs a WordPiece vocabulary, and that of '{folder.path}' is none."
+                f"task.unit: 'character' needs a WordPiece vocabulary, and that of '{folder.path}' is not one."
             )
 
     def features(self, examples: list[Tagged]) -> list[Feature]:

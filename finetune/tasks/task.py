@@ -224,7 +224,7 @@ class Task(Objective):
         hub.load_weights(folder, self, not_taken=beside)
         if beside:
             if not (folder / _EXTRA).is_file():
-                raise UserError(f"'{folder}' has no {_EXTRA}, where the rest of its head lies.")
+                raise UserError(f"'{folder}' has no {_EXTRA}, which holds the rest of its head.")
             found = load_file(folder / _EXTRA)
             refuse_if([f"{folder / _EXTRA}: no {name!r} in it." for name in beside if name not in found])
             refuse_if([f"{folder / _EXTRA}: {name!r} has no place in this head." for name in found.keys() - {*beside}])

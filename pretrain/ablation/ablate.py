@@ -74,11 +74,11 @@ def ablate(config: AblateConfig) -> None:
         if tracker is not None:
             _report(config, failed, tracker)
         if stop_asked():
-            raise Stopped("stopped; the same command goes on from there.")
+            raise Stopped("stopped; the same command continues from there.")
     if tracker is None and config.only is None:
         with _grid_run(config) as late:  # the process that held the grid may be gone by now
             if late is None:
-                print(f"another process works on '{output}', and will write the report.")
+                print(f"another process is working on '{output}', and will write the report.")
             else:
                 _report(config, failed, late)
     refuse_if([f"{cell.name}: {fault}" for cell, fault in failed.items()] + mixed(read_results(config)))

@@ -57,7 +57,7 @@ def effects(found: dict[str, list[Effect]], path: Path) -> None:
         axes.set_ylim(max(1, len(names)) - 0.5, -0.5)
         axes.locator_params(axis="x", nbins=5)
         axes.set_title(metric, fontsize=9)
-        turned = "" if higher_is_better(metric) else "; turned round: right is better"
+        turned = "" if higher_is_better(metric) else "; axis reversed: right is better"
         axes.set_xlabel(f"difference ({meaning(metric).unit or 'no unit'}{turned})", fontsize=8)
         if not higher_is_better(metric):
             axes.invert_xaxis()

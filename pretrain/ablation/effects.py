@@ -149,7 +149,7 @@ def _paired(
         return {}, "no seed is finished in both"
     pairs = {one.seed: (results[one].metrics[metric], results[other].metrics[metric]) for one, other in both}
     if not np.isfinite(list(pairs.values())).all():
-        return {}, "a score is no number"
+        return {}, "a score is not finite"
     return pairs, ""
 
 
@@ -163,5 +163,5 @@ def _judged_otherwise(one: Result, other: Result, metric: str) -> str | None:
     if place != "valid" or sets[0] == sets[1]:
         return None
     if None in sets:
-        return "what one of them was judged on is not known, for an earlier version ran it"
+        return "what one of them was judged on is not known, since an earlier version ran it"
     return "they are judged on different text, tokens or pairs"

@@ -187,24 +187,26 @@ def _grid_faults(config: AblateConfig) -> list[str]:
     faults = [f"axes: {name} has no values." for name, values in config.axes.items() if not values]
     faults += ["axes: none given; name an option and its values."] * (not config.axes)
     faults += ["seeds: none given."] * (not config.seeds)
-    faults += [f"seeds: {config.seeds}, but each may stand there once."] * (len(set(config.seeds)) < len(config.seeds))
+    faults += [f"seeds: {config.seeds}, but each may be given once only."] * (
+        len(set(config.seeds)) < len(config.seeds)
+    )
     faults += [f"tokens: {config.tokens}, but it must be above 0."] * (config.tokens <= 0)
     faults += [f"jobs: {config.jobs}, but it must be at least 1."] * (config.jobs < 1)
     for name in config.effects:
         if name not in config.axes:
             faults.append(
-                f"effects: {name!r} is no axis; one of {', '.join(config.axes)}{did_you_mean(name, config.axes)}."
+                f"effects: {name!r} is not an axis; one of {', '.join(config.axes)}{did_you_mean(name, config.axes)}."
             )
         elif len(config.axes[name]) == 1:
             faults.append(f"effects: {name!r} has one value, {config.axes[name][0]!r}, and none to compare it with.")
     twice = sorted({name for name in config.effects if config.effects.count(name) > 1})
-    faults += [f"effects: {name!r} stands there twice, and would count as two tests." for name in twice]
+    faults += [f"effects: {name!r} is given twice, and would count as two tests." for name in twice]
     for name, task in config.finetune.items():
         if name in _TAKEN or not re.fullmatch(r"\w[\w.-]*", name):
-            allowed = f"letters, digits and any of . _ -, and neither {' nor '.join(_TAKEN)}"
-            faults.append(f"finetune: {name!r} is no name for a task: {allowed}.")
+            allowed = f"use letters, digits and any of . _ -, but neither {' nor '.join(_TAKEN)}"
+            faults.append(f"finetune: {name!r} is not a valid task name; {allowed}.")
         if not task.seeds or len(set(task.seeds)) < len(task.seeds):
-            faults.append(f"finetune.{name}.seeds: {task.seeds}, but there must be one at least, and each once.")
+            faults.append(f"finetune.{name}.seeds: {task.seeds}, but there must be at least one, and each only once.")
     options = flatten(asdict(PretrainConfig()))
     unknown = [name for name in config.axes if name not in options]
     faults += [f"axes: no option {name!r}{did_you_mean(name, options)}." for name in unknown]
@@ -215,9 +217,9 @@ def _grid_faults(config: AblateConfig) -> list[str]:
             faults.append(f"baseline: no value for {name}; one of {values}.")
         elif config.baseline[name] not in values:
             faults.append(f"baseline: {name}={config.baseline[name]!r} is not among its values {values}.")
-    faults += [f"baseline: {name!r} is no axis." for name in config.baseline if name not in config.axes]
+    faults += [f"baseline: {name!r} is not an axis." for name in config.baseline if name not in config.axes]
     names = [variant_name(values) for values in combinations(config)]
-    faults += ["axes: two combinations have one name."] * (len(set(names)) < len(names))
+    faults += ["axes: two combinations have the same name."] * (len(set(names)) < len(names))
     faults += ["metrics: none given."] * (not config.metrics)
     for metric in config.metrics:
         task = metric.partition("/")[0]
@@ -226,13 +228,13 @@ def _grid_faults(config: AblateConfig) -> list[str]:
             faults.append(f"metrics: {metric!r} begins with none of {', '.join(known)}{did_you_mean(task, known)}.")
     for name, task in config.finetune.items():
         faults += [
-            f"finetune.{name}.options: {option} is the grid's affair (output, tracking, finetune.{name}.seeds)."
+            f"finetune.{name}.options: {option} is set by the grid (output, tracking, finetune.{name}.seeds)."
             for option in flatten(task.options)
             if option in ("init", "output", "seeds", "training.seed") or option.startswith("tracking")
         ]
     given = [("base", name) for name in flatten(config.base)] + [("axes", name) for name in config.axes]
     faults += [
-        f"{where}: {name} is the grid's affair (axes, seeds, tokens, output, tracking)."
+        f"{where}: {name} is set by the grid (axes, seeds, tokens, output, tracking)."
         for where, name in given
         if name in ("output", "training.seed", *training_config.BUDGET_OPTIONS) or name.startswith("tracking.")
     ]

@@ -33,7 +33,7 @@ def plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) ->
         f"{len(combinations(config))} combinations x {len(config.seeds)} seeds = {len(wanted)} runs of "
         f"{config.tokens:,} tokens, {len(pretrained)} of them pretrained already",
         f"fine-tuning: {tunings} runs on each model ({', '.join(config.finetune) or 'none'})",
-        f"cost: {to_train * config.tokens:,} tokens of pretraining, {flops / 1e15:.2g} PFLOP at least to go",
+        f"cost: {to_train * config.tokens:,} tokens of pretraining to go, at least {flops / 1e15:.2g} PFLOP",
         *_perhaps_not_compared(config),
     ]
     seconds = [s for result in there.values() if not math.isnan(s := result.seconds_in_all)]
@@ -42,7 +42,7 @@ def plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) ->
         left = rounds * sum(seconds) / len(seconds)
         lines.append(
             f"a finished cell took {sum(seconds) / len(seconds) / 60:.1f} min: about {left / 60:.1f} min to go, "
-            f"and what starting commands takes"
+            f"plus the time that commands take to start"
         )
     elif config.dry_run and to_train:
         lines.append(_least_time(config, flops))
@@ -95,7 +95,7 @@ def _perhaps_not_compared(config: AblateConfig) -> list[str]:
         touched = measured if axis.startswith(text) else named if axis.startswith("sentence.") else []
         if touched:
             said.append(
-                f"{axis}: no comparison by {', '.join(touched)} where it changes the text, tokens or pairs that these "
-                f"are measured on; a task under `finetune` compares all the same"
+                f"{axis}: no comparison on {', '.join(touched)} where it changes the text, tokens or pairs that these "
+                f"are measured on; a task under `finetune` is compared all the same"
             )
     return said

@@ -46,7 +46,7 @@ def write_report(
             "## What was found",
             "",
             *_findings(found),
-            "![Differences to the baseline, with 95% intervals](effects.png)",
+            "![Differences from the baseline, with 95% intervals](effects.png)",
             "",
             "## Effects",
             "",
@@ -92,18 +92,18 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
             "",
         ]
     if len(run_by) > 1:
-        lines += ["**Cells were run by different code or devices**, which may be what differs.", ""]
+        lines += ["**Cells were run by different code or devices**, which may explain a difference.", ""]
     if changed:
         lines += [
             f"**Not as declared before the first cell was finished**: {'; '.join(changed)}. Choosing after looking, or "
-            f"looking after each seed until something is found, finds more than 5% by chance.",
+            f"looking after each seed until something is found, finds something by chance in more than 5% of cases.",
             "",
         ]
     judged = [metric for metric in config.metrics if metric.startswith("valid/") and metric.endswith("masked_lm_loss")]
     if judged and any(axis.startswith("masking.") for axis in config.effects):
         lines += [
-            f"Masked-LM losses are of frozen masks of one kind each: {', '.join(map(_masks, judged))}. A model is at "
-            f"home on the kind that it was trained on; of maskings all kinds, or a task, tell more than one.",
+            f"Each masked-LM loss is measured on frozen masks of one kind: {', '.join(map(_masks, judged))}. A model "
+            f"does better on the kind that it was trained on; to compare maskings, use all kinds, or a task.",
             "",
         ]
     if missing := len(set(wanted) - results.keys() - failed.keys()):
@@ -113,7 +113,7 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
     if unlearned:
         lines += [
             f"Not compared, since a seed has not learned (less than {LEARNED} nats below the unigram cross-entropy): "
-            f"{', '.join(unlearned)}. More `tokens`, in another folder, may be what it needs.",
+            f"{', '.join(unlearned)}. More `tokens`, in another folder, may help.",
             "",
         ]
     return lines + [line for metric in config.metrics for line in _at_floor(results, metric)]
@@ -126,7 +126,7 @@ def _at_floor(results: dict[Cell, Result], metric: str) -> list[str]:
         return []
     reached = ", ".join(sorted({number(floor, metric) for floor in found.values()}))
     return [
-        f"Not compared on {metric}, since a seed is no better than one answer to everything, which has {reached}: "
+        f"Not compared on {metric}, since a seed is no better than one answer to everything, which scores {reached}: "
         f"{', '.join(sorted(found))}. The task may need longer or faster training (its `options`), or more `tokens`.",
         "",
     ]
@@ -141,14 +141,14 @@ def _masks(metric: str) -> str:
 def _findings(found: dict[str, list[Effect]]) -> list[str]:
     """The primary metric's sentences, and the others' separately: Holm's correction is within each metric only."""
     if not any(found.values()):
-        return ["No effect was declared, and none is tested.", ""]
+        return ["No effect was declared, so none is tested.", ""]
     primary, *secondary = found
-    lines = [f"On the primary metric, the first that was named ({primary}):", ""]
+    lines = [f"On the primary metric, the first of `metrics` ({primary}):", ""]
     lines += [f"- {sentence(effect)}" for effect in found[primary]] + [""]
     if secondary:
         tests = sum(len(found[metric]) for metric in secondary)
         lines += [
-            f"On the others ({tests} more effects, corrected within each metric alone: the more metrics, the likelier "
+            f"On the others ({tests} more effects, corrected only within each metric: the more metrics, the likelier "
             f"a difference by chance):",
             "",
         ]
@@ -201,7 +201,7 @@ def _cell_table(config: AblateConfig, results: dict[Cell, Result], failed: Faile
         took = "" if math.isnan(minutes) else f"{minutes:.1f}"
         row = [variant, str(len(of_variant)), f"{min(below):.2f} to {max(below):.2f}{mark}", *shown]
         lines.append("| " + " | ".join([*row, f"{speed:,.0f}", took]) + " |")
-    note = "Mean ± deviation over seeds [95% interval of the mean]; in brackets the paired difference to the baseline."
+    note = "Mean ± deviation over seeds [95% interval of the mean] (paired difference from the baseline)."
     return [*lines, "", note, ""]
 
 
@@ -239,32 +239,32 @@ def _limits(config: AblateConfig, found: dict[str, list[Effect]]) -> list[str]:
     lines = [
         "## What this can and cannot say",
         "",
-        f"- It speaks of this corpus, this model and {config.tokens:,} tokens. A longer run or a larger model may turn "
-        f"a difference round.",
+        f"- It holds for this corpus, this model and {config.tokens:,} tokens. A longer run or a larger model may "
+        f"reverse a difference.",
         f"- {n} seeds vary the initial weights, the order of documents, the pairs and the masks together. The "
-        f"validation text, its masks and the labelled data are the same for all, so their own sampling is not in the "
-        f"intervals.",
+        f"validation text, its masks and the labelled data are the same for all, so the intervals do not cover how "
+        f"these were sampled.",
     ]
     if config.finetune:
         lines.append(
-            "- A task's score is that of the epoch that was best on the file it is judged by, which flatters tasks "
-            "whose scores vary much from epoch to epoch (TASK/test/NAME/METRIC is of a file that chose nothing); the "
-            "seeds of fine-tuning are the same for all models."
+            "- A task's score is that of the epoch that was best on the file it is scored on, which flatters tasks "
+            "whose scores vary much from epoch to epoch (TASK/test/NAME/METRIC is of a file that had no say in this); "
+            "the seeds of fine-tuning are the same for all models."
         )
     if compared and counts[0] > 1:
         low, high = uncertainty(counts[0])
         few = f"{counts[0]} seeds" if len(counts) == 1 else f"as few as {counts[0]} seeds"
         lines.append(
-            f"- Intervals are those of a t-test: where seeds scatter to one side (some learn late), so few of them "
-            f"hold the truth less often than in 95%. The dots in the picture are the seeds. `detectable`, the "
+            f"- Intervals are those of a t-test: with so few seeds, where they scatter to one side (some learn late), "
+            f"fewer than 95% contain the true difference. The dots in the picture are the seeds. `detectable`, the "
             f"difference that the corrected test would find in 80% of such experiments, takes the deviation of "
             f"{few} for the true one, which may be {low:.1f} to {high:.1f} times as large."
         )
     return [
         *lines,
-        "- A difference that was not detected is not shown to be nothing.",
-        "- Differences of single cells to the baseline (in the table of cells) were not declared, and are not tested; "
-        "neither are those between combinations of the other axes.",
+        "- A difference that was not detected is not shown to be zero.",
+        "- Differences of single cells from the baseline (in the table of cells) were not declared, and are not "
+        "tested; neither are those between combinations of the other axes.",
         "",
     ]
 

@@ -85,9 +85,9 @@ def mixed(results: dict[Cell, Result]) -> list[str]:
             alike = tuple(str(value) for axis, value in cell.values.items() if axis.startswith(reason))
             found.setdefault(alike, {}).setdefault(result.facts.get(fact, "?"), cell.name)
         faults += [
-            f"output: finished cells are of different texts, though their options are alike: {fact} "
+            f"output: finished cells differ in {fact}, though their options are alike: "
             + " and ".join(f"{value[:12]} ('{name}' for one)" for value, name in values.items())
-            + ". Remove those of the one."
+            + ". Remove the cells of all but one."
             for values in found.values()
             if len(values) > 1
         ]

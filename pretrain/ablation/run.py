@@ -134,7 +134,7 @@ class _Progress:
                 print(f"{said}: failed: {fault.said}", file=sys.stderr, flush=True)
                 if fault.of_all:
                     self.ended = True
-                    print("no further cell is begun: its model would be refused likewise", file=sys.stderr, flush=True)
+                    print("no further cell is started: its model would be refused too", file=sys.stderr, flush=True)
                 return
             self.seconds.append(seconds)
             left = math.ceil((self.total - len(self.settled)) / self.jobs) * sum(self.seconds) / len(self.seconds)
@@ -239,10 +239,10 @@ def differences(config: AblateConfig, cells: list[Cell]) -> list[str]:
             before, now = (_telling(options, step.name) for options in (given, step.options))
             for name in sorted(before.keys() | now.keys()):
                 if before.get(name) != now.get(name):
-                    said = f"{step.program[0]}: {name}={before.get(name)}, and is now asked for with {now.get(name)}"
+                    said = f"{step.program[0]}: {name}={before.get(name)}, but now it is {now.get(name)}"
                     found.setdefault(said, []).append(str(folder / step.name))
     return [
-        f"output: {len(runs)} finished runs of this grid ('{runs[0]}' for one) are of {said}. Use another folder, or "
+        f"output: {len(runs)} finished runs of this grid ('{runs[0]}' for one) had {said}. Use another folder, or "
         f"remove those runs."
         for said, runs in found.items()
     ]
@@ -269,7 +269,7 @@ def _run_cell(
     """Run a cell's unfinished commands; returns why it failed, or None."""
     folder = cell_folder(config, cell)
     # In one write, since cells may run in parallel.
-    print(f"{cell.name}: begun; what its commands say is in {folder}/*.log\n", end="", flush=True)
+    print(f"{cell.name}: started; its commands' output is in {folder}/*.log\n", end="", flush=True)
     (folder / _FAILED).unlink(missing_ok=True)
     for step in steps(config, cell, parent):
         if is_finished(folder / step.name):
@@ -281,7 +281,7 @@ def _run_cell(
         if stop_asked():
             return None
         if code == EXIT_CODE:
-            return _Fault(f"{step.name}: someone else asked it to stop; the same command goes on from there")
+            return _Fault(f"{step.name}: someone else asked it to stop; the same command continues from there")
         if code != 0:
             last = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
             said = f"{step.name}: exit code {code}: {last[-1] if last else 'no output'} (all of it in {log})"

@@ -22,7 +22,7 @@ def _part(effect: Effect) -> str:
         others = "; ".join(f"{rest}: {why}" for rest, why in effect.left_out.items())
         parts.append(f"in {used} of {every} combinations of the other axes ({', '.join(effect.by_rest)}; not {others})")
     if len(effect.by_seed) < effect.seeds:
-        parts.append(f"of {len(effect.by_seed)} of {effect.seeds} seeds")
+        parts.append(f"over {len(effect.by_seed)} of {effect.seeds} seeds")
     return f"Only {', '.join(parts)}: " if parts else ""
 
 
@@ -32,7 +32,7 @@ def _range(effect: Effect) -> str:
         return ""
     ordered = sorted(effect.by_rest, key=effect.by_rest.get)
     low, high = (f"{signed(effect.by_rest[rest], effect.metric)} ({rest})" for rest in (ordered[0], ordered[-1]))
-    return f" By the other axes from {low} to {high}."
+    return f" Across the other axes: from {low} to {high}."
 
 
 def _found(effect: Effect) -> str:
@@ -46,7 +46,7 @@ def _found(effect: Effect) -> str:
     if difference.deviation == 0:
         return (
             f"{named} differs from {effect.baseline} on {metric} by {signed(difference.mean, metric)} in each of "
-            f"{difference.n} seeds: without any spread there is nothing to test that against."
+            f"{difference.n} seeds: without any spread there is nothing to test it against."
         )
     better = (difference.mean > 0) == higher_is_better(metric)
     if effect.p < 0.05:
@@ -59,16 +59,17 @@ def _found(effect: Effect) -> str:
     interval = f"95% CI {number(difference.low, metric)} to {number(difference.high, metric)}"
     if effect.comparison.p < 0.05:
         return (
-            f"{named}: {signed(difference.mean, metric)} against {effect.baseline} on {metric}, {interval}: not "
-            f"enough for as many effects as were tested (p = {effect.comparison.p:.2g}, {effect.p:.2g} after Holm)."
+            f"{named}: {signed(difference.mean, metric)} against {effect.baseline} on {metric}, {interval}: "
+            f"not significant, given how many effects were tested (p = {effect.comparison.p:.2g}, {effect.p:.2g} after "
+            f"Holm)."
         )
     return (
         f"{named}: no difference from {effect.baseline} detected on {metric} "
-        f"({signed(difference.mean, metric)}, {interval}); to be found in 80% of such experiments it would have to be "
-        f"about {amount(effect.detectable, metric)}."
+        f"({signed(difference.mean, metric)}, {interval}); to be detected in 80% of such experiments, it would have to "
+        f"be about {amount(effect.detectable, metric)}."
     )
 
 
 def _few(seeds: int) -> str:
     """The caveat to a p value from few seeds."""
-    return f"; of {seeds} seeds alone, whose spread is hardly known" if seeds < FEW_SEEDS else ""
+    return f"; from only {seeds} seeds, whose spread is hardly known" if seeds < FEW_SEEDS else ""

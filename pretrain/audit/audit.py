@@ -34,8 +34,8 @@ def audit(sampler: Sampler, text: TextToLearn, config: PretrainConfig) -> None:
     allowed = set(config.audit.allow)
     refuse_if(
         [
-            f"audit: {found.name}: asked for {found.asked}, found {found.found}. See {folder / FILES[0]}; to run all "
-            f"the same: --audit.allow '[{found.name}]'."
+            f"audit: {found.name}: asked for {found.asked}, found {found.found}. See {folder / FILES[0]}; to run "
+            f"anyway: --audit.allow '[{found.name}]'."
             for found in checks
             if found.breach and found.name not in allowed
         ]

@@ -96,16 +96,16 @@ def _pairs(measures: Measures, sampler: Sampler) -> Iterator[Check]:
     else:
         yield Check("label_by_length", f"{share} at every length", worst, breach)
     yield _by_sides(measures, sampler, share)
-    yield _must_be_zero("labels_wrong", counts["labels_wrong"], "labels do not say what stands there")
+    yield _must_be_zero("labels_wrong", counts["labels_wrong"], "labels do not match their pairs")
     yield _must_be_zero("texts_differ", counts["texts_differ"], "texts are not those of the corpus")
     if sampler.sentence.replaces_b:
-        yield _must_be_zero("negatives_true", counts["negatives_true"], "random Bs are what truly follows")
+        yield _must_be_zero("negatives_true", counts["negatives_true"], "random Bs are the true continuation")
         same = counts["negatives_same_document"]
         if asked.negatives == "other_document":
             yield _must_be_zero("negatives_document", same, "random Bs are from A's own document")
         elif asked.negatives == "same_document":
             elsewhere = counts["negatives"] - same
-            yield _must_be_zero("negatives_document", elsewhere, "random Bs are from another document than A")
+            yield _must_be_zero("negatives_document", elsewhere, "random Bs are from a document other than A's")
 
 
 def _by_sides(measures: Measures, sampler: Sampler, share: str) -> Check:

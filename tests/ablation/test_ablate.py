@@ -62,15 +62,18 @@ def base(tmp_path_factory) -> dict:
     [
         ({"axes": {"masking": [{"strategy": "token"}]}}, "axes: no option 'masking'"),
         ({"axes": {"masking.stratgy": ["token"]}}, r"no option 'masking.stratgy' \(did you mean masking.strategy\?\)"),
-        ({"effects": ["masking.strategi"]}, r"effects: 'masking.strategi' is no axis; .*did you mean masking.strategy"),
+        (
+            {"effects": ["masking.strategi"]},
+            r"effects: 'masking.strategi' is not an axis; .*did you mean masking.strat",
+        ),
         ({"baseline": {"sentence.objective": "nsp"}}, "baseline: no value for masking.strategy"),
         ({"baseline": {"sentence.objective": "sop", "masking.strategy": "token"}}, "'sop' is not among its values"),
-        ({"seeds": [1, 1]}, r"seeds: \[1, 1\], but each may stand there once"),
+        ({"seeds": [1, 1]}, r"seeds: \[1, 1\], but each may be given once only"),
         ({"seeds": []}, "seeds: none given"),
-        ({"effects": ["masking.strategy"] * 2}, "effects: 'masking.strategy' stands there twice"),
-        ({"finetune": {"valid": FinetuneTask({})}}, "finetune: 'valid' is no name for a task"),
-        ({"finetune": {"a/b": FinetuneTask({})}}, "finetune: 'a/b' is no name for a task"),
-        ({"finetune": {"ner": FinetuneTask({}, seeds=[])}}, r"finetune.ner.seeds: \[\], but there must be one"),
+        ({"effects": ["masking.strategy"] * 2}, "effects: 'masking.strategy' is given twice"),
+        ({"finetune": {"valid": FinetuneTask({})}}, "finetune: 'valid' is not a valid task name"),
+        ({"finetune": {"a/b": FinetuneTask({})}}, "finetune: 'a/b' is not a valid task name"),
+        ({"finetune": {"ner": FinetuneTask({}, seeds=[])}}, r"finetune.ner.seeds: \[\], but there must be at least"),
         ({"tokens": 0}, "tokens: 0, but it must be above 0"),
         ({"metrics": ["nre/f1"]}, "metrics: 'nre/f1' begins with none of valid/"),
         ({"metrics": ["valid"]}, "metrics: 'valid' begins with none of valid/"),
@@ -79,10 +82,10 @@ def base(tmp_path_factory) -> dict:
             {"metrics": ["valid/nsp_accuracy"]},
             "sentence.objective=none, masking.strategy=token: metrics: no 'valid/nsp_a",
         ),
-        ({"finetune": {"ner": FinetuneTask({"init": "runs/x"})}}, "finetune.ner.options: init is the grid's affair"),
+        ({"finetune": {"ner": FinetuneTask({"init": "runs/x"})}}, "finetune.ner.options: init is set by the grid"),
         ({"finetune": {"ner": FinetuneTask({"training": {"seed": 5}})}}, "finetune.ner.options: training.seed is"),
-        ({"base": {"training": {"epochs": 3}}}, "base: training.epochs is the grid's affair"),
-        ({"axes": AXES | {"training.steps": [5, 9]}}, "axes: training.steps is the grid's affair"),
+        ({"base": {"training": {"epochs": 3}}}, "base: training.epochs is set by the grid"),
+        ({"axes": AXES | {"training.steps": [5, 9]}}, "axes: training.steps is set by the grid"),
         ({"base": {"masking": {"rat": 0.3}}}, r"no option masking.rat \(did you mean masking.rate\?\)"),
         (
             {"base": {"sentence": {"input": "doc_sentences"}}},
@@ -118,9 +121,12 @@ def test_a_metric_that_a_task_does_not_give_is_refused_before_it_starts(make_gri
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ({"task": {"name": "ner"}}, "no 'task.name' in an entry of it; an entry has options, seeds, checkpoints."),
+        ({"task": {"name": "ner"}}, "no 'task.name' in an entry; an entry has options, seeds, checkpoints."),
         ({"seeds": [0]}, "an entry without options; an entry has options, seeds, checkpoints."),
-        ({"options": {}, "seeds": "x"}, "in an entry, seeds: 'x' is no list, which is written as '[0,1]'."),
+        (
+            {"options": {}, "seeds": "x"},
+            "in an entry, seeds: 'x', but it must be of type list, which is written as '[0,1]'.",
+        ),
         (3, "an entry is 3, where a group of options is needed."),
     ],
 )
@@ -150,7 +156,7 @@ def test_the_cost_is_that_of_the_model_to_go_on_from(finished_grid, make_grid, c
     ablate(make_grid(base=base, dry_run=True))
     # One layer of width 16 and intermediate width 32 has 4 * 16^2 + 2 * 16 * 32 = 2,048 weights; 6 * 2048 * 24,000.
     said = capsys.readouterr().out
-    assert "cost: 24,000 tokens of pretraining, 2.9e-07 PFLOP at least to go" in said
+    assert "cost: 24,000 tokens of pretraining to go, at least 2.9e-07 PFLOP" in said
     assert "time: 4 min of pretraining if products ran at their full rate (1.2e-06 TFLOP/s on cpu" in said  # 240 s
     with pytest.raises(UserError, match=r"init: .*nowhere"):
         ablate(make_grid(base=base | {"init": "./nowhere"}, dry_run=True))
@@ -287,7 +293,7 @@ def test_a_grid_that_is_asked_to_stop_says_so_and_goes_on(finished_grid, tmp_pat
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 75 and "the same command goes on from there" in said
+    assert process.returncode == 75 and "the same command continues from there" in said
     assert "of 4 cells are not finished" in (tmp_path / "out" / "report.md").read_text()
 
 
@@ -309,8 +315,8 @@ def test_a_grid_whose_finished_cells_were_told_otherwise_is_refused(finished_gri
     before = (Path(config.output) / "grid.yaml").read_text()
     training = config.base["training"] | {"lr": 0.5}
     for changed, said in (
-        (replace(config, tokens=1600), r"4 finished runs .* are of run.py: training.tokens=1500, and is now .* 1600"),
-        (replace(config, base=config.base | {"training": training}), r"run.py: training.lr=None, and is now .* 0.5"),
+        (replace(config, tokens=1600), r"4 finished runs .* had run.py: training.tokens=1500, but now it is 1600"),
+        (replace(config, base=config.base | {"training": training}), r"run.py: training.lr=None, but now it is 0.5"),
     ):
         with pytest.raises(UserError, match=said):
             ablate(changed)
@@ -332,7 +338,7 @@ def test_a_task_whose_finished_runs_were_told_otherwise_is_refused(finished_grid
     assert differences(copy, cells(copy)) == []
     other = replace(copy, finetune={"topic": FinetuneTask({"training": {"lr": 0.2}})})
     (said,) = differences(other, cells(other))
-    assert "4 finished runs" in said and "run_finetune.py: training.lr=0.1, and is now asked for with 0.2" in said
+    assert "4 finished runs" in said and "run_finetune.py: training.lr=0.1, but now it is 0.2" in said
 
 
 def test_a_metric_that_a_finished_cell_of_another_version_does_not_have_is_said_first(finished_grid, tmp_path):
@@ -359,7 +365,7 @@ def test_a_fine_tuning_that_no_model_fits_ends_the_grid_at_its_first_cell(finish
     without = replace(copy, finetune={})
     assert failures(without, cells(without)) == {}  # what failed is asked for no longer
     assert "topic-0: exit code 2: task.layers: [-4]" in failed[cells(copy)[0]]
-    assert "no further cell is begun" in capsys.readouterr().err
+    assert "no further cell is started" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"finetune.topic: task.layers: \[-4\]"):  # its model is there by now
         ablate(replace(copy, dry_run=True))
     assert not models_are_alike(replace(copy, axes={"model.num_hidden_layers": [1, 4]}))
@@ -373,7 +379,7 @@ def test_a_fine_tuning_that_fails_for_another_reason_ends_its_own_cell_alone(fin
     shutil.copytree(config.output, copy.output)
     (cell_folder(copy, cells(copy)[0]) / "topic-0").write_text("no folder")
     assert list(run_cells(copy, cells(copy)[:2], None, lambda: False)) == cells(copy)[:1]
-    assert "no further cell is begun" not in capsys.readouterr().err
+    assert "no further cell is started" not in capsys.readouterr().err
 
 
 def test_runs_that_are_unfinished_or_of_another_task_are_in_no_result(finished_grid, tmp_path):

@@ -55,7 +55,7 @@ def test_two_runs_in_one_folder_the_second_is_told_of_the_first(place):
     code, said = place.run("shared", steps=3000)
     kill(first, signal.SIGTERM)
     first.communicate(timeout=60)
-    assert code == 2 and f"belongs to process {first.pid} on" in said, said
+    assert code == 2 and f"is in use by process {first.pid} on" in said, said
     assert first.returncode == 75
 
 
@@ -106,7 +106,7 @@ def test_a_signal_to_the_loader_workers_too_is_the_run_s_to_answer(number, when,
     for child in (*children(process), process.pid):
         os.kill(child, signal.Signals[number])
     said = process.communicate(timeout=60)[0]
-    assert process.returncode == 75 and "the same command goes on from there" in said, said
+    assert process.returncode == 75 and "the same command continues from there" in said, said
 
 
 def children(process: subprocess.Popen) -> list[int]:

@@ -101,19 +101,19 @@ def test_texts_in_several_sequences_are_counted_with_these():
 
 
 def test_texts_without_a_token_are_counted():
-    assert no_token_in_words(3, [feature(0, 8), feature(1, 2)]) == "2 texts have no token at all"
+    assert no_token_in_words(3, [feature(0, 8), feature(1, 2)]) == "2 texts have no tokens at all"
     assert no_token_in_words(1, [feature(0, 8)]) is None
 
 
 def test_texts_of_several_lines_are_counted_and_the_longest_is_named():
     examples = [Labelled(2, "a\nb", None, "1"), Labelled(4, "a", None, "1"), Labelled(5, "a\nb\nc", None, "1")]
-    assert line_ends_in_words(examples) == "2 texts are of several lines; that of line 5 has 3"
+    assert line_ends_in_words(examples) == "2 texts are several lines long; the one at line 5 has 3"
     assert line_ends_in_words(examples[1:2]) is None
 
 
 def test_classes_that_are_one_number_are_named_and_numbers_are_classes_all_the_same():
     assert one_number_in_words(["0", "0.0", "1", "1.0", "x"]) == (
-        "WARNING: classes of their own, and one number: '0' and '0.0'; '1' and '1.0'"
+        "WARNING: different classes, but the same number: '0' and '0.0'; '1' and '1.0'"
     )
     assert one_number_in_words(["0", "1", "x"]) is None
     assert classes_in_words(labelled("1.0", "2.0", "1.0")) == "labels: 1.0 2 (66.7%), 2.0 1 (33.3%)"
@@ -122,7 +122,7 @@ def test_classes_that_are_one_number_are_named_and_numbers_are_classes_all_the_s
 def test_texts_that_a_writer_has_quoted_are_counted():
     texts = ['"he said ""no"""', '"', 'plain "words"', '"both ends"']
     said = quoted_in_words([Labelled(line, text, None, "1") for line, text in enumerate(texts, 2)])
-    assert said.startswith("2 texts are between quotation marks, which are read as text; if the file is written with")
+    assert said.startswith("2 texts are in quotation marks, which are read as text; if the file uses quoting")
     assert quoted_in_words([Labelled(2, "plain", None, "1")]) is None
 
 
@@ -178,7 +178,7 @@ def test_what_is_left_out_is_of_texts_or_of_questions():
 
 def test_a_label_of_the_first_line_alone_is_taken_for_the_name_of_a_column():
     rows = [Labelled(1, "text", None, "label"), Labelled(2, "a", None, "x"), Labelled(3, "b", None, "x")]
-    assert header_in_words(rows).startswith("the label 'label' is that of line 1 alone")
+    assert header_in_words(rows).startswith("the label 'label' is on line 1 alone")
     numbers = [Labelled(n + 1, "a", None, f"{n}.5") for n in range(3)]
     assert header_in_words(numbers) is None and header_in_words(rows[:1]) is None
     assert header_in_words(rows[1:]) is None and header_in_words([rows[0], rows[0]]) is None

@@ -87,7 +87,7 @@ def test_any_prediction_in_iobes_reads_as_legal_iob2_that_loses_no_tag(tags):
         (["S-LC", "E-LC"], 1, "E-LC after S-LC"),
         (["B-LC", "E-PS"], 1, "E-PS after B-LC"),
         (["O", "B-LC"], 1, "the end after B-LC"),
-        (["U-LC"], 0, "'U-LC' is no tag; O, B-TYPE, I-TYPE, E-TYPE, S-TYPE are (of BILOU, U- is S- "),
+        (["U-LC"], 0, "'U-LC' is not a tag; O, B-TYPE, I-TYPE, E-TYPE, S-TYPE are (of BILOU, U- is S- "),
     ],
 )
 def test_broken_iobes_is_told_by_its_place(tags, place, why):

@@ -50,7 +50,7 @@ def made(request, small_config, pieces, pretrained):
     labels = kind_of(config).labels(examples, config)
     torch.manual_seed(0)
     task = TASKS[request.param](small_config, pieces, labels, config, 16)
-    assert "encoder taken" in task.start_from(pretrained)
+    assert "encoder loaded" in task.start_from(pretrained)
     task.learn_from(examples)
     return task.eval(), examples
 

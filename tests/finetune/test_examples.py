@@ -28,14 +28,14 @@ def test_a_ragged_row_is_named_with_its_file_and_line(file):
     with pytest.raises(UserError) as raised:
         read_rows(path)
     assert raised.value.messages[0] == f"{path}:3: 1 columns, but line 1 has 2 (text, label)."
-    assert raised.value.messages[1] == "data.train: rows like these are left out with data.on_bad_row=skip."
+    assert raised.value.messages[1] == "data.train: data.on_bad_row=skip leaves out rows like these."
 
 
 def test_a_file_without_a_good_row_is_not_advised_to_be_left_out(file):
     with pytest.raises(UserError) as raised:
         read_rows(file("text\tlabel\n" + "good\t7\n" * 12), labels=["0", "1"])
     assert len(raised.value.messages) == 11
-    assert raised.value.messages[-1].startswith("data.train: no row up to there is good; data.format, data.text and")
+    assert raised.value.messages[-1].startswith("data.train: no row up to there can be used; data.format, data.text")
 
 
 def test_rows_in_are_rows_used_and_rows_refused(file):
@@ -117,7 +117,7 @@ def test_the_label_set_of_tags_begins_with_o_and_holds_both_tags_of_each_type(fi
 def test_entities_on_spaces_are_counted(file):
     found = read_rows(file("##\n에\tO\n \tB-PS\n김\tI-PS\n \tB-LC\n서\tO\n"), NER)
     assert (found.trimmed, found.used[0].entities) == (2, {(2, 3, "PS")})
-    assert "2 entities begin or end on a space" in found.in_words("data.eval")
+    assert "2 entities begin or end with a space" in found.in_words("data.eval")
 
 
 def test_texts_that_are_in_both_files_are_counted(file):
@@ -127,7 +127,7 @@ def test_texts_that_are_in_both_files_are_counted(file):
 
 
 def test_a_column_that_is_there_twice_is_refused(file):
-    with pytest.raises(UserError, match=r"data\.tsv:1: the column 'label' is there 2 times"):
+    with pytest.raises(UserError, match=r"data\.tsv:1: the column 'label' occurs 2 times"):
         read_rows(file("text\tlabel\tlabel\na\t1\t0\n"))
 
 
@@ -155,7 +155,7 @@ def test_a_quoted_field_of_a_tsv_may_hold_tabs_and_line_ends(file):
 
 def test_a_quotation_mark_left_open_is_named_with_the_line_it_opens_in(file):
     path = file('text,label\na,1\n"b,0\nc,1\n', "x.csv")
-    with pytest.raises(UserError, match=r"x\.csv:3: not CSV: .* \(is a quotation mark open\? with quoting off"):
+    with pytest.raises(UserError, match=r"x\.csv:3: not CSV: .* \(is a quotation mark left open\? with quoting off"):
         read_rows(path)
 
 
@@ -195,8 +195,8 @@ def test_a_word_with_a_no_break_space_in_it_is_one_word(file):
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("x.conll", {"text": "word"}, "data.text: 'word', but columns of conll have no names; numbers are from 1."),
-        ("x.conll", {"label": "0"}, "data.label: '0', but columns of conll have no names; numbers are from 1."),
+        ("x.conll", {"text": "word"}, "data.text: 'word', but columns of conll have no names; give numbers, from 1."),
+        ("x.conll", {"label": "0"}, "data.label: '0', but columns of conll have no names; give numbers, from 1."),
         (
             "x.conll",
             {"quoting": "off"},
@@ -263,7 +263,7 @@ def test_a_tag_that_breaks_the_scheme_is_named_with_its_place_in_the_other_file(
 def test_texts_whose_tags_are_not_beside_them_are_refused(file, tmp_path):
     with pytest.raises(UserError, match=r"text_train\.txt:1: its tags are needed beside it, in '.*labels_train\.txt'"):
         read_rows(file("a b\n", "text_train.txt"), NER, format="nemo")
-    with pytest.raises(UserError, match=r"other\.txt:1: its tags .* a file whose name has `labels` for its `text`"):
+    with pytest.raises(UserError, match=r"other\.txt:1: its tags .* a file with `labels` for `text` in its name"):
         read_rows(file("a b\n", "other.txt"), NER, format="nemo")
 
 
@@ -275,7 +275,7 @@ def test_where_the_tags_lie_is_no_part_of_what_is_learned(file):
 
 @pytest.mark.parametrize("number", ["1_5", "nan", "inf", "five", "1,5"])
 def test_what_is_no_finite_number_is_refused(file, number):
-    with pytest.raises(UserError, match=rf":2: the column 'label' holds '{number}', which is no finite number"):
+    with pytest.raises(UserError, match=rf":2: the column 'label' holds '{number}', not a finite number"):
         read_rows(file(f"text\tlabel\na\t{number}\n"), TaskConfig(name="regression"))
 
 
@@ -287,7 +287,7 @@ def test_a_table_that_was_written_with_quotes_is_told_how_to_be_read(file):
 
 
 def test_tags_of_another_scheme_name_it(file):
-    with pytest.raises(UserError, match=r"'E-LC' is no tag; O, B-TYPE, I-TYPE are \(task.scheme=iobes has such tags\)"):
+    with pytest.raises(UserError, match=r"'E-LC' is not a tag; O, B-TYPE, I-TYPE are \(task.scheme=iobes has such"):
         read_rows(file("a B-LC\nb E-LC\n", "x.conll"), NER)
 
 

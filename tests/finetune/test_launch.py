@@ -79,7 +79,7 @@ def test_a_rule_that_can_be_learned_is_learned(make_config, task, capsys):
     said = capsys.readouterr().out
     assert "32 rows, 32 used, 0 refused" in said and "12 rows, 12 used, 0 refused" in said
     unused = "bert.pooler, masked_lm_head" if task == "ner" else "masked_lm_head, sentence_head"
-    assert f"not needed: {unused}" in said
+    assert f"not used: {unused}" in said
 
 
 def test_a_run_remembers_how_its_data_was_read(make_config, write):
@@ -182,7 +182,7 @@ def test_a_run_for_the_same_labels_is_gone_on_from_with_its_head(make_config, tm
     step = max((tmp_path / "first" / "checkpoints").glob("step-*"))
     standing_still = {"lr": 1e-12, "weight_decay": 0.0}
     second = train(make_config("second", task, parts={"init": str(step)}, **standing_still))
-    assert "encoder and head taken" in capsys.readouterr().out
+    assert "encoder and head loaded" in capsys.readouterr().out
     assert second["steps"] == 8
     best = "valid/entity_macro_f1" if task == "ner" else "valid/macro_f1"
     assert second[best] == first[best] == 1.0
@@ -201,7 +201,7 @@ def test_a_head_of_something_else_begins_anew(make_config, capsys, other):
         for file in (config.data.train, config.data.eval):
             Path(file).write_text(Path(file).read_text().replace("ANIMAL", "BEAST"))
     train(config)
-    assert "encoder taken; new: " in capsys.readouterr().out
+    assert "encoder loaded; new: " in capsys.readouterr().out
 
 
 def test_random_weights_take_sizes_and_tokenizer_from_elsewhere(make_config, pretrained, capsys):
@@ -259,7 +259,7 @@ def test_mlflow_gets_curves_classes_pictures_and_the_parent(make_config, tmp_pat
             {"data": DataConfig(quoting="on")},
             "data.quoting: 'on' was given, but it belongs to a data.train of your own",
         ),
-        ({"data": DataConfig(train="x.tsv")}, "data.eval: needed beside data.train"),
+        ({"data": DataConfig(train="x.tsv")}, "data.eval: needed with data.train"),
         ({"data": DataConfig(train="x.tsv", eval="y.tsv")}, "data.train: no such file: 'x.tsv'"),
     ],
 )
@@ -296,7 +296,7 @@ def test_texts_of_which_the_tokenizer_leaves_nothing_are_counted(make_config, wr
     config = make_config()
     write(reviews(8) + "\x01\x02\t1\n", "train.tsv")
     train(config)
-    assert "1 texts have no token at all" in capsys.readouterr().out
+    assert "1 texts have no tokens at all" in capsys.readouterr().out
 
 
 def test_training_stops_when_nothing_better_comes(make_config, write):
@@ -336,7 +336,7 @@ def test_what_is_frozen_stays_as_it_was(make_config, pretrained, freeze, kept):
 
 def test_layers_begun_anew_are_not_those_of_the_start(make_config, pretrained, capsys):
     train(make_config(parts={"reinit_layers": 1}, lr=1e-12, weight_decay=0.0))
-    assert "begun anew: the pooler and the top 1 layers" in capsys.readouterr().out
+    assert "reinitialised: the pooler and the top 1 layers" in capsys.readouterr().out
     before, after = load_file(pretrained / "model.safetensors"), load_file(Path(make_config().output) / _WEIGHTS)
     changed = {name for name in after if name in before and not torch.allclose(before[name], after[name], atol=1e-8)}
     assert "bert.encoder.layer.0.output.dense.weight" in changed and "bert.pooler.dense.weight" in changed
@@ -381,9 +381,9 @@ def test_another_seed_may_be_added_and_another_option_may_not(make_config):
     three = train_seeds(replace(config, seeds=[0, 1, 2]))
     assert (two["runs"], three["runs"]) == (2, 3)
     assert train_seeds(replace(config, seeds=[2, 0, 1])) is None
-    with pytest.raises(UserError, match=r"seeds: \[2, 3\], but .* holds runs of \[0, 1, 2\]\. Add to them, \[0, 1\]"):
+    with pytest.raises(UserError, match=r"seeds: \[2, 3\], but .* holds runs of \[0, 1, 2\]\. Keep \[0, 1\]"):
         train_seeds(replace(config, seeds=[2, 3]))
-    with pytest.raises(UserError, match=r"was started with training.lr=0.01, and is now asked for with 0.02"):
+    with pytest.raises(UserError, match=r"was started with training.lr=0.01, but now it is 0.02"):
         train_seeds(replace(config, seeds=[0, 1, 2, 3], training=replace(config.training, lr=0.02)))
 
 
@@ -392,11 +392,11 @@ def test_several_seeds_notice_other_data_and_advise_what_can_be_done(make_config
     stop_before(9)
     with pytest.raises(Stopped):
         train_seeds(config)
-    with pytest.raises(UserError, match=r"training.lr=0.01, .* with 0.02\. Use another folder\.$"):
+    with pytest.raises(UserError, match=r"training.lr=0.01, .* is 0.02\. Use another folder\.$"):
         train_seeds(replace(config, training=replace(config.training, lr=0.02)))
     train_seeds(config)
     write(reviews(30), "train.tsv")
-    with pytest.raises(UserError, match=r"seed-0' was started with train=.*; a finished run is not changed any"):
+    with pytest.raises(UserError, match=r"seed-0' was started with train=.*; a finished run cannot be changed"):
         train_seeds(config)
 
 
@@ -451,7 +451,7 @@ def test_a_run_whose_steps_are_cut_otherwise_from_now_on_takes_the_same_ones(mak
     with pytest.raises(Stopped):
         train(config)
     halves = replace(config, training=replace(config.training, micro_batch_size=4))
-    with pytest.raises(UserError, match=r"started with batches=None, and is now asked for with rule 2"):
+    with pytest.raises(UserError, match=r"started with batches=None, but now it is rule 2"):
         train(halves)
     train(replace(halves, accept_changes=["training.micro_batch_size", "batches"]))
     lines = [json.loads(line) for line in (Path(config.output) / "metrics.jsonl").read_text().splitlines()]
@@ -587,17 +587,17 @@ def test_numbers_and_answers_that_can_be_learned_are_learned(make_config, write,
         ({"task": TaskConfig(name="ner", head="crf", label_smoothing=0.1)}, "but a CRF has none"),
         ({"task": TaskConfig(name="ner", class_weights="balanced")}, "it belongs to task.name=classification"),
         ({"task": TaskConfig(name="ner", combine="weighted_sum")}, r"task.layers=\[-1\] is a single layer"),
-        ({"seeds": [0, 1], "accept_changes": ["seeds"]}, "all runs of `seeds` are to have the same options"),
+        ({"seeds": [0, 1], "accept_changes": ["seeds"]}, "all runs of `seeds` must have the same options"),
         ({"seeds": [0, 1], "training": TrainingConfig(epochs=1, seed=7)}, "training.seed: 7 was given, but seeds="),
         (
             {"init": "none", "like": "x", "training": TrainingConfig(epochs=1, freeze=1)},
-            "would keep the random weights",
+            "would freeze the random weights",
         ),
-        ({"reinit_layers": 1, "training": TrainingConfig(epochs=1, freeze="encoder")}, "begins the top ones of 1 at"),
+        ({"reinit_layers": 1, "training": TrainingConfig(epochs=1, freeze="encoder")}, "starts the top ones of 1 "),
         ({"task": TaskConfig(layers=[-2])}, r"task.layers: \[-2\] was given, but it belongs to task.name=ner"),
         ({"task": TaskConfig(name="regression")}, "builtin has nothing for task.name=regression"),
         ({"seeds": [1, 1]}, r"seeds: \[1, 1\], but they must be different"),
-        ({"reinit_layers": 1, "init": "none", "like": "x"}, "but init=none begins at random as a whole"),
+        ({"reinit_layers": 1, "init": "none", "like": "x"}, "but with init=none all weights are random"),
         ({"reinit_layers": 9}, "reinit_layers: 9, but the model has 1 layers"),
         ({"training": TrainingConfig(epochs=1, freeze=9)}, "training.freeze: 9, but the model has 1 layers"),
         (
@@ -641,7 +641,7 @@ def test_an_output_without_a_model_says_where_there_is_one(make_config, stop_bef
     stop_before(3)
     with pytest.raises(Stopped):
         train(stopped)
-    with pytest.raises(UserError, match="is not finished; the command that began it goes on"):
+    with pytest.raises(UserError, match="is not finished; the command that started it continues it"):
         load(stopped.output)
 
 
@@ -670,5 +670,5 @@ def test_a_check_reads_everything_names_the_scores_and_leaves_nothing(make_confi
 def test_a_name_of_a_test_file_that_mlflow_has_no_tag_for_is_refused(make_config):
     config = make_config()
     config = replace(config, data=replace(config.data, test={"hard(1)": "x.tsv", "어려운 것": "y.tsv"}))
-    with pytest.raises(UserError, match=r"^data\.test: 'hard\(1\)', but a name has letters, digits, spaces"):
+    with pytest.raises(UserError, match=r"^data\.test: 'hard\(1\)', but a name may have only letters, digits, spaces"):
         train(config)

@@ -74,13 +74,13 @@ def test_ranges_are_of_the_text_as_it_was_given_in_a_table_too(tagger, predicted
 
 
 def test_lines_of_an_unknown_kind_are_not_taken_for_words(tagger, predicted):
-    with pytest.raises(UserError, match=r"^format: '.*in\.list' does not say by its ending what it holds; --format"):
+    with pytest.raises(UserError, match=r"^format: '.*in\.list' does not say by its extension what it holds; give"):
         predicted(tagger, "the cat\nthe dog\n", "in.list")
     assert len(predicted(tagger, "the cat\nthe dog\n", "in.list", format="txt")) == 2
 
 
 def test_options_are_named_as_prediction_has_them(classifier, predicted):
-    with pytest.raises(UserError, match=r"^format: '.*in\.dat' does not say by its ending"):
+    with pytest.raises(UserError, match=r"^format: '.*in\.dat' does not say by its extension"):
         predicted(classifier, "the cat\n", "in.dat")
     with pytest.raises(UserError, match=r"^format: conll holds words, but task\.name=classification needs one of"):
         predicted(classifier, "the\n", "in.conll")
@@ -197,7 +197,7 @@ def test_a_model_is_asked_in_its_run_s_precision_or_in_another(classifier, write
 
     def loss(checkpoint, **options) -> tuple[float, bool]:
         found = evaluate_file(EvaluateConfig(data, str(checkpoint), device="cpu", **options))
-        return found["valid/loss"], "fp32 may be the faster" in capsys.readouterr().out
+        return found["valid/loss"], "fp32 may be faster" in capsys.readouterr().out
 
     single, half = loss(classifier), loss(told)
     assert single[0] != half[0] == pytest.approx(single[0], rel=0.02)
@@ -307,7 +307,7 @@ def test_a_model_is_judged_on_a_file_of_another_scheme(tagger, write, capsys):
         for path, scheme in ((iob2, None), (iobes, "iobes"))
     ]
     assert found[0] == found[1]
-    with pytest.raises(UserError, match=r"'E-A' is no tag; .*\(task.scheme=iobes has such tags\)"):
+    with pytest.raises(UserError, match=r"'E-A' is not a tag; .*\(task.scheme=iobes has such tags\)"):
         evaluate_file(EvaluateConfig(DataConfig(eval=str(iobes)), tagger, device="cpu"))
 
 
@@ -385,7 +385,7 @@ def test_questions_come_from_standard_input_as_objects(piped, small_config, piec
     [
         (b"a\n \nb\n", "stdin:2: the line is empty; a text per line is needed.\n"),
         (b"a\n\xff\n", "stdin:2: byte 0xff at column 1 is not UTF-8; "),
-        (b"a\nt\0e\0\n", "stdin:2: byte 0x00 at column 2 is no text; is the file in UTF-16?\n"),
+        (b"a\nt\0e\0\n", "stdin:2: byte 0x00 at column 2 is not text; is the file in UTF-16?\n"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named_after_the_answers_to_those_before_it(classifier, piped, content, said):
@@ -400,7 +400,7 @@ def test_a_line_that_cannot_be_read_is_named_after_the_answers_to_those_before_i
         (["--input", "x.txt"], "output: a JSONL file for the predictions is needed, or - for standard output.\n"),
         (
             ["--input", "-", "--format", "csv"],
-            "format: 'csv' was given, but standard input has a line per text (txt or jsonl).\n",
+            "format: 'csv' was given, but standard input has one text per line (txt or jsonl).\n",
         ),
         (["--input", "-", "--text", "a"], "text: 'a' was given, but it belongs to tables; '-' has a text per line.\n"),
     ],

@@ -51,10 +51,10 @@ def test_plausible_answers_of_an_impossible_question_are_none(write):
 BROKEN = {
     "an answer that stands elsewhere": (
         asked(answers=[ANSWER | {"answer_start": 4}]),
-        "does not stand at 4: ' 서' does",
+        "is not at 4: ' 서' is",
     ),
-    "an answer before the text": (asked(answers=[ANSWER | {"answer_start": -1}]), "does not stand at -1"),
-    "an answer behind the text": (asked(answers=[ANSWER | {"answer_start": 99}]), "does not stand at 99: '' does"),
+    "an answer before the text": (asked(answers=[ANSWER | {"answer_start": -1}]), "is not at -1"),
+    "an answer behind the text": (asked(answers=[ANSWER | {"answer_start": 99}]), "is not at 99: '' is"),
     "a place that is no number": (asked(answers=[ANSWER | {"answer_start": "5"}]), "answer_start, a whole number"),
     "a place that is a truth": (asked(answers=[ANSWER | {"answer_start": True}]), "answer_start, a whole number"),
     "an answer without text": (asked(answers=[{"answer_start": 5}]), "needs a text"),
@@ -104,7 +104,7 @@ def test_a_file_of_another_form_is_named_with_its_line(content, write):
 
 @pytest.mark.parametrize("context", [None, 3, ["a"], " "])
 def test_a_text_that_is_none_is_named(context, write):
-    with pytest.raises(UserError, match="a context that is no text"):
+    with pytest.raises(UserError, match="a context that is not text"):
         found_in(write, document(asked(), context=context))
 
 

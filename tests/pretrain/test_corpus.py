@@ -471,7 +471,7 @@ def test_faulty_json_lines_are_reported_together_with_file_and_line(opened, tmp_
         "not a JSON object .* data.format=text",
         "no field 'content'; it has contents, title .did you mean contents",
         "the field 'content' holds 3, not a string",
-        r"no JSON object with a field 'content', but \[\"a\"\]",
+        r"not a JSON object with a field 'content', but \[\"a\"\]",
         "half a character",
         "not a JSON object",
     ]

@@ -169,7 +169,7 @@ def test_what_is_trained_on_and_validated_on_are_datasets_with_true_sizes(make_c
 def test_a_run_that_is_stopped_goes_on_to_the_same_last_bit(step, whole, make_config, disturb, tmp_path, capsys):
     config = make_config(tmp_path / "run")
     disturb(2 * step, ask_to_stop)
-    with pytest.raises(Stopped, match=f"stopped at step {step}; the same command goes on from there"):
+    with pytest.raises(Stopped, match=f"stopped at step {step}; the same command continues from there"):
         pretrain(config)
     assert last_checkpoint(tmp_path / "run").name == f"step-{step:08d}"
     assert json.loads((tmp_path / "run" / "tracking.json").read_text())["status"] == "KILLED"
@@ -223,7 +223,7 @@ def refused_by_another_rule(config: PretrainConfig, disturb, module, fact: str) 
         pretrain(config)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "RULE", 3)
-        with pytest.raises(UserError, match=f"was started with {fact}=rule 2, and is now asked for with rule 3"):
+        with pytest.raises(UserError, match=f"was started with {fact}=rule 2, but now it is rule 3"):
             pretrain(config)
     assert pretrain(config)["steps"] == config.training.steps
 
@@ -362,7 +362,7 @@ def test_a_finished_output_says_so_and_does_nothing(copy, make_config, capsys):
     before = times()
     assert pretrain(make_config(copy)) is None
     said = capsys.readouterr().out.splitlines()[-1]
-    assert said == f"'{copy}' is finished: nothing to do. Its figures are in {copy / 'metrics.json'}."
+    assert said == f"'{copy}' is finished: nothing to do. Its results are in {copy / 'metrics.json'}."
     assert times() == before
 
 
@@ -371,10 +371,10 @@ def test_a_changed_option_is_refused_by_name_with_both_values(copy, make_config)
     with pytest.raises(UserError) as raised:
         pretrain(make_config(copy, lr=0.02, warmup=0.2))
     expected = [
-        f"output: '{copy}' was started with training.{name}={before}, and is now asked for with {now}."
+        f"output: '{copy}' was started with training.{name}={before}, but now it is {now}."
         for name, before, now in (("lr", 0.01, 0.02), ("warmup", 0.1, 0.2))
     ]
-    said = " Use another folder, or go on all the same: --accept_changes '[training.lr,training.warmup]'."
+    said = " Use another folder, or continue anyway: --accept_changes '[training.lr,training.warmup]'."
     assert list(raised.value.messages) == [expected[0], expected[1] + said]
 
 
@@ -525,11 +525,11 @@ def test_a_model_of_few_positions_is_reported_like_any_other(make_config, cache,
 def test_a_change_that_is_accepted_by_name_is_said_and_the_run_goes_on(copy, make_config, capsys):
     (copy / "metrics.json").unlink()
     config = make_config(copy, lr=0.02)
-    with pytest.raises(UserError, match=r"go on all the same: --accept_changes '\[training\.lr\]'\.$"):
+    with pytest.raises(UserError, match=r"continue anyway: --accept_changes '\[training\.lr\]'\.$"):
         pretrain(config)
     pretrain(replace(config, accept_changes=["training.lr"]))
     said = capsys.readouterr().out
-    assert f"output: '{copy}' goes on with training.lr=0.02, which was 0.01" in said and "resuming from" in said
+    assert f"output: '{copy}' continues with training.lr=0.02, which was 0.01" in said and "resuming from" in said
 
 
 def test_another_budget_that_is_accepted_is_the_run_s(make_config, disturb, tmp_path):

@@ -174,7 +174,7 @@ def test_an_objective_takes_up_an_encoder_from_elsewhere(name, make_config, toke
     config = make_config(name)
     elsewhere, objective = MaskedLM(built(config, tokenizer, 1).bert.config, tokenizer, 2), built(config, tokenizer)
     elsewhere.export(tmp_path)
-    assert "encoder taken" in objective.start_from(tmp_path)
+    assert "encoder loaded" in objective.start_from(tmp_path)
     for parameter, theirs in zip(objective.bert.encoder.parameters(), elsewhere.bert.encoder.parameters(), strict=True):
         assert torch.equal(parameter, theirs)
 
@@ -199,7 +199,7 @@ def test_a_run_of_another_kind_needs_the_contract_alone(make_config, monkeypatch
             launch.pretrain(stopped)
     with monkeypatch.context() as patch:
         patch.setattr(Tampered, "fingerprint", "another")
-        with pytest.raises(UserError, match=r"was started with tampered=as it was, and is now asked for with another"):
+        with pytest.raises(UserError, match=r"was started with tampered=as it was, but now it is another"):
             launch.pretrain(stopped)
     assert launch.pretrain(stopped) == result
 

@@ -55,7 +55,7 @@ FAULTS = [
         {"masking__mask_share": 0.9, "masking__random_share": 0.2},
         "masking.mask_share: 0.9 and masking.random_share: 0.2 add up to more than 1.",
     ),
-    ({"masking__static": True}, "masking.static: true, but it repeats masks with data.copies, which is 0."),
+    ({"masking__static": True}, "masking.static: true, but it repeats the masks of data.copies, which is 0."),
     (
         {"training__batch_tokens": 1000, "training__micro_batch_tokens": 250},
         "training.micro_batch_tokens: 250 tokens at once, but it must be at least 2 x data.max_length=128.",

@@ -73,7 +73,7 @@ def test_what_is_taken_and_what_is_new_is_said(config, given, capsys):
     bert.save_pretrained(bare)
     pretrain(replace(config, init=str(bare)))
     said = capsys.readouterr().out
-    assert f"init: {bare}: encoder taken; new: masked_lm_head, sentence_head; not needed: nothing" in said
+    assert f"init: {bare}: encoder loaded; new: masked_lm_head, sentence_head; not used: nothing" in said
 
 
 def test_a_stopped_run_goes_on_from_its_own_checkpoint_when_the_model_is_gone(config, given, monkeypatch, tmp_path):
@@ -109,7 +109,7 @@ def test_a_run_whose_checkpoints_are_gone_begins_with_the_model_again_and_not_wi
     (Path(config.output) / "metrics.json").unlink()
     capfd.readouterr()
     pretrain(config)
-    assert f"init: {given}: encoder taken" in capfd.readouterr().out
+    assert f"init: {given}: encoder loaded" in capfd.readouterr().out
     for name, tensor in weights(config.output).items():
         torch.testing.assert_close(tensor, weights(given)[name], atol=1e-6, rtol=1e-5)
 
@@ -182,7 +182,7 @@ def test_a_model_that_is_not_there_is_refused(config):
 def test_an_output_of_another_run_is_refused_and_its_checkpoint_not_taken(config, given, capsys):
     pretrain(replace(config, init=None, model=ModelOptions(max_position_embeddings=32)))
     capsys.readouterr()
-    with pytest.raises(UserError, match=f"was started with init=None, and is now asked for with {given}"):
+    with pytest.raises(UserError, match=f"was started with init=None, but now it is {given}"):
         pretrain(config)
     assert "0.00% of them [UNK]" in capsys.readouterr().out
 
@@ -193,7 +193,7 @@ def test_other_words_under_a_run_are_refused_and_a_finished_run_needs_none(confi
     config = replace(config, tokenizer=TokenizerConfig(add=str(words)))
     pretrain(config)
     words.write_text("zzzzzz\n")
-    with pytest.raises(UserError, match=r"was started with added_words=.*, and is now asked for with"):
+    with pytest.raises(UserError, match=r"was started with added_words=.*, but now it is"):
         pretrain(config)
     words.unlink()
     shutil.rmtree(Path(config.output) / "checkpoints")

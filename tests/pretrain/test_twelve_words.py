@@ -140,9 +140,9 @@ def test_text_that_is_cut_for_the_most_part_and_words_of_one_token_are_warned_of
     sampler = make_sampler(source, masking__strategy="whole_word", **options)
     said = sampling_in_words(sampler.block(0, 0), sampler)
     # Eight of forty, twice, two of two, and six special tokens: 24 of 88.
-    assert "a word is 1.00 of them; 72.7% of the tokens are cut off" in said
+    assert "1.00 tokens per word; 72.7% of the tokens are cut off" in said
     assert "WARNING: most of the text is cut off: sentences are longer than data.max_length=10; data.split_sent" in said
-    assert "WARNING: nearly every word is one token: masking.strategy=whole_word does what token does" in said
+    assert "WARNING: nearly every word is one token: masking.strategy=whole_word does the same as token" in said
     sampler = make_sampler(numbered([[6]] * 4), masking__strategy="whole_word", **options)  # six tokens, four words
     said = sampling_in_words(sampler.block(0, 0), sampler)
-    assert "a word is 1.50 of them; 0.0% of the tokens are cut off" in said and "WARNING" not in said
+    assert "1.50 tokens per word; 0.0% of the tokens are cut off" in said and "WARNING" not in said

@@ -326,7 +326,7 @@ def test_documents_of_one_sentence_are_refused_for_pairs(tmp_path, objective):
 def test_one_document_is_refused_since_one_is_held_out(tmp_path):
     said = refused(tmp_path, [["One line.", "Another line.", "A third."]], objective="none")
     assert "1 document(s)" in said
-    assert "needs at least 1, besides one held out to validate on" in said
+    assert "needs at least 1, besides one held out for validation" in said
 
 
 def test_copies_of_one_document_are_refused_since_all_are_held_out(tmp_path):
@@ -340,7 +340,7 @@ def test_masking_of_the_config_is_not_that_of_validation():
 def test_validation_much_longer_than_what_is_trained_on_is_said(built):
     tokens = sum(batch.num_tokens for batch in built.masked["token"])
     length = tokens / sum(batch.num_sequences for batch in built.masked["token"])
-    said = f" in sequences of {length:.0f} tokens on average, training's have {length / 2:.0f}: "
+    said = f" in sequences of {length:.0f} tokens on average, where training's have {length / 2:.0f}: "
     assert said in built.in_words(length / 2)
     assert "tokens on average" not in built.in_words(length / 1.4)
 

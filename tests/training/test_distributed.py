@@ -219,8 +219,8 @@ distributed.leave()
         (4, {"batch_size": 64, "micro_batch_size": 32}, "into 2 micro-batches, which 4 ranks .* evenly; 16 makes 4 of"),
         (8, {"batch_size": 100}, "micro_batch_size: .* into 1 micro-batches, .* evenly; 13 makes 8 of them"),
         (2, {"batch_size": 12, "micro_batch_size": 4}, "into 3 micro-batches, .* evenly; 3 makes 4 of them"),
-        (4, {"batch_size": 10, "micro_batch_size": 2}, "into 5 micro-batches, .* evenly; no smaller one does it, but"),
-        (8, {"batch_size": 9}, "which 8 ranks cannot .*; no smaller one does it, but with a batch_size that 8 divides"),
+        (4, {"batch_size": 10, "micro_batch_size": 2}, "into 5 micro-batches, .* evenly; no smaller one helps; give"),
+        (8, {"batch_size": 9}, "which 8 ranks cannot .*; no smaller one helps; give a batch_size that 8 divides"),
         (8, {"batch_tokens": 4096, "micro_batch_tokens": 1024}, "micro_batch_tokens: .* evenly; 512 makes 8 of them"),
     ],
 )

@@ -40,22 +40,22 @@ def test_every_difference_is_named_and_another_folder_asked_for(claimed):
     with pytest.raises(UserError) as raised:
         state_of(claimed, training(lr=1e-4, seed=1), {"corpus": "xyz"})
     expected = [
-        f"output: '{claimed}' was started with {name}={before}, and is now asked for with {now}."
+        f"output: '{claimed}' was started with {name}={before}, but now it is {now}."
         for name, before, now in (("corpus", "abc", "xyz"), ("training.lr", 5e-5, 0.0001), ("training.seed", 0, 1))
     ]
-    said = " Use another folder, or go on all the same: --accept_changes '[corpus,training.lr,training.seed]'."
+    said = " Use another folder, or continue anyway: --accept_changes '[corpus,training.lr,training.seed]'."
     assert list(raised.value.messages) == [*expected[:2], expected[2] + said]
 
 
 def test_a_finished_run_is_changed_no_more_whatever_is_accepted(claimed):
     identity.finish(claimed, {})
-    said = r"started with training.lr=5e-05, .* 0.1. Use another folder; a finished run is not changed any more\.$"
+    said = r"started with training.lr=5e-05, .* 0.1. Use another folder; a finished run cannot be changed\.$"
     with pytest.raises(UserError, match=said):
         identity.state_of(claimed, training(lr=0.1), FACTS, FREE, ("training.lr",))
 
 
 def test_minutes_are_fixed(claimed):
-    with pytest.raises(UserError, match=r"training.minutes=None, and is now asked for with 5. Use another folder\.$"):
+    with pytest.raises(UserError, match=r"training.minutes=None, but now it is 5. Use another folder\.$"):
         identity.state_of(claimed, training(minutes=5), FACTS, FREE, ("training.minutes",))
 
 
@@ -83,9 +83,7 @@ def test_an_option_newer_than_the_run_stands_for_its_default(claimed):
         if expected:
             assert identity.state_of(claimed, asked, FACTS, FREE, (), defaults) == expected
             continue
-        with pytest.raises(
-            UserError, match=r"was started with training.layer_decay=1.0, and is now asked for with 0.9"
-        ):
+        with pytest.raises(UserError, match=r"was started with training.layer_decay=1.0, but now it is 0.9"):
             identity.state_of(claimed, asked, FACTS, FREE, (), defaults)
 
 
@@ -106,7 +104,7 @@ def test_a_finished_run_gives_way_to_no_other_even_without_its_checkpoints(tmp_p
 
 
 def test_an_option_that_did_not_exist_before_counts_as_a_difference(claimed):
-    with pytest.raises(UserError, match=r"started with training\.new=None, and is now asked for with 3\."):
+    with pytest.raises(UserError, match=r"started with training\.new=None, but now it is 3\."):
         state_of(claimed, training(new=3))
 
 
@@ -119,7 +117,7 @@ def test_a_model_that_is_no_run_s_is_left_alone(tmp_path):
 @pytest.mark.parametrize("content", ["{", "- a\n- b", "", "text"])
 def test_a_folder_whose_owner_cannot_be_read_is_refused_in_a_line(content, claimed):
     (claimed / "run.yaml").write_text(content)
-    with pytest.raises(UserError, match=r"^output: '.*' does not say whose it is"):
+    with pytest.raises(UserError, match=r"^output: '.*' does not say which run it holds"):
         state_of(claimed)
 
 

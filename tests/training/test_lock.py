@@ -19,7 +19,7 @@ HOLD += "with lock.hold(Path(sys.argv[1])):\n    print('held', flush=True)\n    
 
 def test_the_second_is_refused_and_told_who_the_first_is(tmp_path):
     with lock.hold(tmp_path / "run"):
-        said = rf"^output: '.*/run' belongs to process {os.getpid()} on .* \(since .*\)"
+        said = rf"^output: '.*/run' is in use by process {os.getpid()} on .* \(since .*\)"
         with pytest.raises(UserError, match=said), lock.hold(tmp_path / "run"):
             pass
     with lock.hold(tmp_path / "run"):
@@ -29,7 +29,7 @@ def test_the_second_is_refused_and_told_who_the_first_is(tmp_path):
 def test_a_killed_process_holds_nothing(tmp_path):
     other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "held\n"
-    with pytest.raises(UserError, match=f"belongs to process {other.pid} on"), lock.hold(tmp_path):
+    with pytest.raises(UserError, match=f"is in use by process {other.pid} on"), lock.hold(tmp_path):
         pass
     other.kill()
     other.wait()
@@ -66,7 +66,7 @@ def test_on_a_file_system_without_locks_a_run_goes_on_as_if_alone(tmp_path, monk
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    with pytest.warns(UserWarning, match="nothing keeps other processes out .*: No locks"), lock.hold(tmp_path / "run"):
+    with pytest.warns(UserWarning, match="cannot lock the files .*: No locks"), lock.hold(tmp_path / "run"):
         assert (tmp_path / "run" / ".lock").is_file()
 
 

@@ -453,9 +453,7 @@ def test_among_equals_the_lower_loss_is_better():
 
 def test_a_loss_that_is_no_number_stops_the_run_and_is_never_saved(tmp_path):
     config = config_of(lr=1e30, log_every=100, eval_every=100, save_every=4, max_grad_norm=0.0)
-    said = (
-        r"^training\.lr: 3 steps in a row had a loss or gradient that is no finite number .* with training\.lr=1e\+30;"
-    )
+    said = r"^training\.lr: 3 steps in a row had a loss or gradient that is not finite .* with training\.lr=1e\+30;"
     with pytest.raises(UserError, match=said):
         run(tmp_path, config)
     assert not (tmp_path / "checkpoints").exists()
@@ -545,7 +543,7 @@ def whole(tmp_path_factory) -> tuple[dict[str, bytes], dict, dict[str, dict]]:
 @pytest.mark.parametrize("step", range(1, 12))
 def test_a_run_that_is_stopped_at_any_step_ends_as_one_that_was_not(step, whole, tmp_path, capsys):
     log = Log()
-    with pytest.raises(Stopped, match=f"^stopped at step {step}; the same command goes on from there.$"):
+    with pytest.raises(Stopped, match=f"^stopped at step {step}; the same command continues from there.$"):
         run(tmp_path, config_of(), data=DisturbedData(2 * step, ask_to_stop), log=log)
     assert checkpoints(tmp_path)[-1] == step
     assert not (tmp_path / "model.safetensors").exists()
@@ -743,7 +741,7 @@ def test_a_minute_too_short_for_anything_still_takes_a_step(clock, tmp_path):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (MemoryError(), "training.micro_batch_size: 2 sequences at once are more than the memory of cpu holds"),
+        (MemoryError(), "training.micro_batch_size: 2 sequences at once do not fit in the memory of cpu;"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "training.micro_batch_size: 2 sequences"),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), "training.micro_batch_size: 2 sequences"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "training.workers: a process that"),

@@ -212,7 +212,7 @@ def test_a_dead_server_costs_two_warnings_and_a_sync_sends_all_elsewhere(tmp_pat
     tracker.finish("FINISHED")
     assert tracker.run_id is None
     first, last = capsys.readouterr().err.splitlines()
-    assert f"{DEAD} fails, all is kept in {tmp_path}" in first and "Connection refused" in first
+    assert f"{DEAD} fails; everything is kept in {tmp_path}" in first and "Connection refused" in first
     assert "not sent" in last and "700 metric lines, 1 artifacts, status FINISHED" in last
 
     with pytest.raises(UserError, match="still to send: 700 metric lines"):
@@ -261,9 +261,9 @@ def test_a_sync_leaves_a_run_at_work_alone(tmp_path, store):
     with pytest.raises(UserError, match="a run is at work"):
         sync(tmp_path, store)
     tracker.finish("FINISHED")
-    with pytest.raises(UserError, match="name the store"):
+    with pytest.raises(UserError, match="names the store"):
         sync(tmp_path)
-    with pytest.raises(UserError, match="holds no"):
+    with pytest.raises(UserError, match="give a run's output folder"):
         sync(tmp_path / "elsewhere")
 
 
