@@ -400,7 +400,7 @@ def test_another_configuration_on_the_same_output_is_refused_by_name(call, refus
     assert call(*options(data__train=file, output="run", training__lr=0.5))[0] == 0
     said = refused(*options(data__train=file, output="run", training__lr=1))
     assert said == (
-        "output: 'run' was started with training.lr=0.5, but now it is 1.0. Use another folder; a "
+        "output: 'run' was started with training.lr=0.5, and is now asked for with 1.0. Use another folder; a "
         "finished run cannot be changed."
     )
 

@@ -73,7 +73,7 @@ def state_of(
     if differing and not has_begun(output):
         return "new"
     faults = [
-        f"output: '{output}' was started with {name}={before.get(name)}, but now it is {now.get(name)}."
+        f"output: '{output}' was started with {name}={before.get(name)}, and is now asked for with {now.get(name)}."
         for name in differing
     ]
     if faults:

@@ -239,7 +239,7 @@ def differences(config: AblateConfig, cells: list[Cell]) -> list[str]:
             before, now = (_telling(options, step.name) for options in (given, step.options))
             for name in sorted(before.keys() | now.keys()):
                 if before.get(name) != now.get(name):
-                    said = f"{step.program[0]}: {name}={before.get(name)}, but now it is {now.get(name)}"
+                    said = f"{step.program[0]}: {name}={before.get(name)}, and is now asked for with {now.get(name)}"
                     found.setdefault(said, []).append(str(folder / step.name))
     return [
         f"output: {len(runs)} finished runs of this grid ('{runs[0]}' for one) had {said}. Use another folder, or "

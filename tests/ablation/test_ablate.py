@@ -315,8 +315,14 @@ def test_a_grid_whose_finished_cells_were_told_otherwise_is_refused(finished_gri
     before = (Path(config.output) / "grid.yaml").read_text()
     training = config.base["training"] | {"lr": 0.5}
     for changed, said in (
-        (replace(config, tokens=1600), r"4 finished runs .* had run.py: training.tokens=1500, but now it is 1600"),
-        (replace(config, base=config.base | {"training": training}), r"run.py: training.lr=None, but now it is 0.5"),
+        (
+            replace(config, tokens=1600),
+            r"4 finished runs .* had run.py: training.tokens=1500, and is now asked for with 1600",
+        ),
+        (
+            replace(config, base=config.base | {"training": training}),
+            r"run.py: training.lr=None, and is now asked for with 0.5",
+        ),
     ):
         with pytest.raises(UserError, match=said):
             ablate(changed)
@@ -338,7 +344,7 @@ def test_a_task_whose_finished_runs_were_told_otherwise_is_refused(finished_grid
     assert differences(copy, cells(copy)) == []
     other = replace(copy, finetune={"topic": FinetuneTask({"training": {"lr": 0.2}})})
     (said,) = differences(other, cells(other))
-    assert "4 finished runs" in said and "run_finetune.py: training.lr=0.1, but now it is 0.2" in said
+    assert "4 finished runs" in said and "run_finetune.py: training.lr=0.1, and is now asked for with 0.2" in said
 
 
 def test_a_metric_that_a_finished_cell_of_another_version_does_not_have_is_said_first(finished_grid, tmp_path):

@@ -383,7 +383,7 @@ def test_another_seed_may_be_added_and_another_option_may_not(make_config):
     assert train_seeds(replace(config, seeds=[2, 0, 1])) is None
     with pytest.raises(UserError, match=r"seeds: \[2, 3\], but .* holds runs of \[0, 1, 2\]\. Keep \[0, 1\]"):
         train_seeds(replace(config, seeds=[2, 3]))
-    with pytest.raises(UserError, match=r"was started with training.lr=0.01, but now it is 0.02"):
+    with pytest.raises(UserError, match=r"was started with training.lr=0.01, and is now asked for with 0.02"):
         train_seeds(replace(config, seeds=[0, 1, 2, 3], training=replace(config.training, lr=0.02)))
 
 
@@ -451,7 +451,7 @@ def test_a_run_whose_steps_are_cut_otherwise_from_now_on_takes_the_same_ones(mak
     with pytest.raises(Stopped):
         train(config)
     halves = replace(config, training=replace(config.training, micro_batch_size=4))
-    with pytest.raises(UserError, match=r"started with batches=None, but now it is rule 2"):
+    with pytest.raises(UserError, match=r"started with batches=None, and is now asked for with rule 2"):
         train(halves)
     train(replace(halves, accept_changes=["training.micro_batch_size", "batches"]))
     lines = [json.loads(line) for line in (Path(config.output) / "metrics.jsonl").read_text().splitlines()]

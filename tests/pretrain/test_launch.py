@@ -223,7 +223,7 @@ def refused_by_another_rule(config: PretrainConfig, disturb, module, fact: str) 
         pretrain(config)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "RULE", 3)
-        with pytest.raises(UserError, match=f"was started with {fact}=rule 2, but now it is rule 3"):
+        with pytest.raises(UserError, match=f"was started with {fact}=rule 2, and is now asked for with rule 3"):
             pretrain(config)
     assert pretrain(config)["steps"] == config.training.steps
 
@@ -371,7 +371,7 @@ def test_a_changed_option_is_refused_by_name_with_both_values(copy, make_config)
     with pytest.raises(UserError) as raised:
         pretrain(make_config(copy, lr=0.02, warmup=0.2))
     expected = [
-        f"output: '{copy}' was started with training.{name}={before}, but now it is {now}."
+        f"output: '{copy}' was started with training.{name}={before}, and is now asked for with {now}."
         for name, before, now in (("lr", 0.01, 0.02), ("warmup", 0.1, 0.2))
     ]
     said = " Use another folder, or continue anyway: --accept_changes '[training.lr,training.warmup]'."

@@ -199,7 +199,7 @@ def test_a_run_of_another_kind_needs_the_contract_alone(make_config, monkeypatch
             launch.pretrain(stopped)
     with monkeypatch.context() as patch:
         patch.setattr(Tampered, "fingerprint", "another")
-        with pytest.raises(UserError, match=r"was started with tampered=as it was, but now it is another"):
+        with pytest.raises(UserError, match=r"was started with tampered=as it was, and is now asked for with another"):
             launch.pretrain(stopped)
     assert launch.pretrain(stopped) == result
 

@@ -182,7 +182,7 @@ def test_a_model_that_is_not_there_is_refused(config):
 def test_an_output_of_another_run_is_refused_and_its_checkpoint_not_taken(config, given, capsys):
     pretrain(replace(config, init=None, model=ModelOptions(max_position_embeddings=32)))
     capsys.readouterr()
-    with pytest.raises(UserError, match=f"was started with init=None, but now it is {given}"):
+    with pytest.raises(UserError, match=f"was started with init=None, and is now asked for with {given}"):
         pretrain(config)
     assert "0.00% of them [UNK]" in capsys.readouterr().out
 
@@ -193,7 +193,7 @@ def test_other_words_under_a_run_are_refused_and_a_finished_run_needs_none(confi
     config = replace(config, tokenizer=TokenizerConfig(add=str(words)))
     pretrain(config)
     words.write_text("zzzzzz\n")
-    with pytest.raises(UserError, match=r"was started with added_words=.*, but now it is"):
+    with pytest.raises(UserError, match=r"was started with added_words=.*, and is now asked for with"):
         pretrain(config)
     words.unlink()
     shutil.rmtree(Path(config.output) / "checkpoints")

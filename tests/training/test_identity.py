@@ -40,7 +40,7 @@ def test_every_difference_is_named_and_another_folder_asked_for(claimed):
     with pytest.raises(UserError) as raised:
         state_of(claimed, training(lr=1e-4, seed=1), {"corpus": "xyz"})
     expected = [
-        f"output: '{claimed}' was started with {name}={before}, but now it is {now}."
+        f"output: '{claimed}' was started with {name}={before}, and is now asked for with {now}."
         for name, before, now in (("corpus", "abc", "xyz"), ("training.lr", 5e-5, 0.0001), ("training.seed", 0, 1))
     ]
     said = " Use another folder, or continue anyway: --accept_changes '[corpus,training.lr,training.seed]'."
@@ -55,7 +55,7 @@ def test_a_finished_run_is_changed_no_more_whatever_is_accepted(claimed):
 
 
 def test_minutes_are_fixed(claimed):
-    with pytest.raises(UserError, match=r"training.minutes=None, but now it is 5. Use another folder\.$"):
+    with pytest.raises(UserError, match=r"training.minutes=None, and is now asked for with 5. Use another folder\.$"):
         identity.state_of(claimed, training(minutes=5), FACTS, FREE, ("training.minutes",))
 
 
@@ -83,7 +83,9 @@ def test_an_option_newer_than_the_run_stands_for_its_default(claimed):
         if expected:
             assert identity.state_of(claimed, asked, FACTS, FREE, (), defaults) == expected
             continue
-        with pytest.raises(UserError, match=r"was started with training.layer_decay=1.0, but now it is 0.9"):
+        with pytest.raises(
+            UserError, match=r"was started with training.layer_decay=1.0, and is now asked for with 0.9"
+        ):
             identity.state_of(claimed, asked, FACTS, FREE, (), defaults)
 
 
@@ -104,7 +106,7 @@ def test_a_finished_run_gives_way_to_no_other_even_without_its_checkpoints(tmp_p
 
 
 def test_an_option_that_did_not_exist_before_counts_as_a_difference(claimed):
-    with pytest.raises(UserError, match=r"started with training\.new=None, but now it is 3\."):
+    with pytest.raises(UserError, match=r"started with training\.new=None, and is now asked for with 3\."):
         state_of(claimed, training(new=3))
 
 
