@@ -392,7 +392,7 @@ def test_several_seeds_notice_other_data_and_advise_what_can_be_done(make_config
     stop_before(9)
     with pytest.raises(Stopped):
         train_seeds(config)
-    with pytest.raises(UserError, match=r"training.lr=0.01, .* is 0.02\. Use another folder\.$"):
+    with pytest.raises(UserError, match=r"training.lr=0.01, .* with 0.02\. Use another folder\.$"):
         train_seeds(replace(config, training=replace(config.training, lr=0.02)))
     train_seeds(config)
     write(reviews(30), "train.tsv")
