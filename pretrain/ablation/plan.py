@@ -44,7 +44,7 @@ def plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) ->
             f"a finished cell took {sum(seconds) / len(seconds) / 60:.1f} min: about {left / 60:.1f} min to go, "
             f"plus the time that commands take to start"
         )
-    elif config.dry_run and to_train:
+    elif config.dry_run and to_train and _is_here(config):
         lines.append(_least_time(config, flops))
     return "\n".join(lines)
 
@@ -56,6 +56,11 @@ def device_of(config: AblateConfig) -> torch.device:
 
 def _training(config: AblateConfig, option: str) -> str:
     return config.base.get("training", {}).get(option, "auto")
+
+
+def _is_here(config: AblateConfig) -> bool:
+    """Whether this machine has the device asked for; a grid may be planned where it will not run."""
+    return _training(config, "device") != "cuda" or torch.cuda.is_available()
 
 
 def _least_time(config: AblateConfig, flops: float) -> str:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from bert.cli import read_options
@@ -146,6 +147,13 @@ def test_a_dry_run_says_the_plan_and_runs_nothing(make_grid, base, capsys):
     said = capsys.readouterr().out
     assert "4 combinations x 2 seeds = 8 runs of 3,000 tokens" in said and "24,000 tokens" in said
     assert not Path(config.output).exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_grid_for_a_gpu_can_be_planned_where_there_is_none(make_grid, base, capsys):
+    ablate(make_grid(base=base | {"training": base["training"] | {"device": "cuda"}}, dry_run=True))
+    said = capsys.readouterr().out
+    assert "cost: 24,000 tokens of pretraining" in said and "time: " not in said
 
 
 def test_the_cost_is_that_of_the_model_to_go_on_from(finished_grid, make_grid, capsys, monkeypatch):
