@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.same_work import report, spread
+from benchmarks.same_work import mb_of_forked, report, spread
 from bert.tokenizer import Tokenizer, TokenizerConfig
 from bert.training.config import TrainingConfig
 from bert.training.position import Position
@@ -127,12 +127,13 @@ def start(arguments, text: Path, tokenizer: Path) -> dict[str, float]:
 
 
 def anonymous_mb(process: int) -> float:
-    """RssAnon of a process; 0 once it is gone."""
+    """RssAnon and RssShmem of a process, and what those that it has forked have for themselves; 0 once it is gone."""
     try:
         lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
     except OSError:
         return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon")), 0.0)
+    own = sum(int(line.split()[1]) / 1024 for line in lines if line.startswith(("RssAnon", "RssShmem")))
+    return own + mb_of_forked(process)
 
 
 def resume(arguments, text: Path, tokenizer: Path) -> dict[str, float]:

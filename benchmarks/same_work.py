@@ -212,10 +212,22 @@ def _of_peer(options: argparse.Namespace) -> str:
 
 
 def peak_mb(device: torch.device) -> float:
-    """Peak memory up to now: on a GPU what PyTorch allocated, on a CPU what this process had resident."""
+    """Peak memory up to now: on a GPU what PyTorch allocated; on a CPU what this process had resident, and what those
+    that it has forked have now, without what they share with it (they keep what they free)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 + mb_of_forked(os.getpid())
+
+
+def mb_of_forked(process: int) -> float:
+    """Memory of the processes that a process has forked, without what they share with others."""
+    total = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            if f"\nPPid:\t{process}\n" in (folder / "status").read_text(encoding="ascii", errors="replace"):
+                rows = (folder / "smaps_rollup").read_text(encoding="ascii").splitlines()
+                total += sum(int(row.split()[1]) for row in rows if row.startswith("Private_"))
+    return total / 1024
 
 
 @torch.no_grad()

@@ -32,6 +32,7 @@ from benchmarks.same_work import (
 )
 from bert.flops import matrix_rates, unread_flops
 from bert.packed import PackedBatch
+from bert.training import team
 from bert.training.device import autocast, product_type
 from bert.training.optim import build_optimizer, parameter_groups
 from bert.training.position import Position
@@ -49,15 +50,15 @@ class Ours:
         self.work, self.objective, self.step = work, work.ours(), 0
         self.optimizer = build_optimizer(self.objective, work.config.training)
         self.stream = Stream(work.sampler, 2 if work.device.type == "cuda" else 0)(Position(epoch=epoch))
+        self.team = team.start(self.objective, work.config.training, work.device)  # they end with this process
 
     def run(self, steps: int) -> list[PackedBatch]:
         """Take this many steps, and return their batches."""
         taken = []
         for _ in range(steps):
             batch, _ = next(self.stream)
-            training_step(
-                self.objective, [batch], self.optimizer, self.work.config.training, self.step, self.work.device
-            )
+            options = (self.work.config.training, self.step, self.work.device, self.team)
+            training_step(self.objective, [batch], self.optimizer, *options)
             self.step += 1
             taken.append(batch)
         return taken

@@ -3,7 +3,9 @@
 Letters: T tokens in the batch, N sequences, S longest sequence.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,10 +65,47 @@ class PackedBatch:
                 memory, so the batch is pinned first.
         """
         if non_blocking and torch.device(device).type == "cuda":
-            return self._map(lambda tensor: tensor.pin_memory().to(device, non_blocking=True))
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+            return self.map(lambda tensor: tensor.pin_memory().to(device, non_blocking=True))
+        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-    def _map(self, change) -> "PackedBatch":
+    def take(self, sequences: Tensor, runs_over: dict[str, str]) -> "PackedBatch":
+        """Some of its sequences, without fillers.
+
+        Args:
+            sequences: their numbers, ascending, (n,).
+            runs_over: what each target runs over, by name: "sequences"; "tokens"; "starts", for numbers of places
+                before each sequence, and their total last; or the name of a target of positions in the flat batch, for
+                itself and for what is known of each of these positions.
+        """
+        starts, lengths = self.cu_seqlens[sequences].long(), self.cu_seqlens.diff()[sequences].long()
+        cu_seqlens = starts_of(lengths)
+        shift = starts - cu_seqlens[:-1]
+        tokens = torch.arange(int(cu_seqlens[-1])) + shift.repeat_interleave(lengths)  # (t,), their old places
+        place = torch.full((self.num_tokens,), -1)
+        place[tokens] = torch.arange(len(tokens))
+
+        def taken(name: str, target: Tensor) -> Tensor:
+            match over := runs_over[name]:
+                case "sequences":
+                    return target[sequences]
+                case "tokens":
+                    return target[tokens]
+                case "starts":
+                    return starts_of(target.diff()[sequences])
+            places = place[self.targets[over]]
+            return (places if over == name else target)[places >= 0]
+
+        return PackedBatch(
+            token_ids=self.token_ids[tokens],
+            segment_ids=self.segment_ids[tokens],
+            position_ids=self.position_ids[tokens],
+            cu_seqlens=cu_seqlens,
+            max_seqlen=self.max_seqlen,
+            targets={name: taken(name, target) for name, target in self.targets.items()},
+        )
+
+    def map(self, change: Callable[[Tensor], Any]) -> "PackedBatch":
+        """The batch with each of its tensors changed."""
         return replace(
             self,
             token_ids=change(self.token_ids),

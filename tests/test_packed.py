@@ -83,3 +83,35 @@ def test_moving_a_batch_takes_its_targets_along():
     tensors = (moved.token_ids, moved.segment_ids, moved.position_ids, moved.cu_seqlens, *moved.targets.values())
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert (moved.max_seqlen, list(moved.targets)) == (2, ["masked_index"])
+
+
+def test_some_sequences_of_a_batch_with_every_kind_of_target():
+    batch = PackedBatch.from_sequences(
+        [[10, 11, 12], [20, 21], [30, 31, 32, 33]],
+        [[0, 0, 1], [0, 0], [0, 1, 1, 1]],
+        max_seqlen=8,
+        place_index=torch.tensor([1, 2, 4, 5, 8]),  # 11, 12, 21, 30 and 33
+        place_labels=torch.tensor([911, 912, 921, 930, 933]),
+        cu_places=torch.tensor([0, 2, 3, 5], dtype=torch.int32),
+        row=torch.tensor([100, 200, 300]),
+        each=torch.arange(9),
+    )
+    over = {"place_index": "place_index", "place_labels": "place_index", "cu_places": "starts"}
+    found = batch.take(torch.tensor([0, 2]), over | {"row": "sequences", "each": "tokens"})
+    assert found.token_ids.tolist() == [10, 11, 12, 30, 31, 32, 33]
+    assert found.segment_ids.tolist() == [0, 0, 1, 0, 1, 1, 1]
+    assert found.position_ids.tolist() == [0, 1, 2, 0, 1, 2, 3]
+    assert (found.cu_seqlens.tolist(), found.cu_seqlens.dtype, found.max_seqlen) == ([0, 3, 7], torch.int32, 8)
+    assert {name: target.tolist() for name, target in found.targets.items()} == {
+        "place_index": [1, 2, 3, 6],
+        "place_labels": [911, 912, 930, 933],
+        "cu_places": [0, 2, 4],
+        "row": [100, 300],
+        "each": [0, 1, 2, 5, 6, 7, 8],
+    }
+
+
+def test_a_target_of_which_nothing_is_said_is_not_guessed_at():
+    batch = PackedBatch.from_sequences([[1], [2]], [[0], [0]], new=torch.tensor([1, 2]))
+    with pytest.raises(KeyError, match="new"):
+        batch.take(torch.tensor([0]), {})

@@ -111,7 +111,14 @@ class TrainingConfig:
     """auto takes the GPU where there is one."""
 
     threads: int | None = None
-    """CPU threads of one process; by default PyTorch's choice. Runs repeat bit for bit with the same number."""
+    """CPU threads, of each rank under torchrun; by default PyTorch's choice. Runs repeat bit for bit with the same
+    number."""
+
+    processes: int | None = None
+    """On a CPU: processes among which the threads, and each micro-batch's sequences, are divided; they wait for each
+    other once a step, threads after every operation. By default 2 where that is possible (Linux, two threads, one rank,
+    batch_size). Small models may gain from more, on more cores; each takes memory for a gradient. Changes no batch, but
+    dropout draws other numbers."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on a GPU, for products and hidden states, while weights and moments stay fp32; fp32 on a CPU. On a
@@ -132,7 +139,8 @@ class TrainingConfig:
     result. For more layers or longer sequences than fit otherwise."""
 
     profile: bool = False
-    """Leave a trace of five steps and the ten costliest operations in the output's folder `profile`."""
+    """Leave a trace of five steps and the ten costliest operations in the output's folder `profile`; where several
+    processes share a step, those of the run's own."""
 
     deterministic: bool = False
     """On a GPU: use only kernels that repeat bit for bit; slower. A CPU always repeats."""
@@ -163,7 +171,7 @@ def check(config: TrainingConfig) -> list[str]:
         said = ", ".join(f"training.{name}={getattr(config, name)}" for name in given) or "none"
         faults.append(f"training: give one budget: steps, epochs, tokens or minutes; {said} given.")
     positive = ("batch_size", "lr", "adam_epsilon", "log_every", "eval_every", "eval_sequences", "save_every")
-    positive += ("keep_checkpoints", "micro_batch_size", "threads", "patience", "layer_decay", *BUDGETS)
+    positive += ("keep_checkpoints", "micro_batch_size", "threads", "processes", "patience", "layer_decay", *BUDGETS)
     positive += ("batch_tokens", "micro_batch_tokens")
     faults += [
         f"training.{name}: {getattr(config, name)}, but it must be above 0."
@@ -203,6 +211,11 @@ def _batch_faults(config: TrainingConfig) -> list[str]:
             )
         elif part is not None and part > whole:
             faults.append(f"training.micro_batch_{unit}: {part}, but it must be at most training.batch_{unit}={whole}.")
+    if (config.processes or 1) > 1 and config.batch_tokens is not None:
+        faults.append(
+            f"training.processes: {config.processes}, but with training.batch_tokens each micro-batch has one shape "
+            f"and stays whole; give batch_size, or leave processes out."
+        )
     if config.compile and config.batch_tokens is None:
         faults.append(
             "training.compile: needs training.batch_tokens; with batch_size, shapes differ from step to step."

@@ -31,6 +31,7 @@ def choose_device(config: TrainingConfig) -> torch.device:
     on_gpu = is_on_gpu(config.device)
     distributed.join(config.compile)
     _refuse_uneven(config)
+    _refuse_processes(config, on_gpu)
     if config.threads:
         torch.set_num_threads(config.threads)
     if config.deterministic:
@@ -99,6 +100,26 @@ def _refuse_uneven(config: TrainingConfig) -> None:
         f"training.micro_batch_{unit}: a step of training.batch_{unit}={whole} is cut into {pieces} micro-batches, "
         f"which {ranks} ranks cannot share evenly; {advice}."
     )
+
+
+def _refuse_processes(config: TrainingConfig, on_gpu: bool) -> None:
+    """Refuse several processes where there can be only one."""
+    if (config.processes or 1) == 1:
+        return
+    faults = {
+        "they share a step on a CPU, and this run has a GPU (training.device)": on_gpu,
+        "torchrun has started ranks, which do the same": distributed.ranks() > 1,
+        "they need Linux": sys.platform != "linux",
+    }
+    refuse_if([f"training.processes: {config.processes}, but {why}." for why, so in faults.items() if so])
+
+
+def default_processes(config: TrainingConfig, device: torch.device) -> int:
+    """Processes of a step: what was asked for, or two where they are possible and have a thread each."""
+    possible = device.type == "cpu" and distributed.ranks() == 1 and sys.platform == "linux"
+    if not possible or config.batch_tokens is not None:
+        return 1
+    return config.processes or min(2, torch.get_num_threads())
 
 
 def default_workers(config: TrainingConfig, device: torch.device) -> int:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from bert.errors import UserError
 from bert.flops import matrix_rate
 from bert.packed import PackedBatch
-from bert.training import checkpoint, distributed
+from bert.training import checkpoint, distributed, team
 from bert.training.budget import Budget, Progress
 from bert.training.config import TrainingConfig, micro_batch_size, micro_batches
 from bert.training.device import product_type
@@ -36,8 +36,8 @@ SKIPPED_AT_MOST = 3
 SAY_EVERY = 30.0
 """Seconds between two lines of a run that shows no progress bar, since it writes to a file."""
 
-_NO_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
-"""Messages of out-of-memory errors without a type of their own: of a CPU, of cuBLAS and of the driver."""
+_NO_MEMORY = ("can't allocate memory", "MemoryError", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+"""Messages of out-of-memory errors without a type of their own: of a CPU, of a helper, of cuBLAS and of the driver."""
 
 STOPPED = "stopped"
 """A file in the output of a run that was asked to stop."""
@@ -89,6 +89,9 @@ def fit(
         if advice := _advice(error, config, run.device):
             raise UserError(advice) from error
         raise
+    finally:
+        if run.team is not None:
+            run.team.end()
     return run.finish()
 
 
@@ -101,6 +104,11 @@ def _advice(error: Exception, config: TrainingConfig, device: torch.device) -> s
             f"training.micro_batch_{unit}: {micro_batch_size(config)} {what} at once do not fit in the memory of "
             f"{device}; lower it (training.batch_{unit} can stay as it is), or set "
             f"training.gradient_checkpointing."
+        )
+    if isinstance(error, team.Killed):
+        return (
+            f"training.processes: {said}; the system may have ended it for lack of memory. The same command continues "
+            f"from the last checkpoint; 1 needs less."
         )
     if "DataLoader worker" in said:
         return (
@@ -124,6 +132,7 @@ class _Run:
         self.window = Window()
         self.batches: list[PackedBatch] = []  # of the last step, and where they began
         self.began_at = self.progress.position
+        self.team = team.start(objective, config, self.device)
         self.latest: dict[str, float] = {}
         self.seen: tuple[float, float | None] | None = None  # the best evaluation, its weights written or not
         self.last_line = self.last_said = time.perf_counter()
@@ -204,7 +213,8 @@ class _Run:
         factor = SCHEDULES[self.config.schedule]((self.progress.share + after.share) / 2, self.config.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * factor * group["lr_scale"]
-        did = training_step(self.forward, batches, self.optimizer, self.config, self.progress.step, self.device)
+        options = (self.config, self.progress.step, self.device, self.team)
+        did = training_step(self.forward, batches, self.optimizer, *options)
         flops = sum(self.objective.flops(batch) for batch in batches)
         self.window.add(did, tokens, flops, time.perf_counter() - began)
         self.batches, self.began_at = batches, self.progress.position

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -16,9 +16,12 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         weights: share of each loss in the total, by the loss's name. Other names in `counts` are metrics.
+        runs_over: what each target of a batch runs over (PackedBatch.take), so that processes can share a batch; None
+            where a loss compares its sequences, or nothing is known of the targets.
     """
 
     weights: dict[str, float]
+    runs_over: ClassVar[dict[str, str] | None] = None
 
     @abstractmethod
     def counts(self, batch: PackedBatch) -> dict[str, float]:

@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
@@ -12,6 +13,9 @@ from bert.packed import PackedBatch
 from bert.training import distributed
 from bert.training.config import TrainingConfig
 from bert.training.device import autocast, seed_torch
+
+if TYPE_CHECKING:
+    from bert.training.team import Team
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,54 @@ class StepResult:
     skipped: torch.Tensor
 
 
+class Piece(NamedTuple):
+    """A micro-batch, or a part of one.
+
+    Attributes:
+        batch: its sequences.
+        key: what its dropout is seeded with.
+    """
+
+    batch: PackedBatch
+    key: tuple[int, ...]
+
+
+def add_gradient(
+    forward: nn.Module,
+    pieces: list[Piece],
+    counts: dict[str, float],
+    config: TrainingConfig,
+    device: torch.device,
+) -> dict[str, torch.Tensor]:
+    """Add the gradient of some pieces of a step to the parameters'.
+
+    Args:
+        forward: the objective, or what `distributed.wrap` made of it.
+        pieces: in the order in which their gradients are added.
+        counts: of the whole step, on all ranks.
+        config: the loop's options.
+        device: where it runs.
+
+    Returns:
+        The pieces' sums.
+    """
+    objective = getattr(forward, "module", forward)
+    sums = dict.fromkeys(counts, torch.zeros((), device=device))
+    for number, piece in enumerate(pieces):
+        batch = piece.batch.to(device, non_blocking=True)
+        seed_torch(*piece.key)
+        # DistributedDataParallel reduces the ranks' gradients in the backward pass of the last one.
+        waits = contextlib.nullcontext() if forward is objective or number == len(pieces) - 1 else forward.no_sync()
+        with waits:
+            with autocast(config.precision, device):
+                found = forward(batch)
+            parts = [weight * found[n] / max(1, counts[n]) for n, weight in objective.weights.items() if n in found]
+            (sum(parts) * distributed.ranks()).backward()  # it averages over the ranks, but the parts are to be summed
+        for name, value in found.items():
+            sums[name] = sums[name] + value.detach()
+    return sums
+
+
 def training_step(
     forward: nn.Module,
     batches: list[PackedBatch],
@@ -38,6 +90,7 @@ def training_step(
     config: TrainingConfig,
     step: int,
     device: torch.device,
+    team: "Team | None" = None,
 ) -> StepResult:
     """One step over its micro-batches, of which a rank computes every n-th.
 
@@ -52,25 +105,18 @@ def training_step(
         config: the loop's options.
         step: its number, for the seeds.
         device: where it runs.
+        team: processes that compute it together.
     """
     objective = getattr(forward, "module", forward)
     counts = Counter()
     for batch in batches:
         counts.update(objective.counts(batch))
-    sums = dict.fromkeys(counts, torch.zeros((), device=device))
     mine = range(distributed.rank(), len(batches), distributed.ranks())
-    for number in mine:
-        batch = batches[number].to(device, non_blocking=True)
-        seed_torch(config.seed, step, number)
-        # DistributedDataParallel reduces the ranks' gradients in the backward pass of the last one.
-        waits = contextlib.nullcontext() if forward is objective or number == mine[-1] else forward.no_sync()
-        with waits:
-            with autocast(config.precision, device):
-                found = forward(batch)
-            parts = [weight * found[n] / max(1, counts[n]) for n, weight in objective.weights.items() if n in found]
-            (sum(parts) * distributed.ranks()).backward()  # it averages over the ranks, but the parts are to be summed
-        for name, value in found.items():
-            sums[name] = sums[name] + value.detach()
+    pieces = [Piece(batches[number], (config.seed, step, number)) for number in mine]
+    if team is None:
+        sums = add_gradient(forward, pieces, counts, config, device)
+    else:
+        sums = team.add_gradient(pieces, counts)
     norm = torch.nn.utils.get_total_norm(p.grad for p in objective.parameters() if p.grad is not None)
     skipped = (~torch.isfinite(norm)).float()
     # The fused kernel clips as it goes; if a step is skipped it leaves weights, moments and their step count alone.

@@ -4,6 +4,7 @@ Letters: N sequences, H width, C classes.
 """
 
 from collections import Counter
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,7 @@ class Classification(Task):
 
     metrics = ("accuracy", "micro_f1", "macro_f1")
     best = "macro_f1"
+    runs_over: ClassVar = {"example": "sequences", "class_labels": "sequences"}
     architecture = "BertForSequenceClassification"
     pooler = True
 

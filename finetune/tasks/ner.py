@@ -5,6 +5,7 @@ Letters: N sequences, K units that carry a tag, H width, L tags.
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -42,6 +43,14 @@ class Ner(Task):
         "token_accuracy",
     )
     best = "entity_macro_f1"
+    runs_over: ClassVar = {
+        "example": "sequences",
+        "begins": "sequences",
+        "ends": "sequences",
+        "cu_units": "starts",
+        "tag_index": "tag_index",
+        "tag_labels": "tag_index",
+    }
 
     def __init__(self, config, tokenizer, labels, task, *rest, **named) -> None:
         # BertForTokenClassification cannot hold an LSTM or several layers. Such a folder is a BertModel's, which has a

@@ -5,6 +5,7 @@ Letters: T tokens in the batch, N sequences, S longest sequence.
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +39,7 @@ class QuestionAnswering(Task):
         "best_f1",
     )
     best = "f1"
+    runs_over: ClassVar = {"example": "sequences", "starts": "sequences", "ends": "sequences", "may_answer": "tokens"}
     architecture = "BertForQuestionAnswering"
     pooler = False
 

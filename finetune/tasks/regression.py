@@ -5,6 +5,7 @@ Letters: N sequences, H width.
 
 from pathlib import Path
 from statistics import fmean
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ class Regression(Task):
 
     metrics = ("pearson", "spearman", "mse")
     best = "spearman"
+    runs_over: ClassVar = {"example": "sequences", "scores": "sequences"}
     architecture = "BertForSequenceClassification"
     pooler = True
     picture = "predicted_and_gold.png"

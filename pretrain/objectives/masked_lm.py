@@ -4,6 +4,7 @@ Letters: T tokens in the batch, N sequences, M masked tokens, V vocabulary.
 """
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,6 +23,12 @@ from pretrain.objectives.objective import PretrainObjective
 
 class MaskedLM(PretrainObjective):
     """The encoder with a masked-LM head, and a sentence head if there are sentence labels."""
+
+    runs_over: ClassVar = {
+        "masked_index": "masked_index",
+        "masked_labels": "masked_index",
+        "sentence_labels": "sequences",
+    }
 
     def __init__(
         self, config: ModelConfig, tokenizer: Tokenizer, sentence_labels: int, attention: str = "sdpa"

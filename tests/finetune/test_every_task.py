@@ -79,6 +79,16 @@ def test_how_features_are_put_together_changes_no_sum(made):
         torch.testing.assert_close(sum(part[name] for part in apart), value, atol=1e-4, rtol=1e-4)
 
 
+def test_processes_may_share_its_batch(made):
+    task, examples = made
+    batch = task.pack(task.features(examples), examples)
+    whole, numbers = task(batch), torch.arange(batch.num_sequences)
+    parts = [batch.take(numbers[own], task.runs_over) for own in (numbers % 2 == 0, numbers % 2 == 1)]
+    for name, value in whole.items():
+        torch.testing.assert_close(sum(task(part)[name] for part in parts), value, atol=1e-4, rtol=1e-4)
+        assert sum(task.counts(part)[name] for part in parts) == task.counts(batch)[name]
+
+
 def test_it_is_judged_by_what_it_says_and_leaves_its_findings(made, tmp_path, capsys):
     task, examples = made
     found = evaluator(task, Examples(Path("eval"), examples, len(examples), []), 2, CPU)()
