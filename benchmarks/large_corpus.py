@@ -7,8 +7,9 @@ the token store of the text itself are built as usual and then repeated on disk,
 that the program would have written. Needs about twice the larger size on disk, and leaves it in --folder.
 
 Measured from outside, on the command that a user types, each time with none of the files in memory: the time from its
-start to the first training step's line in metrics.jsonl, and the highest RssAnon until its end. Then, in a separate
-process, the time to the first batch from an epoch's beginning and from its last block.
+start to the first training step's line in metrics.jsonl, and the most memory until its end that is not a file's, in
+both of its processes. Then, in a separate process, the time to the first batch from an epoch's beginning and from its
+last block.
 """
 
 import argparse

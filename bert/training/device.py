@@ -86,6 +86,12 @@ def _keep_freed_memory() -> None:
     libc.mallopt(_M_TRIM_THRESHOLD, (2 << 30) - 1)  # free bytes from which they are returned
 
 
+def give_back_freed_memory() -> None:
+    """Return what is free right now to the system, where the C library is glibc."""
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+
+
 def _refuse_uneven(config: TrainingConfig) -> None:
     """Refuse micro-batches that the ranks cannot share evenly, since some ranks would only wait."""
     pieces, ranks = micro_batches(config), distributed.ranks()

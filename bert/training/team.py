@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from bert.training.config import TrainingConfig
-from bert.training.device import default_processes
+from bert.training.device import default_processes, give_back_freed_memory
 from bert.training.objective import Objective
 from bert.training.step import Piece, add_gradient
 
@@ -72,6 +72,7 @@ class Team:
             parameter.data = shared.copy_(parameter.detach())
         self.learning = [parameter for parameter in every if parameter.requires_grad]
         self.helpers: list[_Helper] = []
+        give_back_freed_memory()  # the helpers would keep a copy of every page of it that the run uses again
         for _ in range(count):
             self.helpers.append(_Helper(self, _shared_like(self.learning)))
 
