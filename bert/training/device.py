@@ -116,6 +116,7 @@ def _refuse_processes(config: TrainingConfig, on_gpu: bool) -> None:
         "they share a step on a CPU, and this run has a GPU (training.device)": on_gpu,
         "torchrun has started ranks, which do the same": distributed.ranks() > 1,
         "they need Linux": sys.platform != "linux",
+        "PyTorch sees a GPU, beside which it cannot fork": torch.accelerator.is_available(),
     }
     refuse_if([f"training.processes: {config.processes}, but {why}." for why, so in faults.items() if so])
 
@@ -123,7 +124,8 @@ def _refuse_processes(config: TrainingConfig, on_gpu: bool) -> None:
 def default_processes(config: TrainingConfig, device: torch.device) -> int:
     """Processes of a step: what was asked for, or two where they are possible and have a thread each."""
     possible = device.type == "cpu" and distributed.ranks() == 1 and sys.platform == "linux"
-    if not possible or config.batch_tokens is not None:
+    # Where PyTorch sees a GPU, a backward pass starts threads, after which it refuses to compute in a forked process.
+    if not possible or torch.accelerator.is_available() or config.batch_tokens is not None:
         return 1
     return config.processes or min(2, torch.get_num_threads())
 

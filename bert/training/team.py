@@ -98,6 +98,8 @@ class Team:
         for helper in self.helpers:
             helper.end()
         self.helpers.clear()
+        for parameter in self.objective.parameters():  # a process forked later is to change its own weights only
+            parameter.data = parameter.detach().clone()
 
 
 class _Helper:
@@ -228,13 +230,15 @@ def _threads(number: int) -> Iterator[None]:
 
 
 def _fork() -> int:
-    """os.fork; the new process gets no SIGINT and no SIGTERM, which are for the run to handle."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns where there are threads: see above
-        process = os.fork()
-    if process:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    """os.fork; the new process gets no signals, which are for the run to handle."""
+    before, process = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()), None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns where there are threads: see above
+            process = os.fork()
+    finally:
+        if process != 0:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return process
 
 

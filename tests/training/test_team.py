@@ -280,7 +280,7 @@ def test_an_error_in_a_helper_is_the_run_s_with_its_traceback(begin):
     one_step(objective, some, [batch_of([1], [2])])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_helpers_ignore_what_asks_the_run_to_stop(begin, number):
     objective = Shared()
     some = begin(objective, 1)
