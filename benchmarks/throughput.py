@@ -57,8 +57,8 @@ class Ours:
         taken = []
         for _ in range(steps):
             batch, _ = next(self.stream)
-            options = (self.work.config.training, self.step, self.work.device, self.team)
-            training_step(self.objective, [batch], self.optimizer, *options)
+            training = self.work.config.training
+            training_step(self.objective, [batch], self.optimizer, training, self.step, self.work.device, self.team)
             self.step += 1
             taken.append(batch)
         return taken

@@ -116,9 +116,9 @@ class TrainingConfig:
 
     processes: int | None = None
     """On a CPU: processes among which the threads, and each micro-batch's sequences, are divided; they wait for each
-    other once a step, threads after every operation. By default 2 where that is possible (Linux, two threads, one rank,
-    batch_size). Small models may gain from more, on more cores; each takes memory for a gradient. Changes no batch, but
-    dropout draws other numbers."""
+    other once a step, threads after every operation. By default 2 where that is possible (Linux without a GPU, two
+    threads that are not bound to cores, one rank, batch_size). Small models may gain from more, on more cores; each
+    takes memory for two gradients. Changes no batch, but dropout draws other numbers."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on a GPU, for products and hidden states, while weights and moments stay fp32; fp32 on a CPU. On a

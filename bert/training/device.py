@@ -18,6 +18,9 @@ from bert.training.config import TrainingConfig, micro_batches
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 """Constants of glibc's malloc.h."""
 
+_BINDING = {"OMP_PLACES", "GOMP_CPU_AFFINITY"}
+"""Variables that bind OpenMP's threads to cores, as OMP_PROC_BIND does."""
+
 _BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 """Capabilities, as torch.cpu names them."""
 
@@ -122,12 +125,16 @@ def _refuse_processes(config: TrainingConfig, on_gpu: bool) -> None:
 
 
 def default_processes(config: TrainingConfig, device: torch.device) -> int:
-    """Processes of a step: what was asked for, or two where they are possible and have a thread each."""
+    """Processes of a step: what was asked for, or two where they are possible and have a thread each.
+
+    One where OpenMP binds threads to cores: all processes would inherit the core of the run's first thread.
+    """
     possible = device.type == "cpu" and distributed.ranks() == 1 and sys.platform == "linux"
     # Where PyTorch sees a GPU, a backward pass starts threads, after which it refuses to compute in a forked process.
     if not possible or torch.accelerator.is_available() or config.batch_tokens is not None:
         return 1
-    return config.processes or min(2, torch.get_num_threads())
+    bound = os.environ.get("OMP_PROC_BIND", "false").lower() != "false" or os.environ.keys() & _BINDING
+    return config.processes or (1 if bound else min(2, torch.get_num_threads()))
 
 
 def default_workers(config: TrainingConfig, device: torch.device) -> int:

@@ -108,7 +108,7 @@ def _advice(error: Exception, config: TrainingConfig, device: torch.device) -> s
     if isinstance(error, team.Killed):
         return (
             f"training.processes: {said}; the system may have ended it for lack of memory. The same command continues "
-            f"from the last checkpoint; 1 needs less."
+            f"from the last checkpoint; --training.processes 1 --accept_changes '[training.processes]' needs less."
         )
     if "DataLoader worker" in said:
         return (
@@ -213,8 +213,9 @@ class _Run:
         factor = SCHEDULES[self.config.schedule]((self.progress.share + after.share) / 2, self.config.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * factor * group["lr_scale"]
-        options = (self.config, self.progress.step, self.device, self.team)
-        did = training_step(self.forward, batches, self.optimizer, *options)
+        did = training_step(
+            self.forward, batches, self.optimizer, self.config, self.progress.step, self.device, self.team
+        )
         flops = sum(self.objective.flops(batch) for batch in batches)
         self.window.add(did, tokens, flops, time.perf_counter() - began)
         self.batches, self.began_at = batches, self.progress.position

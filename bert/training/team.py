@@ -24,6 +24,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from bert.errors import UserError
 from bert.training.config import TrainingConfig
 from bert.training.device import default_processes, give_back_freed_memory
 from bert.training.objective import Objective
@@ -44,11 +45,27 @@ class Killed(RuntimeError):
 
 
 def start(objective: Objective, config: TrainingConfig, device: torch.device) -> "Team | None":
-    """The processes of a run, as training.processes says; None if it computes alone."""
-    count = default_processes(config, device) - 1
-    if not count or objective.runs_over is None:
+    """The processes of a run, as training.processes says; None if it computes alone.
+
+    Raises:
+        UserError: they were asked for, and the objective or the system does not allow them.
+    """
+    count, asked = default_processes(config, device) - 1, config.processes
+    if not count:
         return None
-    return Team(objective, partial(add_gradient, config=config, device=device), count)
+    if objective.runs_over is None:
+        if asked:
+            name = type(objective).__name__
+            raise UserError(f"training.processes: {asked}, but {name} does not say how its batches divide (runs_over).")
+        return None
+    try:
+        return Team(objective, partial(add_gradient, config=config, device=device), count)
+    except OSError as error:
+        said = f"training.processes: the system does not start another process ({error.strerror})"
+        if asked:
+            raise UserError(f"{said}; 1 needs none.") from error
+        print(f"{said}; the run computes alone.")
+        return None
 
 
 class Team:
@@ -59,6 +76,9 @@ class Team:
             whether it trains, but nothing else of it.
         gradient: what each process computes of its part.
         count: how many, above 0.
+
+    Raises:
+        OSError: the system starts no more processes, or has no memory for them; none is left.
 
     Attributes:
         threads_each: of each process, and of the run's own, while they compute their parts.
@@ -73,8 +93,12 @@ class Team:
         self.learning = [parameter for parameter in every if parameter.requires_grad]
         self.helpers: list[_Helper] = []
         give_back_freed_memory()  # the helpers would keep a copy of every page of it that the run uses again
-        for _ in range(count):
-            self.helpers.append(_Helper(self, _shared_like(self.learning)))
+        try:
+            for _ in range(count):
+                self.helpers.append(_Helper(self, _shared_like(self.learning)))
+        except OSError:
+            self.end()
+            raise
 
     def add_gradient(self, pieces: list[Piece], counts: dict[str, float]) -> dict[str, Tensor | float]:
         """Add the gradient of some micro-batches to the objective's; returns their sums.
@@ -175,7 +199,6 @@ class _Helper:
 
     def _part(self, pieces: list[Piece], counts: dict[str, float], team: Team) -> tuple[dict[str, float], list[bool]]:
         """The sums of some pieces, and which parameters have a gradient, which it leaves in the shared memory."""
-        team.objective.zero_grad(set_to_none=True)
         team.objective.train()
         pieces = [Piece(piece.batch.map(torch.from_numpy), piece.key) for piece in pieces]
         sums = {name: value.item() for name, value in team.gradient(team.objective, pieces, counts).items()}
@@ -183,6 +206,7 @@ class _Helper:
         found = [parameter.grad for parameter in itertools.compress(self.learning, reached)]
         if found:
             torch._foreach_copy_(list(itertools.compress(self.gradients, reached)), found)
+        team.objective.zero_grad(set_to_none=True)  # its memory is for the next part
         return sums, reached
 
 

@@ -1,6 +1,7 @@
 """Processes that share a step: the same gradient as alone, the same batches, and an end with the run."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -202,7 +203,9 @@ def test_a_run_that_is_resumed_ends_as_one_that_was_not(tmp_path):
 
 def test_an_objective_that_says_nothing_of_its_targets_computes_alone(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert team.start(Toy(), two(), CPU) is None
+    assert team.start(Toy(), two(processes=None), CPU) is None
+    with pytest.raises(UserError, match=r"training.processes: 2, but Toy does not say how its batches divide"):
+        team.start(Toy(), two(), CPU)
     some = team.start(Shared(), two(), CPU)
     assert len(some.helpers) == 1
     some.end()
@@ -224,6 +227,57 @@ def test_two_processes_by_default_where_each_has_a_thread(threads, options, proc
     config = TrainingConfig(**{"steps": 1} | options)
     assert device.default_processes(config, CPU) == processes
     assert device.default_processes(config, torch.device("cuda")) == 1
+
+
+@pytest.mark.parametrize("name", ["OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"])
+def test_threads_that_are_bound_to_cores_compute_alone_unless_processes_are_asked_for(name, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setenv(name, "true")
+    assert device.default_processes(TrainingConfig(steps=1), CPU) == 1
+    assert device.default_processes(TrainingConfig(steps=1, processes=2), CPU) == 2
+
+
+def test_beside_a_gpu_a_cpu_run_computes_alone(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    config = TrainingConfig(steps=1, device="cpu")
+    assert device.default_processes(config, CPU) == 1
+    with pytest.raises(UserError, match=r"training.processes: 2, but PyTorch sees a GPU, beside which it cannot fork"):
+        device.choose_device(TrainingConfig(**vars(config) | {"processes": 2}))
+
+
+def test_a_system_that_starts_no_further_process_has_the_run_compute_alone(monkeypatch, capsys):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    fork, before, mask = os.fork, children(), signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    calls = []
+
+    def only_one() -> int:
+        calls.append(1)
+        if len(calls) % 2 == 0:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", only_one)
+    with pytest.raises(
+        UserError, match=r"training.processes: .* \(Resource temporarily unavailable\); 1 needs"
+    ):
+        team.start(Shared(), two(processes=3), CPU)
+    calls[:] = [1]
+    assert team.start(Shared(), two(processes=None), CPU) is None
+    assert "the run computes alone" in capsys.readouterr().out
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask and children() <= before
+
+
+def test_after_a_run_a_forked_process_changes_its_own_weights_only(begin):
+    objective = Shared()
+    begin(objective, 1).end()
+    before = objective.table.detach().clone()
+    process = team._fork()
+    if process == 0:
+        objective.table.data.zero_()
+        os._exit(0)
+    os.waitpid(process, 0)
+    assert torch.equal(objective.table, before)
 
 
 def test_ranks_share_a_step_by_themselves(monkeypatch):
