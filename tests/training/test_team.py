@@ -258,9 +258,7 @@ def test_a_system_that_starts_no_further_process_has_the_run_compute_alone(monke
         return fork()
 
     monkeypatch.setattr(os, "fork", only_one)
-    with pytest.raises(
-        UserError, match=r"training.processes: .* \(Resource temporarily unavailable\); 1 needs"
-    ):
+    with pytest.raises(UserError, match=r"training.processes: .* \(Resource temporarily unavailable\); 1 needs"):
         team.start(Shared(), two(processes=3), CPU)
     calls[:] = [1]
     assert team.start(Shared(), two(processes=None), CPU) is None
