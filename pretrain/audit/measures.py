@@ -16,10 +16,6 @@ from pretrain.data import Sampler
 BUCKETS = 8
 """Number of sequence length buckets, of equal width."""
 
-ROOMY = 30
-"""Minimum maskable tokens for a sequence's masked whole words to be compared with the rate: shorter ones, which get at
-least one word, often get more than their share."""
-
 READ_BACK = 200
 """Pairs of each block whose text is compared with the corpus, token by token."""
 
@@ -113,8 +109,7 @@ def _add_masks(found: Measures, sampler: Sampler, block: Block, rate: np.ndarray
     of_sequence = np.searchsorted(sequences.cu_seqlens, block.masked, side="right") - 1  # (M,)
     chosen = np.bincount(of_sequence, minlength=len(available))
     wanted = np.maximum(1, np.rint(rate * available)) if masking.count == "fixed" else rate * available
-    roomy = available >= (ROOMY if masking.strategy == "whole_word" and masking.count == "fixed" else 1)
-    found.spread("mask_rate").add((chosen - wanted)[roomy], available[roomy])
+    found.spread("mask_rate").add(chosen - np.minimum(wanted, available), available)
     found.counts["maskable"] += int(available.sum())
     found.counts["masked"] += int(chosen.sum())
     seen = sequences.ids[block.masked]

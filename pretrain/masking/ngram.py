@@ -35,4 +35,4 @@ def choose(
     """
     first, length = words(maskable, word_starts, cu_seqlens)
     wanted = rng.choice(_LENGTHS, len(first), p=_CHANCES)
-    return draw(*spans(first, length, cu_seqlens, wanted), cu_seqlens, rate, bernoulli, False, rng)
+    return draw(*spans(first, length, cu_seqlens, wanted), cu_seqlens, rate, bernoulli, rng)

@@ -50,7 +50,6 @@ def draw(
     cu_seqlens: np.ndarray,
     rate: float,
     bernoulli: bool,
-    at_least_one: bool,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw units uniformly at random, so that the expected share of tokens is the rate.
@@ -60,7 +59,6 @@ def draw(
         cu_seqlens: where each sequence starts, and T last, (N + 1,).
         rate: share of each sequence's maskable tokens.
         bernoulli: each unit independently; otherwise as near to the share in each sequence as its units allow.
-        at_least_one: take one unit from a sequence that would get none; not with bernoulli.
         rng: the generator of this micro-batch's masks.
 
     Returns:
@@ -71,14 +69,12 @@ def draw(
     else:
         sequence = np.searchsorted(cu_seqlens, first, side="right") - 1
         order = np.argsort(sequence + rng.random(len(first)))  # shuffled, still grouped by sequence
-        taken = np.sort(order[_arc(length[order], sequence[order], rate, at_least_one, rng)])
+        taken = np.sort(order[_arc(length[order], sequence[order], rate, rng)])
     positions = ragged.ranges(first[taken], length[taken])
     return positions, np.repeat(np.arange(len(taken)), length[taken])
 
 
-def _arc(
-    length: np.ndarray, sequence: np.ndarray, rate: float, at_least_one: bool, rng: np.random.Generator
-) -> np.ndarray:
+def _arc(length: np.ndarray, sequence: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
     """Which units are taken, in the order given, (U,).
 
     A sequence's shuffled units lie on a circle, each as long as its tokens. An arc of the wanted length is placed at
@@ -93,8 +89,4 @@ def _arc(
     around = np.bincount(group, weights=length)
     wanted = np.maximum(1, np.rint(rate * around))
     arc = rng.random(len(around)) * around
-    taken = np.mod(before - arc[group], around[group]) < wanted[group]
-    if not at_least_one:
-        return taken
-    nothing = np.bincount(group, weights=taken) == 0
-    return taken | (opens & nothing[group])
+    return np.mod(before - arc[group], around[group]) < wanted[group]

@@ -15,19 +15,18 @@ def choose(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose words at random, enough for a sequence's share of tokens.
 
-    The expected number of tokens is exact and every word is equally likely, short or long (unless a sequence is so
-    short that "at least one" decides). The release takes words while they fit: too few tokens, and long words too
-    seldom.
+    The expected number of tokens is exact and every word is equally likely, short or long. The release takes words
+    while they fit: too few tokens, and long words too seldom.
 
     Args:
         maskable: True where a token may be masked (special tokens may not), (T,).
         word_starts: True where a token begins a word, (T,).
         cu_seqlens: where each sequence starts, and T last, (N + 1,).
-        rate: share of a sequence's maskable tokens to choose, in (0, 1]; at least one word where there is any.
-        bernoulli: draw each word independently instead; then there may be none.
+        rate: share of a sequence's maskable tokens to choose, in (0, 1]; a sequence of few, long words may get none.
+        bernoulli: draw each word independently, instead of keeping each sequence as near to the rate as possible.
         rng: the generator of this micro-batch's masks.
 
     Returns:
         Chosen positions, ascending, (K,), and the word each belongs to, (K,): a word is replaced as a unit.
     """
-    return draw(*words(maskable, word_starts, cu_seqlens), cu_seqlens, rate, bernoulli, True, rng)
+    return draw(*words(maskable, word_starts, cu_seqlens), cu_seqlens, rate, bernoulli, rng)

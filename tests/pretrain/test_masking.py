@@ -10,7 +10,7 @@ from pretrain.masking import MASKING, token, whole_word
 from pretrain.masking.replace import corrupt
 
 EVERY_STRATEGY = pytest.mark.parametrize("strategy", MASKING)
-AT_LEAST_ONE = pytest.mark.parametrize("strategy", ["token", "whole_word"])
+WITHIN_A_SEQUENCE = pytest.mark.parametrize("strategy", ["token", "whole_word"])
 SPANS = pytest.mark.parametrize(("strategy", "longest"), [("ngram", 3), ("span", 10)])
 
 
@@ -79,10 +79,9 @@ def test_only_maskable_tokens_are_chosen_each_once_in_order(strategy, batch, rat
     assert len(units) == len(chosen)
 
 
-@AT_LEAST_ONE
 @given(micro_batches(), RATES, SEEDS)
-def test_every_sequence_with_a_maskable_token_gets_at_least_one(strategy, batch, rate, seed):
-    chosen, _ = choose(strategy, batch, rate, seed)
+def test_every_sequence_with_a_maskable_token_gets_at_least_one_of_single_tokens(batch, rate, seed):
+    chosen, _ = choose("token", batch, rate, seed)
     available = per_sequence(batch, np.flatnonzero(batch.maskable))
     assert np.array_equal(per_sequence(batch, chosen) > 0, available > 0)
 
@@ -121,10 +120,14 @@ def test_a_micro_batch_of_specials_alone_has_nothing_to_predict(strategy):
 
 @EVERY_STRATEGY
 @pytest.mark.parametrize("rate", [0.15, 0.4])
-def test_the_expected_number_of_tokens_is_exact(strategy, rate):
+@pytest.mark.parametrize(
+    ("words", "maskable"),
+    [("1 1 2 3 1 1 4 1 2 1 | 1 1 1 2 2 3 1 1 1 x 5", 35), ("12 12 12 12 12", 60), ("8", 8), ("1 6", 7)],
+)
+def test_the_expected_number_of_tokens_is_exact(strategy, rate, words, maskable):
     draws = 4000
-    batch = repeated("1 1 2 3 1 1 4 1 2 1 | 1 1 1 2 2 3 1 1 1 x 5", draws)  # 35 maskable tokens
-    wanted = np.rint(rate * 35)
+    batch = repeated(words, draws)
+    wanted = np.rint(rate * maskable)
     found = per_sequence(batch, choose(strategy, batch, rate, 0)[0])
     assert abs(found.mean() - wanted) <= 5 * found.std() / draws**0.5
 
@@ -144,7 +147,7 @@ def test_every_place_of_equal_words_is_as_likely_as_any_other(strategy):
     assert (np.abs(hits - 0.15 * draws) < 5 * (0.15 * 0.85 * draws) ** 0.5).all()
 
 
-@AT_LEAST_ONE
+@WITHIN_A_SEQUENCE
 def test_sequences_are_masked_independently_of_each_other(strategy):
     draws = 4000
     batch = repeated("1 1 1 1 1 1 1 1 1 1", 2 * draws)
@@ -294,7 +297,7 @@ def test_a_word_does_not_go_on_across_sep():
 
 def test_a_word_does_not_go_on_in_the_next_sequence():
     maskable, starts = np.ones(4, bool), np.array([1, 0, 0, 0], bool)  # without any special token between them
-    chosen, units = whole_word.choose(maskable, starts, np.array([0, 2, 4]), 0.5, False, np.random.default_rng(0))
+    chosen, units = whole_word.choose(maskable, starts, np.array([0, 2, 4]), 1.0, False, np.random.default_rng(0))
     assert (chosen.tolist(), units.tolist()) == ([0, 1, 2, 3], [0, 0, 1, 1])
 
 
@@ -303,9 +306,12 @@ def test_an_unknown_word_splits_the_pieces_around_it():
     assert {tuple(choose("whole_word", batch, 0.5, seed)[0].tolist()) for seed in range(50)} == {(1,), (3,)}
 
 
-def test_a_single_word_longer_than_the_share_is_taken_all_the_same():
-    chosen, units = choose("whole_word", micro_batch("7"), 0.15, 0)
-    assert (chosen.tolist(), units.tolist()) == ([1, 2, 3, 4, 5, 6, 7], [0] * 7)
+def test_a_single_word_longer_than_the_share_is_taken_whole_in_as_many_sequences_as_make_up_the_share():
+    draws = 4000
+    batch = repeated("7", draws)
+    found = per_sequence(batch, choose("whole_word", batch, 0.15, 0)[0])
+    assert set(found.tolist()) == {0, 7}
+    assert abs((found == 7).mean() - 1 / 7) < 5 * (6 / 49 / draws) ** 0.5
 
 
 @given(micro_batches(), RATES, SEEDS)
