@@ -45,13 +45,18 @@ class Recipe:
     data: DataConfig
     sentence: SentenceConfig
     masking: MaskingConfig
-    micro_batch_size: int
+    batch_size: int
+    """Sequences in a step at most."""
+
     seed: int
+    micro_batches: int = 1
+    """How many each step is split into."""
+
     epochs: float = math.inf
     """About how many the run will take: masking.rate_end is reached after them."""
 
     shape: Shape | None = None
-    """What every micro-batch is filled up to, in place of micro_batch_size."""
+    """What every micro-batch is filled up to, in place of batch_size."""
 
 
 class Sampler:
@@ -116,12 +121,14 @@ class Sampler:
         return self._mask(block, epoch, repeated if recipe.masking.static else epoch, number)
 
     def _cuts(self, lengths: np.ndarray) -> np.ndarray:
-        """Where micro-batches start, and the number of sequences last; the last micro-batch is no small remainder."""
-        if self.recipe.shape is not None:
-            return packing.cut(lengths, self.recipe.shape)
-        size = len(lengths)
-        count = -(-size // self.recipe.micro_batch_size)
-        return np.arange(count + 1) * size // max(1, count)  # sizes differ by at most one
+        """Where micro-batches start, and the number of sequences last; the last step is no small remainder."""
+        recipe, size = self.recipe, len(lengths)
+        if recipe.shape is not None:
+            return packing.cut(lengths, recipe.shape)
+        count = -(-size // recipe.batch_size) * recipe.micro_batches
+        if count > size:  # too few for whole steps, which then run on into the next block
+            count = -(-size // max(1, recipe.batch_size // recipe.micro_batches))
+        return np.arange(count + 1) * size // max(1, count)  # sizes of steps, and of their parts, differ by at most one
 
     def rates(self, epoch: int, number: int, micro_batches: int) -> np.ndarray:
         """Share of the maskable tokens to predict in each micro-batch of a block, (micro_batches,)."""
@@ -247,7 +254,6 @@ class Stream:
 
     def __call__(self, position: Position) -> Iterator[tuple[PackedBatch, Position]]:
         """Micro-batches from a position on, each with the position after it."""
-        start = position.micro_batch
         loader = DataLoader(
             _Blocks(self.sampler),
             batch_size=None,
@@ -262,9 +268,11 @@ class Stream:
         with unsignalled() if self.workers else nullcontext():
             blocks = iter(loader)  # starts the workers
         for (epoch, number), block in zip(self._places(position.epoch, position.block), blocks, strict=False):
+            # A run may be resumed with its steps split differently.
+            start = position.micro_batch * len(block) // max(1, position.micro_batches)
             for micro_batch in range(start, len(block)):
                 yield block.micro_batch(micro_batch), self._after(epoch, number, micro_batch, len(block))
-            start = 0
+            position = Position(epoch, number)
 
     def _after(self, epoch: int, number: int, micro_batch: int, micro_batches: int) -> Position:
         if micro_batch + 1 < micro_batches:

@@ -80,6 +80,8 @@ def _rules(config: PretrainConfig) -> dict[str, str]:
         rules["negatives"] = f"rule {same_document.RULE}"
     if config.masking.rate_end is not None:
         rules["rate_end"] = "rule 2"  # by micro-batch, and until the run's end
+    if config.training.batch_tokens is None and training_config.micro_batches(config.training) > 1:
+        rules["batches"] = "rule 2"  # steps are split into micro-batches, not blocks
     return rules
 
 
@@ -99,14 +101,16 @@ def audit_only(config: PretrainConfig) -> None:
 
 def training_sampler(config: PretrainConfig, text: TextToLearn) -> Sampler:
     """The sampler that a run trains on."""
-    micro_batch = training_config.micro_batch_size(config.training)
-    recipe = Recipe(config.data, config.sentence, config.masking, micro_batch, config.training.seed)
+    training = config.training
+    parts = training_config.micro_batches(training)
+    most = training.batch_size or training.batch_tokens  # no sequence is shorter than a token
+    recipe = Recipe(config.data, config.sentence, config.masking, most, training.seed, parts)
     sampler = Sampler(text.source, text.train_documents, text.tokenizer, recipe)
-    if config.training.batch_tokens is not None:
+    if training.batch_tokens is not None:
         recipe = replace(recipe, shape=_shape(config, _first_block(sampler).tally))
         sampler = Sampler(text.source, text.train_documents, text.tokenizer, recipe)
     if config.masking.rate_end is not None:
-        recipe = replace(recipe, epochs=_epochs(config.training, sampler))
+        recipe = replace(recipe, epochs=_epochs(training, sampler))
         sampler = Sampler(text.source, text.train_documents, text.tokenizer, recipe)
     return sampler
 

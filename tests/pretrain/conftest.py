@@ -84,7 +84,7 @@ def random_lengths(documents: int, seed: int, sentences: int = 14, tokens: int =
     return [rng.integers(1, tokens + 1, size).tolist() for size in rng.integers(2, sentences + 1, documents)]
 
 
-def make_recipe(seed: int = 0, micro_batch_size: int = 8, **options) -> Recipe:
+def make_recipe(seed: int = 0, batch_size: int = 8, micro_batches: int = 1, **options) -> Recipe:
     """A Recipe from options as the command line has them, dots written as __: masking__rate=0.3."""
     sections = {"data": {"max_length": 32}, "sentence": {}, "masking": {}}
     for name, value in options.items():
@@ -94,8 +94,9 @@ def make_recipe(seed: int = 0, micro_batch_size: int = 8, **options) -> Recipe:
         DataConfig(**sections["data"]),
         SentenceConfig(**sections["sentence"]),
         MaskingConfig(**sections["masking"]),
-        micro_batch_size,
+        batch_size,
         seed,
+        micro_batches,
     )
 
 

@@ -135,7 +135,7 @@ def test_a_block_that_was_sent_gives_the_same_batches_in_half_the_bytes_or_less(
 @pytest.mark.parametrize("name", INPUTS)
 def test_a_micro_batch_has_its_longest_sequences_first_and_is_what_chance_put_together(source, name):
     objective = "nsp" if INPUTS[name].segments == 2 else "none"
-    sampler = make_sampler(source, sentence__objective=objective, sentence__input=name, micro_batch_size=7)
+    sampler = make_sampler(source, sentence__objective=objective, sentence__input=name, batch_size=7)
     lengths = [batch.cu_seqlens.diff().tolist() for batch in batches_of(sampler)]
     assert all(of_batch == sorted(of_batch, reverse=True) for of_batch in lengths)
     means = [np.mean(of_batch) for of_batch in lengths]  # sorted within micro-batches, not across them
@@ -149,12 +149,28 @@ def test_without_a_sentence_objective_there_are_no_sentence_labels(source):
 
 @pytest.mark.parametrize("size, documents", [(1, 9), (7, 16), (8, 60), (1000, 60)])
 def test_micro_batches_hold_so_many_sequences_at_most_and_differ_by_one_at_most(source, size, documents):
-    for block in blocks_of(make_sampler(source, block_documents=documents, micro_batch_size=size)):
+    for block in blocks_of(make_sampler(source, block_documents=documents, batch_size=size)):
         sizes = [block.micro_batch(n).num_sequences for n in range(len(block))]
         assert sum(sizes) == block.tally["sequences"]
         assert max(sizes) <= size
         assert max(sizes) - min(sizes) <= 1
         assert len(sizes) == -(-sum(sizes) // size)
+
+
+@pytest.mark.parametrize("size, parts, documents", [(7, 4, 16), (40, 6, 60), (8, 2, 9)])
+def test_a_step_holds_so_many_sequences_at_most_and_its_parts_differ_by_one_at_most(source, size, parts, documents):
+    for block in blocks_of(make_sampler(source, block_documents=documents, batch_size=size, micro_batches=parts)):
+        sizes = np.array([block.micro_batch(n).num_sequences for n in range(len(block))]).reshape(-1, parts)
+        steps = sizes.sum(1)
+        assert (steps.sum(), len(steps)) == (block.tally["sequences"], -(-block.tally["sequences"] // size))
+        assert steps.max() <= size
+        assert np.ptp(steps) <= 1
+        assert np.ptp(sizes) <= 1
+
+
+def test_a_block_of_fewer_sequences_than_a_step_has_parts_has_no_empty_micro_batch(source):
+    for block in blocks_of(make_sampler(source, block_documents=1, batch_size=64, micro_batches=64)):
+        assert [block.micro_batch(n).num_sequences for n in range(len(block))] == [1] * block.tally["sequences"]
 
 
 def test_every_document_comes_once_in_an_epoch(source):
@@ -219,7 +235,7 @@ def test_id_0_is_text_where_the_tokenizer_has_its_special_tokens_elsewhere():
         special_ids=np.array([5, 6, 7, 8, 9]),
         ordinary_ids=np.arange(5),
     )
-    batch = make_sampler(source, ids, block_documents=30, micro_batch_size=10**6).block(0, 0).micro_batch(0)
+    batch = make_sampler(source, ids, block_documents=30, batch_size=10**6).block(0, 0).micro_batch(0)
     labels = batch.targets["masked_labels"]
     seen = batch.token_ids[batch.targets["masked_index"]]
     assert abs((labels == 0).float().mean() - 1 / 3) < 0.1
@@ -331,7 +347,7 @@ def take(stream: Stream, position: Position, count: int) -> list[tuple[PackedBat
 @pytest.fixture(scope="module")
 def streamed(source) -> tuple[Stream, list[tuple[PackedBatch, Position]]]:
     """A stream, and all of its first two epochs and some of the third."""
-    stream = Stream(make_sampler(source, block_documents=13, micro_batch_size=3), workers=0)
+    stream = Stream(make_sampler(source, block_documents=13, batch_size=3), workers=0)
     return stream, take(stream, Position(), 130)
 
 
@@ -363,6 +379,17 @@ def test_positions_count_epochs_blocks_and_micro_batches_in_order(streamed):
     assert stream.epochs(Position()) == 0.0
     assert stream.epochs(Position(epoch=2)) == 2.0
     assert stream.epochs(Position(1, 2, 3, 6)) == 1 + (2 + 0.5) / 5  # 60 documents in blocks of 13
+
+
+def test_a_stream_goes_on_at_the_same_place_where_steps_are_now_split_differently(source):
+    whole = Stream(make_sampler(source, block_documents=60, batch_size=8), workers=0)
+    halves = Stream(make_sampler(source, block_documents=60, batch_size=8, micro_batches=2), workers=0)
+    position = take(whole, Position(), 5)[-1][1]
+    _, after = take(halves, position, 2)[-1]
+    assert (after.micro_batch, after.micro_batches) == (12, 2 * position.micro_batches)
+    (batch, back), *_ = take(whole, after, 1)
+    assert back == Position(0, 0, 7, position.micro_batches)
+    assert same(batch, take(whole, Position(), 7)[-1][0])
 
 
 def test_blocks_without_examples_are_passed_over():

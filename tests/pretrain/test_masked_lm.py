@@ -116,7 +116,7 @@ def test_the_loss_and_every_gradient_are_those_of_bert_for_masked_lm_wherever_th
 def test_a_sampled_micro_batch_gives_what_the_reference_gives_for_one_sequence_after_another(name):
     objective = "nsp" if INPUTS[name].segments == 2 else "none"
     source = numbered(random_lengths(30, seed=3))
-    sampler = make_sampler(source, sentence__objective=objective, sentence__input=name, micro_batch_size=24)
+    sampler = make_sampler(source, sentence__objective=objective, sentence__input=name, batch_size=24)
     batch, found = sampler.block(0, 0).micro_batch(0), []
     assert len(set(batch.cu_seqlens.diff().tolist())) > 3
     config = ModelConfig(int(source.ids.max()) + 1, 24, 2, 3, 40, 32, initializer_range=0.1)
