@@ -3,13 +3,14 @@
 import hashlib
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from pretrain import cached_folder
 
 VERSION = 1
 """Incremented when the cached content changes, so that older arrays are rebuilt."""
@@ -27,8 +28,7 @@ def keep(
 ) -> Kept:
     """The arrays that `make` makes, made once: cached in the folder `cache` while the fingerprint stays the same.
 
-    Several processes may do this at once: each builds in a folder of its own, the first to finish renames it into
-    place atomically, and all use that one.
+    Several processes may do this at once.
 
     Args:
         cache: the folder of cached arrays; created if missing.
@@ -41,9 +41,9 @@ def keep(
     folder = cache / (prefix + _digest([VERSION, *fingerprint]))
     if found := _load(folder):
         return found
-    unfinished = cache / f".{folder.name}-{os.getpid()}-{secrets.token_hex(4)}"
-    unfinished.mkdir(parents=True)
-    try:
+    if folder.is_dir() and _load(folder) is None:  # damaged, and not that of a process that was faster
+        cached_folder.remove(folder)
+    with cached_folder.building(folder) as unfinished:
         facts = make(unfinished)
         manifest = {
             "version": VERSION,
@@ -53,9 +53,6 @@ def keep(
         }
         manifest["lengths"] = {path.stem: len(np.load(path, mmap_mode="r")) for path in unfinished.glob("*.npy")}
         (unfinished / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False), "utf-8")
-        _put_in_place(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     for older in cache.glob(prefix + "*"):
         if older != folder:
             shutil.rmtree(older, ignore_errors=True)
@@ -78,17 +75,6 @@ def _load(folder: Path) -> Kept | None:
         return (manifest["facts"], arrays) if whole else None
     except (OSError, EOFError, ValueError, KeyError):
         return None
-
-
-def _put_in_place(unfinished: Path, folder: Path) -> None:
-    """Rename, unless another process was first; a damaged folder is replaced."""
-    if folder.exists() and _load(folder) is None:
-        shutil.rmtree(folder, ignore_errors=True)
-    try:
-        unfinished.rename(folder)
-    except OSError:
-        if not folder.exists():  # else another process was first
-            raise
 
 
 class GrowingArray:

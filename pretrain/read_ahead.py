@@ -5,6 +5,7 @@ megabytes around it that are not needed. Where it takes no such advice nothing c
 """
 
 import mmap
+from contextlib import suppress
 
 import numpy as np
 
@@ -22,10 +23,12 @@ def read_ahead(array: np.memmap, first: np.ndarray, last: np.ndarray) -> None:
 
 def read_bytes_ahead(mapped: mmap.mmap, first: np.ndarray, last: np.ndarray) -> None:
     """Read ranges of a map's bytes ahead; `last` is exclusive."""
+    first, last = first[last > first], last[last > first]
     if not hasattr(mmap, "MADV_WILLNEED") or not len(first):
         return
     order = np.argsort(first)
     begins, ends = first[order] // mmap.PAGESIZE * mmap.PAGESIZE, np.maximum.accumulate(last[order])
     apart = begins[1:] > ends[:-1]  # the others are merged with the one before
     for begin, end in zip(begins[np.r_[True, apart]].tolist(), ends[np.r_[apart, True]].tolist(), strict=True):
-        mapped.madvise(mmap.MADV_WILLNEED, begin, max(1, end - begin))
+        with suppress(OSError):
+            mapped.madvise(mmap.MADV_WILLNEED, begin, end - begin)

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from bert import whole_file
 from bert.errors import UserError
 from bert.tokenizer import Tokenizer
 from bert.tokenizer_files import load as load_tokenizer
-from pretrain import ragged
+from pretrain import cached_folder, ragged
 from pretrain.corpus import Corpus
 from pretrain.read_ahead import read_ahead
 from pretrain.token_source import TokenSource
@@ -85,15 +84,10 @@ def open_store(corpus: Corpus, tokenizer: Tokenizer, cache: Path, processes: int
     damage = _damage(folder, verify)
     if damage is not None:
         print(f"token store: '{folder}' is damaged ({damage}); rebuilding it")
-        shutil.rmtree(folder, ignore_errors=True)
+        cached_folder.remove(folder)
     if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-unfinished-", dir=cache))
-        try:
+        with cached_folder.building(folder) as unfinished:
             _build(corpus, tokenizer, unfinished, processes)
-            _settle(unfinished, folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
     return TokenStore(corpus, folder)
 
 
@@ -117,8 +111,10 @@ def _damage(folder: Path, verify: bool) -> str | None:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         files = manifest["files"]
         found = {name: (folder / name).stat() for name in files}
-    except (OSError, ValueError, KeyError) as error:
+    except (FileNotFoundError, ValueError, KeyError) as error:
         return f"{type(error).__name__}: {error}"
+    except OSError as error:  # it may be intact
+        raise UserError(f"data.cache: '{folder}' cannot be read: {error.strerror}.") from None
     if wrong := [name for name, known in files.items() if found[name].st_size != known["size"]]:
         return f"size of {', '.join(wrong)}"
     touched = [name for name, known in files.items() if verify or found[name].st_mtime_ns != known["time"]]
@@ -134,15 +130,6 @@ def _damage(folder: Path, verify: bool) -> str | None:
 def _sha256(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _settle(unfinished: Path, folder: Path) -> None:
-    """Give a finished store its name; if another process was faster, its store, which is the same, is kept."""
-    try:
-        os.rename(unfinished, folder)
-    except OSError:
-        if not (folder / "manifest.json").is_file():
-            raise
 
 
 @dataclass(frozen=True)
@@ -173,6 +160,7 @@ def _build(corpus: Corpus, tokenizer: Tokenizer, folder: Path, processes: int) -
         done = 0
         for shard in _encode_all(corpus, shards, processes):
             of_shard = np.load(shard.file("lengths.npy"))
+            assert len(of_shard) == np.subtract(*corpus.document_sentences[[shard.last, shard.first]])
             lengths[done + 1 : done + 1 + len(of_shard)] = of_shard
             done += len(of_shard)
             counts += np.bincount(np.fromfile(shard.file("ids"), dtype), minlength=len(counts))

@@ -39,6 +39,18 @@ def test_what_is_read_ahead_covers_the_ranges_and_begins_at_pages(offset, itemsi
     assert sum(end - begin for begin, end in found) <= sum(b - a for a, b in wanted) + len(ranges) * mmap.PAGESIZE
 
 
+def test_an_empty_range_at_the_end_of_a_map_of_whole_pages_is_passed_over():
+    mapped = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+    read_bytes_ahead(mapped, np.array([2 * mmap.PAGESIZE, 5]), np.array([2 * mmap.PAGESIZE, 9]))
+
+
+def test_advice_that_the_system_refuses_changes_nothing():
+    def refuse(*_):
+        raise OSError(22, "Invalid argument")
+
+    read_bytes_ahead(SimpleNamespace(madvise=refuse), np.array([0]), np.array([5]))
+
+
 def test_without_such_advice_nothing_is_asked_for(monkeypatch):
     monkeypatch.delattr(mmap, "MADV_WILLNEED", raising=False)
     read_bytes_ahead(None, np.array([0]), np.array([5]))

@@ -1,6 +1,8 @@
 import json
 import os
 import pickle
+import stat
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from tokenizers import models, pre_tokenizers
 
 from bert.errors import UserError
 from bert.tokenizer import SPECIAL_TOKENS, Tokenizer, TokenizerConfig, train
-from pretrain import token_store
+from pretrain import cached_folder, token_store
 from pretrain.corpus import Corpus, CorpusFormat, open_corpus
 from pretrain.on_the_fly import OnTheFly
 from pretrain.token_source import TokenSource
@@ -265,9 +267,47 @@ def test_a_damaged_store_is_built_again_and_a_whole_one_is_not(name, how, corpus
 
 
 def test_a_store_half_built_is_nothing_and_four_builders_make_one(corpus, tokenizer, tmp_path):
-    (tmp_path / "tokens-0123456789abcdef-unfinished-x").mkdir()
+    half = tmp_path / f".{token_store.folder_of(corpus, tokenizer, tmp_path).name}-1-x"
+    half.mkdir()
+    (half / "shard-0-ids").write_bytes(b"half")
     with ThreadPoolExecutor(4) as pool:
         stores = list(pool.map(lambda _: open_store(corpus, tokenizer, tmp_path, 1), range(4)))
     assert len({store._opened[1] for store in stores}) == 1
-    folders = [folder.name for folder in tmp_path.iterdir() if "unfinished" not in folder.name]
-    assert len(folders) == 1
+    assert [folder for folder in tmp_path.glob("*tokens-*") if folder != half] == [stores[0]._opened[1]]
+    assert half.is_dir()  # another process may be at it
+    cached_folder.remove(stores[0]._opened[1])
+    long_ago = time.time() - 7200
+    for path in (half / "shard-0-ids", half):
+        os.utime(path, (long_ago, long_ago))
+    open_store(corpus, tokenizer, tmp_path, 1)
+    assert not half.exists()
+
+
+def test_a_store_that_cannot_be_read_is_not_taken_for_damaged(corpus, tokenizer, tmp_path, monkeypatch):
+    folder = open_store(corpus, tokenizer, tmp_path, 1)._opened[1]
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o777 & ~_umask()  # others may read it too
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(UserError, match=r"^data\.cache: '.*tokens-.*' cannot be read: Permission denied\.$"):
+        open_store(corpus, tokenizer, tmp_path, 1)
+    assert folder.is_dir()
+
+
+def test_a_damaged_store_that_cannot_be_removed_is_not_used(corpus, tokenizer, tmp_path, monkeypatch):
+    folder = open_store(corpus, tokenizer, tmp_path, 1)._opened[1]
+    spoil(folder / "ids.bin", "truncated")
+
+    def refuse(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(UserError, match=r"is damaged and cannot be removed: Read-only file system\.$"):
+        open_store(corpus, tokenizer, tmp_path, 1)
+
+
+def _umask() -> int:
+    os.umask(now := os.umask(0))
+    return now
