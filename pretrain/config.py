@@ -1,6 +1,6 @@
 """The options of a pretraining run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from bert.config import ModelOptions
@@ -90,6 +90,24 @@ class SentenceConfig:
     truncation: Literal[*TRUNCATION] = "longest_first"
     """What is cut from an example that is too long: the longer segment's tokens, from a random end (the paper), or the
     second segment's last (the original Korean BERT)."""
+
+    @property
+    def needs_another_document(self) -> bool:
+        """Whether a B is drawn from a document other than A's."""
+        return SENTENCE[self.objective].replaces_b and self.negatives == "other_document"
+
+    @property
+    def judged_on(self) -> "dict[str, SentenceConfig]":
+        """The pairs to evaluate on, half of them with label 1: by objective, first this one, then the others'."""
+        if not SENTENCE[self.objective].labels:
+            return {}
+        own = replace(self, random_share=0.5)
+        others = {
+            name: replace(own, objective=name, negatives=SentenceConfig.negatives, remainder=SentenceConfig.remainder)
+            for name, objective in SENTENCE.items()
+            if objective.labels and name != self.objective
+        }
+        return {self.objective: own} | others
 
 
 @dataclass(frozen=True)

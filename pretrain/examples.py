@@ -121,7 +121,7 @@ def cut(
     remainder = int((b_last - a_last)[replaced].sum())
     return examples, {
         "sentences": len(counts),
-        "sentences_left_over": unused,
+        "sentences_left_over": unused if cutting.reuse_remainder else unused + remainder,
         "sentences_after_random_b": remainder,
     }
 

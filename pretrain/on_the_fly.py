@@ -11,9 +11,13 @@ from pretrain.token_source import TokenSource
 
 
 class OnTheFly(TokenSource):
-    """Reads lines through the corpus' reader and tokenises them; caches the most recent documents."""
+    """Reads lines through the corpus' reader and tokenises them; caches the most recent documents.
 
-    REMEMBERED = 20_000
+    Attributes:
+        remembered: tokens in them at most, besides those of the request at hand.
+    """
+
+    remembered = 10_000_000
 
     def __init__(self, corpus: Corpus, tokenizer: Tokenizer) -> None:
         self.corpus = corpus
@@ -22,6 +26,10 @@ class OnTheFly(TokenSource):
         self.document_hashes = corpus.document_hashes
         self.mean_document_bytes = corpus.num_bytes / corpus.num_documents
         self._latest: OrderedDict[int, EncodedLines] = OrderedDict()
+        self._tokens = 0  # in them
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.corpus, self.tokenizer)  # another process caches documents of its own
 
     def counts(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
         """Tokens of each sentence in the ranges, concatenated."""
@@ -52,10 +60,11 @@ class OnTheFly(TokenSource):
         tokens = ragged.offsets(encoded.lengths)
         for document, a, b in zip(wanted, lines[:-1], lines[1:], strict=True):
             of_document = slice(tokens[a], tokens[b])
-            self._latest[document] = EncodedLines(
-                encoded.ids[of_document], encoded.word_starts[of_document], encoded.lengths[a:b]
-            )
-        for document in np.unique(documents).tolist():
+            parts = encoded.ids[of_document], encoded.word_starts[of_document], encoded.lengths[a:b]
+            self._latest[document] = EncodedLines(*(part.copy() for part in parts))  # a view would keep all of them
+            self._tokens += len(parts[0])
+        at_hand = np.unique(documents).tolist()
+        for document in at_hand:
             self._latest.move_to_end(document)
-        while len(self._latest) > max(self.REMEMBERED, len(documents)):
-            self._latest.popitem(last=False)
+        while self._tokens > self.remembered and len(self._latest) > len(at_hand):
+            self._tokens -= len(self._latest.popitem(last=False)[1].ids)

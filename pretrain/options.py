@@ -22,8 +22,11 @@ DEFAULT_BATCH_SIZE = 32
 DEFAULT_LR, DEFAULT_LR_OF_INIT = 1e-3, 5e-5
 """Peak learning rates: for small models from scratch, and for a model that is already trained."""
 
-FREE = (*identity.FREE, "data.train", "data.cache", "data.verify", "data.reader", "data.tokenize", "audit.")
-"""Options, or prefixes of options, that do not affect the result; for a corpus, its text counts, not its path."""
+PATHS = ("data.train", "data.valid")
+"""Corpora: their text counts, not their path."""
+
+FREE = (*identity.FREE, *PATHS, "data.cache", "data.verify", "data.reader", "data.tokenize", "audit.")
+"""Options, or groups of options, that do not affect the result."""
 
 
 def with_defaults(config: PretrainConfig) -> PretrainConfig:
@@ -64,6 +67,10 @@ def check(config: PretrainConfig) -> list[str]:
         faults.append(f"masking.mask_share: {shares} add up to more than 1.")
     if masking.static and not data.copies:
         faults.append("masking.static: true, but it repeats the masks of data.copies, which is 0.")
+    if masking.static and masking.rate_end is not None:
+        faults.append(
+            "masking.static: true, but masking.rate_end changes how many tokens are masked as the run goes on."
+        )
     if config.audit.sequences < 0:
         faults.append(f"audit.sequences: {config.audit.sequences}, but it must be at least 0.")
     if data.copies < 0:
@@ -71,8 +78,8 @@ def check(config: PretrainConfig) -> list[str]:
     # The maximum length of a given model is not known yet.
     longest = data.max_length if config.init else config.model.max_position_embeddings
     if not 8 <= data.max_length <= longest:
-        most = f"model.max_position_embeddings={config.model.max_position_embeddings}"
-        faults.append(f"data.max_length: {data.max_length}, but it must be at least 8 and at most {most}.")
+        most = "" if config.init else f" and at most model.max_position_embeddings={longest}"
+        faults.append(f"data.max_length: {data.max_length}, but it must be at least 8{most}.")
     faults += _tokens_at_once_faults(config)
     if data.valid is None and data.valid_share in (0, 1):
         faults.append(f"data.valid_share: {data.valid_share}, but it must be above 0 and below 1 without data.valid.")
@@ -142,6 +149,7 @@ def _foreign_options(config: PretrainConfig) -> list[str]:
         ),
         *_owned_by_random_weights(config),
         ("tokenizer.add", "init", config.init is not None, config.tokenizer.add, None),
+        ("data.verify", "data.tokenize=store", config.data.tokenize == "store", config.data.verify, DataConfig.verify),
         ("data.text", "data.format=jsonl", config.data.format == "jsonl", config.data.text, DataConfig.text),
         *(
             (

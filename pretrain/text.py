@@ -20,7 +20,6 @@ from pretrain.corpus import Corpus, open_corpus, refuse_unreadable
 from pretrain.documents import FORMATS, CorpusFormat
 from pretrain.on_the_fly import OnTheFly
 from pretrain.randomness import Permutation
-from pretrain.sentence import SENTENCE
 from pretrain.split import Split, open_split
 from pretrain.token_source import TokenSource
 from pretrain.token_store import open_store
@@ -32,6 +31,8 @@ MEASURED_BYTES = 16 << 20
 """About how much validation text characters are counted in at most; documents are drawn uniformly."""
 
 _AT_ONCE = 1000  # documents read together
+
+_DOCUMENTS_ARE = {"text": "Documents are separated by blank lines.", "jsonl": "A document is a line."}
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> Tex
     corpus = _corpus(config, _train_file(config), "data.train")
     apart = None if data.valid is None else _corpus(config, Path(data.valid), "data.valid")
     split = open_split(corpus.document_hashes, 0 if apart else data.valid_share, cache, corpus.fingerprint)
-    _refuse_too_few(config, len(split.train), corpus)
+    _refuse_too_few(config, split, corpus, apart)
     tokenizer = tokenizer or _tokenizer(config, corpus, split)
     source = _source(config, corpus, tokenizer)
     valid_source = _source(config, apart, tokenizer) if apart else source
@@ -140,17 +141,27 @@ def _corpus(config: PretrainConfig, path: Path, argument: str) -> Corpus:
     return corpus
 
 
-def _refuse_too_few(config: PretrainConfig, train_documents: int, corpus: Corpus) -> None:
-    from_another = SENTENCE[config.sentence.objective].replaces_b and config.sentence.negatives != "same_document"
-    needed = 2 if from_another else 1
-    if train_documents >= needed:
+def _refuse_too_few(config: PretrainConfig, split: Split, corpus: Corpus, apart: Corpus | None) -> None:
+    """Refuse a corpus of too few documents to draw from, before anything is made of it."""
+    sentence, number = config.sentence, corpus.num_documents
+    needed = 2 if sentence.needs_another_document else 1
+    if len(split.train) < needed:
+        held = f", besides {len(split.valid)} held out for validation (data.valid names a file instead)"
+        raise UserError(
+            f"data.train: {number} document(s) in '{corpus.reader.path}', and sentence.objective={sentence.objective} "
+            f"needs at least {needed}{'' if apart else held}. {_DOCUMENTS_ARE[config.data.format]}"
+        )
+    of_another = [name for name, pairs in sentence.judged_on.items() if pairs.needs_another_document]
+    if not of_another or (apart.num_documents if apart else len(split.valid)) >= 2:
         return
-    held = "" if config.data.valid else ", besides one held out for validation (data.valid names a file instead)"
-    raise UserError(
-        f"data.train: {corpus.num_documents} document(s) in '{corpus.reader.path}', and "
-        f"sentence.objective={config.sentence.objective} needs at least {needed}{held}. "
-        f"Documents are separated by blank lines."
-    )
+    judged = f"sentence.objective={sentence.objective} is evaluated on pairs of two documents"
+    why = f"{judged} (valid/{of_another[0]}_accuracy)"
+    if apart:
+        few = f"data.valid: 1 document in '{apart.reader.path}', and {why}. {_DOCUMENTS_ARE[config.data.format]}"
+    else:
+        share = f"data.valid_share: {config.data.valid_share:g} of {number} documents is {len(split.valid)}"
+        few = f"{share}, and {why}; use {2 / number:.2g} at least."
+    raise UserError(few)
 
 
 def _tokenizer(config: PretrainConfig, corpus: Corpus, split: Split) -> Tokenizer:

@@ -129,9 +129,8 @@ def _mean_length(batches: list[PackedBatch]) -> float:
 def metric_names(config: PretrainConfig) -> list[str]:
     """The metrics that an evaluation on the frozen sets gives, by their names without `valid/`."""
     names = ["masked_lm_loss", "masked_lm_accuracy", *(f"{name}_masked_lm_loss" for name in VALIDATION_MASKINGS[1:])]
-    if SENTENCE[config.sentence.objective].labels:
-        labelled = _labelled(config.sentence)
-        names += ["sentence_loss", "sentence_accuracy", *(f"{name}_accuracy" for name in labelled)]
+    if pairs := config.sentence.judged_on:
+        names += ["sentence_loss", "sentence_accuracy", *(f"{name}_accuracy" for name in pairs)]
     return [*names, *OBJECTIVES[config.objective].scores(config), "unigram_cross_entropy", "bits_per_character"]
 
 
@@ -146,27 +145,16 @@ def build_validation(config: PretrainConfig, text: TextToLearn) -> Validation:
         return Sampler(text.valid_source, text.valid_documents, text.tokenizer, recipe)
 
     masked = {name: frozen_batches(sampler(whole, name), most) for name in VALIDATION_MASKINGS}
-    pairs = {}
-    if SENTENCE[config.sentence.objective].labels:
-        for name, sentence in _labelled(config.sentence).items():
-            pairs[name] = [_without_masked(batch) for batch in _pairs(sampler(sentence, "token"), most, data)]
+    pairs = {
+        name: [_without_masked(batch) for batch in _pairs(sampler(sentence, "token"), most, data)]
+        for name, sentence in config.sentence.judged_on.items()
+    }
     return Validation(
         masked=masked,
         pairs=pairs,
         unigram_cross_entropy=_unigram_cross_entropy(masked["token"], text),
         bits_per_character_factor=1 / math.log(2) / text.characters_per_token,
     )
-
-
-def _labelled(sentence: SentenceConfig) -> dict[str, SentenceConfig]:
-    """The run's own pairs, and those of every other objective with labels, half of them with label 1."""
-    own = replace(sentence, random_share=0.5)
-    others = {
-        name: replace(own, objective=name, negatives=SentenceConfig.negatives, remainder=SentenceConfig.remainder)
-        for name, objective in SENTENCE.items()
-        if objective.labels and name != sentence.objective
-    }
-    return {sentence.objective: own} | others
 
 
 def _pairs(sampler: Sampler, most: int, data: DataConfig) -> list[PackedBatch]:

@@ -357,7 +357,7 @@ def without_breaks(text: str) -> str:
         ),
         (
             "alone.txt",
-            b"One.\n\nTwo.\n\nThree.\n\nFour.\n",
+            b"One.\n\nTwo.\n\nThree.\n\nFour.\n\n" * 10,
             "data.train: no example in it: sentence.input=segment_pair",
         ),
     ],

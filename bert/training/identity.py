@@ -23,7 +23,7 @@ FREE = (
     "training.profile",
     "training.gradient_checkpointing",
 )
-"""Options of every run, or their prefixes, that do not change its result."""
+"""Options of every run, or groups of them ("tracking."), that do not change its result."""
 
 _FIXED = ("training.minutes",)
 """Options that may not change when a run resumes: minutes were converted to tokens when it began."""
@@ -43,7 +43,7 @@ def state_of(
         output: the run's folder.
         config: the run's options, nested.
         facts: what else it depends on (fingerprints), by name.
-        free: prefixes of options that may differ, since they do not change the result.
+        free: options, and groups of them, that may differ, since they do not change the result.
         accepted: names whose difference the user accepts, while the run is not finished; it is printed. None where
             none can be.
         defaults: nested like config: the values of options that are newer than the run and unknown to it.
@@ -63,7 +63,7 @@ def state_of(
         raise UserError(f"output: '{output}' holds a run of another command. Use another folder.")
     before = flatten(defaults or {}) | recorded
     _refuse_unknown(asked, before | now)
-    names = (name for name in sorted(before.keys() | now.keys()) if not name.startswith(free))
+    names = (name for name in sorted(before.keys() | now.keys()) if not is_free(name, free))
     differing = [name for name in names if before.get(name) != now.get(name)]
     finished = is_finished(output)
     changeable = [] if finished else [name for name in differing if name not in _FIXED]
@@ -82,6 +82,11 @@ def state_of(
         faults[-1] += f" Use another folder{go_on if {*differing} <= {*changeable} else finished_by}."
     refuse_if(faults)
     return "finished" if finished else "unfinished"
+
+
+def is_free(name: str, free: Iterable[str]) -> bool:
+    """Whether an option is among those named, or in a group that is: "tracking.uri" in "tracking."."""
+    return name in free or any(name.startswith(group) for group in free if group.endswith("."))
 
 
 def _groups(names: Iterable[str]) -> set[str]:

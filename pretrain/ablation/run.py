@@ -27,12 +27,12 @@ import yaml
 from bert import whole_file
 from bert.cli import put
 from bert.errors import REFUSED
-from bert.training.identity import RESULT, flatten, is_finished
+from bert.training.identity import RESULT, flatten, is_finished, is_free
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
 from bert.training.stopping import EXIT_CODE
 from pretrain.ablation.grid import AblateConfig, Cell, models_are_alike, pretrain_options
-from pretrain.options import FREE
+from pretrain.options import FREE, PATHS
 
 ROOT = Path(__file__).parents[2]
 """Where run.py and run_finetune.py are."""
@@ -250,9 +250,9 @@ def differences(config: AblateConfig, cells: list[Cell]) -> list[str]:
 
 def _telling(options: dict[str, Any], step: str) -> dict[str, Any]:
     """A command's options, without those that do not affect results, and without a task's starting model."""
-    free = [name for name in FREE if name != "data.train"]
+    free = [name for name in FREE if name not in PATHS]
     free += [] if step == "pretrain" else ["init", "training.eval_sequences"]  # the latter was once accepted but unused
-    return {name: value for name, value in flatten(options).items() if not name.startswith(tuple(free))}
+    return {name: value for name, value in flatten(options).items() if not is_free(name, free)}
 
 
 def done(config: AblateConfig, cell: Cell) -> bool:

@@ -59,7 +59,7 @@ def arrange(
         The examples, the text with the random runs appended, and counts, such as of runs not of the true B's length.
 
     Raises:
-        UserError: the training split has no run that could serve.
+        UserError: the documents have no run that could serve.
     """
     examples, first, last, left_out = _random_runs(examples, text, pool, rng)
     random = np.flatnonzero(examples.labels == 1)
@@ -121,8 +121,8 @@ def _draw_runs(pool: NegativeSource, wanted: int, rng: np.random.Generator) -> R
     length, first, last, document = np.concatenate(parts, axis=1)
     if total == 0:
         raise UserError(
-            "sentence.objective: nsp needs documents of at least two sentences, and hardly any in data.train has them; "
-            "is there a blank line after every sentence?"
+            "sentence.objective: nsp needs documents of at least two sentences, and hardly any has them; is there a "
+            "blank line after every sentence?"
         )
     order = np.argsort(length, kind="stable")
     return Runs(length=length[order], first=first[order], last=last[order], document=document[order])
@@ -159,8 +159,8 @@ def _match(examples: Examples, text: Text, runs: Runs, pool: NegativeSource, rng
         fits = _may_stand(examples.take(one), text, runs, nearest, pool)
         if not fits.any():
             raise UserError(
-                "sentence.objective: nsp found no random B in the training split that is not the true one; "
-                "data.train needs more documents."
+                "sentence.objective: nsp found no random B that is not the true one; it needs more documents of two "
+                "sentences or more, and copies do not count."
             )
         chosen[example] = nearest[fits.argmax()]
     return chosen

@@ -68,7 +68,7 @@ def test_what_follows_a_random_b_can_be_dropped():
     how = cutting("sentence_pair", 20, label_share=1.0, reuse_remainder=False)
     examples, tally = cut_up([[3, 1, 2, 4]], how)
     assert ranges_of(examples) == [(0, 3, 3, 1), (4, 2, 6, 4)]
-    assert tally == {"sentences": 4, "sentences_left_over": 0, "sentences_after_random_b": 2}
+    assert tally == {"sentences": 4, "sentences_left_over": 2, "sentences_after_random_b": 2}
 
 
 def test_a_label_that_keeps_its_b_has_no_remainder():
@@ -138,8 +138,7 @@ def test_every_sentence_is_in_an_example_or_counted(lengths, name, budget, reuse
         truly_there |= set(range(a_start, a_start + a))
         truly_there |= set(range(b_start, b_start + b)) if label == 0 else set()
     unseen = [s for s in range(len(starts) - 1) if starts[s] not in truly_there]
-    dropped = 0 if reuse else tally["sentences_after_random_b"]
-    assert len(unseen) == tally["sentences_left_over"] + dropped
+    assert len(unseen) == tally["sentences_left_over"]
 
 
 # Truncation.

@@ -307,7 +307,7 @@ def test_a_random_b_does_not_begin_a_document_whose_first_sentence_has_no_token(
 )
 def test_a_corpus_without_another_document_to_draw_from_is_refused(documents):
     source = numbered(documents)
-    with pytest.raises(UserError, match=r"nsp found no random B .* data\.train needs more documents"):
+    with pytest.raises(UserError, match=r"nsp found no random B .* it needs more documents"):
         for seed in range(20):
             arranged(source, seed=seed)
 

@@ -57,6 +57,14 @@ FAULTS = [
     ),
     ({"masking__static": True}, "masking.static: true, but it repeats the masks of data.copies, which is 0."),
     (
+        {"data__copies": 2, "masking__static": True, "masking__rate_end": 0.1},
+        "masking.static: true, but masking.rate_end changes how many tokens are masked as the run goes on.",
+    ),
+    (
+        {"data__tokenize": "on_the_fly", "data__verify": True},
+        "data.verify: True was given, but it belongs to data.tokenize=store.",
+    ),
+    (
         {"training__batch_tokens": 1000, "training__micro_batch_tokens": 250},
         "training.micro_batch_tokens: 250 tokens at once, but it must be at least 2 x data.max_length=128.",
     ),
@@ -99,6 +107,11 @@ FAULTS = [
         "sentence.input: 'doc_sentences' has one segment, but sentence.objective=nsp labels pairs.",
     ),
 ]
+
+
+def test_the_length_of_a_given_model_is_not_told_before_it_is_known():
+    config = replace(told(data__max_length=4), init="runs/x")
+    assert faults_of(config) == ["data.max_length: 4, but it must be at least 8."]
 
 
 def test_the_defaults_have_no_fault():

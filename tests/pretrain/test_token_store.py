@@ -94,16 +94,20 @@ def test_a_sentence_belongs_to_the_document_it_stands_in(source, corpus):
 
 def test_on_the_fly_forgets_documents_without_changing_what_is_read(corpus, tokenizer, store):
     on_the_fly = OnTheFly(corpus, tokenizer)
-    on_the_fly.REMEMBERED = 3
+    on_the_fly.remembered = 300
     for document in [0, 5, 9, 0, 12, 13, 14, 0]:
         first, last = store.sentence_offsets[[document]], store.sentence_offsets[[document + 1]]
         assert on_the_fly.read(first, last)[0].tolist() == store.read(first, last)[0].tolist()
-    assert len(on_the_fly._latest) <= 4
+        tokens = sum(len(encoded.ids) for encoded in on_the_fly._latest.values())
+        assert tokens == on_the_fly._tokens
+        assert tokens <= 300 or list(on_the_fly._latest) == [document]
+    assert 1 < len(on_the_fly._latest) < 7
+    assert not pickle.loads(pickle.dumps(on_the_fly))._latest
 
 
 def test_on_the_fly_keeps_what_the_request_at_hand_needs(corpus, tokenizer, store):
     on_the_fly = OnTheFly(corpus, tokenizer)
-    on_the_fly.REMEMBERED = 3
+    on_the_fly.remembered = 300
     for documents in (np.arange(10), np.array([0, 11])):  # more than are remembered, then an old one and a new one
         first, last = store.sentence_offsets[documents], store.sentence_offsets[documents + 1]
         assert on_the_fly.read(first, last)[0].tolist() == store.read(first, last)[0].tolist()

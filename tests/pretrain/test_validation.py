@@ -226,9 +226,12 @@ def test_both_texts_of_every_pair_are_from_the_validation_documents(text, built)
 
 
 def test_too_few_validation_documents_for_pairs_name_the_share(config):
-    few = changed(config, data__valid_share=0.01)
+    few = changed(config, data__valid_share=0.04)
+    text = open_text(few)
+    sentences = np.diff(text.valid_source.sentence_offsets)
+    text = replace(text, valid_documents=np.flatnonzero(sentences == 1))
     with pytest.raises(UserError, match=r"data\.valid_share: the validation documents are too few for sentence pairs"):
-        build_validation(few, open_text(few))
+        build_validation(few, text)
 
 
 # The yardsticks.
@@ -287,7 +290,7 @@ def test_data_valid_leaves_all_of_data_train_to_train_on(config, tmp_path):
 def test_the_tokenizer_is_trained_without_the_validation_documents(tmp_path):
     documents = [[f"{word} one two.", f"three {word} four."] for word in ("alpha", "beta", "gamma", "delta")]
     config = PretrainConfig(
-        data=DataConfig(train=str(write_text(tmp_path / "t.txt", documents)), cache=str(tmp_path), valid_share=0.25),
+        data=DataConfig(train=str(write_text(tmp_path / "t.txt", documents)), cache=str(tmp_path), valid_share=0.5),
         tokenizer=TokenizerConfig(vocab_size=200),
     )
     text = open_text(config)
@@ -326,7 +329,37 @@ def test_documents_of_one_sentence_are_refused_for_pairs(tmp_path, objective):
 def test_one_document_is_refused_since_one_is_held_out(tmp_path):
     said = refused(tmp_path, [["One line.", "Another line.", "A third."]], objective="none")
     assert "1 document(s)" in said
-    assert "needs at least 1, besides one held out for validation" in said
+    assert "needs at least 1, besides 1 held out for validation" in said
+
+
+@pytest.mark.parametrize(
+    ("sentence", "too"), [({}, "nsp"), ({"objective": "sop"}, "nsp"), ({"negatives": "same_document"}, None)]
+)
+def test_one_held_out_document_is_refused_for_pairs_of_two_before_anything_is_made(tmp_path, sentence, too):
+    documents = [[f"Document {n}, line {line}." for line in range(6)] for n in range(20)]
+    config = PretrainConfig(
+        data=DataConfig(train=str(write_text(tmp_path / "t.txt", documents)), cache=str(tmp_path / "cache")),
+        tokenizer=TokenizerConfig(vocab_size=100),
+        sentence=SentenceConfig(**sentence),
+    )
+    if too is None:
+        assert len(open_text(config).valid_documents) == 1
+        return
+    with pytest.raises(UserError) as raised:
+        open_text(config)
+    objective = sentence.get("objective", "nsp")
+    assert str(raised.value) == (
+        f"data.valid_share: 0.05 of 20 documents is 1, and sentence.objective={objective} is evaluated on pairs of two "
+        f"documents (valid/{too}_accuracy); use 0.1 at least."
+    )
+    assert not list((tmp_path / "cache").glob("*token*"))
+    enough = replace(config, data=replace(config.data, valid_share=0.1))
+    assert build_validation(enough, open_text(enough)).pairs["nsp"]
+    apart = replace(config.data, valid=str(write_text(tmp_path / "v.txt", documents[:1])))
+    with pytest.raises(
+        UserError, match=r"^data\.valid: 1 document in '.*v\.txt', and sentence\.objective=.* is evaluated"
+    ):
+        open_text(replace(config, data=apart))
 
 
 def test_copies_of_one_document_are_refused_since_all_are_held_out(tmp_path):

@@ -93,6 +93,11 @@ def test_options_that_change_no_result_may_differ(claimed):
     assert state_of(claimed, CONFIG | {"output": "elsewhere", "tracking": {"uri": "sqlite:///x.db"}}) == "unfinished"
 
 
+def test_an_option_whose_name_begins_with_that_of_a_free_one_is_not_free(claimed):
+    with pytest.raises(UserError, match=r"started with output_length=None, and is now asked for with 3\."):
+        state_of(claimed, CONFIG | {"output_length": 3})
+
+
 def test_a_run_that_reached_no_checkpoint_gives_way_to_another(tmp_path):
     identity.claim(tmp_path, CONFIG, FACTS)
     assert state_of(tmp_path, training(lr=1.0)) == "new"
