@@ -148,7 +148,7 @@ class _StrictLines(list):
 
 
 class LinecacheReader(Reader):
-    """Lines from `linecache.getline`, whose process-wide cache is filled here by our rules."""
+    """Lines from `linecache`, whose process-wide cache is filled here by our rules."""
 
     def __init__(self, path: Path, cache: Path, fingerprint: tuple[int, int] | None = None) -> None:
         super().__init__(path, cache, fingerprint)
