@@ -78,6 +78,8 @@ def _rules(config: PretrainConfig) -> dict[str, str]:
     rules = {} if config.training.batch_tokens is None else {"packing": f"rule {packing.RULE}"}
     if config.sentence.negatives == "same_document":
         rules["negatives"] = f"rule {same_document.RULE}"
+    if config.masking.strategy == "whole_word" and config.masking.count == "fixed":
+        rules["whole_word"] = "rule 2"  # none is added where chance gives a sequence none
     if config.masking.rate_end is not None:
         rules["rate_end"] = "rule 2"  # by micro-batch, and until the run's end
     if config.training.batch_tokens is None and training_config.micro_batches(config.training) > 1:

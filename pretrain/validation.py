@@ -57,7 +57,7 @@ class Validation:
 
     def fingerprints(self, objective: str) -> dict[str, str]:
         """Fingerprints of each frozen set's text, masks and labels, named as by `set_of`; for a run's objective."""
-        found = {"masked_lm": _fingerprint([batch for batches in self.masked.values() for batch in batches])}
+        found = {set_of(f"{name}_masked_lm_loss"): _fingerprint(batches) for name, batches in self.masked.items()}
         for name, batches in self.pairs.items():
             found[name] = _fingerprint(batches)
             if name == objective:
@@ -106,7 +106,9 @@ class Validation:
 def set_of(metric: str) -> str:
     """The frozen set that a metric is measured on, by its name without `valid/`."""
     first = metric.partition("_")[0]
-    return first if first == "sentence" or first in SENTENCE else "masked_lm"
+    if first == "sentence" or first in SENTENCE:
+        return first
+    return next((f"{name}_masked_lm" for name in VALIDATION_MASKINGS[1:] if metric.startswith(name)), "masked_lm")
 
 
 def _fingerprint(batches: list[PackedBatch]) -> str:

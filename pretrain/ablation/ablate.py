@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +17,11 @@ from bert import whole_file
 from bert.checking import LATER, SCORES
 from bert.errors import UserError, refuse_if
 from bert.training import provenance
-from bert.training.identity import is_finished
+from bert.training.identity import flatten, is_finished
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
 from bert.training.stopping import Stopped, stop_requests
-from bert.training.tracking import Tracker, track
+from bert.training.tracking import FIRST_CONTACT, Tracker, track
 from pretrain.ablation.grid import (
     AblateConfig,
     Cell,
@@ -49,7 +50,7 @@ def ablate(config: AblateConfig) -> None:
         Stopped: a signal asked to stop; the same command resumes from there.
     """
     refuse_wrong(config)
-    refuse_if(_missing_texts(config))
+    refuse_if(_missing_files(config))
     _refuse_wrong_tasks(config)
     there = read_results(config)
     refuse_if(differences(config, cells(config)) + lacking(config, there) + mixed(there))
@@ -65,11 +66,11 @@ def ablate(config: AblateConfig) -> None:
         whole_file.write(output / _DECLARED, grid_as_yaml(config))
     if config.print_cells:
         with _grid_run(config) as tracker:  # so that cells find their parent in MLflow wherever they run
-            _parent(output, tracker)
+            _parent(config, tracker)
         print("\n".join(_cell_command(config, cell) for cell in wanted))
         return
     with stop_requests() as stop_asked, _grid_run(config) as tracker:
-        run_cells(config, wanted, _parent(output, tracker), stop_asked)
+        run_cells(config, wanted, _parent(config, tracker), stop_asked)
         failed = failures(config, wanted)
         if tracker is not None:
             _report(config, failed, tracker)
@@ -104,7 +105,10 @@ def changed_since(config: AblateConfig) -> list[str] | None:
         return None
     declared, now = (yaml.safe_load(text) for text in (file.read_text(encoding="utf-8"), grid_as_yaml(config)))
     names = ("axes", "baseline", "effects", "metrics", "seeds")
-    return [f"{name} {now[name]}, declared as {declared[name]}" for name in names if now[name] != declared[name]]
+    found = [f"{name} {now[name]}, declared as {declared[name]}" for name in names if now[name] != declared[name]]
+    seeds = [{name: task["seeds"] for name, task in grid["finetune"].items()} for grid in (now, declared)]
+    both = [name for name in seeds[0] if name in seeds[1] and seeds[0][name] != seeds[1][name]]
+    return found + [f"finetune.{name}.seeds {seeds[0][name]}, declared as {seeds[1][name]}" for name in both]
 
 
 def _only(config: AblateConfig) -> list[Cell]:
@@ -126,10 +130,20 @@ def _cell_command(config: AblateConfig, cell: Cell) -> str:
     return shlex.join([*words, "--only", cell.name])
 
 
-def _missing_texts(config: AblateConfig) -> list[str]:
-    texts = config.axes.get("data.train", [config.base.get("data", {}).get("train", "builtin")])
-    missing = [text for text in map(str, texts) if text != "builtin" and not Path(text).exists()]
-    return [f"data.train: no such file: '{text}'." for text in missing]
+_FILES = ("data.train", "data.valid", "tokenizer.path", "tokenizer.add")
+
+
+def _missing_files(config: AblateConfig) -> list[str]:
+    given = flatten(config.base) | config.axes
+    named = {
+        name: value if name in config.axes else [value] for name, value in given.items() if name in _FILES and value
+    }
+    return [
+        f"{name}: no such file: '{path}'."
+        for name, paths in named.items()
+        for path in paths
+        if path not in (None, "builtin") and not Path(str(path)).exists()
+    ]
 
 
 def _refuse_wrong_tasks(config: AblateConfig) -> None:
@@ -172,9 +186,15 @@ def _tags(config: AblateConfig) -> dict[str, str]:
     return provenance.tags("ablation", device_of(config)) | now
 
 
-def _parent(output: Path, tracker: Tracker | None) -> str | None:
-    """MLflow's id of the grid's run, as the cells' parent; None where there is no store."""
-    if tracker is None:
-        ledger = output / LEDGER
-        return json.loads(ledger.read_text(encoding="utf-8"))["run_id"] if ledger.is_file() else None
-    return tracker.awaited_run_id()
+def _parent(config: AblateConfig, tracker: Tracker | None) -> str | None:
+    """MLflow's id of the grid's run, as the cells' parent, once the process that holds the grid has it; None where
+    there is no store, or it fails."""
+    if tracker is not None:
+        return tracker.awaited_run_id()
+    ledger, began = Path(config.output) / LEDGER, time.monotonic()
+    while time.monotonic() - began < FIRST_CONTACT and config.tracking.uri != "none":
+        known = json.loads(ledger.read_text(encoding="utf-8"))["run_id"] if ledger.is_file() else None
+        if known or config.only is not None:
+            return known
+        time.sleep(0.1)
+    return None

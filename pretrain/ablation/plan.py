@@ -27,12 +27,12 @@ def plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) ->
     """
     pretrained = [cell for cell in wanted if is_finished(cell_folder(config, cell) / "pretrain")]
     to_train = len(wanted) - len(pretrained)
-    tunings = sum(len(task.seeds) for task in config.finetune.values())
     flops = _flops(config, to_train)
+    of_grid = f"{len(combinations(config))} combinations x {len(config.seeds)} seeds"
     lines = [
-        f"{len(combinations(config))} combinations x {len(config.seeds)} seeds = {len(wanted)} runs of "
-        f"{config.tokens:,} tokens, {len(pretrained)} of them pretrained already",
-        f"fine-tuning: {tunings} runs on each model ({', '.join(config.finetune) or 'none'})",
+        (f"{of_grid} = {len(wanted)} runs" if config.only is None else f"1 run of {of_grid}")
+        + f" of {config.tokens:,} tokens, {len(pretrained)} of them pretrained already",
+        _finetuning(config),
         f"cost: {to_train * config.tokens:,} tokens of pretraining to go, at least {flops / 1e15:.2g} PFLOP",
         *_perhaps_not_compared(config),
     ]
@@ -47,6 +47,17 @@ def plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) ->
     elif config.dry_run and to_train and _is_here(config):
         lines.append(_least_time(config, flops))
     return "\n".join(lines)
+
+
+def _finetuning(config: AblateConfig) -> str:
+    """How often each model is fine-tuned."""
+    runs = sum(len(task.seeds) for task in config.finetune.values())
+    said = f"fine-tuning: {runs} runs on each model ({', '.join(config.finetune) or 'none'})"
+    on_checkpoints = [name for name, task in config.finetune.items() if task.checkpoints]
+    if not on_checkpoints:
+        return said
+    more = sum(len(config.finetune[name].seeds) for name in on_checkpoints)
+    return f"{said}, and {more} on each checkpoint that pretraining keeps ({', '.join(on_checkpoints)})"
 
 
 def device_of(config: AblateConfig) -> torch.device:

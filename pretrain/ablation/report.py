@@ -74,7 +74,7 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
     wanted = cells(config)
     unlearned = sorted({cell.variant for cell, result in results.items() if not result.learned})
     axes = "; ".join(f"`{name}` in {', '.join(map(str, values))}" for name, values in config.axes.items())
-    run_by = sorted({result.run_by for result in results.values()})
+    run_by = sorted({one for result in results.values() for one in result.run_by})
     lines = [
         f"{axes}: {len(combinations(config))} combinations, {len(config.seeds)} seeds each, "
         f"{config.tokens:,} tokens a run. Baseline: {variant_name(config.baseline)}. Run by "
@@ -121,14 +121,20 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
 
 def _at_floor(results: dict[Cell, Result], metric: str) -> list[str]:
     """The combinations not compared on a task's metric, since a model has not learned the task."""
-    found = {cell.variant: result.floors[metric] for cell, result in results.items() if result.at_floor(metric)}
-    if not found:
-        return []
-    reached = ", ".join(sorted({number(floor, metric) for floor in found.values()}))
+    lines: dict[str, set[str]] = {}
+    for cell, result in results.items():
+        if by := result.at_floor(metric):
+            scores = " and ".join(f"{number(result.floors[name], name)} on {name}" for name in by)
+            lines.setdefault(scores, set()).add(cell.variant)
     return [
-        f"Not compared on {metric}, since a seed is no better than one answer to everything, which scores {reached}: "
-        f"{', '.join(sorted(found))}. The task may need longer or faster training (its `options`), or more `tokens`.",
-        "",
+        line
+        for scores, variants in lines.items()
+        for line in (
+            f"Not compared on {metric}, since a seed is no better than one answer to everything, which scores "
+            f"{scores}: {', '.join(sorted(variants))}. The task may need longer or faster training (its `options`), or "
+            f"more `tokens`.",
+            "",
+        )
     ]
 
 

@@ -32,8 +32,8 @@ class Result:
         curve: (tokens, masked-LM loss) at each evaluation.
         by_tokens: for each TASK/METRIC, the (tokens, score) of each checkpoint scored, by its step.
         judged_on: the fingerprints of its frozen validation sets, by name.
-        facts: the fingerprints of its corpus and tokenizer, by name.
-        run_by: commit, PyTorch and device.
+        facts: the fingerprints of what each of its runs read, by the run's name (pretrain, TASK-SEED).
+        run_by: commit, PyTorch and device of its runs.
         seconds, tokens_per_second: of its pretraining, without the time between a stop and a resume; seconds are nan
             where unknown.
         seconds_in_all: including its fine-tuning runs.
@@ -45,8 +45,8 @@ class Result:
     curve: list[tuple[float, float]]
     by_tokens: dict[str, dict[int, tuple[float, float]]]
     judged_on: dict[str, str]
-    facts: dict[str, str]
-    run_by: str
+    facts: dict[str, dict[str, str]]
+    run_by: list[str]
     seconds: float
     tokens_per_second: float
     seconds_in_all: float
@@ -56,10 +56,18 @@ class Result:
         """Whether the model learned enough to be compared."""
         return self.below_unigram >= LEARNED
 
-    def at_floor(self, metric: str) -> bool:
-        """Whether a task's score is no better than a constant answer's."""
-        if metric not in self.floors:
-            return False
+    def at_floor(self, metric: str) -> list[str]:
+        """The scores by which the model has not learned a metric's task, being no better than a constant answer's.
+
+        The metric itself; or all the scores of the task for which a constant answer's is known. The latter rules out
+        every score of the task, but no loss, which is finer than they are.
+        """
+        if metric in self.floors and self._no_better(metric):
+            return [metric]
+        known = [name for name in self.floors if name.partition("/")[0] == metric.partition("/")[0]]
+        return known if not metric.endswith("loss") and all(map(self._no_better, known)) else []
+
+    def _no_better(self, metric: str) -> bool:
         above = self.metrics[metric] - self.floors[metric]
         return (above if higher_is_better(metric) else -above) < 1e-9
 
@@ -76,22 +84,25 @@ def read_results(config: AblateConfig) -> dict[Cell, Result]:
 
 
 def mixed(results: dict[Cell, Result]) -> list[str]:
-    """Faults of finished cells whose corpora or tokenizers differ in ways that the grid's options do not explain."""
+    """Faults of finished cells whose texts or tokenizers differ in ways that the grid's options do not explain."""
     reasons = {"corpus": ("data.", "init"), "tokenizer": ("data.", "tokenizer.", "init")}
-    faults = []
-    for fact, reason in reasons.items():
-        found: dict[tuple, dict[str, str]] = {}
-        for cell, result in results.items():
+    found: dict[tuple, dict[str, str]] = {}
+    for cell, result in results.items():
+        for fact, reason in reasons.items():
             alike = tuple(str(value) for axis, value in cell.values.items() if axis.startswith(reason))
-            found.setdefault(alike, {}).setdefault(result.facts.get(fact, "?"), cell.name)
-        faults += [
-            f"output: finished cells differ in {fact}, though their options are alike: "
-            + " and ".join(f"{value[:12]} ('{name}' for one)" for value, name in values.items())
-            + ". Remove the cells of all but one."
-            for values in found.values()
-            if len(values) > 1
-        ]
-    return faults
+            value = result.facts["pretrain"].get(fact, "?")
+            found.setdefault((fact, *alike), {}).setdefault(value, f"{cell.name}/pretrain")
+        for run, facts in result.facts.items():
+            for fact, value in facts.items() if run != "pretrain" else ():
+                of_task = f"the {fact} data of finetune.{run.rpartition('-')[0]}"
+                found.setdefault((of_task,), {}).setdefault(value, f"{cell.name}/{run}")
+    return [
+        f"output: finished cells differ in {what}, though their options are alike: "
+        + " and ".join(f"{value[:12]} ('{name}' for one)" for value, name in values.items())
+        + ". Remove the runs of all but one."
+        for (what, *_), values in found.items()
+        if len(values) > 1
+    ]
 
 
 def lacking(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
@@ -112,7 +123,7 @@ def _read(config: AblateConfig, folder: Path) -> Result:
     steps, tokens = _column(lines, "train/tokens")
     at, losses = _column(lines, "valid/masked_lm_loss")
     _, speeds = _column(lines, "speed/tokens_per_second")
-    tags = _json(pretrained / LEDGER).get("tags", {})
+    runs = ["pretrain", *(f"{name}-{seed}" for name, task in config.finetune.items() for seed in task.seeds)]
     by_tokens: dict[str, dict[int, tuple[float, float]]] = {}
     floors: dict[str, float] = {}
     for name, task in config.finetune.items():
@@ -131,12 +142,17 @@ def _read(config: AblateConfig, folder: Path) -> Result:
         curve=list(zip(np.interp(at, steps, tokens).tolist(), losses, strict=True)),
         by_tokens=by_tokens,
         judged_on=_json(pretrained / JUDGED_ON),
-        facts=_json(pretrained / FACTS),
-        run_by=", ".join(f"{what}{tags.get(name, '?')}" for name, what in _RUN_BY.items()),
+        facts={run: _json(folder / run / FACTS) for run in runs},
+        run_by=sorted({_run_by(folder / run) for run in runs}),
         seconds=_seconds(pretrained),
         tokens_per_second=float(np.median(speeds)),
         seconds_in_all=sum(_seconds(file.parent) for file in folder.glob(f"*/{METRICS}") if is_finished(file.parent)),
     )
+
+
+def _run_by(run: Path) -> str:
+    tags = _json(run / LEDGER).get("tags", {})
+    return ", ".join(f"{what}{tags.get(name, '?')}" for name, what in _RUN_BY.items())
 
 
 def _lines(run: Path) -> list[dict]:

@@ -118,6 +118,7 @@ class _Progress:
     def __init__(self, config: AblateConfig, cells: list[Cell]) -> None:
         self.lock = threading.Lock()
         self.failed: dict[Cell, str] = {}
+        self.failed_before = {cell: _last_failure(config, cell) for cell in cells}
         self.settled: set[Cell] = set()
         self.ended = False
         self.total, self.jobs, self.seconds = len(cells), config.jobs, []
@@ -139,6 +140,12 @@ class _Progress:
             self.seconds.append(seconds)
             left = math.ceil((self.total - len(self.settled)) / self.jobs) * sum(self.seconds) / len(self.seconds)
             print(f"{said} in {seconds:.0f} s; about {left / 60:.0f} min to go", flush=True)
+
+
+def _last_failure(config: AblateConfig, cell: Cell) -> tuple[int, int] | None:
+    """What tells a cell's failure from a later one; None if it has not failed."""
+    file = cell_folder(config, cell) / _FAILED
+    return (file.stat().st_mtime_ns, file.stat().st_ino) if file.is_file() else None
 
 
 def environment(jobs: int, job: int) -> dict[str, str]:
@@ -169,11 +176,13 @@ def _work(config: AblateConfig, cells: list[Cell], parent, progress: _Progress, 
             with _taken(cell_folder(config, cell)) as lock:
                 if lock is not None and cell not in progress.settled:
                     began, before = time.monotonic(), done(config, cell)
-                    fault = None if before else _run_cell(config, cell, parent, lock, stop_asked, environment)
-                    if fault is not None:
-                        whole_file.write(cell_folder(config, cell) / _FAILED, fault.said)
+                    tried = _last_failure(config, cell) not in (
+                        None,
+                        progress.failed_before[cell],
+                    )  # by another process
+                    fault = None if before or tried else _run_cell(config, cell, parent, lock, stop_asked, environment)
                     if not stop_asked():
-                        progress.note(cell, fault, None if before else time.monotonic() - began)
+                        progress.note(cell, fault, None if before or tried else time.monotonic() - began)
         time.sleep(_POLL / 10 if progress.jobs == 1 else _POLL)
 
 
@@ -266,11 +275,22 @@ def done(config: AblateConfig, cell: Cell) -> bool:
 def _run_cell(
     config: AblateConfig, cell: Cell, parent: str | None, lock: int, stop_asked, environment: dict[str, str]
 ) -> _Fault | None:
-    """Run a cell's unfinished commands; returns why it failed, or None."""
+    """Run a cell's unfinished commands; returns why it failed, or None. An earlier failure stands until they end."""
+    fault = _run_steps(config, cell, parent, lock, stop_asked, environment)
+    failed = cell_folder(config, cell) / _FAILED
+    if fault is not None:
+        whole_file.write(failed, fault.said)
+    elif not stop_asked():
+        failed.unlink(missing_ok=True)
+    return fault
+
+
+def _run_steps(
+    config: AblateConfig, cell: Cell, parent: str | None, lock: int, stop_asked, environment: dict[str, str]
+) -> _Fault | None:
     folder = cell_folder(config, cell)
     # In one write, since cells may run in parallel.
     print(f"{cell.name}: started; its commands' output is in {folder}/*.log\n", end="", flush=True)
-    (folder / _FAILED).unlink(missing_ok=True)
     for step in steps(config, cell, parent):
         if is_finished(folder / step.name):
             continue

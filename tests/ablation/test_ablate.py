@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,13 @@ import pytest
 import torch
 import yaml
 
+from bert import whole_file
 from bert.cli import read_options
 from bert.errors import UserError
 from bert.training.tracking import TrackingConfig
-from pretrain.ablation.ablate import ablate
+from pretrain.ablation.ablate import _parent, ablate
 from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, grid_as_yaml, models_are_alike, refuse_wrong
+from pretrain.ablation.plan import plan
 from pretrain.ablation.results import read_results
 from pretrain.ablation.run import (
     ROOT,
@@ -136,9 +139,14 @@ def test_what_is_wrong_with_a_task_s_entry_is_said_in_a_line(entry, said):
         read_options("run.py ablate", AblateConfig, {"finetune": {"ner": entry}})
 
 
-def test_a_text_that_is_not_there_is_said_by_a_dry_run_too(make_grid):
-    with pytest.raises(UserError, match=r"data.train: no such file: 'nowhere.txt'\."):
-        ablate(make_grid(base={"data": {"train": "nowhere.txt"}}, dry_run=True))
+@pytest.mark.parametrize("name", ["data.train", "data.valid", "tokenizer.path"])
+def test_a_file_that_is_not_there_is_said_by_a_dry_run_too(make_grid, name):
+    group, option = name.split(".")
+    with pytest.raises(UserError, match=rf"^{name}: no such file: 'nowhere.txt'\.$"):
+        ablate(make_grid(base={group: {option: "nowhere.txt"}}, dry_run=True))
+    axes = AXES | {name: ["nowhere.txt", __file__]}
+    with pytest.raises(UserError, match=rf"^{name}: no such file: 'nowhere.txt'\.$"):
+        ablate(make_grid(axes=axes, baseline=BASELINE | {name: __file__}, dry_run=True))
 
 
 def test_a_dry_run_says_the_plan_and_runs_nothing(make_grid, base, capsys):
@@ -146,6 +154,12 @@ def test_a_dry_run_says_the_plan_and_runs_nothing(make_grid, base, capsys):
     ablate(config)
     said = capsys.readouterr().out
     assert "4 combinations x 2 seeds = 8 runs of 3,000 tokens" in said and "24,000 tokens" in said
+    ablate(replace(config, only="none-span/seed-1"))
+    assert "1 run of 4 combinations x 2 seeds of 3,000 tokens" in capsys.readouterr().out
+    tasks = {"topic": FinetuneTask({}, seeds=[0, 1], checkpoints=True), "ner": FinetuneTask({"task": {"name": "ner"}})}
+    assert plan(replace(config, finetune=tasks), cells(config), {}).splitlines()[1] == (
+        "fine-tuning: 3 runs on each model (topic, ner), and 2 on each checkpoint that pretraining keeps (topic)"
+    )
     assert not Path(config.output).exists()
 
 
@@ -416,6 +430,36 @@ def test_a_cell_that_fails_is_named_with_its_reason_and_the_others_run(finished_
     failed = run_cells(copy, cells(copy), None, lambda: False)
     assert list(failed) == [cells(copy)[1]]
     assert "pretrain: exit code 2: output:" in failed[cells(copy)[1]]
+
+
+def test_a_cell_that_another_process_tried_in_vain_is_not_tried_again_by_this_one(make_grid, monkeypatch):
+    config = make_grid()
+    first, second, third, *others = cells(config)
+    whole_file.write(cell_folder(config, third) / "failed.txt", "before this process began")
+    ran = []
+
+    def run(config, cell, *_):
+        ran.append(cell)
+        if cell == first:  # meanwhile, another process
+            whole_file.write(cell_folder(config, second) / "failed.txt", "no memory")
+        assert failures(config, [third]) or cell in others  # it stands until the new attempt has ended
+        return None
+
+    monkeypatch.setattr("pretrain.ablation.run._run_steps", run)
+    assert run_cells(config, cells(config), None, lambda: False) == {}
+    assert ran == [first, third, *others]
+    assert failures(config, cells(config)) == {second: "no memory"}
+
+
+def test_a_second_process_waits_for_the_first_ones_run_in_mlflow(make_grid):
+    config = make_grid(tracking=TrackingConfig(uri="sqlite:///nowhere.db"))
+    folder = Path(config.output)
+    folder.mkdir(parents=True)
+    later = threading.Timer(0.5, lambda: whole_file.write(folder / "tracking.json", json.dumps({"run_id": "abc"})))
+    whole_file.write(folder / "tracking.json", json.dumps({"run_id": None}))
+    later.start()
+    assert _parent(config, None) == "abc"
+    later.join()
 
 
 def test_a_lock_of_a_dead_process_is_free(make_grid):

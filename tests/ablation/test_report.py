@@ -117,7 +117,35 @@ def test_a_task_that_has_not_been_learned_is_shown_and_not_compared(make_grid, w
     assert by_value(config, results, "topic/loss")["span"].left_out == {}
     said = write_report(config, results, {}, [], report_folder(config))
     assert "Not compared on topic/accuracy, since a seed is no better than one answer to everything, " in said
-    assert "which scores 50.00: none-span. The task may" in said
+    assert "which scores 50.00 on topic/accuracy: none-span. The task may" in said
+
+
+def test_a_task_is_compared_on_none_of_its_scores_where_one_answer_does_as_well_by_all_that_is_known(
+    make_grid, with_task
+):
+    metrics = ["topic/accuracy", "topic/macro_f1", "topic/char_macro_f1", "topic/test/hard/macro_f1"]
+    config = make_grid(finetune=with_task, metrics=metrics)
+    write_cells(config, lambda cell: 5.0)
+    for cell in cells(config):
+        of_cell = {"none-span/seed-1": (0.5, 0.3), "none-token/seed-0": (0.5, 0.4)}.get(cell.name, (0.6, 0.6))
+        scores = dict(zip(("valid/accuracy", "valid/macro_f1"), of_cell, strict=True))
+        scores |= {"baseline/accuracy": 0.5, "baseline/macro_f1": 0.3}
+        scores |= {"valid/char_macro_f1": 0.2, "test/hard/macro_f1": 0.4}
+        for seed in (0, 1):
+            (cell_folder(config, cell) / f"topic-{seed}" / "metrics.json").write_text(json.dumps(scores))
+    results = read_results(config)
+    left_out = {metric: sorted(by_value(config, results, metric)["none"].left_out) for metric in metrics}
+    assert left_out == {  # accuracy alone does not rule out what a model of few labels' frequent one can do
+        "topic/accuracy": ["span", "token"],
+        "topic/macro_f1": ["span"],
+        "topic/char_macro_f1": ["span"],
+        "topic/test/hard/macro_f1": ["span"],
+    }
+    said = write_report(config, results, {}, [], report_folder(config))
+    assert (
+        "Not compared on topic/char_macro_f1, since a seed is no better than one answer to everything, which scores "
+        "50.00 on topic/accuracy and 30.00 on topic/macro_f1: none-span."
+    ) in said
 
 
 def test_a_combination_of_which_a_seed_has_not_learned_is_shown_and_not_compared(make_grid):
@@ -257,9 +285,46 @@ def test_cells_of_another_corpus_are_not_mixed_with_the_others(make_grid):
         facts = {"corpus": text, "tokenizer": "one"}
         (cell_folder(config, cell) / "pretrain" / "run_facts.json").write_text(json.dumps(facts))
     (said,) = mixed(read_results(config))
-    assert "cells differ in corpus, though their options are alike: old ('nsp-token/seed-0' for one) and new (" in said
-    assert "new ('nsp-token/seed-1' for one)" in said
+    assert (
+        "cells differ in corpus, though their options are alike: old ('nsp-token/seed-0/pretrain' for one) and new "
+        "('nsp-token/seed-1/pretrain' for one). Remove"
+    ) in said
     assert mixed(read_results(replace(config, seeds=[0]))) == []
+
+
+def test_scores_on_another_file_of_labels_under_the_same_path_are_not_mixed_with_the_others(make_grid, with_task):
+    config = make_grid(finetune=with_task, metrics=["topic/macro_f1"])
+    write_cells(config, loss)
+    for cell in cells(config):
+        for seed in (0, 1):
+            facts = {"train": "one", "eval": "corrected" if (cell.name, seed) == ("none-span/seed-1", 1) else "first"}
+            (cell_folder(config, cell) / f"topic-{seed}" / "run_facts.json").write_text(json.dumps(facts))
+    assert mixed(read_results(config)) == [
+        "output: finished cells differ in the eval data of finetune.topic, though their options are alike: first "
+        "('nsp-token/seed-0/topic-0' for one) and corrected ('none-span/seed-1/topic-1' for one). Remove the runs of "
+        "all but one."
+    ]
+
+
+def test_seeds_of_fine_tuning_that_are_chosen_after_cells_were_finished_are_said(make_grid, with_task):
+    config = make_grid(finetune=with_task, metrics=["topic/macro_f1"])
+    write_cells(config, loss)
+    (report_folder(config) / "declared.yaml").write_text(grid_as_yaml(config))
+    assert changed_since(config) == []
+    fewer = replace(config, finetune={"topic": replace(with_task["topic"], seeds=[1])})
+    assert changed_since(fewer) == ["finetune.topic.seeds [1], declared as [0, 1]"]
+
+
+def test_the_device_and_commit_of_fine_tuning_count_too(make_grid, with_task):
+    config = make_grid(finetune=with_task, metrics=["topic/macro_f1"])
+    write_cells(config, loss)
+    for cell in cells(config):
+        for run in ("pretrain", "topic-0", "topic-1"):
+            tags = {"git_commit": "abc", "torch": "2", "device": "gpu" if run == "topic-1" else "cpu"}
+            (cell_folder(config, cell) / run / "tracking.json").write_text(json.dumps({"tags": tags}))
+    text = write_report(config, read_results(config), {}, [], report_folder(config))
+    assert "Run by commit abc, torch 2, cpu; commit abc, torch 2, gpu; reported" in text
+    assert "**Cells were run by different code or devices**" in text
 
 
 def test_what_is_chosen_after_cells_were_finished_is_said(make_grid):
