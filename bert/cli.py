@@ -86,7 +86,7 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
     if rest and not rest[0].startswith("-") and name == default and arguments[0] not in verbs:
         return _fail(f"{program}: no verb {rest[0]!r}; one of {', '.join(verbs)}{did_you_mean(rest[0], verbs)}.")
     try:
-        rest = _name_positional(rest, verbs[name].positional)
+        rest = _files_first(_name_positional(rest, verbs[name].positional))
         rest += [option for options in verbs[name].alternatives for option in _set_aside(rest, options)]
         verbs[name].call(_parse(f"{program} {name}", verbs[name], rest))
         distributed.leave()
@@ -241,16 +241,37 @@ def _instance(parser: Parser, config: type, parsed: jsonargparse.Namespace) -> A
     return config(**values)
 
 
-def _name_positional(arguments: list[str], positional: str | None) -> list[str]:
-    """The arguments with --NAME before a value given without it; every option takes one value."""
-    named, place = [], 0
+def _given(arguments: list[str]) -> Iterator[list[str]]:
+    """The arguments option by option; every option but --help and --print_config takes one value."""
+    place = 0
     while place < len(arguments):
         argument = arguments[place]
-        alone = positional is not None and not argument.startswith("-")
-        taken = 2 if argument.startswith("--") and "=" not in argument and argument != "--help" else 1
-        named += [f"--{positional}", argument] if alone else arguments[place : place + taken]
+        alone = "=" in argument or argument in ("--help", "--print_config") or not argument.startswith("--")
+        taken = 1 if alone else 2
+        yield arguments[place : place + taken]
         place += taken
-    return named
+
+
+def _name_positional(arguments: list[str], positional: str | None) -> list[str]:
+    """The arguments with --NAME before a value given without it.
+
+    Raises:
+        UserError: there are several such values, of which only the last would count.
+    """
+    if positional is None:
+        return arguments
+    given = list(_given(arguments))
+    alone = [option[0] for option in given if not option[0].startswith("-")]
+    if len(alone) > 1:
+        raise UserError(f"{positional}: one is expected, not {len(alone)} ({', '.join(map(repr, alone))}); quote it.")
+    return [argument for o in given for argument in ([f"--{positional}", *o] if o[0] in alone else o)]
+
+
+def _files_first(arguments: list[str]) -> list[str]:
+    """The arguments with --config in front: what is typed counts over a file, wherever it stands."""
+    given = list(_given(arguments))
+    files = [option for option in given if option[0].partition("=")[0] == "--config"]
+    return [argument for option in files + [o for o in given if o not in files] for argument in option]
 
 
 def _set_aside(arguments: list[str], alternatives: dict[str, tuple[str, ...]]) -> list[str]:

@@ -256,6 +256,11 @@ def test_a_config_that_is_no_file_is_one_line(path, refused):
 
 def test_the_command_line_overrides_the_config_and_both_the_defaults(call):
     file = config_file("training:\n  lr: 0.25\n  warmup: 0.5\n")
+    typed = [["--config", file], ["--training.warmup", "0.75"]]
+    for one, other in (typed, typed[::-1]):
+        assert call(*one, *other, "--print_config") == call(*typed[0], *typed[1], "--print_config")
+    assert call(*typed[1], f"--config={file}", "--print_config") == call(*typed[0], *typed[1], "--print_config")
+    assert call("--print_config", *typed[1], *typed[0]) == call(*typed[0], *typed[1], "--print_config")
     _, said, _ = call("--config", file, "--training.warmup", "0.75", "--print_config")
     default = f"  log_every: {PretrainConfig().training.log_every}"
     assert {"  lr: 0.25", "  warmup: 0.75", default} <= set(said.splitlines())
@@ -290,6 +295,11 @@ def test_run_yaml_starts_the_same_run_again(call):
     code, said, _ = call("--config", "run/run.yaml")
     assert code == 0
     assert said.splitlines()[-1] == "'run' is finished: nothing to do. Its results are in run/metrics.json."
+
+
+def test_a_value_given_without_its_name_is_given_once(refused):
+    said = "text: one is expected, not 3 ('where', 'it', 'looks'); quote it."
+    assert refused("attention", "where", "--layer", "1", "it", "looks") == said
 
 
 def docstrings_of(config: type, prefix: str = "") -> dict[str, str]:
