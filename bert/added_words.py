@@ -37,6 +37,8 @@ def add_words(tokenizer: Tokenizer, file: Path, argument: str) -> tuple[Tokenize
     described = json.loads(tokenizer.backend.to_str())
     vocabulary, pieces, known, faults = described["model"]["vocab"], [], 0, []
     size = tokenizer.vocab_size
+    # The library numbers added tokens anew, after the vocabulary, unless they are in it.
+    vocabulary |= {added["content"]: added["id"] for added in described["added_tokens"]}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

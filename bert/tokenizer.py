@@ -87,6 +87,7 @@ class Tokenizer:
             raise UserError(f"{argument}: the vocabulary has no {', '.join(missing)}.")
         backend.no_padding()
         backend.no_truncation()
+        backend.encode_special_tokens = True  # set once, since threads may encode at once
         self.backend, self.special_tokens = backend, tuple(special_tokens)
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = map(backend.token_to_id, special_tokens)
         self.mask_token = special_tokens[-1]
@@ -143,7 +144,6 @@ class Tokenizer:
         A word is what the pre-tokenizer splits off; ours splits at spaces and punctuation. Word starts come from the
         word numbers or, where both always agree, from the pieces without ##, which is faster.
         """
-        self.backend.encode_special_tokens = True
         encode = self.backend.encode_batch if self._begins_word is None else self.backend.encode_batch_fast
         encodings = encode(lines, add_special_tokens=False)
         lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
@@ -181,8 +181,13 @@ class Tokenizer:
 
     def encode_text(self, text: str, special_tokens: bool = False) -> Encoding:
         """One text, with the offsets of its pieces; '[MASK]' and the like in it are text unless `special_tokens`."""
-        self.backend.encode_special_tokens = not special_tokens
-        return self.backend.encode(text, add_special_tokens=False)
+        backend = self._with_special_tokens if special_tokens else self.backend
+        return backend.encode(text, add_special_tokens=False)
+
+    @cached_property
+    def _with_special_tokens(self) -> Backend:
+        """The same, but '[MASK]' and the like in a text are special tokens."""
+        return Backend.from_str(self.backend.to_str())
 
     def encode(self, text: str) -> list[int]:
         """[CLS] text [SEP]; `mask_token` in the text is the mask."""

@@ -1,10 +1,12 @@
 """From a FinetuneConfig to a finished run: files, features, loop, report."""
 
 import json
+import math
 import shlex
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -71,7 +73,7 @@ def _continue(config: FinetuneConfig, device: torch.device, alone: bool) -> dict
     if state == "finished":
         identity.say_finished(output)
         return None
-    return _run(config, train_set, judges, facts, device, resume=state == "unfinished")
+    return _run(config, train_set, judges, facts, device, state)
 
 
 def check_only(config: FinetuneConfig) -> None:
@@ -126,10 +128,10 @@ def _run(
     judges: dict[str, Examples],
     facts: dict[str, str],
     device: torch.device,
-    resume: bool,
+    state: Literal["new", "unfinished", "changed"],
 ) -> dict[str, float]:
     output, training = Path(config.output), config.training
-    task = _start(config, kind_of(config.task).labels(train_set.used, config.task), resume)
+    task = _start(config, kind_of(config.task).labels(train_set.used, config.task), resume=state != "new")
     refuse_unfit_attention(training, device, task.bert.config)
     task.to(device).learn_from(train_set.used)
     features = task.features(train_set.used)
@@ -141,17 +143,16 @@ def _run(
     batches = Batches(features, pack, training.batch_size, parts, training.seed)
     if training.eval_every is None:
         training = replace(training, eval_every=-(-batches.per_epoch // parts))
-    if resume and config.accept_changes:
-        checkpoint.refuse_unfit(output, task)
+    last = checkpoint.change_course(output, task) if state == "changed" else math.inf
     if distributed.is_first():
         identity.claim(output, asdict(config), facts)
     tags = provenance.tags("finetune", device) | {"task": config.task.name} | _TABLE_TAG
     tags |= {name: value[:16] for name, value in facts.items()}
     tags |= {} if config.init == "none" else provenance.parent(Path(config.init))
-    if resume:
+    if state != "new":
         tags |= identity.accepted_tag(asdict(config), facts, tuple(config.accept_changes))
     described = asdict(config) | {"model": provenance.model_params(task, task.bert.config)}
-    with track(output, config.tracking, described, tags, resume) as tracker, stop_requests():
+    with track(output, config.tracking, described, tags, state != "new", last) as tracker, stop_requests():
         tracker.datasets(_datasets(train_set, judges, facts))
         evaluate_now = evaluator(task, judges["eval"], size, device)
         goal = Goal(f"valid/{config.best}", higher_is_better(config.best), "best", among_equals="valid/loss")

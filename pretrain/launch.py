@@ -1,8 +1,10 @@
 """From a PretrainConfig to a finished run: text, batches, model, loop, report."""
 
 import json
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -70,7 +72,7 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
     if state == "finished":
         identity.say_finished(output)
         return None
-    return _run(config, start, text, sampler, facts, device, resume=state == "unfinished")
+    return _run(config, start, text, sampler, facts, device, state)
 
 
 def _rules(config: PretrainConfig) -> dict[str, str]:
@@ -141,20 +143,19 @@ def _run(
     sampler: Sampler,
     facts: dict[str, str],
     device: torch.device,
-    resume: bool,
+    state: Literal["new", "unfinished", "changed"],
 ) -> dict[str, float]:
     output, first = Path(config.output), _first_block(sampler)
     tally = first.tally
     print(sampling_in_words(first, sampler))
-    if config.audit.sequences and not resume and distributed.is_first():
+    if config.audit.sequences and state == "new" and distributed.is_first():
         audit(sampler, text, config)
     distributed.wait()
     validation = build_validation(config, text)
     print(validation.in_words(tally["tokens"] / tally["sequences"]))
     stream = Stream(sampler, default_workers(config.training, device))
     objective = build_objective(config, text.tokenizer, start, device)
-    if resume and config.accept_changes:
-        checkpoint.refuse_unfit(output, objective)
+    last = checkpoint.change_course(output, objective) if state == "changed" else math.inf
     judged_on = validation.fingerprints(config.sentence.objective)
     if distributed.is_first():
         identity.claim(output, asdict(config), facts)
@@ -162,12 +163,12 @@ def _run(
     tags = provenance.tags("pretrain", device) | {f"judged_on.{name}": value for name, value in judged_on.items()}
     tags |= {name: value[:16] for name, value in facts.items()}
     tags |= {} if config.init is None else provenance.parent(Path(config.init))
-    if resume:
+    if state != "new":
         tags |= identity.accepted_tag(asdict(config), facts, tuple(config.accept_changes))
     model = asdict(config.model) if config.init is None else {}  # the preset
     model |= provenance.model_params(objective, objective.bert.config)
     described = asdict(config) | {"model": model, "data_sample": tally}
-    with track(output, config.tracking, described, tags, resume) as tracker, stop_requests():
+    with track(output, config.tracking, described, tags, state != "new", last) as tracker, stop_requests():
         tracker.datasets(datasets_of(config, text))
         evaluate_now = validation.evaluator(config, objective, device)
         goal = Goal(objective.goal, higher_is_better=False, root="last")

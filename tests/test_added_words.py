@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from tokenizers import Tokenizer as Backend
 
 from bert import tokenizer as tokenizers
 from bert.added_words import add_words, grow
 from bert.config import ModelConfig
 from bert.errors import UserError
-from bert.tokenizer import TokenizerConfig
+from bert.tokenizer import Tokenizer, TokenizerConfig
+from bert.tokenizer_files import load
 from pretrain.objectives.masked_lm import MaskedLM
 
 
@@ -30,6 +32,19 @@ def test_added_words_are_whole_and_all_other_ids_stay(small_tokenizer, words, ca
     old, new = small_tokenizer.backend.get_vocab(), tokenizer.backend.get_vocab()
     assert {token: number for token, number in new.items() if number < size} == old
     assert tokenizer.special_tokens == small_tokenizer.special_tokens
+
+
+def test_tokens_that_were_added_to_the_vocabulary_before_keep_their_ids(small_tokenizer, words, tmp_path):
+    backend = Backend.from_str(small_tokenizer.backend.to_str())
+    backend.add_tokens(["covid"])
+    before = Tokenizer(backend)
+    size = small_tokenizer.vocab_size
+    assert before.encode_text("covid").ids == [size]
+    tokenizer, pieces = add_words(before, words("sundog\ncovid\n"), "tokenizer.add")
+    assert len(pieces) == 1
+    assert tokenizer.encode_text("covid sundog").ids == [size, size + 1]
+    tokenizer.save(tmp_path, 0)
+    assert load(tmp_path / "tokenizer.json").encode_text("covid sundog").ids == [size, size + 1]
 
 
 def test_a_word_is_added_as_the_vocabulary_sees_it(words):

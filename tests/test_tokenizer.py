@@ -1,6 +1,7 @@
 import hashlib
 import random
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -361,3 +362,14 @@ def test_another_pre_tokenizer_is_asked_for_its_word_numbers():
     encoded = tokenizer.encode_lines(["##a a aa"])
     assert [tokenizer.token(number) for number in encoded.ids] == ["##a", "a", "a", "##a"]
     assert encoded.word_starts.tolist() == [True, True, True, False]
+
+
+def test_threads_may_encode_at_the_same_time(tokenizer):
+    """As a served model does, one request in each thread: [MASK] must stay a mask in one and text in the other."""
+    lines = [" ".join(["the cat sat on the mat"] * 50)] * 200
+
+    def encode(number: int) -> int:
+        return len(tokenizer.encode("the [MASK] cat") if number % 4 == 0 else tokenizer.encode_lines(lines).ids)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(encode, range(24)))) == 2

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Backend
 
 from bert.errors import UserError
 from bert.tokenizer import Tokenizer
@@ -55,7 +56,7 @@ def test_a_vocab_txt_is_read_as_transformers_reads_it(described, tmp_path):
     for line in LINES:
         assert ours.encode(line) == theirs(line)["input_ids"], line
         pair = theirs(line, "the cat")
-        saved = ours.backend.encode(line, "the cat")
+        saved = Backend.from_str(ours.backend.to_str()).encode(line, "the cat")
         assert (saved.ids, saved.type_ids) == (pair["input_ids"], pair["token_type_ids"])
 
 

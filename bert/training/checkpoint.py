@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bert.errors import UserError
+from bert.training import distributed
 from bert.training.objective import Objective
 
 _MANIFEST, _REACHED = "manifest.json", "reached.json"
@@ -38,6 +39,8 @@ def save(output: Path, objective: Objective, optimizer: torch.optim.Optimizer, s
             save_file(_moments(objective, optimizer), unfinished / "optimizer.safetensors")
             (unfinished / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
             _write_manifest(unfinished)
+    for left in folder.parent.glob(_unfinished(Path("step-*")).name):  # by killed processes
+        shutil.rmtree(left, ignore_errors=True)
     earlier = sorted(old for old in folder.parent.glob("step-*") if old.name < folder.name)
     for old in earlier[: max(0, len(earlier) - (keep - 1))]:
         shutil.rmtree(old)
@@ -84,14 +87,25 @@ def newest(output: Path) -> Path | None:
     return None
 
 
-def refuse_unfit(output: Path, objective: Objective) -> None:
-    """Load the newest weights, to check that they fit a model whose options have changed.
+def change_course(output: Path, objective: Objective) -> int:
+    """Prepare to continue with other options: the step to continue from, or 0 without a checkpoint.
+
+    The newest weights are loaded, to check that they fit the model; the best ones are removed if they are of a later
+    step, which is not on this course.
 
     Raises:
-        UserError: they do not.
+        UserError: the weights do not fit.
     """
-    if (folder := newest(output)) is not None:
+    folder = newest(output)
+    step = 0 if folder is None else json.loads((folder / "state.json").read_text(encoding="utf-8"))["step"]
+    if folder is not None:
         objective.restore(folder)
+    best = output / "best"
+    if distributed.is_first() and ((recover_export(best) or {}).get("best_step") or 0) > step:
+        print(f"{best}: removed, since it is of a later step than {step}, from which the run continues otherwise")
+        shutil.rmtree(best)
+    distributed.wait()
+    return step
 
 
 def restore(folder: Path, objective: Objective, optimizer: torch.optim.Optimizer) -> dict:
@@ -119,7 +133,7 @@ class _Unfinished:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.unfinished = folder.with_name(f".{folder.name}.unfinished")
+        self.unfinished = _unfinished(folder)
 
     def __enter__(self) -> Path:
         shutil.rmtree(self.unfinished, ignore_errors=True)
@@ -138,6 +152,11 @@ class _Unfinished:
         self.unfinished.rename(self.folder)
         _sync(self.folder.parent)
         shutil.rmtree(_aside(self.folder), ignore_errors=True)
+
+
+def _unfinished(folder: Path) -> Path:
+    """Where a folder is written before it gets its name."""
+    return folder.with_name(f".{folder.name}.unfinished")
 
 
 def _aside(folder: Path) -> Path:

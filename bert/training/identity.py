@@ -36,8 +36,8 @@ def state_of(
     free: tuple[str, ...],
     accepted: tuple[str, ...] | None = (),
     defaults: dict[str, Any] | None = None,
-) -> Literal["new", "unfinished", "finished"]:
-    """What the folder holds of this run.
+) -> Literal["new", "unfinished", "changed", "finished"]:
+    """What the folder holds of this run; "changed" is unfinished, but what follows differs from what was logged.
 
     Args:
         output: the run's folder.
@@ -65,11 +65,12 @@ def state_of(
     _refuse_unknown(asked, before | now)
     names = (name for name in sorted(before.keys() | now.keys()) if not is_free(name, free))
     differing = [name for name in names if before.get(name) != now.get(name)]
-    finished = is_finished(output)
+    finished, told = is_finished(output), len(differing)
     changeable = [] if finished else [name for name in differing if name not in _FIXED]
     for name in [name for name in changeable if name in asked]:
         print(f"output: '{output}' continues with {name}={now.get(name)}, which was {before.get(name)}")
         differing.remove(name)
+    accepted_some = len(differing) < told
     if differing and not has_begun(output):
         return "new"
     faults = [
@@ -81,7 +82,8 @@ def state_of(
         finished_by = "; a finished run cannot be changed" if finished else ""
         faults[-1] += f" Use another folder{go_on if {*differing} <= {*changeable} else finished_by}."
     refuse_if(faults)
-    return "finished" if finished else "unfinished"
+    remeasured = now.get(_FIXED[0]) is not None and not has_begun(output)  # minutes become other tokens each time
+    return "finished" if finished else "changed" if accepted_some or remeasured else "unfinished"
 
 
 def is_free(name: str, free: Iterable[str]) -> bool:

@@ -30,7 +30,7 @@ class Ledger:
 
     def __init__(self, folder: Path, entries: dict[str, Any]) -> None:
         self._path, self._entries = folder / LEDGER, entries
-        self._lock, self._closed = threading.RLock(), False
+        self._lock, self._closed, self._warned = threading.RLock(), False, False
 
     @classmethod
     def load(cls, folder: Path) -> "Ledger | None":
@@ -48,17 +48,28 @@ class Ledger:
         return self._entries[name]
 
     def update(self, **changes: Any) -> None:
-        """Change entries, here and atomically on disk; ValueError once the ledger is closed."""
+        """Change entries, here and atomically on disk; ValueError once the ledger is closed.
+
+        Where the disk takes nothing, it is left for the next change: the worst that a crash can do by then is that
+        MLflow gets a point twice.
+        """
         with self._lock:
             if self._closed:
                 raise ValueError("the run has ended; the rest is left to a sync")
             self._entries.update(changes)
             draft = self._path.with_suffix(".tmp")
-            with draft.open("w", encoding="utf-8") as file:
-                json.dump(self._entries, file, ensure_ascii=False, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._path)
+            try:
+                with draft.open("w", encoding="utf-8") as file:
+                    json.dump(self._entries, file, ensure_ascii=False, indent=1)
+                    file.flush()
+                    os.fsync(file.fileno())
+                draft.replace(self._path)
+            except OSError as error:
+                if not self._path.exists():
+                    raise
+                if not self._warned:
+                    warn(f"{self._path} cannot be written ({error.strerror}); going on without")
+                self._warned = True
 
     def start(self, uri: str, tags: dict[str, str], size: int) -> None:
         """Record that the run is running (again), with a `metrics.jsonl` of `size` bytes."""

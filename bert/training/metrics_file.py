@@ -1,6 +1,11 @@
 """metrics.jsonl: every metric of a run, a line at a time, on the local disk before anywhere else."""
 
+import contextlib
+import errno
 import json
+import math
+import os
+import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -13,13 +18,69 @@ METRICS = "metrics.jsonl"
 LINES_PER_PASS = 500
 
 
-def read_back(path: Path) -> tuple[int, dict[str, array]]:
-    """Bytes of whole lines in `metrics.jsonl`, and the steps written for each metric, ascending."""
+class Appended:
+    """A file to append lines to; what a full disk does not take waits for the next line.
+
+    Args:
+        path: the file.
+        size: bytes in it that are kept; the rest, a line torn by a crash, is dropped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file, self._waiting, self._warned = path.open("ab", buffering=0), b"", False
+
+    def fileno(self) -> int:
+        """The descriptor, to lock."""
+        return self._file.fileno()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._file.closed
+
+    def truncate(self, size: int) -> None:
+        """Keep only so many bytes."""
+        self._file.truncate(size)
+        self._size = size
+
+    def write(self, line: str) -> None:
+        """Append a line, after those that wait."""
+        self._waiting += line.encode()
+        try:
+            if self._file.write(self._waiting) < len(self._waiting):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._size)  # no part of a line
+            if not self._warned:
+                said = f"{self._file.name} cannot be written ({error.strerror}); its lines wait for the next"
+                print(f"tracking: {said}", file=sys.stderr, flush=True)
+            self._warned = True
+        else:
+            self._size, self._waiting = self._size + len(self._waiting), b""
+
+    def close(self) -> None:
+        """Write what waits, if the disk takes it now, and close the file."""
+        if self._waiting:
+            self.write("")
+        self._file.close()
+
+
+def read_back(path: Path, last: float = math.inf) -> tuple[int, dict[str, array]]:
+    """Bytes of whole lines in `metrics.jsonl`, and the steps written for each metric, ascending.
+
+    Args:
+        path: the file; created if missing.
+        last: stop before the first line of a later step.
+    """
     path.touch()
     size, seen = 0, {}
     for number, line in enumerate((line for lines in whole_lines(path, 0) for line in lines), start=1):
         try:
-            for key, _, _, step in points_of(line):
+            points = list(points_of(line))
+            if any(step > last for *_, step in points):
+                break
+            for key, _, _, step in points:
                 note_step(seen, key, step)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}:{number}: not a line of metrics; fix or remove it.") from error

@@ -1,6 +1,8 @@
 """Stopping when asked to: the current step is finished, the state saved, and the exit code says so."""
 
 import contextlib
+import os
+import select
 import signal
 import sys
 import threading
@@ -24,10 +26,21 @@ class _Note:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked.append(number)
+        _leave_broken_pipes()
         print(f"\n{signal.Signals(number).name}: saving after this step, then stopping.", file=sys.stderr)
 
     def came(self) -> bool:
         return bool(self.asked)
+
+
+def _leave_broken_pipes() -> None:
+    """Let what is printed go nowhere where nobody reads it: Ctrl-C ends `| tee log` too, and at once."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # not a file of the system
+            pipe = select.poll()
+            pipe.register(stream.fileno(), select.POLLERR)
+            if pipe.poll(0):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -23,7 +24,7 @@ from bert.errors import UserError, refuse_if
 from bert.training import distributed
 from bert.training.ledger import LEDGER, Ledger, new_ledger, unsent, warn
 from bert.training.lock import take
-from bert.training.metrics_file import METRICS, note_step, read_back
+from bert.training.metrics_file import METRICS, Appended, note_step, read_back
 from bert.training.mlflow_feed import STORE_MODULES, Sender, reason, resolve
 from bert.training.provenance import UsedDataset
 from bert.training.stopping import Stopped
@@ -66,6 +67,7 @@ class Tracker:
         params: dict[str, Any],
         tags: dict[str, str],
         resume: bool,
+        last: float = math.inf,
     ) -> None:
         """Open the run's metrics, and start feeding MLflow unless `config.uri` is none.
 
@@ -75,6 +77,8 @@ class Tracker:
             params: nested ones are flattened with dots; with `resume`, those of the first start stay.
             tags: added to those of an earlier start.
             resume: continue the folder's run; otherwise its old files, if any, are set aside as `*.old`.
+            last: with `resume`, the step to continue from, where what follows is not what was logged before. Those
+                lines are set aside; MLflow, which cannot forget, keeps the points and gets the new ones besides.
 
         Raises:
             UserError: an address MLflow has no store for, a damaged file, or a `sync` at work on this folder.
@@ -84,13 +88,15 @@ class Tracker:
         if not resume:
             _set_aside(folder)
         self._folder, path = folder, folder / METRICS
-        size, self._seen = read_back(path)
+        size, self._seen = read_back(path, last)
+        if size < path.stat().st_size and last < math.inf:
+            shutil.copy2(path, path.with_name(f"{path.name}.old"))
         self._ledger = Ledger.load(folder) or new_ledger(folder, uri, config.experiment, config.run_name, params)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = Appended(path)
         if not take(self._file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB):
             self._file.close()
             raise UserError(f"output: a sync is sending '{folder}'; start again when it is done.")
-        self._file.truncate(size)  # cuts a last line torn by a crash
+        self._file.truncate(size)  # without a last line torn by a crash
         self._ledger.start(uri, tags, size)
         self._ended, self._abandoned, self._failed = threading.Event(), threading.Event(), threading.Event()
         self._last_progress, self._allowance, self._stuck = 0.0, 0.0, False
@@ -123,7 +129,6 @@ class Tracker:
             written = {key: value if math.isfinite(value) else str(value) for key, value in values.items()}
             line = {"step": step, "time": round(time.time(), 3), "metrics": written}
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            self._file.flush()
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Queue a file or directory, to be read when it is sent; MLflow gets it as `folder/<its name>`."""
@@ -220,14 +225,20 @@ class _Silent:
 
 @contextmanager
 def track(
-    folder: Path, config: TrackingConfig, params: dict[str, Any], tags: dict[str, str], resume: bool
+    folder: Path,
+    config: TrackingConfig,
+    params: dict[str, Any],
+    tags: dict[str, str],
+    resume: bool,
+    last: float = math.inf,
 ) -> Iterator[Tracker]:
-    """A Tracker whose run ends as FINISHED, as KILLED if it was asked to stop, or as FAILED on an error."""
+    """A Tracker, which explains the arguments; the run ends as FINISHED, as KILLED if it was asked to stop, or as
+    FAILED on an error."""
     if not distributed.is_first():
         yield _Silent()
         return
     refuse_if([f"tracking.tags: {name!r} is not a valid tag name in MLflow." for name in unfit_names(config.tags)])
-    tracker = Tracker(folder, config, params=params, tags=tags | config.tags, resume=resume)
+    tracker = Tracker(folder, config, params=params, tags=tags | config.tags, resume=resume, last=last)
     status = "FAILED"
     try:
         yield tracker

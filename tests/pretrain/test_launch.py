@@ -2,6 +2,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -539,6 +540,22 @@ def test_another_budget_that_is_accepted_is_the_run_s(make_config, disturb, tmp_
         pretrain(config)
     changed = replace(config, training=replace(config.training, steps=7), accept_changes=["training.steps"])
     assert pretrain(changed)["steps"] == 7
+
+
+def test_the_log_of_a_run_that_goes_on_with_another_rate_is_that_of_the_model(make_config, tmp_path):
+    config = make_config(tmp_path / "run", save_every=4, log_every=2)
+    pretrain(config)
+    for name in ("metrics.json", "checkpoints/step-00000012"):  # as if it had been killed after step 12's line
+        path = tmp_path / "run" / name
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+    slower = replace(config, training=replace(config.training, lr=0.001), accept_changes=["training.lr"])
+    pretrain(slower)
+    rates = {}
+    for line in map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()):
+        if "train/learning_rate" in line["metrics"]:
+            rates[line["step"]] = line["metrics"]["train/learning_rate"]
+    assert list(rates) == [2, 4, 6, 8, 10, 12]
+    assert min(rates[2], rates[4], rates[6], rates[8]) > 0.001 > max(rates[10], rates[12])
 
 
 def test_a_change_that_no_checkpoint_fits_is_refused_and_not_written_down(make_config, disturb, tmp_path):

@@ -136,8 +136,21 @@ def test_what_a_crash_left_half_written_is_no_checkpoint(tmp_path):
     unfinished.mkdir()
     (unfinished / "model.safetensors").write_bytes(b"torn")
     assert checkpoint.newest(tmp_path).name == "step-00000005"
+    save(tmp_path, 20)  # another step: a save that was killed need not be repeated
+    assert steps_in(tmp_path) == ["step-00000005", "step-00000020"]
+
+
+def test_a_run_that_changes_its_course_leaves_a_best_model_of_a_later_step_behind(tmp_path, capsys):
+    objective, _ = trained()
+    checkpoint.export(objective, tmp_path / "best", {"best": 1.0, "best_step": 10})
     save(tmp_path, 10)
-    assert steps_in(tmp_path) == ["step-00000005", "step-00000010"]
+    assert checkpoint.change_course(tmp_path, objective) == 10
+    assert checkpoint.recover_export(tmp_path / "best") == {"best": 1.0, "best_step": 10}
+    checkpoint.export(objective, tmp_path / "best", {"best": 0.5, "best_step": 15})
+    assert checkpoint.change_course(tmp_path, objective) == 10
+    assert checkpoint.recover_export(tmp_path / "best") is None
+    assert "removed, since it is of a later step than 10" in capsys.readouterr().out
+    assert checkpoint.change_course(tmp_path / "empty", objective) == 0
 
 
 def test_a_parameter_that_is_frozen_has_no_moments_to_restore(tmp_path):

@@ -54,6 +54,13 @@ def test_a_finished_run_is_changed_no_more_whatever_is_accepted(claimed):
         identity.state_of(claimed, training(lr=0.1), FACTS, FREE, ("training.lr",))
 
 
+def test_a_run_that_goes_on_otherwise_than_it_was_logged_is_changed(claimed, tmp_path):
+    assert identity.state_of(claimed, training(lr=0.1), FACTS, FREE, ("training.lr",)) == "changed"
+    assert identity.state_of(claimed, CONFIG, FACTS, FREE, ("training.lr",)) == "unfinished"
+    identity.claim(tmp_path / "short", training(minutes=5), FACTS)  # and no checkpoint: they are measured again
+    assert state_of(tmp_path / "short", training(minutes=5)) == "changed"
+
+
 def test_minutes_are_fixed(claimed):
     with pytest.raises(UserError, match=r"training.minutes=None, and is now asked for with 5. Use another folder\.$"):
         identity.state_of(claimed, training(minutes=5), FACTS, FREE, ("training.minutes",))

@@ -1,10 +1,15 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from bert.training.stopping import EXIT_CODE, stop_requests
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -14,6 +19,26 @@ def test_a_signal_is_noted_and_said_and_does_not_interrupt(number, capsys):
         os.kill(os.getpid(), number)
         assert asked()
     assert f"{signal.Signals(number).name}: saving after this step, then stopping." in capsys.readouterr().err
+
+
+def test_a_run_whose_reader_the_same_signal_ended_is_stopped_like_any_other():
+    """Ctrl-C in `python run.py ... 2>&1 | tee log` ends tee too."""
+    code = (
+        "import sys, time\n"
+        "from bert.training.stopping import EXIT_CODE, stop_requests\n"
+        "with stop_requests() as asked:\n"
+        "    print('ready', flush=True)\n"
+        "    while not asked(): time.sleep(0.01)\n"
+        "    print('saved', flush=True)\n"
+        "    print('stopped', file=sys.stderr, flush=True)\n"
+        "sys.exit(EXIT_CODE)\n"
+    )
+    command = [sys.executable, "-c", code]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT)
+    assert process.stdout.readline() == b"ready\n"
+    process.stdout.close()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == EXIT_CODE
 
 
 def test_a_second_interrupt_interrupts_at_once():

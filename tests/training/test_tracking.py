@@ -1,5 +1,6 @@
 import json
 import math
+import resource
 import socket
 import subprocess
 import sys
@@ -36,9 +37,9 @@ def client(store):
     return lambda: MlflowClient(tracking_uri=store)  # made late: the store is the feeder's to create
 
 
-def start(folder: Path, uri: str, *, resume: bool = False, params=None, tags=None, **config) -> Tracker:
+def start(folder: Path, uri: str, *, resume=False, last=math.inf, params=None, tags=None, **config) -> Tracker:
     config = TrackingConfig(uri=uri, **config)
-    return Tracker(folder, config, params=params or {}, tags=tags or {}, resume=resume)
+    return Tracker(folder, config, params=params or {}, tags=tags or {}, resume=resume, last=last)
 
 
 def leave_model(folder: Path) -> None:
@@ -115,6 +116,49 @@ def test_a_resume_continues_the_same_run_and_a_replay_logs_no_point_twice(tmp_pa
     assert history(client(), run_id, "loss") == [(1, 1.0), (2, 2.0), (3, 3.0), (4, -4.0)]
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 4]
     assert (run.info.status, run.data.params["seed"], run.data.tags["resumed"]) == ("FAILED", "1", "yes")
+
+
+def test_what_was_logged_beyond_the_step_that_a_changed_run_goes_on_from_gives_way(tmp_path, store, client):
+    tracker = start(tmp_path, store)
+    for step in (1, 2, 3):
+        tracker.log(step, {"loss": float(step)})
+    tracker.finish("FAILED")
+    tracker = start(tmp_path, store, resume=True, last=1)
+    for step in (2, 3):
+        tracker.log(step, {"loss": -float(step)})
+    tracker.finish("FINISHED")
+    assert [(line["step"], line["metrics"]["loss"]) for line in lines(tmp_path)] == [(1, 1.0), (2, -2.0), (3, -3.0)]
+    before = (tmp_path / "metrics.jsonl.old").read_text().splitlines()
+    assert [json.loads(line)["metrics"]["loss"] for line in before] == [1.0, 2.0, 3.0]
+    both = [(1, 1.0), (2, 2.0), (2, -2.0), (3, 3.0), (3, -3.0)]  # MLflow cannot forget
+    assert sorted(history(client(), tracker.run_id, "loss")) == sorted(both)
+    assert client().get_run(tracker.run_id).data.metrics["loss"] == -3.0
+
+
+def test_lines_that_a_full_disk_does_not_take_are_written_once_it_does(tmp_path, capsys):
+    tracker = start(tmp_path, "none")
+    tracker.log(1, {"loss": 1.0})
+    size, soft_and_hard = (tmp_path / "metrics.jsonl").stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, soft_and_hard[1]))  # in the middle of a line
+    try:
+        tracker.log(2, {"loss": 2.0})
+        tracker.log(3, {"loss": 3.0})
+        in_between = (tmp_path / "metrics.jsonl").stat().st_size
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, soft_and_hard)
+    assert in_between == size  # no torn line
+    tracker.log(4, {"loss": 4.0})
+    tracker.finish("FINISHED")
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3, 4]
+    assert capsys.readouterr().err.count("metrics.jsonl cannot be written (") == 1
+
+
+def test_a_disk_that_is_full_at_the_end_is_a_warning(tmp_path, capsys, monkeypatch):
+    tracker = start(tmp_path, "none")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    tracker.finish("FINISHED")
+    assert "tracking.json cannot be written (No space left on device); going on without" in capsys.readouterr().err
+    assert ledger(tmp_path)["status"] == "RUNNING"  # a sync says FAILED, and the run is finished by its metrics.json
 
 
 def test_a_crash_before_anything_was_recorded_as_sent_makes_no_second_run_or_point(tmp_path, store, client):
