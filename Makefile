@@ -35,5 +35,6 @@ ui: .venv/run-ready
 	@$(COMPILE)
 	@touch $@
 
-clean:
-	rm -rf .venv runs mlflow.db mlartifacts
+clean:  # what can be made again; runs and what MLflow holds of them stay
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -71,9 +71,13 @@ class Measures:
 
 
 def measure(sampler: Sampler, sequences: int) -> Measures:
-    """Measure blocks of the first epochs, in order, until there are at least this many sequences."""
+    """Measure blocks of the first epochs, in order, until there are at least this many sequences.
+
+    Epochs that repeat the pairs of earlier ones (data.copies) are left out: counted as chance, a pair that is there
+    twice would look like a bias.
+    """
     found, epoch, empty = Measures(), 0, True
-    while True:
+    while not sampler.recipe.data.copies or epoch < sampler.recipe.data.copies:
         for number in range(sampler.num_blocks):
             block = sampler.block(epoch, number)
             if len(block):
@@ -83,7 +87,8 @@ def measure(sampler: Sampler, sequences: int) -> Measures:
                 return found
         epoch += 1
         if empty:
-            return found
+            break
+    return found
 
 
 def add_block(found: Measures, sampler: Sampler, block: Block, rates: np.ndarray) -> None:

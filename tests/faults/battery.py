@@ -10,6 +10,7 @@ import io
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -69,14 +70,20 @@ def _comes_to(place: Place, name: str, end: str) -> bool:
 def _killed(place: Place, end: str, dice: random.Random, seconds: float, times: int, kills: int) -> Iterator[bool]:
     for number in range(times):
         name = f"killed {kills} {number}"
-        for _ in range(kills):
-            process = place.start(name)
-            with contextlib.suppress(Exception):
-                process.wait(dice.uniform(0.3 * seconds / kills, seconds))
-            kill(process)
-            process.communicate()
+        while not all(_struck(place, name, dice.uniform(0.3 * seconds / kills, seconds)) for _ in range(kills)):
+            shutil.rmtree(place.folder / name)  # it had ended before
         (place.folder / name).mkdir(exist_ok=True)
         yield _comes_to(place, name, end)
+
+
+def _struck(place: Place, name: str, after: float) -> bool:
+    """Kill a run after so many seconds; False if it had ended by then."""
+    process = place.start(name)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(after)
+    kill(process)
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
 
 
 def _killed_inside(place: Place, end: str) -> Iterator[bool]:
@@ -87,15 +94,17 @@ def _killed_inside(place: Place, end: str) -> Iterator[bool]:
 
 def _asked(place: Place, end: str, dice: random.Random, seconds: float) -> Iterator[bool]:
     for number, asked in enumerate((signal.SIGTERM, signal.SIGINT) * 3):
-        name = f"asked {number}"
-        process = place.start(name)
-        place.wait_for_training(name, process)
-        time.sleep(dice.uniform(0, 0.3 * seconds))
-        began = time.perf_counter()
-        kill(process, asked)
-        process.communicate(timeout=30)
-        on_time = process.returncode in (75, 0) and time.perf_counter() - began < 10
-        yield on_time and _comes_to(place, name, end)
+        name, code = f"asked {number}", 0
+        while code == 0:  # it had ended before
+            shutil.rmtree(place.folder / name, ignore_errors=True)
+            process = place.start(name)
+            place.wait_for_training(name, process)
+            time.sleep(dice.uniform(0, 0.3 * seconds))
+            began = time.perf_counter()
+            kill(process, asked)
+            process.communicate(timeout=30)
+            code = process.returncode
+        yield code == 75 and time.perf_counter() - began < 10 and _comes_to(place, name, end)
 
 
 def _interrupted(place: Place, end: str) -> Iterator[bool]:

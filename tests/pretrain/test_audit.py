@@ -56,6 +56,14 @@ def test_a_healthy_sampler_has_no_breach(source, options):
     assert breaches(make_sampler(source, **options), source) == set()
 
 
+@pytest.mark.parametrize("copies", [1, 2])
+def test_pairs_that_are_repeated_are_measured_once(source, copies):
+    repeated, fresh = (measure(make_sampler(source, data__copies=n), 50_000).counts for n in (copies, 0))
+    alone = measure(make_sampler(source), 1).counts  # a block
+    assert alone["sequences"] < repeated["sequences"] < 50_000 <= fresh["sequences"]
+    assert repeated["documents"] == copies * 600
+
+
 @pytest.mark.parametrize(
     "options",
     [
