@@ -93,6 +93,9 @@ class Tokenizer:
         self.mask_token = special_tokens[-1]
         backend.post_processor = self._pair_template()
 
+    def __reduce__(self) -> tuple:
+        return type(self), (self.backend, self.special_tokens)  # a copy of the backend alone forgets how it is set up
+
     def _pair_template(self) -> processors.PostProcessor:
         _, _, cls, sep, _ = self.special_tokens
         template = processors.BertProcessing((sep, self.sep_id), (cls, self.cls_id))
@@ -210,7 +213,6 @@ class Tokenizer:
 
         The class named is PreTrainedTokenizerFast: BertTokenizer would replace our normaliser with its own.
         """
-        self.backend.encode_special_tokens = False
         (folder / "tokenizer.json").write_text(self.backend.to_str(pretty=True), encoding="utf-8")
         described = {
             "tokenizer_class": "PreTrainedTokenizerFast",

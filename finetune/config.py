@@ -191,6 +191,10 @@ class EvaluateConfig:
     output: str | None = None
     """A folder for metrics.json, classes.json, worst_errors.json and a picture; by default scores are only printed."""
 
+    no_answer_threshold: float | None = None
+    """question_answering: predict no answer where that scores higher than the best answer by more than this, such as
+    the best_f1_threshold that evaluate gave on other data. By default as in training."""
+
     batch_size: int = 64
     """Sequences at once."""
 
@@ -233,6 +237,10 @@ class PredictConfig:
     on_bad_row: Literal["error", "skip"] = "error"
     """error: an empty line or a malformed row ends it. skip: it is left out and counted. What is not UTF-8 is an error
     in any case."""
+
+    no_answer_threshold: float | None = None
+    """question_answering: predict no answer where that scores higher than the best answer by more than this, such as
+    the best_f1_threshold that evaluate gave on other data. By default as in training."""
 
     batch_size: int = 64
     """Sequences at once."""

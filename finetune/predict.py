@@ -86,6 +86,11 @@ def _opened(config: EvaluateConfig | PredictConfig) -> tuple[Task, torch.device]
     """The model, on its device."""
     task = load(config.checkpoint)
     task.precision = config.precision or task.precision
+    if (threshold := config.no_answer_threshold) is not None:
+        if task.task.name not in OWNERS["no_answer_threshold"]:
+            belongs = f"it belongs to question_answering; the model's task is {task.task.name}"
+            raise UserError(f"no_answer_threshold: {threshold} was given, but {belongs}.")
+        task.task = replace(task.task, no_answer_threshold=threshold)
     device = choose_device(TrainingConfig(device=config.device, precision=task.precision))
     return task.to(device), device
 

@@ -73,6 +73,11 @@ def iobes_to_iob2(tags: Sequence[str]) -> list[str]:
     return changed
 
 
+def iobes_by_prefix(tags: Sequence[str]) -> list[str]:
+    """E- becomes I- and S- becomes B-, and nothing else: what continues nothing stays stray."""
+    return [{"E": "I", "S": "B"}.get(tag[0], tag[0]) + tag[1:] for tag in tags]
+
+
 def iob2_to_iobes(tags: Sequence[str]) -> list[str]:
     """An entity's last unit becomes E-, its only one S-."""
     changed = []
@@ -100,12 +105,14 @@ class Tagging:
     Attributes:
         prefixes: of each type's tags.
         from_iob2, to_iob2: conversions; to IOB2, no prediction is lost.
+        with_strays: the conversion to IOB2 that leaves stray tags stray.
         follows: whether a tag may follow another.
     """
 
     prefixes: str
     from_iob2: Callable[[Sequence[str]], list[str]]
     to_iob2: Callable[[Sequence[str]], list[str]]
+    with_strays: Callable[[Sequence[str]], list[str]]
     follows: Callable[[str, str], bool]
 
 
@@ -115,8 +122,8 @@ SCHEMES = {
     "iobes": (check_iobes, iobes_to_iob2),
 }
 TAGGINGS = {
-    "iob2": Tagging("BI", as_they_are, iob1_to_iob2, follows_iob2),
-    "iobes": Tagging("BIES", iob2_to_iobes, iobes_to_iob2, follows_iobes),
+    "iob2": Tagging("BI", as_they_are, iob1_to_iob2, as_they_are, follows_iob2),
+    "iobes": Tagging("BIES", iob2_to_iobes, iobes_to_iob2, iobes_by_prefix, follows_iobes),
 }
 
 

@@ -34,29 +34,34 @@ def pieces(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[Unit]]:
 def characters(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[Unit]]:
     """Each non-space character as a token of its own: plain where it begins a word, with ## where it continues one.
 
-    BERT's normaliser puts spaces around Chinese characters: each is a word.
+    BERT's normaliser puts spaces around Chinese characters: each is a word. A character written as several (Hangul as
+    jamo, a letter and its accent) is one where the normaliser composes it.
     """
     ids, units = [], []
     normalizer = tokenizer.backend.normalizer
     for _, (word, end) in tokenizer.backend.pre_tokenizer.pre_tokenize_str(text):
-        goes_on = False
-        for start in range(word, end):
-            character = normalizer.normalize_str(text[start]) if normalizer else text[start]
+        goes_on, start = False, word
+        while start < end:
+            until = _whole(text, start + 1, end)
+            character = normalizer.normalize_str(text[start:until]) if normalizer else text[start:until]
+            if len(character.strip()) != 1:
+                until = start + 1
+                character = normalizer.normalize_str(text[start]) if normalizer else text[start]
             is_word = character != character.strip()
-            units.append((len(ids), start, start + 1))
+            units.append((len(ids), start, until))
             ids.append(_character_id(character.strip(), goes_on and not is_word, tokenizer))
-            goes_on = not is_word
+            goes_on, start = not is_word, until
     return ids, units
 
 
 def words(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[Unit]]:
     """Words separated by spaces, each represented by its first piece (Devlin et al. 2019, section 5.3)."""
     encoding = tokenizer.encode_text(text)
-    starts, units, place = [start for start, _ in encoding.offsets], [], 0
+    offsets, units, place = encoding.offsets, [], 0
     for word in re.finditer(r"\S+", text):
-        while place < len(starts) and starts[place] < word.start():
+        while place < len(offsets) and offsets[place][1] <= word.start():  # a piece may include the space before it
             place += 1
-        if place < len(starts) and starts[place] < word.end():
+        if place < len(offsets) and offsets[place][0] < word.end():
             units.append((place, word.start(), word.end()))
     return encoding.ids, units
 

@@ -76,8 +76,8 @@ class Unlabelled:
             return
         numbers = count(1)
         for lines in standard_streams.arriving_lines():
-            some = zip(numbers, lines, strict=False)
-            numbered = ((number, text_of_line(line, number, "stdin")) for number, line in some)
+            some = zip(lines, numbers, strict=False)  # in this order, no number is taken for a line yet to come
+            numbered = ((number, text_of_line(line, number, "stdin")) for line, number in some)
             yield from _at_once(self._usable(self._of_lines(numbered)))
 
     def in_words(self) -> str:
@@ -160,6 +160,8 @@ def _reading(config: PredictConfig, task: Task) -> DataConfig:
     if config.format == "auto" and name == "conll" and path.suffix.lstrip(".").lower() not in FORMATS:
         wanted = "--format conll (a word per line) or --format txt (a text per line)"
         raise UserError(f"format: '{path}' does not say by its extension what it holds; give {wanted}.")
+    if config.format == "auto" and name == "conll":
+        _refuse_table(path)
     refuse_if(foreign_options(data, name, ""))
     one_text = len(kind.columns) == 1
     if FORMATS[name].holds == "rows" and not one_text:
@@ -169,6 +171,17 @@ def _reading(config: PredictConfig, task: Task) -> DataConfig:
     if one_text and not kind.pairs and data.text_pair is not None:
         raise UserError(f"text_pair: {data.text_pair!r} was given, but task.name={task.task.name} takes one text.")
     return data
+
+
+def _refuse_table(path: Path) -> None:
+    """Refuse a table that would be read as a word per line: the last column of its first line is no tag."""
+    _, first = next(((number, text) for number, text in numbered_lines(path) if text.strip()), (0, ""))
+    *others, last = first.split("\t")
+    if others and not (last == "O" or last[1:2] == "-"):
+        raise UserError(
+            f"format: '{path}' would be read as conll, a word per line, but its first line ends with {last!r}, which "
+            f"is no tag; give --format tsv --text COLUMN or --format conll."
+        )
 
 
 def _at_once(texts: Iterator[Example]) -> Iterator[list[Example]]:

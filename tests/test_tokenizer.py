@@ -1,7 +1,9 @@
 import hashlib
+import pickle
 import random
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 
 import pytest
 from hypothesis import given
@@ -373,3 +375,14 @@ def test_threads_may_encode_at_the_same_time(tokenizer):
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(encode, range(24)))) == 2
+
+
+def test_a_copy_takes_special_tokens_in_a_text_for_text_too(tokenizer, tmp_path):
+    """Loader workers get a copy."""
+    lines = ["the [MASK] cat"]
+    expected = tokenizer.encode_lines(lines).ids.tolist()
+    assert tokenizer.mask_id not in expected
+    tokenizer.save(tmp_path, 8)
+    for copy in (pickle.loads(pickle.dumps(tokenizer)), deepcopy(tokenizer), tokenizer):
+        assert copy.encode_lines(lines).ids.tolist() == expected
+        assert copy.mask_id in copy.encode(lines[0])

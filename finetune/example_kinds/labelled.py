@@ -35,7 +35,7 @@ class WithLabel(ExampleKind[Labelled]):
 
     def unlabelled(self, line: int, text: str, text_pair: str | None = None) -> Labelled:
         """Without a label."""
-        return Labelled(line, text, text_pair, None)
+        return _unlabelled(line, text, text_pair)
 
     def labels(self, examples: list[Labelled], task: TaskConfig) -> list[str]:
         """The classes, sorted."""
@@ -65,7 +65,7 @@ class WithNumber(ExampleKind[Labelled]):
 
     def unlabelled(self, line: int, text: str, text_pair: str | None = None) -> Labelled:
         """Without a number."""
-        return Labelled(line, text, text_pair, None)
+        return _unlabelled(line, text, text_pair)
 
     def labels(self, examples: list[Labelled], task: TaskConfig) -> list[str]:
         """None."""
@@ -85,6 +85,11 @@ def _of_row(row: Row, how: HowRead) -> Labelled | Refused:
         return Refused(row.line, f"the column {how.data.label!r} is empty")
     texts = [text.strip() for text in texts]  # no offsets into them are ever reported
     return Labelled(row.line, texts[0], texts[1] if len(texts) == 2 else None, label)
+
+
+def _unlabelled(line: int, text: str, text_pair: str | None) -> Labelled:
+    """Stripped, as in training."""
+    return Labelled(line, text.strip(), None if text_pair is None else text_pair.strip(), None)
 
 
 def _is_finite(text: str) -> bool:

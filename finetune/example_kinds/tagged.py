@@ -83,7 +83,7 @@ class WithTags(ExampleKind[Tagged]):
         if path.name.startswith("text") and labels_beside(path).is_file():
             return "nemo"
         with path.open("rb") as file:
-            return "klue" if file.read(3).removeprefix(b"\xef\xbb\xbf").startswith(b"##") else "conll"
+            return "klue" if file.read(5).removeprefix(b"\xef\xbb\xbf").startswith(b"##") else "conll"
 
 
 def _of_sentence(sentence: Sentence, between: str, task: TaskConfig) -> Tagged | Refused:

@@ -23,20 +23,33 @@ def read_squad(path: Path, needed: tuple[str, ...]) -> Iterator[QuestionRow | Re
     if not asked:
         raise UserError(f"{path}:1: no question in it.")
     at, line = 0, 1
-    for context, question in asked:
-        name = question.get("id") if isinstance(question, dict) else None
-        place = text.find(json.dumps(name, ensure_ascii=False), at) if isinstance(name, str) else -1
+    for number, (context, question) in enumerate(asked, 1):
+        place = _place_of(question, text, at)
         if place >= 0:
             line, at = line + text.count("\n", at, place), place
-        yield _asked(line, context, question, "answers" in needed)
+        yield _asked(line, number, context, question, "answers" in needed)
 
 
-def _asked(line: int, context: object, question: object, labelled: bool) -> QuestionRow | Refused:
+_NAMES = ("id", "guid")
+"""A question's name in SQuAD and KorQuAD, and in KLUE-MRC."""
+
+
+def _place_of(question: object, text: str, at: int) -> int:
+    """Where a question stands in the file, by its name or else its text; -1 where neither is found."""
+    if not isinstance(question, dict):
+        return -1
+    known = [question[key] for key in (*_NAMES, "question") if isinstance(question.get(key), str)]
+    written = (json.dumps(value, ensure_ascii=escaped) for value in known for escaped in (False, True))
+    return next((place for one in written if (place := text.find(one, at)) >= 0), -1)
+
+
+def _asked(line: int, number: int, context: object, question: object, labelled: bool) -> QuestionRow | Refused:
     if not isinstance(context, str) or not context.strip():
         return Refused(line, "a context that is not text")
     if not isinstance(question, dict) or not isinstance(question.get("question"), str):
         return Refused(line, "a question without its text")
-    name, asked = str(question.get("id", line)), question["question"].strip()
+    name = next((str(question[key]) for key in _NAMES if key in question), str(number))
+    asked = question["question"].strip()
     if not asked:
         return Refused(line, f"question {name}: empty")
     for what, told in (("id", name), ("question", asked), ("context", context)):

@@ -164,7 +164,10 @@ class Ner(Task):
         return {"char_macro_f1": metrics.macro_f1(_occurring(table))}
 
     def _klue_scores(self, examples: list[Tagged], found: list["Found"]) -> dict[str, float]:
-        """KLUE's own (Park et al. 2021, section 3.3, and its code): characters without spaces, tags as predicted."""
+        """KLUE's own (Park et al. 2021, section 3.3): characters without spaces, tags as predicted.
+
+        Its code also counts two special tokens of each sentence, whose gold is O; here they are not.
+        """
         gold = [_klue_tags(e.text, e.units, e.tags) for e in examples]
         predicted = [_klue_tags(e.text, of.units, of.raw) for e, of in zip(examples, found, strict=True)]
         entities = metrics.span_counts(*([metrics.spans_of(t) for t in tags] for tags in (gold, predicted)), self.types)
@@ -263,7 +266,7 @@ class Ner(Task):
         for of_example in parts:
             units = [unit for feature, _ in of_example for unit in feature.units]
             tags = [self.labels[number] for _, row in of_example for number in row["tags"]]
-            raw = tags if self.task.tagging == "iob2" else self.tagging.to_iob2(tags)
+            raw = self.tagging.with_strays(tags)
             logarithm = sum(row["log_probability"] for _, row in of_example)
             found.append(Found(units, tags, raw, entities_of(units, tags, self.tagging), logarithm))
         return found

@@ -265,3 +265,27 @@ def test_pieces_smaller_or_larger_than_a_character_tag_each_character_once(make)
     assert all(before[2] <= after[1] for before, after in pairwise(units))
     assert "".join(text[start:end] for _, start, end in units) == text.replace(" ", "")
     assert entities_of(units, tags_of_units(character_tags(len(text), entities), units)) == entities
+
+
+def test_a_word_is_represented_by_its_first_piece_though_that_includes_the_space_before_it():
+    ids, units = UNITS["word"]("나는 서울에 산다", tokenizer := metaspace())
+    said = [
+        (tokenizer.token(ids[place]), text)
+        for (place, *_), text in zip(units, texts(units, "나는 서울에 산다"), strict=True)
+    ]
+    assert said == [("나는", "나는"), ("\u2581서울", "서울에"), ("산다", "산다")]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_character_written_as_several_is_one_unit(form):
+    tokenizer = train(["서울에 갔다 café"] * 3, TokenizerConfig(vocab_size=60))
+    text = unicodedata.normalize(form, "서울 é")
+    ids, units = UNITS["character"](text, tokenizer)
+    assert [tokenizer.token(number) for number in ids] == ["서", "##울", tokenizer.token(ids[2])]
+    assert [unicodedata.normalize("NFC", said) for said in texts(units, text)] == ["서", "울", "é"]
+    assert tokenizer.unk_id not in ids[:2]
+
+
+def test_what_is_not_composed_is_a_unit_for_each_code_point():
+    tokenizer = train(["ก่อน น้ำ"] * 3, TokenizerConfig(vocab_size=60))  # Thai tone marks stand alone
+    assert texts(UNITS["character"]("ก่อน", tokenizer)[1], "ก่อน") == list("ก่อน")

@@ -12,7 +12,7 @@ import torch
 import run_finetune
 from bert import cli
 from bert.errors import UserError
-from finetune import predict, unlabelled
+from finetune import predict, standard_streams, unlabelled
 from finetune.config import DataConfig, EvaluateConfig, PredictConfig, TaskConfig
 from finetune.model import load
 from finetune.predict import evaluate_file, predict_file
@@ -392,6 +392,48 @@ def test_a_line_that_cannot_be_read_is_named_after_the_answers_to_those_before_i
     code, rows, wrong = piped(content, "--checkpoint", classifier, "--input", "-")
     assert (code, [row["text"] for row in rows]) == (2, ["a"])
     assert said in wrong
+
+
+def test_lines_that_arrive_in_several_parts_are_numbered_through(classifier, piped, monkeypatch):
+    parts = [[b"a", b"b"], [b"c"], [b" "]]
+    monkeypatch.setattr(standard_streams, "arriving_lines", lambda: iter(parts))
+    code, rows, said = piped(b"", "--checkpoint", classifier, "--input", "-")
+    assert (code, [row["text"] for row in rows]) == (2, ["a", "b", "c"])
+    assert said.startswith("stdin:4: the line is empty")
+
+
+def test_a_table_of_texts_is_not_taken_for_words_and_tags(tagger, tmp_path):
+    table = tmp_path / "in.tsv"
+    table.write_text("id\ttext\n7\tthe cat sat\n")
+    with pytest.raises(UserError, match=r"its first line ends with 'text', which is no tag; give --format tsv"):
+        predict_file(PredictConfig(str(table), str(tmp_path / "out.jsonl"), tagger, device="cpu"))
+    predict_file(PredictConfig(str(table), str(tmp_path / "out.jsonl"), tagger, "tsv", "text", device="cpu"))
+    assert json.loads((tmp_path / "out.jsonl").read_text())["text"] == "the cat sat"
+
+
+def test_the_threshold_of_no_answer_may_be_chosen_later(small_config, pieces, tmp_path, classifier):
+    torch.manual_seed(0)
+    task = TASKS["question_answering"](
+        small_config, pieces, ["answer", "no answer"], TaskConfig("question_answering"), 32
+    )
+    (tmp_path / "model").mkdir()
+    task.export(tmp_path / "model")
+    (tmp_path / "in.jsonl").write_text('{"question": "the cat", "context": "a dog sat on a mat"}\n')
+    answers = {}
+    for threshold in (None, -1e9, 1e9):
+        config = PredictConfig(
+            str(tmp_path / "in.jsonl"),
+            str(tmp_path / "out.jsonl"),
+            str(tmp_path / "model"),
+            device="cpu",
+            no_answer_threshold=threshold,
+        )
+        predict_file(config)
+        answers[threshold] = json.loads((tmp_path / "out.jsonl").read_text())
+    assert answers[-1e9]["answer"] == "" != answers[1e9]["answer"]
+    assert answers[None]["no_answer_margin"] == answers[1e9]["no_answer_margin"]
+    with pytest.raises(UserError, match=r"^no_answer_threshold: 1.0 was given, but it belongs to question_answering;"):
+        predict_file(PredictConfig("-", checkpoint=classifier, device="cpu", no_answer_threshold=1.0))
 
 
 @pytest.mark.parametrize(

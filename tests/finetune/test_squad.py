@@ -43,6 +43,23 @@ def test_questions_are_read_with_all_their_answers_and_those_without_one(write):
     assert kind_of(TASK).labels(found.used[:2], TASK) == ["answer"]
 
 
+def test_a_question_is_named_and_found_without_an_id_too(write):
+    """KLUE-MRC says guid."""
+    nameless = [{"question": f"어디서 {n}?", "answers": [ANSWER]} for n in range(3)]
+    klue = [{**question, "guid": f"klue-{n}"} for n, question in enumerate(nameless)]
+    numbered = [{**question, "id": 7 + n} for n, question in enumerate(nameless)]
+    for questions, names in (
+        (nameless, ["1", "2", "3"]),
+        (klue, ["klue-0", "klue-1", "klue-2"]),
+        (numbered, list("789")),
+    ):
+        for content in (document(*questions), json.dumps(document(*questions), indent=1)):  # the latter with escapes
+            found = found_in(write, content).used
+            assert [question.id for question in found] == names
+            lines = [question.line for question in found]
+            assert lines == sorted(set(lines)) and lines[0] > 1
+
+
 def test_plausible_answers_of_an_impossible_question_are_none(write):
     found = found_in(write, document(asked(is_impossible=True)))
     assert found.used[0].answers == ()

@@ -161,9 +161,13 @@ def test_each_ner_score_counts_what_its_name_says(tagger):
     assert (tagger.table["PS"].support, tagger.table["PS"].f1) == (1, 0.0)
 
 
-def test_klue_takes_a_stray_tag_for_no_entity_and_ours_begins_one_there(tagger):
-    gold = tagged(TEXT, (5, 8, "PS"))
-    found = scored(tagger, [gold], [["O", "O", "O", "I-PS", "I-PS", "I-PS", "O", "O", "O", "O"]])
+@pytest.mark.parametrize("tagging", TAGGINGS)
+def test_klue_takes_a_stray_tag_for_no_entity_and_ours_begins_one_there(tagging, small_config, pieces):
+    labels = ["O", *(f"{prefix}-PS" for prefix in TAGGINGS[tagging].prefixes)]
+    task = TASKS["ner"](small_config, pieces, labels, TaskConfig(name="ner", tagging=tagging), 16)
+    last = "E-PS" if tagging == "iobes" else "I-PS"
+    tags = ["O", "O", "O", "I-PS", "I-PS", last, "O", "O", "O", "O"]
+    found = scored(task, [tagged(TEXT, (5, 8, "PS"))], [tags])
     assert (found["entity_micro_f1"], found["klue_entity_macro_f1"]) == (1.0, 0.0)
 
 
