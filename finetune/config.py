@@ -54,7 +54,8 @@ class TaskConfig:
     words straddle the boundary; the run prints the best score that this allows."""
 
     scheme: Literal[*SCHEMES] = "iob2"
-    """ner: the file's tagging scheme."""
+    """ner: the file's tagging scheme. iob2_repaired: iob2 in which an I- that continues nothing is taken for a B-, and
+    counted."""
 
     tagging: Literal[*TAGGINGS] = "iob2"
     """ner: the tagging scheme that the model learns, whatever the file's: iobes also marks an entity's last unit, and

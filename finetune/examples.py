@@ -38,6 +38,8 @@ class Examples:
         counts = f"{self.rows:,} rows, {len(self.used):,} used, {len(self.refused):,} refused"
         if self.trimmed:
             counts += f"; {self.trimmed:,} entities begin or end with a space, which is trimmed"
+        if self.repaired:
+            counts += f"; {self.repaired:,} I- tags that continue nothing were made B-"
         return f"{argument}: {self.path}: {counts}{shown}"
 
     @property
@@ -45,6 +47,11 @@ class Examples:
         """How many entities begin or end on a space in the file."""
         tagged = [example for example in self.used if isinstance(example, Tagged)]
         return sum(span not in example.entities for example in tagged for span in example.marked)
+
+    @property
+    def repaired(self) -> int:
+        """How many tags were changed, since they violated the file's scheme."""
+        return sum(example.repaired for example in self.used if isinstance(example, Tagged))
 
     def shared_with(self, other: "Examples") -> int:
         """How many of the other's examples have the same text as one of these."""

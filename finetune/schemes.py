@@ -1,7 +1,8 @@
 """Tagging schemes: what a file may hold, and what a model may learn; IOB2 in between. One line of a table each.
 
 A tag is `O`, or a prefix, `-` and a type. IOB2: B- begins an entity and I- continues it. IOB1: B- only where two
-entities of one type touch. IOBES: E- ends one, S- is one of a single unit.
+entities of one type touch. IOBES: E- ends one, S- is one of a single unit. IOB2 repaired: an I- that continues nothing
+begins an entity, as conlleval and seqeval (unless strict) read it.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,10 +18,16 @@ def check_iob2(tags: Sequence[str]) -> tuple[int, str] | None:
         if tag.startswith("I-") and before[2:] != tag[2:]:
             return (
                 place,
-                f"{tag} after {before}: in IOB2 an entity begins with B-{tag[2:]} (task.scheme=iob1 allows this)",
+                f"{tag} after {before}: in IOB2 an entity begins with B-{tag[2:]} (task.scheme=iob1 or iob2_repaired "
+                f"allow this)",
             )
         before = tag
     return None
+
+
+def check_prefixes(tags: Sequence[str]) -> tuple[int, str] | None:
+    """The first tag that is none of IOB2 by itself, and why; None where all are."""
+    return next(((place, fault) for place, tag in enumerate(tags) if (fault := _malformed(tag, "BI"))), None)
 
 
 def check_iob1(tags: Sequence[str]) -> tuple[int, str] | None:
@@ -118,6 +125,7 @@ class Tagging:
 
 SCHEMES = {
     "iob2": (check_iob2, as_they_are),
+    "iob2_repaired": (check_prefixes, iob1_to_iob2),
     "iob1": (check_iob1, iob1_to_iob2),
     "iobes": (check_iobes, iobes_to_iob2),
 }

@@ -1,5 +1,6 @@
 """A text whose units, characters or words, carry tags."""
 
+import operator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ class Tagged:
         units: each one's range in the text, start and end.
         tags: IOB2, one for each unit; None where the file has none.
         tags_in: the file with the tags, if they are in another one.
+        repaired: how many tags were changed, since they violated the file's scheme.
     """
 
     line: int
@@ -29,6 +31,7 @@ class Tagged:
     units: list[tuple[int, int]]
     tags: list[str] | None
     tags_in: str | None = field(default=None, repr=False)  # a run's fingerprint covers only what is learned
+    repaired: int = field(default=0, repr=False)
 
     @cached_property
     def marked(self) -> list[Span]:
@@ -99,7 +102,9 @@ def _of_sentence(sentence: Sentence, between: str, task: TaskConfig) -> Tagged |
     check, to_iob2 = SCHEMES[task.scheme]
     if fault := check(sentence.tags):
         return _fault(sentence, *fault)
-    return Tagged(sentence.line, text, units, to_iob2(sentence.tags), sentence.tags_in)
+    tags = to_iob2(sentence.tags)
+    repaired = sum(map(operator.ne, tags, sentence.tags)) if task.scheme == "iob2_repaired" else 0
+    return Tagged(sentence.line, text, units, tags, sentence.tags_in, repaired)
 
 
 def _fault(sentence: Sentence | Tagged, place: int, why: str) -> Refused:

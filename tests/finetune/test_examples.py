@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from bert.errors import UserError
@@ -118,6 +120,17 @@ def test_entities_on_spaces_are_counted(file):
     found = read_rows(file("##\n에\tO\n \tB-PS\n김\tI-PS\n \tB-LC\n서\tO\n"), NER)
     assert (found.trimmed, found.used[0].entities) == (2, {(2, 3, "PS")})
     assert "2 entities begin or end with a space" in found.in_words("data.eval")
+
+
+def test_tags_that_continue_nothing_are_repaired_and_counted_where_that_is_asked_for(file):
+    content = "a\tB-LC\nb\tI-PS\nc\tI-PS\n\nd\tI-LC\ne\tB-LC\nf\tO\n"
+    with pytest.raises(UserError, match=r":2: I-PS after B-LC: .*\(task.scheme=iob1 or iob2_repaired allow this\)"):
+        read_rows(file(content, "x.conll"), NER)
+    found = read_rows(file(content, "x.conll"), replace(NER, scheme="iob2_repaired"))
+    assert [example.tags for example in found.used] == [["B-LC", "B-PS", "I-PS"], ["B-LC", "B-LC", "O"]]
+    assert found.in_words("data.train").endswith("; 2 I- tags that continue nothing were made B-")
+    with pytest.raises(UserError, match="'E-LC' is not a tag"):
+        read_rows(file("a\tE-LC\n", "x.conll"), replace(NER, scheme="iob2_repaired"))
 
 
 def test_texts_that_are_in_both_files_are_counted(file):
