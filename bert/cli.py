@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
 from pydoc import locate
-from typing import Any, NoReturn, get_origin
+from types import NoneType
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import jsonargparse
 import yaml
@@ -223,7 +224,10 @@ def _twice(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]:
 
 def _parser(program: str, config: type, about: str | None = None, unused: Collection[str] = ()) -> Parser:
     parser = Parser(
-        prog=program, description=about or config.__doc__, usage="%(prog)s [--config FILE] [--OPTION VALUE ...]"
+        prog=program,
+        description=about or config.__doc__,
+        usage="%(prog)s [--config FILE] [--OPTION VALUE ...]",
+        allow_abbrev=False,
     )
     parser.outermost = True
     parser.add_argument("--config", action="config", help="A YAML file with any of the options below.")
@@ -238,7 +242,22 @@ def _instance(parser: Parser, config: type, parsed: jsonargparse.Namespace) -> A
         if is_dataclass(group.type) and not isinstance(parsed[group.name], jsonargparse.Namespace):
             parser.error(f"{group.name}: {parsed[group.name]!r}, where a group of options is needed.")
     values = {name: value for name, value in parser.instantiate(parsed).items() if name != "config"}
-    return config(**values)
+    options = config(**values)
+    refuse_if([f"{parser.prog}: {fault}" for fault in _without_value(options)])
+    return options
+
+
+def _without_value(options: Any, group: str = "") -> Iterator[str]:
+    """Faults of options that a file leaves empty, though they have no such value; jsonargparse takes null for any."""
+    kinds = get_type_hints(type(options))
+    for option in fields(options):
+        name, value = f"{group}{option.name}", getattr(options, option.name)
+        if is_dataclass(value):
+            yield from _without_value(value, f"{name}.")
+        elif value is None and NoneType not in get_args(kinds[option.name]):
+            yield f"{name}: null, but it needs a value."
+        elif value == "" and option.name == "output":
+            yield f"{name}: '' is no folder."
 
 
 def _given(arguments: list[str]) -> Iterator[list[str]]:
@@ -264,6 +283,8 @@ def _name_positional(arguments: list[str], positional: str | None) -> list[str]:
     alone = [option[0] for option in given if not option[0].startswith("-")]
     if len(alone) > 1:
         raise UserError(f"{positional}: one is expected, not {len(alone)} ({', '.join(map(repr, alone))}); quote it.")
+    if alone and any(option[0].partition("=")[0] == f"--{positional}" for option in given):
+        raise UserError(f"{positional}: given twice, once as {alone[0]!r} and once by name.")
     return [argument for o in given for argument in ([f"--{positional}", *o] if o[0] in alone else o)]
 
 
@@ -358,6 +379,9 @@ def _wrong_entry(kind: type, fault: str) -> str:
     return f"in an entry, {_readable(fault, [])}"
 
 
+_VALUES = {"gpu": "cuda"}
+"""Values that are called otherwise elsewhere."""
+
 _FORMS = {"list": ", which is written as '[0,1]'", "dict": ", which is written as '{name: value}'"}
 """How to write kinds of values whose form is hard to guess."""
 
@@ -366,7 +390,7 @@ def _wrong_value(name: str, fault: str) -> str:
     value = re.split(r"[Gg](?:ot|iven) value: ", fault)[-1]
     if choices := re.search(r"Literal\[(.*?)\]", fault):
         allowed = re.findall(r"'([^']*)'", choices[1])
-        return f"{name}: no {value!r}; one of {', '.join(allowed)}{did_you_mean(value, allowed)}."
+        return f"{name}: no {value!r}; one of {', '.join(allowed)}{did_you_mean(_VALUES.get(value, value), allowed)}."
     kinds = [kind for kind in re.findall(r"<class '(\w+)'>", fault) if kind not in ("NoneType", "str")]
     if kinds and "Expected a" in fault:
         return f"{name}: {value!r}, but it must be of type {kinds[0]}{_FORMS.get(kinds[0], '')}."

@@ -19,6 +19,7 @@ from bert.training.device import choose_device, refuse_unfit_attention
 from bert.training.goal import Goal
 from bert.training.loop import fit
 from bert.training.metric import higher_is_better
+from bert.training.mlflow_feed import resolve
 from bert.training.provenance import UsedDataset
 from bert.training.stopping import stop_requests
 from bert.training.tracking import Tracker, track
@@ -51,6 +52,7 @@ def train(config: FinetuneConfig, alone: bool = True) -> dict[str, float] | None
     """
     config = with_defaults(config)
     refuse_if(check(config))
+    resolve(config.tracking.uri)  # now, not once all text has been read
     device = choose_device(config.training)
     with lock.hold(Path(config.output)):
         return _continue(config, device, alone)
@@ -143,7 +145,9 @@ def _run(
     batches = Batches(features, pack, training.batch_size, parts, training.seed)
     if training.eval_every is None:
         training = replace(training, eval_every=-(-batches.per_epoch // parts))
-    last = checkpoint.change_course(output, task) if state == "changed" else math.inf
+    last = math.inf
+    if state == "changed":
+        last = checkpoint.change_course(output, task, identity.started_with(output, "eval") == facts["eval"])
     if distributed.is_first():
         identity.claim(output, asdict(config), facts)
     tags = provenance.tags("finetune", device) | {"task": config.task.name} | _TABLE_TAG

@@ -38,11 +38,15 @@ def with_defaults(config: FinetuneConfig) -> FinetuneConfig:
 def check(config: FinetuneConfig) -> list[str]:
     """All that is wrong with the values, a line each."""
     faults = training_config.check(replace(config.training, compile=False)) + _check_task(config) + _check_seeds(config)
-    faults += _check_names(config) + [
-        f"{name}: {str(value).lower()} was given, but it belongs to pretraining{instead}."
-        for name, instead in OF_PRETRAINING.items()
-        if (value := attrgetter(name)(config)) != attrgetter(name)(FinetuneConfig())
-    ]
+    faults += (
+        _check_names(config)
+        + _check_columns(config.data)
+        + [
+            f"{name}: {str(value).lower()} was given, but it belongs to pretraining{instead}."
+            for name, instead in OF_PRETRAINING.items()
+            if (value := attrgetter(name)(config)) != attrgetter(name)(FinetuneConfig())
+        ]
+    )
     if config.data.train != "builtin" and config.data.eval is None:
         faults.append("data.eval: needed with data.train; the model is evaluated on it after each epoch.")
     if config.data.train == "builtin":
@@ -71,6 +75,17 @@ def check(config: FinetuneConfig) -> list[str]:
     if config.reinit_layers and config.init == "none":
         faults.append(f"reinit_layers: {config.reinit_layers} was given, but with init=none all weights are random.")
     return faults
+
+
+def _check_columns(data: DataConfig) -> list[str]:
+    """A column that is given twice: a text that is its own label would be learned at once."""
+    given = [(name, getattr(data, name)) for name in ("text", "text_pair", "label")]
+    return [
+        f"data.{name}: {column!r} was given, but it is data.{other} too."
+        for place, (name, column) in enumerate(given)
+        for other, before in given[:place]
+        if column is not None and column == before
+    ]
 
 
 def _check_names(config: FinetuneConfig) -> list[str]:

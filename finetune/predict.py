@@ -41,6 +41,8 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
         ]
         + _size_faults(config)
     )
+    if config.output is not None and (Path(config.output) / identity.OPTIONS).is_file():
+        raise UserError(f"output: '{config.output}' holds a run, which has results of its own. Use another folder.")
     task, device = _opened(config)
     if config.scheme is not None and task.task.name not in OWNERS["scheme"]:
         raise UserError(

@@ -18,7 +18,14 @@ from finetune.examples import MOST_FAULTS, stream
 from finetune.formats import FORMATS
 from finetune.formats.kinds import Refused
 from finetune.formats.tables import row_of_json
-from finetune.reading import as_in_training, foreign_options, format_name, needed_columns, taken_from_training
+from finetune.reading import (
+    as_in_training,
+    foreign_options,
+    format_name,
+    needed_columns,
+    taken_from_training,
+    with_column_names,
+)
 from finetune.tasks.task import Task
 
 _AT_ONCE = 512  # examples
@@ -99,7 +106,7 @@ class Unlabelled:
         if self.data is None:
             return (_fault_of(number, text) or kind.unlabelled(number, text) for number, text in lines)
         needed = needed_columns(FORMATS["jsonl"], self.data, labelled=False)
-        how = HowRead(self.task, self.data, "rows", labelled=False)
+        how = HowRead(self.task, with_column_names(self.data), "rows", labelled=False)
         rows = (row_of_json(number, text, needed) for number, text in lines if text.strip())
         return (row if isinstance(row, Refused) else kind.of(row, how) for row in rows)
 

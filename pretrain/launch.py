@@ -17,6 +17,7 @@ from bert.training.device import choose_device, default_workers, refuse_unfit_at
 from bert.training.goal import Goal
 from bert.training.loop import fit
 from bert.training.metrics_file import METRICS
+from bert.training.mlflow_feed import resolve
 from bert.training.stopping import stop_requests
 from bert.training.tracking import track
 from pretrain import packing
@@ -47,6 +48,7 @@ def pretrain(config: PretrainConfig) -> dict[str, float] | None:
     """
     config = with_defaults(config)
     refuse_if(check(config))
+    resolve(config.tracking.uri)  # now, not once all text has been read
     device = choose_device(config.training)
     with lock.hold(Path(config.output)):
         return _continue(config, device)
@@ -73,6 +75,12 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
         identity.say_finished(output)
         return None
     return _run(config, start, text, sampler, facts, device, state)
+
+
+def _judged_before(output: Path) -> dict[str, str] | None:
+    """The frozen sets that the folder's run was evaluated on so far; None where it has not begun."""
+    file = output / JUDGED_ON
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def _rules(config: PretrainConfig) -> dict[str, str]:
@@ -155,8 +163,9 @@ def _run(
     print(validation.in_words(tally["tokens"] / tally["sequences"]))
     stream = Stream(sampler, default_workers(config.training, device))
     objective = build_objective(config, text.tokenizer, start, device)
-    last = checkpoint.change_course(output, objective) if state == "changed" else math.inf
-    judged_on = validation.fingerprints(config.sentence.objective)
+    judged_on, last = validation.fingerprints(config.sentence.objective), math.inf
+    if state == "changed":
+        last = checkpoint.change_course(output, objective, _judged_before(output) in (None, judged_on))
     if distributed.is_first():
         identity.claim(output, asdict(config), facts)
         whole_file.write(output / JUDGED_ON, json.dumps(judged_on, indent=2) + "\n")

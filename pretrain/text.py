@@ -30,6 +30,9 @@ TOKENIZER_BYTES = 200 << 20
 MEASURED_BYTES = 16 << 20
 """About how much validation text characters are counted in at most; documents are drawn uniformly."""
 
+MUCH_UNKNOWN = 0.05
+"""Share of [UNK] among the tokens above which a run warns."""
+
 _AT_ONCE = 1000  # documents read together
 
 _DOCUMENTS_ARE = {"text": "Documents are separated by blank lines.", "jsonl": "A document is a line."}
@@ -206,7 +209,14 @@ def _source(config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer) -> Tok
         return OnTheFly(corpus, tokenizer)
     store = open_store(corpus, tokenizer, Path(config.data.cache), torch.get_num_threads(), config.data.verify)
     manifest = store.manifest
-    print(f"token store: {manifest['tokens']:,} tokens, {manifest['unknown_share']:.2%} of them [UNK]")
+    unknown = manifest["unknown_share"]
+    print(f"token store: {manifest['tokens']:,} tokens, {unknown:.2%} of them [UNK]")
+    if unknown > MUCH_UNKNOWN:
+        print(
+            f"WARNING: {unknown:.0%} of the tokens are [UNK], and stand for more of the text than that: words with a "
+            f"character that the vocabulary lacks (tokenizer.max_characters), and runs of more than 100 characters "
+            f"without a space"
+        )
     return store
 
 

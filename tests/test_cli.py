@@ -297,7 +297,31 @@ def test_run_yaml_starts_the_same_run_again(call):
     assert said.splitlines()[-1] == "'run' is finished: nothing to do. Its results are in run/metrics.json."
 
 
+@pytest.mark.parametrize(
+    "name", ["masking.strategy", "sentence.negatives", "sentence.remainder", "training.warmup", "audit.allow"]
+)
+def test_an_option_that_a_file_leaves_empty_is_named(name, refused):
+    group, option = name.split(".")
+    file = config_file(f"{group}:\n  {option}:\n")
+    assert refused("--config", file) == f"run.py pretrain: {name}: null, but it needs a value."
+
+
+def test_no_folder_is_no_output(refused):
+    assert refused("--output", "") == "run.py pretrain: output: '' is no folder."
+
+
+def test_an_abbreviation_is_an_unknown_option(refused):
+    said = "run.py pretrain: no option --training.step (did you mean --training.steps?)."
+    assert refused("--training.steps", "4", "--training.step", "5") == said
+
+
+def test_a_value_that_is_called_otherwise_elsewhere_is_known(refused):
+    said = "run.py pretrain: training.device: no 'gpu'; one of auto, cpu, cuda (did you mean cuda?)."
+    assert refused("--training.device", "gpu") == said
+
+
 def test_a_value_given_without_its_name_is_given_once(refused):
+    assert refused("fill-mask", "a", "--text=b") == "text: given twice, once as 'a' and once by name."
     said = "text: one is expected, not 3 ('where', 'it', 'looks'); quote it."
     assert refused("attention", "where", "--layer", "1", "it", "looks") == said
 

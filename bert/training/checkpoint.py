@@ -87,11 +87,16 @@ def newest(output: Path) -> Path | None:
     return None
 
 
-def change_course(output: Path, objective: Objective) -> int:
+def change_course(output: Path, objective: Objective, judged_alike: bool) -> int:
     """Prepare to continue with other options: the step to continue from, or 0 without a checkpoint.
 
     The newest weights are loaded, to check that they fit the model; the best ones are removed if they are of a later
-    step, which is not on this course.
+    step, which is not on this course, or were judged on other data.
+
+    Args:
+        output: the run's folder.
+        objective: with the other options.
+        judged_alike: whether it is evaluated on the same data as before.
 
     Raises:
         UserError: the weights do not fit.
@@ -101,9 +106,12 @@ def change_course(output: Path, objective: Objective) -> int:
     if folder is not None:
         objective.restore(folder)
     best = output / "best"
-    if distributed.is_first() and ((recover_export(best) or {}).get("best_step") or 0) > step:
-        print(f"{best}: removed, since it is of a later step than {step}, from which the run continues otherwise")
-        shutil.rmtree(best)
+    if distributed.is_first() and (reached := recover_export(best)) is not None:
+        later = (reached.get("best_step") or 0) > step
+        if later or not judged_alike:
+            why = f"it is of a later step than {step}" if later else "it was judged on other data"
+            print(f"{best}: removed, since {why}; the next evaluation is the best")
+            shutil.rmtree(best)
     distributed.wait()
     return step
 

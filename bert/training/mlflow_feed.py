@@ -26,6 +26,7 @@ METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 25  # MLflow takes no more
 STORE_MODULES = ("mlflow.", "sqlalchemy.", "alembic.")  # whose errors are the store's, not ours
 REFUSED_IN_NAMES = re.compile(r"[^\w/.\- :]")  # one such character, and MLflow refuses the whole batch
 SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "databricks")
+FIRST_CONTACT = 60.0  # seconds: importing MLflow and making its store, on a machine with other work
 MODEL = "model"  # the model's name in MLflow: runs:/<run id>/model is its address, and models:/<model id>
 
 
@@ -57,6 +58,7 @@ class Sender:
         return lines
 
     def _connect(self) -> Any:
+        self._progress(FIRST_CONTACT)
         mlflow_environment.prepare()
         import mlflow.entities
         import mlflow.exceptions

@@ -25,12 +25,11 @@ from bert.training import distributed
 from bert.training.ledger import LEDGER, Ledger, new_ledger, unsent, warn
 from bert.training.lock import take
 from bert.training.metrics_file import METRICS, Appended, note_step, read_back
-from bert.training.mlflow_feed import STORE_MODULES, Sender, reason, resolve
+from bert.training.mlflow_feed import FIRST_CONTACT, STORE_MODULES, Sender, reason, resolve
 from bert.training.provenance import UsedDataset
 from bert.training.stopping import Stopped
 
 INTERVAL, LONGEST_DELAY, PATIENCE = 2.0, 60.0, 10.0  # seconds: between passes, after failures, at the end
-FIRST_CONTACT = 60.0  # seconds: importing MLflow and making its store, on a machine with other work
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from bert.training import provenance
 from bert.training.identity import flatten, is_finished
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
+from bert.training.mlflow_feed import FIRST_CONTACT
 from bert.training.stopping import Stopped, stop_requests
-from bert.training.tracking import FIRST_CONTACT, Tracker, track
+from bert.training.tracking import Tracker, track
 from pretrain.ablation.grid import (
     AblateConfig,
     Cell,
@@ -55,7 +56,7 @@ def ablate(config: AblateConfig) -> None:
     there = read_results(config)
     refuse_if(differences(config, cells(config)) + lacking(config, there) + mixed(there))
     wanted = _only(config)
-    print(plan(config, wanted, there))
+    print(plan(config, wanted, there), file=sys.stderr if config.print_cells else sys.stdout)
     if config.dry_run:
         return
     output = Path(config.output)

@@ -9,6 +9,7 @@ from bert.training.metric import higher_is_better, in_unit, meaning
 from pretrain.ablation.effects import Effect
 from pretrain.ablation.grid import AblateConfig, Cell, combinations, variant_name
 from pretrain.ablation.results import Result
+from pretrain.ablation.statistics import SIGNIFICANT
 
 
 def curves(config: AblateConfig, results: dict[Cell, Result], path: Path) -> None:
@@ -32,7 +33,10 @@ def curves(config: AblateConfig, results: dict[Cell, Result], path: Path) -> Non
 
 
 def effects(found: dict[str, list[Effect]], path: Path) -> None:
-    """Every declared effect with its 95% interval and its seeds, a panel for each metric; right is better."""
+    """Every declared effect with its 95% interval and its seeds, a panel for each metric; right is better.
+
+    The intervals are not corrected for the number of effects; an asterisk is where the corrected test finds one.
+    """
     most = max((len(of_metric) for of_metric in found.values()), default=1)
     columns = min(3, max(1, len(found)))
     rows = -(-max(1, len(found)) // columns)
@@ -41,7 +45,7 @@ def effects(found: dict[str, list[Effect]], path: Path) -> None:
     for axes in panels[len(found) :]:
         axes.set_axis_off()
     for axes, (metric, of_metric) in zip(panels, found.items(), strict=False):
-        names = [f"{effect.value} - {effect.baseline}" for effect in of_metric]
+        names = [_named(effect) for effect in of_metric]
         for place, effect in enumerate(of_metric):
             if effect.comparison is not None:
                 d = effect.comparison.difference
@@ -58,10 +62,17 @@ def effects(found: dict[str, list[Effect]], path: Path) -> None:
         axes.locator_params(axis="x", nbins=5)
         axes.set_title(metric, fontsize=9)
         turned = "" if higher_is_better(metric) else "; axis reversed: right is better"
-        axes.set_xlabel(f"difference ({meaning(metric).unit or 'no unit'}{turned})", fontsize=8)
+        axes.set_xlabel(f"difference ({meaning(metric).unit or 'no unit'}{turned}); * p < 0.05 (Holm)", fontsize=8)
         if not higher_is_better(metric):
             axes.invert_xaxis()
     save(figure, path, 120)
+
+
+def _named(effect: Effect) -> str:
+    """What is compared, whether it was found to differ, and in how much of the grid."""
+    found = "*" if effect.p < SIGNIFICANT else ""
+    part = f"\n({effect.over[0]} of {effect.over[1]} combinations)" if 0 < effect.over[0] < effect.over[1] else ""
+    return f"{effect.value} - {effect.baseline}{found}{part}"
 
 
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1):

@@ -190,6 +190,10 @@ def _grid_faults(config: AblateConfig) -> list[str]:
     faults += [f"seeds: {config.seeds}, but each may be given once only."] * (
         len(set(config.seeds)) < len(config.seeds)
     )
+    faults += [f"seeds: {seed}, but each must be at least 0." for seed in config.seeds if seed < 0]
+    faults += [f"metrics: {config.metrics}, but each may be given once only."] * (
+        len(set(config.metrics)) < len(config.metrics)
+    )
     faults += [f"tokens: {config.tokens}, but it must be above 0."] * (config.tokens <= 0)
     faults += [f"jobs: {config.jobs}, but it must be at least 1."] * (config.jobs < 1)
     for name in config.effects:
@@ -207,6 +211,7 @@ def _grid_faults(config: AblateConfig) -> list[str]:
             faults.append(f"finetune: {name!r} is not a valid task name; {allowed}.")
         if not task.seeds or len(set(task.seeds)) < len(task.seeds):
             faults.append(f"finetune.{name}.seeds: {task.seeds}, but there must be at least one, and each only once.")
+        faults += [f"finetune.{name}.seeds: {seed}, but each must be at least 0." for seed in task.seeds if seed < 0]
     options = flatten(asdict(PretrainConfig()))
     unknown = [name for name in config.axes if name not in options]
     faults += [f"axes: no option {name!r}{did_you_mean(name, options)}." for name in unknown]

@@ -2,6 +2,7 @@
 
 from bert.training.metric import amount, higher_is_better, number, signed
 from pretrain.ablation.effects import Effect
+from pretrain.ablation.statistics import SIGNIFICANT
 
 FEW_SEEDS = 4
 """With fewer seeds than this, a p value carries a caveat about their spread."""
@@ -49,7 +50,7 @@ def _found(effect: Effect) -> str:
             f"{difference.n} seeds: without any spread there is nothing to test it against."
         )
     better = (difference.mean > 0) == higher_is_better(metric)
-    if effect.p < 0.05:
+    if effect.p < SIGNIFICANT:
         low, high = sorted((abs(difference.low), abs(difference.high)))
         return (
             f"{named} {'beats' if better else 'falls behind'} {effect.baseline} on {metric} by "
@@ -57,7 +58,7 @@ def _found(effect: Effect) -> str:
             f"(p = {effect.p:.2g} after Holm{_few(difference.n)})."
         )
     interval = f"95% CI {number(difference.low, metric)} to {number(difference.high, metric)}"
-    if effect.comparison.p < 0.05:
+    if effect.comparison.p < SIGNIFICANT:
         return (
             f"{named}: {signed(difference.mean, metric)} against {effect.baseline} on {metric}, {interval}: "
             f"not significant, given how many effects were tested (p = {effect.comparison.p:.2g}, {effect.p:.2g} after "

@@ -9,7 +9,7 @@ from math import sqrt
 
 import numpy as np
 
-CONFIDENCE, POWER = 0.95, 0.80
+CONFIDENCE, POWER, SIGNIFICANT = 0.95, 0.80, 0.05
 
 _ROUNDING = 1e-9
 """Deviations up to this share of the values are rounding errors."""

@@ -394,6 +394,31 @@ def test_a_line_that_cannot_be_read_is_named_after_the_answers_to_those_before_i
     assert said in wrong
 
 
+@pytest.mark.parametrize("kind", ["classification", "ner"])
+def test_objects_on_standard_input_have_the_default_columns_where_training_had(
+    kind, piped, predicted, small_config, pieces, tmp_path
+):
+    torch.manual_seed(0)
+    labels = ["O", "B-PS", "I-PS"] if kind == "ner" else ["bad", "good"]
+    task = TASKS[kind](small_config, pieces, labels, TaskConfig(kind), 16)
+    task.read_as = {"text": None, "text_pair": None if kind == "ner" else "text_pair", "label": None, "quoting": "auto"}
+    task.export(tmp_path)
+    content = '{"text": "the cat sat"}\n' if kind == "ner" else '{"text": "the cat", "text_pair": "a dog"}\n'
+    code, rows, said = piped(content.encode(), "--checkpoint", str(tmp_path), "--input", "-", "--format", "jsonl")
+    assert (code, said[-14:]) == (0, "1 predictions\n")
+    assert rows == predicted(str(tmp_path), content, "in.jsonl", format="jsonl")
+    assert rows[0]["text"] == ("the cat sat" if kind == "ner" else "the cat")
+    assert kind == "ner" or rows[0]["text_pair"] == "a dog"
+
+
+def test_an_evaluation_never_takes_the_place_of_a_run(classifier, write, tmp_path):
+    file = str(write("text\tlabel\na cat\tgood\n", "eval.tsv"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.yaml").write_text("output: run\n")
+    with pytest.raises(UserError, match=r"^output: '.*run' holds a run, which has results of its own\."):
+        evaluate_file(EvaluateConfig(DataConfig(eval=file), classifier, output=str(tmp_path / "run"), device="cpu"))
+
+
 def test_lines_that_arrive_in_several_parts_are_numbered_through(classifier, piped, monkeypatch):
     parts = [[b"a", b"b"], [b"c"], [b" "]]
     monkeypatch.setattr(standard_streams, "arriving_lines", lambda: iter(parts))

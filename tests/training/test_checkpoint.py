@@ -144,13 +144,16 @@ def test_a_run_that_changes_its_course_leaves_a_best_model_of_a_later_step_behin
     objective, _ = trained()
     checkpoint.export(objective, tmp_path / "best", {"best": 1.0, "best_step": 10})
     save(tmp_path, 10)
-    assert checkpoint.change_course(tmp_path, objective) == 10
+    assert checkpoint.change_course(tmp_path, objective, judged_alike=True) == 10
     assert checkpoint.recover_export(tmp_path / "best") == {"best": 1.0, "best_step": 10}
+    assert checkpoint.change_course(tmp_path, objective, judged_alike=False) == 10
+    assert checkpoint.recover_export(tmp_path / "best") is None
+    assert "removed, since it was judged on other data" in capsys.readouterr().out
     checkpoint.export(objective, tmp_path / "best", {"best": 0.5, "best_step": 15})
-    assert checkpoint.change_course(tmp_path, objective) == 10
+    assert checkpoint.change_course(tmp_path, objective, judged_alike=True) == 10
     assert checkpoint.recover_export(tmp_path / "best") is None
     assert "removed, since it is of a later step than 10" in capsys.readouterr().out
-    assert checkpoint.change_course(tmp_path / "empty", objective) == 0
+    assert checkpoint.change_course(tmp_path / "empty", objective, judged_alike=True) == 0
 
 
 def test_a_parameter_that_is_frozen_has_no_moments_to_restore(tmp_path):
