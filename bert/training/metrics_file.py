@@ -19,11 +19,9 @@ LINES_PER_PASS = 500
 
 
 class Appended:
-    """A file to append lines to; what a full disk does not take waits for the next line.
+    """A file to append lines to, once `truncate` has said how much of it is kept.
 
-    Args:
-        path: the file.
-        size: bytes in it that are kept; the rest, a line torn by a crash, is dropped.
+    What a full disk does not take waits for the next line.
     """
 
     def __init__(self, path: Path) -> None:
