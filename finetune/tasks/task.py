@@ -171,7 +171,7 @@ class Task(Objective):
         """A prediction as a readable line."""
 
     def learn_from(self, examples: list) -> None:
-        """Take what the loss needs from the training data; what predictions also need must be a buffer."""
+        """Take from the training data what the loss, or a fresh head, needs; what predictions need must be saved."""
 
     def in_short(self, examples: list, features: list[Feature]) -> str:
         """What the user should know before training; empty for most tasks."""

@@ -391,6 +391,15 @@ def test_regression_is_that_of_transformers(regression, tmp_path):
     assert [row["score"] for row in load(tmp_path).predict(batch)] == scores
 
 
+def test_a_fresh_head_starts_at_the_mean_and_a_learned_one_stays(small_config, pieces):
+    regression = TASKS["regression"](small_config, pieces, [], TaskConfig(name="regression"), 16)
+    head = regression.head["classifier"]
+    regression.learn_from([Labelled(1, "a", None, "60"), Labelled(2, "b", None, "85")])
+    assert head.bias.item() == 72.5
+    regression.learn_from([Labelled(1, "a", None, "1")])
+    assert head.bias.item() == 72.5
+
+
 def test_regression_scores_are_worked_out_by_hand(regression, tmp_path):
     examples = [Labelled(n, "a", None, label) for n, label in enumerate(["1", "2", "3"])]
     regression.judged = (examples, [])
