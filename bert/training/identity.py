@@ -65,12 +65,12 @@ def state_of(
     _refuse_unknown(asked, before | now)
     names = (name for name in sorted(before.keys() | now.keys()) if not is_free(name, free))
     differing = [name for name in names if before.get(name) != now.get(name)]
-    finished, told = is_finished(output), len(differing)
+    finished = is_finished(output)
     changeable = [] if finished else [name for name in differing if name not in _FIXED]
-    for name in [name for name in changeable if name in asked]:
+    taken = [name for name in changeable if name in asked]
+    for name in taken:
         print(f"output: '{output}' continues with {name}={now.get(name)}, which was {before.get(name)}")
         differing.remove(name)
-    accepted_some = len(differing) < told
     if differing and not has_begun(output):
         return "new"
     faults = [
@@ -83,7 +83,7 @@ def state_of(
         faults[-1] += f" Use another folder{go_on if {*differing} <= {*changeable} else finished_by}."
     refuse_if(faults)
     remeasured = now.get(_FIXED[0]) is not None and not has_begun(output)  # minutes become other tokens each time
-    return "finished" if finished else "changed" if accepted_some or remeasured else "unfinished"
+    return "finished" if finished else "changed" if taken or remeasured else "unfinished"
 
 
 def is_free(name: str, free: Iterable[str]) -> bool:

@@ -176,10 +176,8 @@ def _work(config: AblateConfig, cells: list[Cell], parent, progress: _Progress, 
             with _taken(cell_folder(config, cell)) as lock:
                 if lock is not None and cell not in progress.settled:
                     began, before = time.monotonic(), done(config, cell)
-                    tried = _last_failure(config, cell) not in (
-                        None,
-                        progress.failed_before[cell],
-                    )  # by another process
+                    failure = _last_failure(config, cell)
+                    tried = failure not in (None, progress.failed_before[cell])  # in vain, by another process
                     fault = None if before or tried else _run_cell(config, cell, parent, lock, stop_asked, environment)
                     if not stop_asked():
                         progress.note(cell, fault, None if before or tried else time.monotonic() - began)

@@ -77,13 +77,13 @@ def _killed(place: Place, end: str, dice: random.Random, seconds: float, times: 
 
 
 def _struck(place: Place, name: str, after: float) -> bool:
-    """Kill a run after so many seconds; False if it had ended by then."""
+    """Kill a run after so many seconds; False if it had come to its end by then."""
     process = place.start(name)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(after)
     kill(process)
     process.communicate()
-    return process.returncode == -signal.SIGKILL
+    return process.returncode != 0
 
 
 def _killed_inside(place: Place, end: str) -> Iterator[bool]:
