@@ -23,6 +23,22 @@ def test_under_autocast_it_is_computed_in_fp32_and_cast_once(given):
     assert torch.equal(found, expected.bfloat16())
 
 
+def test_in_one_pass_it_is_that_of_fp32_to_the_rounding_of_bf16_and_so_are_its_gradients():
+    torch.manual_seed(0)
+    norm, x = LayerNorm(256), (3 * torch.randn(64, 256) + 1).bfloat16().requires_grad_()
+    nn.init.normal_(norm.weight, 1.0, 0.1), nn.init.normal_(norm.bias, 0.0, 0.1)
+    exact = x.detach().float().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = norm.in_one_pass(x)
+        pull = torch.randn(found.shape).bfloat16()
+        gradients = torch.autograd.grad(found, [x, norm.weight, norm.bias], pull)
+    expected = F.layer_norm(exact, (256,), norm.weight, norm.bias, norm.eps)
+    references = torch.autograd.grad(expected, [exact, norm.weight, norm.bias], pull.float())
+    assert found.dtype == torch.bfloat16 and gradients[1].dtype == gradients[2].dtype == torch.float32
+    for ours, theirs in zip([found, *gradients], [expected, *references], strict=True):
+        assert (ours.float() - theirs).norm() < 2**-6 * theirs.norm()
+
+
 def test_elsewhere_it_is_pytorchs_and_so_are_its_parameters():
     ours, theirs, x = LayerNorm(8), nn.LayerNorm(8), torch.randn(5, 8)
     assert torch.equal(ours(x), theirs(x))
