@@ -10,6 +10,7 @@ from finetune.example_kinds import Labelled, Tagged
 from finetune.judge import predict
 from finetune.tasks.classification import Classification
 from finetune.tasks.ner import Ner
+from finetune.tasks.regression import Regression
 from pretrain.objectives.masked_lm import MaskedLM
 
 TEXT = "the cat sat on a mat"
@@ -41,6 +42,17 @@ def test_text_classification_gives_our_label_and_probability(config, small_token
     (ours,) = predict(task, [Labelled(1, TEXT, None, None)], 1, torch.device("cpu"))
     assert theirs["label"] == ours["label"]
     assert theirs["score"] == pytest.approx(ours["probabilities"][ours["label"]], abs=1e-5)
+
+
+def test_regression_gives_our_number(config, small_tokenizer, tmp_path, capfd):
+    from transformers import pipeline
+
+    task = Regression(config, small_tokenizer, [], TaskConfig(name="regression"), 24).eval()
+    task.learn_from([Labelled(1, TEXT, None, "60"), Labelled(2, TEXT, None, "85")])
+    task.export(tmp_path)
+    (theirs,) = pipeline("text-classification", str(tmp_path))(TEXT)
+    (ours,) = predict(task, [Labelled(1, TEXT, None, None)], 1, torch.device("cpu"))
+    assert theirs["score"] == pytest.approx(ours["score"], rel=1e-5)
 
 
 def test_ner_gives_our_tags(config, small_tokenizer, tmp_path, capfd):

@@ -3,10 +3,14 @@
 Letters: N sequences, H width.
 """
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,12 +25,17 @@ from finetune.tasks.task import Baseline, Mistake, Task
 
 
 class Regression(Task):
-    """A linear layer with one output on the pooled first token, trained on the squared error."""
+    """A linear layer with one output on the pooled first token, trained on the squared error.
+
+    Attributes:
+        scale: the unit that the head's output has in memory, in those of the labels; in a saved folder it is 1.
+    """
 
     metrics = ("pearson", "spearman", "mse")
     best = "spearman"
     runs_over: ClassVar = {"example": "sequences", "scores": "sequences"}
     architecture = "BertForSequenceClassification"
+    described: ClassVar = {"problem_type": "regression"}  # else pipelines of transformers would apply a sigmoid
     pooler = True
     picture = "predicted_and_gold.png"
     sureness = "difference"
@@ -36,14 +45,48 @@ class Regression(Task):
         self.dropout = Dropout(config.hidden_dropout_prob)
         linear = PreciseLinear(config.hidden_size, 1, config.initializer_range)
         self.head = nn.ModuleDict({"classifier": linear})
+        self.scale = 1.0
         self.pairs: list[tuple[float, float]] = []
 
     @torch.no_grad()
     def learn_from(self, examples: list[Labelled]) -> None:
-        """Start a fresh head at the mean of the numbers: to get there from 0 can take longer than the run lasts."""
-        bias = self.head["classifier"].bias
-        if not bias.any():
-            bias.fill_(fmean(float(example.label) for example in examples))
+        """Start a fresh head at the mean of the numbers, and learn in units of about their deviation.
+
+        AdamW's steps are as large as the learning rate, whatever the gradient: from 0 to a distant mean, or from one
+        number to another far away, they could take longer than the run lasts.
+        """
+        numbers = np.array([float(example.label) for example in examples])
+        deviation = float(numbers.std())
+        scale = 2.0 ** round(math.log2(deviation)) if deviation else 1.0
+        head = self.head["classifier"]
+        if head.bias.any():
+            for parameter in head.parameters():
+                parameter.mul_(self.scale / scale)
+        else:
+            head.bias.fill_(float(numbers.mean()) / scale)
+        self.scale, self.weights = scale, {"loss": scale**-2}
+
+    @contextmanager
+    def _in_units_of_labels(self) -> Iterator[None]:
+        """While others read or write the head's weights; nothing is rounded, since the scale is a power of two."""
+        with torch.no_grad():
+            for parameter in self.head.parameters():
+                parameter.mul_(self.scale)
+            try:
+                yield
+            finally:
+                for parameter in self.head.parameters():
+                    parameter.div_(self.scale)
+
+    def export(self, folder: Path) -> None:
+        """As every task; the head's output is in the labels' unit."""
+        with self._in_units_of_labels():
+            super().export(folder)
+
+    def restore(self, folder: Path) -> None:
+        """As every task."""
+        with self._in_units_of_labels():
+            super().restore(folder)
 
     @property
     def outputs(self) -> list[str]:
@@ -67,8 +110,8 @@ class Regression(Task):
         return {"loss": batch.num_sequences}
 
     def compute(self, batch: PackedBatch) -> Tensor:
-        """(N,)."""
-        return self.head["classifier"](self.dropout(self.bert.pool(batch))).squeeze(-1)
+        """(N,), in the labels' unit."""
+        return self.head["classifier"](self.dropout(self.bert.pool(batch))).squeeze(-1) * self.scale
 
     def sums(self, scores: Tensor, batch: PackedBatch) -> dict[str, Tensor]:
         """Summed squared error, in the square of the labels' unit."""

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -66,6 +67,7 @@ class Task(Objective):
         metrics: the scores by which the best weights may be chosen.
         best: the one by which they are chosen unless another is named.
         architecture: the transformers class that opens the exported folder.
+        described: what else that class needs in config.json.
         picture: the name of the file that `draw` writes.
         sureness: what a mistake's confidence measures.
         labels: the label set of the training data; a label's id is its index.
@@ -80,6 +82,7 @@ class Task(Objective):
     metrics: tuple[str, ...]
     best: str
     architecture: str
+    described: ClassVar[dict[str, str]] = {}
     pooler: bool
     picture = "confusion_matrix.png"
     sureness = "probability"
@@ -205,7 +208,7 @@ class Task(Objective):
         """Write a Hugging Face folder; what its class has no place for goes into heads.safetensors."""
         ours = {"task": vars(self.task), "labels": self.labels, "max_length": self.max_length, "overlap": self.overlap}
         ours |= {"data": self.read_as, "precision": self.precision}
-        extra = {"id2label": dict(enumerate(self.outputs)), "bert_research": ours}
+        extra = {**self.described, "id2label": dict(enumerate(self.outputs)), "bert_research": ours}
         extra["label2id"] = {name: number for number, name in enumerate(self.outputs)}
         hub.save_config(folder, self.bert.config, self.architecture, **extra)
         beside = {name: tensor.contiguous() for name, tensor in self.state_dict().items() if self.is_beside(name)}

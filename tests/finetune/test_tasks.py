@@ -391,13 +391,43 @@ def test_regression_is_that_of_transformers(regression, tmp_path):
     assert [row["score"] for row in load(tmp_path).predict(batch)] == scores
 
 
-def test_a_fresh_head_starts_at_the_mean_and_a_learned_one_stays(small_config, pieces):
+def test_a_fresh_regression_head_starts_at_the_mean_in_units_of_the_deviation(small_config, pieces):
     regression = TASKS["regression"](small_config, pieces, [], TaskConfig(name="regression"), 16)
-    head = regression.head["classifier"]
-    regression.learn_from([Labelled(1, "a", None, "60"), Labelled(2, "b", None, "85")])
-    assert head.bias.item() == 72.5
-    regression.learn_from([Labelled(1, "a", None, "1")])
-    assert head.bias.item() == 72.5
+    weight, bias = regression.head["classifier"].parameters()
+    drawn = weight.clone()
+    regression.learn_from([Labelled(1, "a", None, "60"), Labelled(2, "b", None, "85")])  # deviation 12.5
+    assert (regression.scale, bias.item(), regression.weights) == (16.0, 72.5 / 16, {"loss": 1 / 256})
+    assert torch.equal(weight, drawn)
+
+
+def test_a_learned_regression_head_gives_the_same_numbers_on_any_scale_and_from_a_folder(regression, tmp_path):
+    batch = regression.pack(regression.features(PAIRS), PAIRS)
+    before = [row["score"] for row in regression.predict(batch)]
+    regression.learn_from([Labelled(1, "a", None, "1000"), Labelled(2, "b", None, "9000")])
+    assert regression.scale == 4096.0
+    assert [row["score"] for row in regression.predict(batch)] == pytest.approx(before, rel=1e-5)
+    kept = {name: tensor.clone() for name, tensor in regression.state_dict().items()}
+    regression.export(tmp_path)
+    regression.restore(tmp_path)
+    assert all(torch.equal(kept[name], tensor) for name, tensor in regression.state_dict().items())
+    loaded = [row["score"] for row in load(tmp_path).predict(batch)]
+    assert loaded == pytest.approx(before, rel=1e-5)
+
+
+@pytest.mark.parametrize("spread", [0.001, 1.0, 10000.0])
+def test_numbers_are_learned_whatever_their_unit(spread, small_config, pieces):
+    torch.manual_seed(0)
+    rows = [Labelled(n, "dog" if n % 2 else "cat", None, str((5 + n % 2) * spread)) for n in range(8)]
+    regression = TASKS["regression"](small_config, pieces, [], TaskConfig(name="regression"), 16)
+    regression.learn_from(rows)
+    batch = regression.pack(regression.features(rows), rows)
+    optimizer = torch.optim.AdamW(regression.parameters(), 1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        (regression(batch)["loss"] * regression.weights["loss"] / 8).backward()
+        optimizer.step()
+    predicted = [row["score"] for row in regression.eval().predict(batch)]
+    assert predicted == pytest.approx([float(row.label) for row in rows], abs=0.1 * spread)
 
 
 def test_regression_scores_are_worked_out_by_hand(regression, tmp_path):
