@@ -9,6 +9,7 @@ import numpy as np
 
 from bert.tokenizer import Tokenizer
 from finetune.example_kinds import Labelled, Question, Tagged
+from finetune.example_kinds.kind import looks
 from finetune.examples import Examples
 from finetune.features import Feature
 
@@ -32,6 +33,7 @@ def in_words(
     said = [
         (classes_in_words if labels else numbers_in_words)(used) if kind is Labelled else None,
         one_number_in_words(labels),
+        alike_in_words(labels),
         header_in_words(used) if kind is Labelled and examples.path.suffix in (".tsv", ".csv") else None,
         entities_in_words(used) if kind is Tagged else None,
         questions_in_words(used) if kind is Question else None,
@@ -59,6 +61,15 @@ def one_number_in_words(labels: list[str]) -> str | None:
             by_number.setdefault(float(label), []).append(label)
     same = [" and ".join(map(repr, alike)) for alike in by_number.values() if len(alike) > 1]
     return f"WARNING: different classes, but the same number: {'; '.join(same)}" if same else None
+
+
+def alike_in_words(labels: list[str]) -> str | None:
+    """Classes that look the same but for case, or are composed of other characters; None where there are none."""
+    by_looks: dict[str, list[str]] = {}
+    for label in labels:
+        by_looks.setdefault(looks(label).casefold(), []).append(label)
+    same = [" and ".join(map(ascii, alike)) for alike in by_looks.values() if len(alike) > 1]
+    return f"WARNING: different classes, but they look alike: {'; '.join(same)}" if same else None
 
 
 def numbers_in_words(examples: list[Labelled]) -> str:

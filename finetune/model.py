@@ -58,14 +58,14 @@ def resumed(config: FinetuneConfig, labels: list[str], checkpoint: Path) -> Task
     """
     folder = hub.open_folder(str(checkpoint), "output")
     learned = _labels_in(folder)
-    if labels != learned:
+    if {*labels} != {*learned}:
         several = (("new", set(labels) - {*learned}), ("gone", set(learned) - {*labels}))
         changes = "; ".join(f"{what}: {', '.join(sorted(names)[:8])}" for what, names in several if names)
         raise UserError(
             f"data.train: its labels are not those that the run in '{config.output}' has learned ({changes}); other "
             f"labels need another folder."
         )
-    task = _new(config, folder, labels)
+    task = _new(config, folder, learned)
     task.restore(folder.path)
     return task
 
@@ -84,7 +84,7 @@ def _new(config: FinetuneConfig, folder: hub.ModelFolder, labels: list[str]) -> 
     seed_torch(config.training.seed)
     how = (config.data.max_length, config.training.attention, config.data.overlap)
     task = TASKS[config.task.name](folder.config, folder.tokenizer, labels, config.task, *how)
-    task.read_as, task.precision = reading(config.data), config.training.precision
+    task.read_as, task.precision = reading(config.data, config.task), config.training.precision
     return task
 
 

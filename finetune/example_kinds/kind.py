@@ -1,5 +1,6 @@
 """What every kind of example defines."""
 
+import unicodedata
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,4 +87,10 @@ def why_unseen(label: str, labels: list[str]) -> str:
     """Says that a label is not in the training data, and which are."""
     seen = ", ".join(one if len(one) <= 30 else f"{one[:30]}..." for one in labels[:8])
     seen += f" and {len(labels) - 8:,} more" if len(labels) > 8 else ""
-    return f"the label {label!r} is not in the training data ({seen}){did_you_mean(label, labels)}"
+    twin = next((f"; it looks like {one!a}, but is {label!a}" for one in labels if looks(one) == looks(label)), None)
+    return f"the label {label!r} is not in the training data ({seen}){twin or did_you_mean(label, labels)}"
+
+
+def looks(label: str) -> str:
+    """What a label looks like: the same for all ways of composing its characters, and without invisible ones."""
+    return "".join(c for c in unicodedata.normalize("NFKC", label) if unicodedata.category(c) != "Cf")

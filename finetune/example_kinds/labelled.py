@@ -38,8 +38,10 @@ class WithLabel(ExampleKind[Labelled]):
         return _unlabelled(line, text, text_pair)
 
     def labels(self, examples: list[Labelled], task: TaskConfig) -> list[str]:
-        """The classes, sorted."""
-        return sorted({example.label for example in examples})
+        """The classes, sorted; by number if all are whole ones, so that a class's id in 0, 1, ... is its name."""
+        found = {example.label for example in examples}
+        whole = all(label.isascii() and label.isdecimal() and label == str(int(label)) for label in found)
+        return sorted(found, key=int if whole else None)
 
     def only_label(self, examples: list[Labelled], labels: list[str]) -> str | None:
         """The one class."""

@@ -45,6 +45,11 @@ class Tagged:
         trimmed = ((start + len(t) - len(t.lstrip()), t.strip(), kind) for start, t, kind in trimmed)
         return {(start, start + len(covered), kind) for start, covered, kind in trimmed if covered}
 
+    @cached_property
+    def in_order(self) -> list[Span]:
+        """The same, sorted."""
+        return sorted(self.entities)
+
 
 class WithTags(ExampleKind[Tagged]):
     """A tag for each unit."""

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,8 @@ def _table(path: Path, needed: tuple[str, ...], separator: str, quoting: bool) -
                 continue
         if not quoting and "\r" in separator.join(columns):
             yield Refused(line, CARRIAGE_RETURN)
+        elif not by_number and [columns[0].removeprefix("\ufeff"), *columns[1:]] == names:
+            yield Refused(line, f"the header of line {header} again, as where files were joined")
         elif len(columns) == len(names):
             yield Row(line, dict(zip(names, columns, strict=True)))
         else:
@@ -111,7 +114,11 @@ def _refuse_unknown(where: str, names: list[str], needed: tuple[str, ...]) -> No
         raise UserError(*(f"{where}: the column {name!r} occurs {names.count(name)} times." for name in twice))
     unknown = [name for name in needed if name not in names]
     if unknown:
+        if any("\r" in name for name in names):
+            raise UserError(f"{where}: {CARRIAGE_RETURN}.")
         hint = _QUOTED if any(name[:1] == name[-1:] == '"' for name in names) else _NUMBERED
+        if found := next((mark for mark in _SEPARATORS if {*needed} <= {*mark.join(names).split(mark)}), None):
+            hint = f"Its columns seem to be separated by {_SEPARATORS[found]}"
         raise UserError(
             *(
                 f"{where}: no column {name!r}; it has {', '.join(map(repr, names))}{did_you_mean(name, names)}. {hint}"
@@ -121,6 +128,13 @@ def _refuse_unknown(where: str, names: list[str], needed: tuple[str, ...]) -> No
 
 
 _JSON_NAMES = {dict: "an object", list: "an array", type(None): "null"}
+
+_SEPARATORS = {
+    "\t": "tabs: that is the format tsv.",
+    ",": "commas: that is the format csv.",
+    ";": "semicolons: save it with commas (csv) or tabs (tsv).",
+}
+"""What separates columns where the format's own separator does not, and what to do."""
 
 _NUMBERED = "Without a header line, columns go by number from 1."
 _QUOTED = "data.quoting=on reads names without their quotation marks."
@@ -146,6 +160,8 @@ def _object(line: int, value: object, needed: tuple[str, ...]) -> Row | Refused:
             return Refused(line, f"the field {name!r} occurs more than once")
         if isinstance(value[name], dict | list) or value[name] is None:
             return Refused(line, f"the field {name!r} holds {_JSON_NAMES[type(value[name])]}, not text or a number")
+        if isinstance(value[name], float) and not math.isfinite(value[name]):
+            return Refused(line, f"the field {name!r} holds {value[name]}, which stands for a missing value")
         if isinstance(value[name], str) and (half := half_of_a_pair(value[name])):
             return Refused(line, f"the field {name!r} holds {half}")
     return Row(line, {name: value[name] if isinstance(value[name], str) else str(value[name]) for name in needed})

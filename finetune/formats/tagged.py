@@ -1,5 +1,6 @@
 """Sentences of tagged units: CoNLL, KLUE, NVIDIA NeMo."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -10,7 +11,7 @@ from finetune.formats.kinds import LAST, Refused, Sentence
 
 
 def read_conll(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
-    """A word per line with its tag, a blank line after a sentence (CoNLL-2003).
+    """A word per line with its tag, a blank line after a sentence (CoNLL-2003); comments as in CoNLL-U and MultiCoNER.
 
     Columns are separated by tabs, else by spaces. If the tag's is the last, every line must have as many as the first:
     in a shorter one the last column is something else.
@@ -19,14 +20,32 @@ def read_conll(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refus
 
     def unit_of(line: int, text: str) -> tuple[str, str] | Refused:
         nonlocal first
-        columns = text.split("\t") if "\t" in text else _words(text)
+        columns = _columns(text)
         first = first or (line, len(columns))
         found = _word_and_tag(line, columns, needed)
         if needed[1:] in ((LAST,), ()) and len(columns) != first[1] and not isinstance(found, Refused):
             return Refused(line, f"{len(columns)} columns, but line {first[0]} has {first[1]}")
         return found
 
-    return _tagged(path, ("-DOCSTART-",), len(needed) > 1, lambda text: not text.strip(), unit_of)
+    def is_comment(text: str) -> bool:
+        return text.startswith("-DOCSTART-") or _is_comment(text, needed[1:])
+
+    return _tagged(path, is_comment, len(needed) > 1, lambda text: not text.strip(), unit_of)
+
+
+def _columns(text: str) -> list[str]:
+    return text.split("\t") if "\t" in text else _words(text)
+
+
+def _is_comment(text: str, tag: tuple[str, ...]) -> bool:
+    """Whether a line before a sentence is a comment, not the word # with its tag in the column `tag` names, if any."""
+    if re.match(r"# ?(id\b|[\w ]+=|newdoc|newpar)", text):
+        return True
+    columns = _columns(text)
+    if not text.startswith("#") or not tag or (columns[0] == "#" and len(columns) == 2):
+        return False
+    carrying = columns[-1:] if tag[0] == LAST else columns[int(tag[0]) - 1 : int(tag[0])]
+    return not any(re.fullmatch(r"O|[A-Z]-\S+", one.strip()) for one in carrying)
 
 
 def _word_and_tag(line: int, columns: list[str], needed: tuple[str, ...]) -> tuple[str, str] | Refused:
@@ -39,7 +58,7 @@ def _word_and_tag(line: int, columns: list[str], needed: tuple[str, ...]) -> tup
         found.append(columns[-1 if number == LAST else int(number) - 1])
     if not found[0].strip():
         return Refused(line, "a tag without a word; in the format klue units are characters, spaces included")
-    return found[0], found[-1]
+    return found[0], found[-1].strip()
 
 
 def read_klue(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
@@ -58,9 +77,9 @@ def read_klue(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refuse
             return Refused(line, f"{character or tag!r} is not a single character; the format conll has words")
         if tagged and not character:
             return Refused(line, "a tag without a character")
-        return character or tag, tag
+        return character or tag, tag.strip() if character else tag
 
-    return _tagged(path, ("##",), tagged, is_blank, unit_of)
+    return _tagged(path, lambda text: text.startswith("##"), tagged, is_blank, unit_of)
 
 
 def _carries_tags(path: Path) -> bool:
@@ -77,7 +96,9 @@ def read_nemo(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refuse
         UserError: there is no such other file, or it has more lines or fewer.
     """
     if len(needed) == 1:
-        yield from (Sentence(line, _words(text), None) for line, text in numbered_lines(path) if _words(text))
+        for line, text in numbered_lines(path):
+            words = _words(text)
+            yield Sentence(line, words, None) if words else Refused(line, "the line is empty")
         return
     beside = labels_beside(path)
     if not beside.is_file() or beside == path:
@@ -105,7 +126,7 @@ def labels_beside(path: Path) -> Path:
 
 def _tagged(
     path: Path,
-    comments: tuple[str, ...],
+    is_comment: Callable[[str], bool],
     tagged: bool,
     is_blank: Callable[[str], bool],
     unit_of: Callable[[int, str], tuple[str, str] | Refused],
@@ -113,7 +134,7 @@ def _tagged(
     """Sentences with a unit per line; for one with faults, its first fault."""
     begin, units, tags, fault = 0, [], [], None
     for line, text in _ended(numbered_lines(path)):
-        if text.startswith(comments) and not begin:
+        if not begin and is_comment(text):
             continue
         if is_blank(text):
             if fault:

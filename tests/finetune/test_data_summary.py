@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from finetune.data_summary import (
+    alike_in_words,
     classes_in_words,
     cut_in_words,
     cut_questions_in_words,
@@ -117,6 +118,13 @@ def test_classes_that_are_one_number_are_named_and_numbers_are_classes_all_the_s
     )
     assert one_number_in_words(["0", "1", "x"]) is None
     assert classes_in_words(labelled("1.0", "2.0", "1.0")) == "labels: 1.0 2 (66.7%), 2.0 1 (33.3%)"
+
+
+def test_classes_that_look_alike_are_named():
+    assert alike_in_words(["Good", "good", "pos\u200b", "pos", "bad"]) == (
+        "WARNING: different classes, but they look alike: 'Good' and 'good'; 'pos\\u200b' and 'pos'"
+    )
+    assert alike_in_words(["good", "bad"]) is None
 
 
 def test_texts_that_a_writer_has_quoted_are_counted():

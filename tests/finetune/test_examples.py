@@ -307,3 +307,69 @@ def test_tags_of_another_scheme_name_it(file):
 def test_null_is_called_null(file):
     with pytest.raises(UserError, match=r":1: the field 'text' holds null, not text or a number"):
         read_rows(file('{"text": null, "label": 1}\n', "x.jsonl"))
+
+
+@pytest.mark.parametrize("row", ['{"text": "x", "label": NaN}', '{"text": NaN, "label": "good"}'])
+def test_what_pandas_writes_for_a_missing_value_is_neither_a_class_nor_a_text(file, row):
+    with pytest.raises(UserError, match=r":1: the field '(label|text)' holds nan, which stands for a missing value"):
+        read_rows(file(f"{row}\n", "x.jsonl"))
+
+
+def test_a_header_in_the_middle_as_of_joined_files_is_no_row(file):
+    path = file("text,label\na,0\n\ufefftext,label\nb,1\n", "x.csv")
+    found = read_rows(path, on_bad_row="skip")
+    assert [(e.text, e.label) for e in found.used] == [("a", "0"), ("b", "1")]
+    assert found.refused == [f"{path}:3: the header of line 1 again, as where files were joined."]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.csv", "text;label\na, b;1\n", "semicolons: save it with commas"),
+        ("x.csv", "text\tlabel\na\t1\n", "tabs: that is the format tsv"),
+        ("x.tsv", "text,label\na,1\n", "commas: that is the format csv"),
+    ],
+)
+def test_another_separator_is_named(file, name, content, said):
+    with pytest.raises(UserError, match=f":1: no column 'label'; .*Its columns seem to be separated by {said}"):
+        read_rows(file(content, name))
+
+
+def test_a_file_of_lone_carriage_returns_is_told_so_and_not_repeated_in_the_message(file):
+    with pytest.raises(UserError, match=r":1: a carriage return inside the line; lines end in LF or CRLF\.$"):
+        read_rows(file("text\tlabel\rgood\t1\rbad\t0\r"))
+
+
+COMMENTED = "# id 5239\tdomain=en\nthe _ _ O\nEU _ _ B-ORG\n\n# text = a\n# sent_id = 2\n#\t_\t_\tO\n1 _ _ O\n"
+
+
+def test_comments_before_a_sentence_are_no_words_and_the_word_that_looks_like_one_is(file):
+    found = read_rows(file(COMMENTED, "x.conll"), NER)
+    assert [(e.line, e.text) for e in found.used] == [(2, "the EU"), (7, "# 1")]
+    found = read_rows(file("#\tO\n1\tO\n\n# http://a.b [2009-10-17]\na\tB-X\n", "x.conll"), NER)
+    assert [e.text for e in found.used] == ["# 1", "a"]
+    found = read_rows(file(COMMENTED, "x.conll"), NER, label="4")
+    assert [e.tags for e in found.used] == [["O", "B-ORG"], ["O", "O"]]
+    with pytest.raises(UserError, match=r":1: 'PER' is not a tag"):
+        read_rows(file("#\tPER\n", "x.conll"), NER)
+
+
+def test_a_space_behind_a_tag_makes_no_other_type(file):
+    for name, content in (("x.conll", "EU\tB-ORG \nwon\tO\n"), ("x.klue", "E\tB-ORG \nU\tO\n")):
+        (example,) = read_rows(file(content, name), NER, format=name[2:]).used
+        assert example.tags == ["B-ORG", "O"]
+
+
+def test_classes_that_are_whole_numbers_are_in_their_order(file):
+    rows = [f"t\t{n}\n" for n in (10, 2, 0, 1)]
+    found = read_rows(file("text\tlabel\n" + "".join(rows))).used
+    assert kind_of(CLASSIFICATION).labels(found, CLASSIFICATION) == ["0", "1", "2", "10"]
+    others = [replace(found[0], label=label) for label in ("10", "2", "02")]
+    assert kind_of(CLASSIFICATION).labels(others, CLASSIFICATION) == ["02", "10", "2"]
+
+
+def test_a_label_that_only_looks_like_a_known_one_is_told_apart(file):
+    decomposed = "\u1100\u1173\u11bc\u110c\u1165\u11bc"
+    with pytest.raises(UserError) as raised:
+        read_rows(file(f"text\tlabel\na\t{decomposed}\n"), labels=["긍정", "부정"])
+    assert r"it looks like '\uae0d\uc815', but is '\u1100\u1173\u11bc" in str(raised.value)
