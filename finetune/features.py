@@ -3,8 +3,11 @@
 Letters: N sequences, K units that carry a tag.
 """
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -66,7 +69,7 @@ def of_tagged(
     for number, example in enumerate(examples):
         ids, units = UNITS[unit](example.text, tokenizer)
         for window in windows(len(ids), max_length - 2, overlap):
-            inside = tuple((1 + p - window.start, *where) for p, *where in units if p in window.central)
+            inside = tuple((1 + p - window.start, *where) for p, *where in _within(window.central, units))
             if inside:  # the middle of a word longer than a window carries no tag
                 part = [tokenizer.cls_id, *ids[window.start : window.end], tokenizer.sep_id]
                 edges = (window.central.start == 0, window.central.stop == len(ids))
@@ -89,13 +92,19 @@ def of_questions(
         room = max_length - len(question) - 1
         for window in windows(len(ids), room, overlap):
             text = [*ids[window.start : window.end], tokenizer.sep_id]
-            places = range(window.start, window.end)
             shift = len(question) - window.start
-            inside = tuple((shift + p, *where) for p, *where in units if p in places)
+            within = _within(range(window.start, window.end), units)
+            inside = tuple((shift + p, *where) for p, *where in within)
             segments = [0] * len(question) + [1] * len(text)
             repeated = len(question) + 1 + window.shared
             features.append(Feature(number, question + text, segments, cut, inside, repeated))
     return features
+
+
+def _within(places: range, units: list[Unit]) -> list[Unit]:
+    """The units whose tokens are in a stretch."""
+    first, end = (bisect_left(units, place, key=itemgetter(0)) for place in (places.start, places.stop))
+    return units[first:end]
 
 
 @dataclass(frozen=True)
@@ -147,14 +156,21 @@ def pack(features: list[Feature]) -> PackedBatch:
     return PackedBatch.from_sequences(token_ids, segment_ids, **targets)
 
 
-def tags_of_units(characters: list[str], units: list[Unit]) -> list[str]:
+def tags_of_units(entities: list[Span], units: Iterable[Unit]) -> list[str]:
     """The tag of each unit: that of its first character.
 
     Args:
-        characters: the tag of every character of the text.
+        entities: those of the text, sorted.
         units: a piece or word that straddles an entity boundary takes the tag at its start.
     """
-    return [characters[start] for _, start, _ in units]
+    return [tag_at(start, entities) for _, start, _ in units]
+
+
+def tag_at(place: int, entities: list[Span]) -> str:
+    """The IOB2 tag of one character; a window does not need those of a whole book."""
+    before = bisect_right(entities, place, key=itemgetter(0))
+    start, end, kind = entities[before - 1] if before else (0, 0, "")
+    return "O" if place >= end else f"{'B' if place == start else 'I'}-{kind}"
 
 
 def character_tags(length: int, entities: set[Span]) -> list[str]:

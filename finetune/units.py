@@ -70,9 +70,9 @@ UNITS = {"wordpiece": pieces, "character": characters, "word": words}
 
 
 def _whole(text: str, end: int, until: int) -> int:
-    """The end, extended over combining characters, which the library's offsets leave out after NFC."""
-    while end < until and (unicodedata.combining(text[end]) or "\u1160" <= text[end] <= "\u11ff"):
-        end += 1  # an accent, or a vowel or last consonant of Hangul written as jamo
+    """The end, extended over what the library's offsets leave out: marks that it composes (NFC) or strips."""
+    while end < until and (unicodedata.category(text[end]) == "Mn" or "\u1160" <= text[end] <= "\u11ff"):
+        end += 1  # an accent, a vowel of Thai or Devanagari, or one of Hangul written as jamo, or its last consonant
     return end
 
 

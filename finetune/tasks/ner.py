@@ -19,7 +19,7 @@ from finetune import metrics
 from finetune.config import TaskConfig
 from finetune.decoding import forbidding
 from finetune.example_kinds import Tagged
-from finetune.features import Feature, character_tags, of_tagged, pack, tags_of_units
+from finetune.features import Feature, character_tags, of_tagged, pack, tag_at, tags_of_units
 from finetune.heads import AS_TRANSFORMERS, HEADS
 from finetune.layer_mix import LayerMix
 from finetune.metrics import Span
@@ -151,7 +151,7 @@ class Ner(Task):
 
     def _character_scores(self, examples: list[Tagged], found: list["Found"]) -> dict[str, float]:
         """Over all characters of all texts, including spaces."""
-        gold = [tag for example in examples for tag in _character_tags(example)]
+        gold = [tag for example in examples for tag in character_tags(len(example.text), example.entities)]
         predicted = [
             tag
             for example, of in zip(examples, found, strict=True)
@@ -251,10 +251,10 @@ class Ner(Task):
         """The units' tags in the model's scheme; a unit carries that of its first character."""
         if not units:
             return []
-        characters, behind = _character_tags(example), example.text[units[-1][2] :]
+        behind = example.text[units[-1][2] :]
         # A window may end inside an entity: the tag of the next character tells.
         after = units[-1][2] + len(behind) - len(behind.lstrip())
-        tags = [*tags_of_units(characters, units), *characters[after : after + 1]]
+        tags = tags_of_units(example.in_order, units) + ([tag_at(after, example.in_order)] if behind.strip() else [])
         return self.tagging.from_iob2(tags)[: len(units)]
 
     def _found(self, examples: list[Tagged], features: list[Feature], rows: list[Row]) -> list["Found"]:
@@ -309,10 +309,6 @@ def _refuse_layers(layers: list[int], there: int) -> None:
     wrong = [layer for layer in layers if not -there - 1 <= layer <= there]
     if wrong or not layers:
         raise UserError(f"task.layers: {layers}, but the model has the hidden states {-there - 1} to {there}.")
-
-
-def _character_tags(example: Tagged) -> list[str]:
-    return character_tags(len(example.text), example.entities)
 
 
 def _klue_tags(text: str, units: list[tuple], tags: list[str]) -> list[str]:
