@@ -391,7 +391,10 @@ def _wrong_value(name: str, fault: str) -> str:
     if choices := re.search(r"Literal\[(.*?)\]", fault):
         allowed = re.findall(r"'([^']*)'", choices[1])
         return f"{name}: no {value!r}; one of {', '.join(allowed)}{did_you_mean(_VALUES.get(value, value), allowed)}."
-    kinds = [kind for kind in re.findall(r"<class '(\w+)'>", fault) if kind not in ("NoneType", "str")]
+    expected = re.split(r"[Gg]iven value type", fault)[0]
+    kinds = [kind for kind in re.findall(r"<class '(\w+)'>", expected) if kind not in ("NoneType", "str")]
+    if not kinds and "<class 'str'>" in expected:
+        return f"{name}: {value}, but it must be of type str, which is written as '\"{value}\"'."
     if kinds and "Expected a" in fault:
         return f"{name}: {value!r}, but it must be of type {kinds[0]}{_FORMS.get(kinds[0], '')}."
     return f"{name}: {fault}"

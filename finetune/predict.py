@@ -73,9 +73,9 @@ def predict_file(config: PredictConfig) -> None:
         task, device = _opened(config)
     texts = Unlabelled(config, task)
     lines = (
-        json.dumps(prediction, ensure_ascii=False)
+        json.dumps({"line": text.line} | prediction, ensure_ascii=False)
         for some in texts
-        for prediction in predict(task, some, config.batch_size, device)
+        for text, prediction in zip(some, predict(task, some, config.batch_size, device), strict=True)
     )
     if config.output in (None, standard_streams.NAME):
         said = f"{standard_streams.write_lines(lines):,} predictions"

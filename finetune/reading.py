@@ -10,12 +10,17 @@ from finetune.formats import FORMATS
 from finetune.formats.kinds import LAST, Format
 
 READING = ("text", "text_pair", "label", "quoting")
-"""The data options that say how a labelled file is read, and that a fine-tuned folder remembers."""
+"""The data options that say how a labelled file of one format is read."""
+
+_UNITS = {"conll", "klue"}
+"""Formats that a file's beginning may not tell apart: what are characters in one are words in the other."""
 
 
-def reading(data: DataConfig) -> dict[str, str | None]:
-    """How labelled files are read, whatever their format: what a fine-tuned folder remembers."""
-    return {name: getattr(data, name) for name in READING}
+def reading(data: DataConfig, task: TaskConfig) -> dict[str, str | None]:
+    """How the training file is read: what a fine-tuned folder remembers."""
+    path = Path(data.train)
+    name = format_name(path, task, data, "data.") if path.is_file() else data.format
+    return {"format": name} | {name: getattr(data, name) for name in READING}
 
 
 def as_in_training(
@@ -37,7 +42,11 @@ def as_in_training(
         raise UserError(f"{prefix}text_pair: {data.text_pair!r} was given, but the model was trained on single texts.")
     if data.format == "auto" and not path.is_file():
         return data  # reading it says so
-    format_ = FORMATS[format_name(path, task, data, prefix)]
+    name = format_name(path, task, data, prefix)
+    if data.format == "auto" and {name, remembered.get("format")} == _UNITS:
+        name = remembered["format"]
+        data = replace(data, format=name)
+    format_ = FORMATS[name]
     if format_.holds not in kind_of(task).holds:
         return data  # other columns than those of training
     not_given = (name for name in format_.options if getattr(data, name) == getattr(DataConfig, name))
@@ -46,7 +55,8 @@ def as_in_training(
 
 def taken_from_training(given: DataConfig, resolved: DataConfig) -> str:
     """The options that `as_in_training` filled in, in words."""
-    taken = {name: getattr(resolved, name) for name in READING if getattr(given, name) != getattr(resolved, name)}
+    names = ("format", *READING)
+    taken = {name: getattr(resolved, name) for name in names if getattr(given, name) != getattr(resolved, name)}
     return ", ".join(f"{name}={value}" for name, value in taken.items() if name != "label" or given.eval is not None)
 
 

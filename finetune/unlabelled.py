@@ -127,7 +127,7 @@ class Unlabelled:
 def _holds_texts(config: PredictConfig) -> bool:
     """Whether the input has a text per line."""
     if config.format == "auto":
-        return is_streamed(config) or Path(config.input).suffix in (".txt", "")
+        return is_streamed(config) or Path(config.input).suffix.lower() in (".txt", "")
     return config.format == "txt"
 
 

@@ -206,6 +206,7 @@ def config_file(text: str) -> str:
         ("training:\n  lrr: 1\n", "no option training.lrr (did you mean training.lr?)."),
         ("training:\n  lr: fast\n", "training.lr: 'fast', but it must be of type float."),
         ("masking:\n  strategy: tokens\n", "masking.strategy: no 'tokens'; one of "),
+        ("data:\n  text: 1\n", "data.text: 1, but it must be of type str, which is written as '\"1\"'."),
         ("- a\n", "Unexpected config: - a"),
     ],
 )

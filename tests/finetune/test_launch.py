@@ -87,7 +87,8 @@ def test_a_run_remembers_how_its_data_was_read(make_config, write):
     data = replace(config.data, text="1", label="2", **{p: str(write(reviews(8)[11:], f"{p}.tsv")) for p in PARTS})
     train(replace(config, data=data))
     for folder in (config.output, f"{config.output}/last"):
-        assert load(folder).read_as == {"text": "1", "text_pair": None, "label": "2", "quoting": "auto"}
+        remembered = {"format": "tsv", "text": "1", "text_pair": None, "label": "2", "quoting": "auto"}
+        assert load(folder).read_as == remembered
 
 
 def test_each_epoch_ends_with_the_table_of_classes(make_config, capsys):

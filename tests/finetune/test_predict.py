@@ -70,7 +70,7 @@ def test_ranges_are_of_the_text_as_it_was_given_in_a_table_too(tagger, predicted
         predicted(tagger, f"{text}\n"),
         predicted(tagger, f"text\n{text}\n", "in.tsv", format="tsv"),
     )
-    assert of_line["entities"] and of_table == of_line
+    assert of_line["entities"] and of_table == of_line | {"line": 2}
 
 
 def test_lines_of_an_unknown_kind_are_not_taken_for_words(tagger, predicted):
@@ -125,8 +125,10 @@ def test_sentences_end_where_they_do_in_training_though_tags_are_not_read(betwee
 
 
 def test_a_file_of_nemo_s_needs_no_tags_beside_it(tagger, predicted):
-    found = predicted(tagger, "the  cat\n\ndog\n", "text_new.txt", format="nemo")
-    assert [row["text"] for row in found] == ["the cat", "dog"]
+    found = predicted(tagger, "the  cat\n\ndog\n", "text_new.txt", format="nemo", on_bad_row="skip")
+    assert [(row["line"], row["text"]) for row in found] == [(1, "the cat"), (3, "dog")]
+    with pytest.raises(UserError, match=r"text_new\.txt:2: the line is empty"):
+        predicted(tagger, "the  cat\n\ndog\n", "text_new.txt", format="nemo")
 
 
 def test_a_second_text_is_refused_where_entities_are_looked_for(tagger, predicted):
@@ -251,6 +253,16 @@ def test_evaluation_reads_as_training_did(trained_on, write, capsys):
     said = capsys.readouterr().out
     assert "data.eval: read as in training: text=document, label=kind, quoting=on\n" in said
     assert "2 rows, 2 used, 0 refused" in said
+
+
+def test_characters_are_not_read_as_words_where_their_file_does_not_say_so(trained_on, write, capsys):
+    as_klue = {"format": "klue", "text": None, "text_pair": None, "label": None, "quoting": "auto"}
+    folder = trained_on(TaskConfig(name="ner"), ["O", "B-DT", "I-DT"], **as_klue)
+    table = write("2\tB-DT\n0\tI-DT\n년\tI-DT\n", "test.tsv")
+    evaluate_file(EvaluateConfig(DataConfig(eval=str(table)), folder, device="cpu"))
+    assert "data.eval: read as in training: format=klue\n" in capsys.readouterr().out
+    evaluate_file(EvaluateConfig(DataConfig(eval=str(table), format="conll"), folder, device="cpu"))
+    assert "read as in training" not in capsys.readouterr().out
 
 
 def test_what_is_typed_wins_over_what_is_remembered(trained_on, predicted, capsys):
