@@ -164,11 +164,8 @@ def _reading(config: PredictConfig, task: Task) -> DataConfig:
         print(f"input: read as in training: {said}", file=sys.stderr)
     kind, name = kind_of(task.task), format_name(path, task.task, data, "")
     # In training a file of texts would lack tags; here its lines would be taken for words.
-    if config.format == "auto" and name == "conll" and path.suffix.lstrip(".").lower() not in FORMATS:
-        wanted = "--format conll (a word per line) or --format txt (a text per line)"
-        raise UserError(f"format: '{path}' does not say by its extension what it holds; give {wanted}.")
-    if config.format == "auto" and name == "conll":
-        _refuse_table(path)
+    if config.format == "auto" and format_name(path, task.task, given, "") == "conll":
+        _refuse_texts(path, name)
     refuse_if(foreign_options(data, name, ""))
     one_text = len(kind.columns) == 1
     if FORMATS[name].holds == "rows" and not one_text:
@@ -180,14 +177,21 @@ def _reading(config: PredictConfig, task: Task) -> DataConfig:
     return data
 
 
-def _refuse_table(path: Path) -> None:
-    """Refuse a table that would be read as a word per line: the last column of its first line is no tag."""
+def _refuse_texts(path: Path, name: str) -> None:
+    """Refuse a file of texts, or a table of them, that would be read as a word or a character per line.
+
+    A table is told by its first line, whose last column is no tag.
+    """
+    unit = {"conll": "a word per line", "klue": "a character per line"}[name]
+    if path.suffix.lstrip(".").lower() not in FORMATS:
+        wanted = f"--format {name} ({unit}) or --format txt (a text per line)"
+        raise UserError(f"format: '{path}' does not say by its extension what it holds; give {wanted}.")
     _, first = next(((number, text) for number, text in numbered_lines(path) if text.strip()), (0, ""))
     *others, last = first.split("\t")
     if others and not (last == "O" or last[1:2] == "-"):
         raise UserError(
-            f"format: '{path}' would be read as conll, a word per line, but its first line ends with {last!r}, which "
-            f"is no tag; give --format tsv --text COLUMN or --format conll."
+            f"format: '{path}' would be read as {name}, {unit}, but its first line ends with {last!r}, which is no "
+            f"tag; give --format tsv --text COLUMN or --format {name}."
         )
 
 

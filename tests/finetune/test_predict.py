@@ -265,6 +265,17 @@ def test_characters_are_not_read_as_words_where_their_file_does_not_say_so(train
     assert "read as in training" not in capsys.readouterr().out
 
 
+def test_a_table_of_texts_is_not_read_as_characters(trained_on, predicted):
+    folder = trained_on(TaskConfig(name="ner"), ["O", "B-DT", "I-DT"], format="klue")
+    with pytest.raises(
+        UserError, match=r"in\.tsv' would be read as klue, a character per line, but its first .*'kind'"
+    ):
+        predicted(folder, "text\tkind\nthe cat\tx\n", "in.tsv")
+    with pytest.raises(UserError, match=r"give --format klue \(a character per line\) or --format txt"):
+        predicted(folder, "the cat\n", "in.list")
+    assert predicted(folder, "2\tB-DT\n0\tI-DT\n", "in.tsv")[0]["text"] == "20"
+
+
 def test_what_is_typed_wins_over_what_is_remembered(trained_on, predicted, capsys):
     folder = trained_on(TaskConfig(), ["bad", "good"], **FILMS)
     assert [row["text"] for row in predicted(folder, TABLE, "in.tsv")] == ["good\tfilm", "bad"]
