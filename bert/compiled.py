@@ -21,6 +21,7 @@ class CompiledForTraining(nn.Module, ABC):
     def compile_for_training(self) -> None:
         """Compile it on its first call, as one graph for one shape; parameters keep their names."""
         self.compiled = True
+        torch._dynamo.config.optimize_ddp = False  # it would split the graph at the size of what DDP sends at once
         self.compile(fullgraph=True, dynamic=False)
 
     def __call__(self, *given, **named):

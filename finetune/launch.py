@@ -204,7 +204,7 @@ def _test(task: Task, judges: dict[str, Examples], size: int, device: torch.devi
 
 def _start(config: FinetuneConfig, labels: list[str], resume: bool) -> Task:
     """A run's initial model or, when it resumes, its newest checkpoint's, since `init` may be gone by then."""
-    newest = checkpoint.newest(Path(config.output)) if resume else None
+    newest = distributed.from_first(lambda: checkpoint.newest(Path(config.output))) if resume else None
     if newest is not None:
         task = resumed(config, labels, newest)
     else:

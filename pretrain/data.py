@@ -265,9 +265,12 @@ class Stream:
             # Not forked: the process has threads by now, and a fork copies the locks they hold.
             multiprocessing_context="spawn" if self.workers else None,
         )
+        threads = torch.get_num_threads()
         with unsignalled() if self.workers else nullcontext():
             blocks = iter(loader)  # starts the workers
         for (epoch, number), block in zip(self._places(position.epoch, position.block), blocks, strict=False):
+            if loader.pin_memory:  # whose thread sets the number for threads yet to come, as of the backward pass, to 1
+                torch.set_num_threads(threads)
             # A run may be resumed with its steps split differently.
             start = position.micro_batch * len(block) // max(1, position.micro_batches)
             for micro_batch in range(start, len(block)):

@@ -101,7 +101,7 @@ def change_course(output: Path, objective: Objective, judged_alike: bool) -> int
     Raises:
         UserError: the weights do not fit.
     """
-    folder = newest(output)
+    folder = distributed.from_first(lambda: newest(output))
     step = 0 if folder is None else json.loads((folder / "state.json").read_text(encoding="utf-8"))["step"]
     if folder is not None:
         objective.restore(folder)

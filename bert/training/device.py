@@ -39,6 +39,7 @@ def choose_device(config: TrainingConfig) -> torch.device:
         torch.set_num_threads(config.threads)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it PyTorch refuses products on a GPU
+        os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")  # no kernel is chosen by how fast it was this time
     # A CPU always repeats; compiled, it would sum the embeddings' gradients in whatever order threads arrive.
     repeat = config.deterministic or (config.compile and not on_gpu)
     if repeat != torch.are_deterministic_algorithms_enabled():  # it imports the compiler, which takes 2 s

@@ -59,7 +59,6 @@ def join(compiled: bool = False) -> None:
     watched = threading.Thread(target=_watch, args=(store, _neighbours()), name="watch-ranks", daemon=True)
     watched.start()
     if not is_first():
-        os.environ["TQDM_DISABLE"] = "1"
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the process ends
 
 

@@ -144,7 +144,7 @@ class _Run:
 
     def start(self) -> None:
         """Resume from the newest checkpoint, or settle the budget of a fresh run."""
-        folder = checkpoint.newest(self.output)
+        folder = distributed.from_first(lambda: checkpoint.newest(self.output))
         if folder is not None:
             state = checkpoint.restore(folder, self.objective, self.optimizer)
             self.window = Window.from_json(state.pop("window"))
@@ -357,7 +357,7 @@ class _Run:
             unit_scale=budget.unit == "tokens",
             bar_format="{desc}{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}, {postfix}]",
             dynamic_ncols=True,
-            disable=None,
+            disable=None if distributed.is_first() else True,
         )
 
     def _minutes_as_tokens(self) -> Budget:

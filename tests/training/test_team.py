@@ -28,7 +28,10 @@ CPU = torch.device("cpu")
 SEQUENCES = ([1, 2, 3, 4, 5], [6, 7, 8, 9], [0, 1, 2], [3, 4, 5], [6])
 ALONE = TrainingConfig(steps=12, batch_size=4, micro_batch_size=2, lr=0.05, log_every=4, eval_every=12, processes=1)
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="needs Linux"),
+    pytest.mark.skipif(torch.accelerator.is_available(), reason="needs a machine without a GPU"),
+]
 
 
 class Shared(Toy):
