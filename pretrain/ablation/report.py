@@ -220,19 +220,23 @@ def _cell_value(summary: Summary, difference, metric: str) -> str:
 
 
 def _by_tokens(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
-    """Scores of intermediate checkpoints, where a task asks for them."""
+    """Scores of checkpoints, where a task asks for them; those that few seeds have say how many."""
     metrics = sorted({m for result in results.values() for m in result.by_tokens} & set(config.metrics))
     lines = []
     for metric in metrics:
         lines += [f"## {metric} against tokens", "", "| cell | " + "tokens: mean over seeds |", "|---|---|"]
         for values in combinations(config):
             of_variant = [r for c, r in results.items() if c.variant == variant_name(values) and metric in r.by_tokens]
-            points: dict[int, list[tuple[float, float]]] = {}
+            points: dict[int | str, list[tuple[float, float]]] = {}
             for result in of_variant:
                 for step, point in result.by_tokens[metric].items():
                     points.setdefault(step, []).append(point)
-            means = [np.mean(of_step, axis=0).tolist() for _, of_step in sorted(points.items())]
-            shown = [f"{tokens:,.0f}: {number(score, metric)}" for tokens, score in means]
+            means = sorted((*np.mean(of_step, axis=0).tolist(), len(of_step)) for of_step in points.values())
+            shown = [
+                f"{tokens:,.0f}: {number(score, metric)}"
+                + (f" ({n} of {len(config.seeds)} seeds)" if n < len(config.seeds) else "")
+                for tokens, score, n in means
+            ]
             lines.append(f"| {variant_name(values)} | {', '.join(shown)} |")
         lines.append("")
     return lines

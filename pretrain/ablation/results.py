@@ -30,7 +30,8 @@ class Result:
         floors: a constant answer's score, for some TASK/METRIC.
         below_unigram: nats by which its masked-LM loss is below the unigram cross-entropy.
         curve: (tokens, masked-LM loss) at each evaluation.
-        by_tokens: for each TASK/METRIC, the (tokens, score) of each checkpoint scored, by its step.
+        by_tokens: for each TASK/METRIC, the (tokens, score) of each checkpoint scored, by its step; that of the last by
+            "last", since with a budget in tokens each seed ends at a step of its own.
         judged_on: the fingerprints of its frozen validation sets, by name.
         facts: the fingerprints of what each of its runs read, by the run's name (pretrain, TASK-SEED).
         run_by: commit, PyTorch and device of its runs.
@@ -43,7 +44,7 @@ class Result:
     floors: dict[str, float]
     below_unigram: float
     curve: list[tuple[float, float]]
-    by_tokens: dict[str, dict[int, tuple[float, float]]]
+    by_tokens: dict[str, dict[int | str, tuple[float, float]]]
     judged_on: dict[str, str]
     facts: dict[str, dict[str, str]]
     run_by: list[str]
@@ -124,7 +125,7 @@ def _read(config: AblateConfig, folder: Path) -> Result:
     at, losses = _column(lines, "valid/masked_lm_loss")
     _, speeds = _column(lines, "speed/tokens_per_second")
     runs = ["pretrain", *(f"{name}-{seed}" for name, task in config.finetune.items() for seed in task.seeds)]
-    by_tokens: dict[str, dict[int, tuple[float, float]]] = {}
+    by_tokens: dict[str, dict[int | str, tuple[float, float]]] = {}
     floors: dict[str, float] = {}
     for name, task in config.finetune.items():
         every = [metrics_of(folder / f"{name}-{seed}") for seed in task.seeds]
@@ -133,8 +134,9 @@ def _read(config: AblateConfig, folder: Path) -> Result:
         for metric in of_seeds[0]:
             metrics[f"{name}/{metric}"] = float(np.mean([scores[metric] for scores in of_seeds]))
         for step, of_step in _checkpoints(folder, name, task.seeds).items():
+            when = "last" if step == steps[-1] else step
             for metric, score in of_step.items():
-                by_tokens.setdefault(f"{name}/{metric}", {})[step] = (float(np.interp(step, steps, tokens)), score)
+                by_tokens.setdefault(f"{name}/{metric}", {})[when] = (float(np.interp(step, steps, tokens)), score)
     return Result(
         metrics=metrics,
         floors=floors,

@@ -350,7 +350,30 @@ def test_the_scores_of_checkpoints_are_averaged_by_their_step(make_grid, with_ta
                 folder.mkdir()
                 (folder / "metrics.json").write_text(json.dumps({"valid/macro_f1": 0.1 * step}))
     text = write_report(config, read_results(config), {}, [], report_folder(config))
-    assert "| nsp-token | 1,000: 10.00, 2,000: 20.00 |" in text
+    assert "| nsp-token | 1,000: 10.00 (1 of 2 seeds), 2,000: 20.00 |" in text
+
+
+def test_the_last_checkpoints_are_averaged_though_each_seed_ends_at_its_own_step(make_grid, with_task):
+    task = {"topic": replace(with_task["topic"], checkpoints=True)}
+    config = make_grid(seeds=[0, 1], finetune=task, metrics=["topic/macro_f1"])
+    write_cells(config, loss)
+    for cell in cells(config):
+        folder = cell_folder(config, cell)
+        # 1,000 tokens in step 1 of both; the first seed ends after step 2 with 2,000, the second after 3 with 1,900.
+        ends = {"step": 3, "time": 130.0, "metrics": {"train/tokens": 1900}}
+        if cell.seed == 1:
+            file = folder / "pretrain" / "metrics.jsonl"
+            lines = file.read_text().replace('"train/tokens": 2000', '"train/tokens": 1500')
+            file.write_text(lines + json.dumps(ends) + "\n")
+        scores = {1: 0.1, 2: 0.2} if cell.seed == 0 else {1: 0.3, 2: 0.4, 3: 0.5}
+        for step, score in scores.items():
+            for seed in (0, 1):
+                run = folder / f"topic-{seed}-step-{step:08d}"
+                run.mkdir()
+                (run / "metrics.json").write_text(json.dumps({"valid/macro_f1": score}))
+    text = write_report(config, read_results(config), {}, [], report_folder(config))
+    # Last: (2,000 + 1,900) / 2 tokens and (20 + 50) / 2 points; the second seed alone has a step 2 before its last.
+    assert "| nsp-token | 1,000: 20.00, 1,500: 40.00 (1 of 2 seeds), 1,950: 35.00 |" in text
 
 
 def test_a_run_of_which_nobody_knows_what_it_was_judged_on_is_not_compared_with_one_that_says_so(make_grid):
