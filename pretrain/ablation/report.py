@@ -270,6 +270,13 @@ def _limits(config: AblateConfig, found: dict[str, list[Effect]]) -> list[str]:
             f"difference that the corrected test would find in 80% of such experiments, takes the deviation of "
             f"{few} for the true one, which may be {low:.1f} to {high:.1f} times as large."
         )
+    most = max((len(effect.by_rest) for of_metric in found.values() for effect in of_metric), default=0)
+    if most > 2:
+        lines.append(
+            f'- The two combinations that "Across the other axes" names are the farthest apart of up to {most}. They '
+            f"were picked after looking, so that the interval between them is too narrow, and chance alone sets them "
+            f"apart: it is no test."
+        )
     return [
         *lines,
         "- A difference that was not detected is not shown to be zero.",

@@ -1,8 +1,11 @@
 """An effect in plain words."""
 
+import math
+from statistics import fmean
+
 from bert.training.metric import amount, higher_is_better, number, signed
 from pretrain.ablation.effects import Effect
-from pretrain.ablation.statistics import SIGNIFICANT
+from pretrain.ablation.statistics import SIGNIFICANT, compare
 
 FEW_SEEDS = 4
 """With fewer seeds than this, a p value carries a caveat about their spread."""
@@ -28,12 +31,20 @@ def _part(effect: Effect) -> str:
 
 
 def _range(effect: Effect) -> str:
-    """How much the effect varies with the other axes; where that is much, their mean says little."""
+    """How much the effect varies with the other axes, by the two combinations farthest apart.
+
+    Where that is much, their mean says little.
+    """
     if len(effect.by_rest) < 2:
         return ""
-    ordered = sorted(effect.by_rest, key=effect.by_rest.get)
-    low, high = (f"{signed(effect.by_rest[rest], effect.metric)} ({rest})" for rest in (ordered[0], ordered[-1]))
-    return f" Across the other axes: from {low} to {high}."
+    means = {rest: fmean(of_rest.values()) for rest, of_rest in effect.by_rest.items()}
+    first, *_, last = sorted(means, key=means.get)
+    low, high = (f"{signed(means[rest], effect.metric)} ({rest})" for rest in (first, last))
+    apart = compare(*(list(effect.by_rest[rest].values()) for rest in (last, first))).difference
+    said = f" Across the other axes: from {low} to {high}, {amount(apart.mean, effect.metric)} apart"
+    if math.isnan(apart.low):  # one seed, or seeds without any spread
+        return f"{said}."
+    return f"{said} (95% CI {number(apart.low, effect.metric)} to {number(apart.high, effect.metric)})."
 
 
 def _found(effect: Effect) -> str:

@@ -61,7 +61,9 @@ def test_each_effect_becomes_a_plain_sentence(grid):
         "sentence.objective: none: no difference from nsp detected on valid/masked_lm_loss (+0.006 nats, 95% CI -0.014 "
         "to 0.026); to be detected in 80% of such experiments, it would have to be about 0.0"
     )
-    assert sentence(found["span"]).endswith(" Across the other axes: from +0.200 nats (nsp) to +0.210 nats (none).")
+    assert sentence(found["span"]).endswith(
+        " Across the other axes: from +0.200 nats (nsp) to +0.210 nats (none), 0.010 nats apart."  # in every seed
+    )
 
 
 def test_an_effect_that_is_the_same_in_each_seed_is_told_and_not_tested(grid):
@@ -70,7 +72,7 @@ def test_an_effect_that_is_the_same_in_each_seed_is_told_and_not_tested(grid):
     assert said == (
         "masking.strategy: span differs from token on valid/masked_lm_loss by +0.250 nats in each of 2 seeds: without "
         "any spread there is nothing to test it against. "
-        "Across the other axes: from +0.200 nats (nsp) to +0.210 nats (none)."
+        "Across the other axes: from +0.200 nats (nsp) to +0.210 nats (none), 0.010 nats apart."
     )
 
 
@@ -83,7 +85,7 @@ def test_what_does_not_hold_up_against_the_number_of_effects_is_called_so(grid):
     assert said == (
         "sentence.objective: none: +0.006 nats against nsp on valid/masked_lm_loss, 95% CI 0.001 to 0.011: not "
         "significant, given how many effects were tested (p = 0.03, 0.06 after Holm). Across the other axes: from "
-        "+0.001 nats (token) to +0.011 nats (span)."
+        "+0.001 nats (token) to +0.011 nats (span), 0.010 nats apart."
     )
 
 
@@ -268,13 +270,24 @@ def test_effects_that_differ_by_the_other_axes_show_how_far(make_grid):
     config = make_grid(seeds=[0, 1, 2])
 
     def crossing(cell) -> float:
-        sign = 1 if cell.values["sentence.objective"] == "none" else -1
-        return 5.0 + cell.seed / 100 + (0.3 * sign + cell.seed / 1000) * (cell.values["masking.strategy"] == "span")
+        more = 0.3 + 0.03 * cell.seed if cell.values["sentence.objective"] == "none" else -0.3 + 0.01 * cell.seed
+        return 5.0 + cell.seed / 100 + more * (cell.values["masking.strategy"] == "span")
 
     write_cells(config, crossing)
     said = sentence(by_value(config, read_results(config))["span"])
     assert "no difference from token detected" in said
-    assert said.endswith("Across the other axes: from -0.299 nats (nsp) to +0.301 nats (none).")
+    # By seed 0.60, 0.62 and 0.64 apart: mean 0.62, deviation 0.02, and t = 4.303 gives 4.303 x 0.02 / sqrt(3) = 0.050.
+    assert said.endswith(
+        "Across the other axes: from -0.290 nats (nsp) to +0.330 nats (none), 0.620 nats apart (95% CI 0.570 to 0.670)."
+    )
+
+
+@pytest.mark.parametrize("more", [[], ["whole_word"]])
+def test_combinations_picked_as_the_farthest_apart_of_more_than_two_are_said_to_be(make_grid, more):
+    config = make_grid(axes={"sentence.objective": ["nsp", "none"], "masking.strategy": ["token", "span", *more]})
+    write_cells(config, loss)
+    text = write_report(config, read_results(config), {}, [], report_folder(config))
+    assert ("are the farthest apart of up to 3. They were picked after looking, so that" in text) == bool(more)
 
 
 def test_cells_of_another_corpus_are_not_mixed_with_the_others(make_grid):
