@@ -180,9 +180,10 @@ def _effect_table(found: dict[str, list[Effect]]) -> list[str]:
             none = math.isnan(c.difference.low)  # one seed, or seeds without any spread
             interval = "" if none else f"{number(c.difference.low, metric)} to {number(c.difference.high, metric)}"
             detectable = "" if none else number(effect.detectable, metric)
+            p, adjusted = ("" if math.isnan(p) else f"{p:.2g}" for p in (c.p, effect.p))
             lines.append(
-                f"| {metric} | {name} | {number(c.difference.mean, metric, sign=True)} | {interval} | {c.p:.2g} | "
-                f"{effect.p:.2g} | {detectable} | {c.difference.n} of {effect.seeds} | "
+                f"| {metric} | {name} | {number(c.difference.mean, metric, sign=True)} | {interval} | {p} | "
+                f"{adjusted} | {detectable} | {c.difference.n} of {effect.seeds} | "
                 f"{effect.over[0]} of {effect.over[1]} |"
             )
     return [*lines, ""]
