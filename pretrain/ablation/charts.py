@@ -66,12 +66,9 @@ def effects(found: dict[str, list[Effect]], path: Path) -> None:
         axes.locator_params(axis="x", nbins=5)
         axes.set_title(metric, fontsize=9)
         turned = "" if higher_is_better(metric) else "; axis reversed: right is better"
-        hollow = (
-            "\nhollow: no interval"
-            if any(e.comparison and np.isnan(e.comparison.difference.low) for e in of_metric)
-            else ""
-        )
-        label = f"difference ({meaning(metric).unit or 'no unit'}{turned}); * p < 0.05 (Holm){hollow}"
+        unknown = any(e.comparison and np.isnan(e.comparison.difference.low) for e in of_metric)
+        hollow = "; hollow: no interval" if unknown else ""
+        label = f"difference ({meaning(metric).unit or 'no unit'}{turned})\n* p < 0.05 (Holm){hollow}"
         axes.set_xlabel(label, fontsize=8)
         if not higher_is_better(metric):
             axes.invert_xaxis()
@@ -92,7 +89,7 @@ def _named(effect: Effect) -> str:
     """What is compared, whether it was found to differ, and in how much of the grid."""
     found = "*" if effect.p < SIGNIFICANT else ""
     part = f"\n({effect.over[0]} of {effect.over[1]} combinations)" if 0 < effect.over[0] < effect.over[1] else ""
-    return f"{effect.value} - {effect.baseline}{found}{part}"
+    return f"{effect.axis}:\n{effect.value} - {effect.baseline}{found}{part}"
 
 
 def _figure(width: float, height: float, rows: int = 1, columns: int = 1):

@@ -170,7 +170,7 @@ def _effect_table(found: dict[str, list[Effect]]) -> list[str]:
     ]
     for metric, of_metric in found.items():
         for effect in of_metric:
-            name = f"{effect.value} - {effect.baseline}"
+            name = f"{effect.axis}: {effect.value} - {effect.baseline}"
             if effect.comparison is None:
                 lines.append(
                     f"| {metric} | {name} | not compared | | | | | 0 of {effect.seeds} | 0 of {effect.over[1]} |"

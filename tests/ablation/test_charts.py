@@ -1,7 +1,7 @@
 """What the charts of a grid draw."""
 
 from bert.picture import blank
-from pretrain.ablation.charts import _point
+from pretrain.ablation.charts import _named, _point
 from pretrain.ablation.effects import effects
 from pretrain.ablation.results import read_results
 from tests.ablation.conftest import write_cells
@@ -31,3 +31,10 @@ def test_an_effect_of_one_seed_is_a_hollow_point_without_error_bars(make_grid):
     write_cells(config, spread)
     axes = drawn(config)
     assert not axes.containers and axes.lines[0].get_markerfacecolor() == "none"
+
+
+def test_an_effect_is_named_with_its_axis(make_grid):
+    config = make_grid()
+    write_cells(config, spread)
+    effect, *_ = effects(config, read_results(config), {}, "valid/masked_lm_loss")
+    assert _named(effect) == "sentence.objective:\nnone - nsp"

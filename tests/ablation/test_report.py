@@ -416,12 +416,21 @@ def test_a_grid_without_declared_effects_says_so(make_grid):
     assert "- 2 seeds vary" in text
 
 
+def test_effects_of_two_axes_with_the_same_values_are_told_apart_in_the_table(make_grid):
+    both = {"masking.static": [False, True], "data.split_sentences": [False, True]}
+    config = make_grid(axes=both, baseline=dict.fromkeys(both, False), effects=list(both))
+    write_cells(config, lambda cell: 5.0 + cell.seed / 100 + 0.1 * cell.values["data.split_sentences"])
+    text = write_report(config, read_results(config), {}, [], report_folder(config))
+    assert "| masking.static: True - False | +0.000 |" in text
+    assert "| data.split_sentences: True - False | +0.100 |" in text
+
+
 def test_what_one_seed_cannot_tell_is_left_blank_in_the_table_of_effects(make_grid):
     config = make_grid(seeds=[0])
     write_cells(config, loss)
     text = write_report(config, read_results(config), {}, [], report_folder(config))
     # At seed 0 the masking costs 0.192 with nsp and 0.202 with none.
-    assert "| valid/masked_lm_loss | span - token | +0.197 |  |  |  |  | 1 of 1 | 2 of 2 |" in text
+    assert "| valid/masked_lm_loss | masking.strategy: span - token | +0.197 |  |  |  |  | 1 of 1 | 2 of 2 |" in text
     assert "nan" not in text
 
 
