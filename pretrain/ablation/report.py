@@ -130,9 +130,9 @@ def _at_floor(results: dict[Cell, Result], metric: str) -> list[str]:
         line
         for scores, variants in lines.items()
         for line in (
-            f"Not compared on {metric}, since a seed is no better than one answer to everything, which scores "
-            f"{scores}: {', '.join(sorted(variants))}. The task may need longer or faster training (its `options`), or "
-            f"more `tokens`.",
+            f"Not compared on {metric}, since a seed is not clearly better (by two standard errors) than one answer to "
+            f"everything, or guessing, which scores {scores}: {', '.join(sorted(variants))}. The task may need longer "
+            f"or faster training (its `options`), or more `tokens`.",
             "",
         )
     ]

@@ -118,8 +118,10 @@ def test_a_task_that_has_not_been_learned_is_shown_and_not_compared(make_grid, w
     assert found["none"].left_out == {"span": "a seed has not learned the task"}
     assert by_value(config, results, "topic/loss")["span"].left_out == {}
     said = write_report(config, results, {}, [], report_folder(config))
-    assert "Not compared on topic/accuracy, since a seed is no better than one answer to everything, " in said
-    assert "which scores 50.00 on topic/accuracy: none-span. The task may" in said
+    assert (
+        "Not compared on topic/accuracy, since a seed is not clearly better (by two standard errors) than one " in said
+    )
+    assert "answer to everything, or guessing, which scores 50.00 on topic/accuracy: none-span. The task may" in said
 
 
 def test_a_task_is_compared_on_none_of_its_scores_where_one_answer_does_as_well_by_all_that_is_known(
@@ -145,9 +147,38 @@ def test_a_task_is_compared_on_none_of_its_scores_where_one_answer_does_as_well_
     }
     said = write_report(config, results, {}, [], report_folder(config))
     assert (
-        "Not compared on topic/char_macro_f1, since a seed is no better than one answer to everything, which scores "
-        "50.00 on topic/accuracy and 30.00 on topic/macro_f1: none-span."
+        "Not compared on topic/char_macro_f1, since a seed is not clearly better (by two standard errors) than one "
+        "answer to everything, or guessing, which scores 50.00 on topic/accuracy and 30.00 on topic/macro_f1: "
+        "none-span."
     ) in said
+
+
+@pytest.mark.parametrize(
+    ("metric", "floor", "classes", "too_little", "enough"),
+    [
+        # 100 examples: 2 sqrt(0.5 x 0.5 / 100) = 0.10; with 5 classes 2 sqrt(0.2 x 0.8 / 100) = 0.08; 2 / sqrt(100).
+        ("accuracy", 0.5, 2, 0.59, 0.61),
+        ("macro_f1", 0.1, 5, 0.27, 0.29),  # the frequent answer has 0.1, guessing each as often as it occurs 1/5
+        ("pearson", 0.0, 0, 0.19, 0.21),
+        ("entity_macro_f1", 0.0, 2, 0.0, 0.01),  # nobody guesses an entity
+        ("mse", 1.0, 0, 1.0, 0.99),
+    ],
+)
+def test_a_task_is_learned_where_a_score_is_two_standard_errors_above_guessing(
+    make_grid, with_task, metric, floor, classes, too_little, enough
+):
+    config = make_grid(finetune=with_task, metrics=[f"topic/{metric}"])
+    write_cells(config, lambda cell: 5.0)
+    for cell in cells(config):
+        scores = {f"valid/{metric}": (too_little, enough)[cell.seed], f"baseline/{metric}": floor}
+        judged = {"context": "evaluation", "profile": {"used": 100}}
+        for seed in (0, 1):
+            run = cell_folder(config, cell) / f"topic-{seed}"
+            (run / "metrics.json").write_text(json.dumps(scores))
+            (run / "tracking.json").write_text(json.dumps({"datasets": [{"context": "training"}, judged]}))
+            (run / "classes.json").write_text(json.dumps({"data": [["a", 0.5, 0.5, 0.5, 9]] * classes}))
+    found = {cell.seed: result.at_floor(f"topic/{metric}") for cell, result in read_results(config).items()}
+    assert found == {0: [f"topic/{metric}"], 1: []}
 
 
 def test_a_combination_of_which_a_seed_has_not_learned_is_shown_and_not_compared(make_grid):
