@@ -139,6 +139,7 @@ def _read(config: AblateConfig, folder: Path) -> Result:
     pretrained = folder / "pretrain"
     metrics, lines = metrics_of(pretrained), _lines(pretrained)
     steps, tokens = _column(lines, "train/tokens")
+    steps, tokens = [0, *steps], [0.0, *tokens]  # np.interp would give what is before the first line its tokens
     at, losses = _column(lines, "valid/masked_lm_loss")
     _, speeds = _column(lines, "speed/tokens_per_second")
     runs = ["pretrain", *(f"{name}-{seed}" for name, task in config.finetune.items() for seed in task.seeds)]

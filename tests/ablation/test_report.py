@@ -420,6 +420,17 @@ def test_the_last_checkpoints_are_averaged_though_each_seed_ends_at_its_own_step
     assert "| nsp-token | 1,000: 20.00, 1,500: 40.00 (1 of 2 seeds), 1,950: 35.00 |" in text
 
 
+def test_tokens_before_the_first_line_of_a_run_are_counted_from_zero(make_grid):
+    config = make_grid(seeds=[0])
+    write_cells(config, lambda cell: 5.0)
+    for file in report_folder(config).glob("cells/*/*/pretrain/metrics.jsonl"):
+        # The lines of 1,000 and 2,000 tokens are now of steps 100 and 200, and the loss is measured at 25 and 150.
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        lines = [line | {"step": step} for line, step in zip([*lines, lines[-1]], (100, 200, 25, 150), strict=True)]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert {tuple(r.curve) for r in read_results(config).values()} == {((250.0, 5.0), (1500.0, 5.0))}
+
+
 def test_a_run_of_which_nobody_knows_what_it_was_judged_on_is_not_compared_with_one_that_says_so(make_grid):
     config = make_grid(seeds=[0, 1, 2])
     write_cells(config, loss)
