@@ -53,13 +53,13 @@ def _found(effect: Effect) -> str:
         why = "; ".join(sorted(set(effect.left_out.values())))
         return f"{named} could not be compared with {effect.baseline} on {metric}: {why}."
     difference = effect.comparison.difference
-    if difference.n < 2:
-        return f"{named} differs from {effect.baseline} on {metric} by {signed(difference.mean, metric)} in one seed."
-    if difference.deviation == 0:
-        return (
-            f"{named} differs from {effect.baseline} on {metric} by {signed(difference.mean, metric)} in each of "
-            f"{difference.n} seeds: without any spread there is nothing to test it against."
-        )
+    if math.isnan(effect.comparison.p):
+        where = "one seed" if difference.n == 1 else f"each of {difference.n} seeds"
+        why = "" if difference.n == 1 else ": without any spread there is nothing to test it against"
+        if difference.mean == 0:
+            return f"{named} is the same as {effect.baseline} on {metric} in {where}{why}."
+        by = signed(difference.mean, metric)
+        return f"{named} differs from {effect.baseline} on {metric} by {by} in {where}{why}."
     better = (difference.mean > 0) == higher_is_better(metric)
     if effect.p < SIGNIFICANT:
         low, high = sorted((abs(difference.low), abs(difference.high)))

@@ -1,6 +1,7 @@
 """From finished cells, written by hand, to effects and sentences."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -68,12 +69,35 @@ def test_each_effect_becomes_a_plain_sentence(grid):
 
 def test_an_effect_that_is_the_same_in_each_seed_is_told_and_not_tested(grid):
     found = by_value(grid, read_results(grid))["span"]
-    said = sentence(replace(found, comparison=compare([2.25, 3.25], [2.0, 3.0]), p=1.0))
+    said = sentence(replace(found, comparison=compare([2.25, 3.25], [2.0, 3.0]), p=math.nan))
     assert said == (
         "masking.strategy: span differs from token on valid/masked_lm_loss by +0.250 nats in each of 2 seeds: without "
         "any spread there is nothing to test it against. "
         "Across the other axes: from +0.200 nats (nsp) to +0.210 nats (none), 0.010 nats apart."
     )
+
+
+def test_no_difference_at_all_is_called_the_same(grid):
+    found = replace(by_value(grid, read_results(grid))["span"], p=math.nan, by_rest={})
+    said = sentence(replace(found, comparison=compare([2.0, 3.0], [2.0, 3.0])))
+    assert said.endswith(
+        "span is the same as token on valid/masked_lm_loss in each of 2 seeds: without any spread there is nothing to "
+        "test it against."
+    )
+    said = sentence(replace(found, comparison=compare([2.0], [2.0]), by_seed={0: 0.0}))
+    assert said.endswith("span is the same as token on valid/masked_lm_loss in one seed.")
+
+
+def test_what_cannot_be_tested_does_not_count_as_a_test(make_grid):
+    config = make_grid(seeds=[0, 1, 2])
+
+    def score(cell) -> float:  # the masking changes nothing, the objective 0.1, 0.2 or 0.3
+        return 5.0 + 0.1 * (1 + cell.seed) * (cell.values["sentence.objective"] == "none")
+
+    write_cells(config, score)
+    found = by_value(config, read_results(config))
+    assert math.isnan(found["span"].comparison.p) and math.isnan(found["span"].p)
+    assert found["none"].p == found["none"].comparison.p == pytest.approx(0.0742, abs=1e-4)  # t = 0.2 / (0.1 / sqrt(3))
 
 
 def test_what_does_not_hold_up_against_the_number_of_effects_is_called_so(grid):
