@@ -13,7 +13,7 @@ from pretrain.ablation import charts
 from pretrain.ablation.effects import Effect, Failed, against_baseline, effects, summaries
 from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, grid_as_yaml, variant_name
 from pretrain.ablation.results import LEARNED, Result
-from pretrain.ablation.sentences import sentence
+from pretrain.ablation.sentences import p_value, sentence
 from pretrain.ablation.statistics import Summary, uncertainty
 from pretrain.validation import VALIDATION_MASKINGS
 
@@ -180,7 +180,7 @@ def _effect_table(found: dict[str, list[Effect]]) -> list[str]:
             none = math.isnan(c.difference.low)  # one seed, or seeds without any spread
             interval = "" if none else f"{number(c.difference.low, metric)} to {number(c.difference.high, metric)}"
             detectable = "" if none else number(effect.detectable, metric)
-            p, adjusted = ("" if math.isnan(p) else f"{p:.2g}" for p in (c.p, effect.p))
+            p, adjusted = ("" if math.isnan(p) else p_value(p) for p in (c.p, effect.p))
             lines.append(
                 f"| {metric} | {name} | {number(c.difference.mean, metric, sign=True)} | {interval} | {p} | "
                 f"{adjusted} | {detectable} | {c.difference.n} of {effect.seeds} | "

@@ -17,6 +17,11 @@ def sentence(effect: Effect) -> str:
     return f"{part}{_found(effect)}{_range(effect)}"
 
 
+def p_value(p: float) -> str:
+    """A p value as it is shown: with two significant digits, or three near 0.05."""
+    return f"{p:#.3g}" if 0.045 <= p < 0.055 else f"{p:.2g}"
+
+
 def _part(effect: Effect) -> str:
     """Which combinations and seeds an effect covers, if not all."""
     (used, every), parts = effect.over, []
@@ -66,14 +71,14 @@ def _found(effect: Effect) -> str:
         return (
             f"{named} {'beats' if better else 'falls behind'} {effect.baseline} on {metric} by "
             f"{amount(abs(difference.mean), metric)}, 95% CI {number(low, metric)} to {number(high, metric)} "
-            f"(p = {effect.p:.2g} after Holm{_few(difference.n)})."
+            f"(p = {p_value(effect.p)} after Holm{_few(difference.n)})."
         )
     interval = f"95% CI {number(difference.low, metric)} to {number(difference.high, metric)}"
     if effect.comparison.p < SIGNIFICANT:
         return (
             f"{named}: {signed(difference.mean, metric)} against {effect.baseline} on {metric}, {interval}: "
-            f"not significant, given how many effects were tested (p = {effect.comparison.p:.2g}, {effect.p:.2g} after "
-            f"Holm)."
+            f"not significant, given how many effects were tested (p = {p_value(effect.comparison.p)}, "
+            f"{p_value(effect.p)} after Holm)."
         )
     return (
         f"{named}: no difference from {effect.baseline} detected on {metric} "

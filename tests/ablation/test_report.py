@@ -12,7 +12,7 @@ from pretrain.ablation.grid import cells, grid_as_yaml
 from pretrain.ablation.report import _design, write_report
 from pretrain.ablation.results import mixed, read_results
 from pretrain.ablation.run import cell_folder
-from pretrain.ablation.sentences import sentence
+from pretrain.ablation.sentences import p_value, sentence
 from pretrain.ablation.statistics import compare
 from pretrain.validation import JUDGED_ON
 from tests.ablation.conftest import write_cells
@@ -59,8 +59,8 @@ def test_each_effect_becomes_a_plain_sentence(grid):
         "masking.strategy: span falls behind token on valid/masked_lm_loss by 0.205 nats, 95% CI 0.197 to 0.213 (p = "
     )
     assert sentence(found["none"]).startswith(
-        "sentence.objective: none: no difference from nsp detected on valid/masked_lm_loss (+0.006 nats, 95% CI -0.014 "
-        "to 0.026); to be detected in 80% of such experiments, it would have to be about 0.0"
+        "sentence.objective: none: no difference from nsp detected on valid/masked_lm_loss (+0.0060 nats, 95% CI "
+        "-0.014 to 0.026); to be detected in 80% of such experiments, it would have to be about 0.0"
     )
     assert sentence(found["span"]).endswith(
         " Across the other axes: from +0.200 nats (nsp) to +0.210 nats (none), 0.010 nats apart."  # in every seed
@@ -107,10 +107,30 @@ def test_what_does_not_hold_up_against_the_number_of_effects_is_called_so(grid):
     )
     said = sentence(replace(found, comparison=comparison, p=0.06))
     assert said == (
-        "sentence.objective: none: +0.006 nats against nsp on valid/masked_lm_loss, 95% CI 0.001 to 0.011: not "
+        "sentence.objective: none: +0.0060 nats against nsp on valid/masked_lm_loss, 95% CI 0.0010 to 0.011: not "
         "significant, given how many effects were tested (p = 0.03, 0.06 after Holm). Across the other axes: from "
-        "+0.001 nats (token) to +0.011 nats (span), 0.010 nats apart."
+        "+0.0010 nats (token) to +0.011 nats (span), 0.010 nats apart."
     )
+
+
+def test_a_p_value_near_the_limit_has_three_digits():
+    assert [p_value(p) for p in (0.0004321, 0.0444, 0.0496, 0.05001, 0.0549, 0.0561, 1.0)] == [
+        "0.00043",
+        "0.044",
+        "0.0496",
+        "0.0500",
+        "0.0549",
+        "0.056",
+        "1",
+    ]
+
+
+def test_an_effect_on_a_metric_of_a_small_scale_is_told_with_two_significant_digits(grid):
+    found = by_value(grid, read_results(grid))["span"]
+    # Differences 0.0004, 0.0005, 0.0006: mean 0.0005, deviation 0.0001, and 4.303 x 0.0001 / sqrt(3) = 0.000248.
+    comparison = compare([0.0014, 0.0015, 0.0016], [0.001, 0.001, 0.001])
+    said = sentence(replace(found, metric="sts/mse", comparison=comparison, p=0.013, by_rest={}))
+    assert "span falls behind token on sts/mse by 0.00050, 95% CI 0.00025 to 0.00075 (p = 0.013 after Holm; " in said
 
 
 def test_scores_are_in_points_and_better_is_more(make_grid, with_task):
