@@ -74,9 +74,10 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
     wanted = cells(config)
     unlearned = sorted({cell.variant for cell, result in results.items() if not result.learned})
     axes = "; ".join(f"`{name}` in {', '.join(map(str, values))}" for name, values in config.axes.items())
+    seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
     run_by = sorted({one for result in results.values() for one in result.run_by})
     lines = [
-        f"{axes}: {len(combinations(config))} combinations, {len(config.seeds)} seeds each, "
+        f"{axes}: {len(combinations(config))} combinations, {seeds} each, "
         f"{config.tokens:,} tokens a run. Baseline: {variant_name(config.baseline)}. Run by "
         f"{'; '.join(run_by) or 'nobody yet'}; reported by commit {git_commit()}.",
         "",
@@ -86,11 +87,13 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
         if changed is None:  # no declared.yaml: an earlier version ran the first cells
             declared = " (when they were declared is not known)"
         named = ", ".join(f"`{name}`" for name in config.effects)
-        lines += [
-            f"Main effects{declared}: {named}. Each is averaged over the other axes and paired by seed; a paired "
-            f"t-test gives the interval, and p values are corrected for the number of effects on a metric (Holm).",
-            "",
-        ]
+        how = (
+            "and paired by seed; a paired t-test gives the interval, and p values are corrected for the number of "
+            "effects on a metric (Holm)."
+        )
+        if len(config.seeds) == 1:
+            how = "(one seed: nothing is tested)."
+        lines += [f"Main effects{declared}: {named}. Each is averaged over the other axes {how}", ""]
     if len(run_by) > 1:
         lines += ["**Cells were run by different code or devices**, which may explain a difference.", ""]
     if changed:
@@ -247,14 +250,22 @@ def _limits(config: AblateConfig, found: dict[str, list[Effect]]) -> list[str]:
     compared = {len(e.by_seed) for of_metric in found.values() for e in of_metric if e.comparison}
     counts = sorted(compared) or [len(config.seeds)]
     n = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    varied = (
+        f"- {n} seeds vary the initial weights, the order of documents, the pairs and the masks together. The "
+        f"validation text, its masks and the labelled data are the same for all, so the intervals do not cover how "
+        f"these were sampled."
+    )
+    if counts[-1] == 1:
+        varied = (
+            "- One seed: nothing is tested. Other initial weights, another order of documents, other pairs and masks "
+            "may reverse any difference."
+        )
     lines = [
         "## What this can and cannot say",
         "",
         f"- It holds for this corpus, this model and {config.tokens:,} tokens. A longer run or a larger model may "
         f"reverse a difference.",
-        f"- {n} seeds vary the initial weights, the order of documents, the pairs and the masks together. The "
-        f"validation text, its masks and the labelled data are the same for all, so the intervals do not cover how "
-        f"these were sampled.",
+        varied,
     ]
     if config.finetune:
         lines.append(
@@ -262,9 +273,9 @@ def _limits(config: AblateConfig, found: dict[str, list[Effect]]) -> list[str]:
             "whose scores vary much from epoch to epoch (TASK/test/NAME/METRIC is of a file that had no say in this); "
             "the seeds of fine-tuning are the same for all models."
         )
-    if compared and counts[0] > 1:
-        low, high = uncertainty(counts[0])
-        few = f"{counts[0]} seeds" if len(counts) == 1 else f"as few as {counts[0]} seeds"
+    if several := sorted(count for count in compared if count > 1):
+        low, high = uncertainty(several[0])
+        few = f"{several[0]} seeds" if len(several) == 1 else f"as few as {several[0]} seeds"
         lines.append(
             f"- Intervals are those of a t-test: with so few seeds, where they scatter to one side (some learn late), "
             f"fewer than 95% contain the true difference. The dots in the picture are the seeds. `detectable`, the "
@@ -275,8 +286,8 @@ def _limits(config: AblateConfig, found: dict[str, list[Effect]]) -> list[str]:
     if most > 2:
         lines.append(
             f'- The two combinations that "Across the other axes" names are the farthest apart of up to {most}. They '
-            f"were picked after looking, so that the interval between them is too narrow, and chance alone sets them "
-            f"apart: it is no test."
+            f"were picked after looking, so that the interval between them is too narrow, and some distance would be "
+            f"there by chance alone: it is no test."
         )
     return [
         *lines,

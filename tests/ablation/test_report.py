@@ -502,6 +502,26 @@ def test_a_grid_without_declared_effects_says_so(make_grid):
     assert "- 2 seeds vary" in text
 
 
+def test_a_grid_of_one_seed_tests_nothing_and_says_so(make_grid):
+    config = make_grid(seeds=[0])
+    write_cells(config, loss)
+    text = write_report(config, read_results(config), {}, [], report_folder(config))
+    assert "4 combinations, 1 seed each" in text
+    assert "Each is averaged over the other axes (one seed: nothing is tested).\n" in text
+    assert "- One seed: nothing is tested. Other initial weights, another order of documents" in text
+    assert "t-test" not in text and "1 seeds" not in text
+
+
+def test_an_effect_of_one_seed_does_not_drop_what_is_to_be_said_about_the_intervals_of_others(make_grid):
+    config = make_grid(seeds=[0, 1, 2], effects=["masking.strategy"])
+    config = replace(config, axes=config.axes | {"masking.strategy": ["token", "span", "whole_word"]})
+    write_cells(config, loss, leave_out=["nsp-span/seed-0", "nsp-span/seed-1"])
+    text = write_report(config, read_results(config), {}, [], report_folder(config))
+    assert "- 1 to 3 seeds vary the initial weights" in text
+    # 3 seeds: (n - 1) s^2 / sigma^2 lies between 0.0506 and 7.378, so sigma between 0.52 s and 6.28 s.
+    assert "takes the deviation of 3 seeds for the true one, which may be 0.5 to 6.3 times as large." in text
+
+
 def test_effects_of_two_axes_with_the_same_values_are_told_apart_in_the_table(make_grid):
     both = {"masking.static": [False, True], "data.split_sentences": [False, True]}
     config = make_grid(axes=both, baseline=dict.fromkeys(both, False), effects=list(both))
