@@ -63,9 +63,10 @@ def in_unit(value: float, metric: str) -> float:
 
 
 def number(value: float, metric: str, sign: bool = False) -> str:
-    """A value as it is shown, without its unit."""
-    digits = 2 if meaning(metric).unit == "points" else 3
-    return f"{in_unit(value, metric):{'+' if sign else ''}.{digits}f}"
+    """A value as it is shown, without its unit: with so many decimals, and at least two significant digits."""
+    decimals, shown = 2 if meaning(metric).unit == "points" else 3, in_unit(value, metric)
+    is_small = 1e-12 < abs(shown) < 10 ** (1 - decimals)  # what is below is a rounding error
+    return f"{shown:{'+' if sign else ''}{'#.2g' if is_small else f'.{decimals}f'}}"
 
 
 def amount(value: float, metric: str) -> str:

@@ -29,7 +29,7 @@ class Effect:
         over: how many combinations of the other axes it is averaged over, and how many there are in all.
         seeds: how many there should be.
         by_seed: the difference of each seed.
-        by_rest: the mean difference in each combination of the other axes, by its name.
+        by_rest: the difference of each seed in each combination of the other axes, by its name.
         left_out: why some combinations, or all, are not compared, by their names.
     """
 
@@ -43,7 +43,7 @@ class Effect:
     over: tuple[int, int]
     seeds: int
     by_seed: dict[int, float] = field(default_factory=dict)
-    by_rest: dict[str, float] = field(default_factory=dict)
+    by_rest: dict[str, dict[int, float]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
 
@@ -122,7 +122,10 @@ def _effect(
         effect,
         comparison=compare(*pairs.mean(0).T.tolist()),
         by_seed=dict(zip(seeds, differences.mean(0).tolist(), strict=True)),
-        by_rest=dict(zip(by_name, differences.mean(1).tolist(), strict=True)),
+        by_rest={
+            rest: dict(zip(seeds, of_rest, strict=True))
+            for rest, of_rest in zip(by_name, differences.tolist(), strict=True)
+        },
     )
 
 

@@ -13,7 +13,7 @@ from pretrain.ablation import charts
 from pretrain.ablation.effects import Effect, Failed, against_baseline, effects, summaries
 from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, grid_as_yaml, variant_name
 from pretrain.ablation.results import LEARNED, Result
-from pretrain.ablation.sentences import sentence
+from pretrain.ablation.sentences import p_value, sentence
 from pretrain.ablation.statistics import Summary, uncertainty
 from pretrain.validation import VALIDATION_MASKINGS
 
@@ -74,9 +74,10 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
     wanted = cells(config)
     unlearned = sorted({cell.variant for cell, result in results.items() if not result.learned})
     axes = "; ".join(f"`{name}` in {', '.join(map(str, values))}" for name, values in config.axes.items())
+    seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
     run_by = sorted({one for result in results.values() for one in result.run_by})
     lines = [
-        f"{axes}: {len(combinations(config))} combinations, {len(config.seeds)} seeds each, "
+        f"{axes}: {len(combinations(config))} combinations, {seeds} each, "
         f"{config.tokens:,} tokens a run. Baseline: {variant_name(config.baseline)}. Run by "
         f"{'; '.join(run_by) or 'nobody yet'}; reported by commit {git_commit()}.",
         "",
@@ -86,11 +87,13 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
         if changed is None:  # no declared.yaml: an earlier version ran the first cells
             declared = " (when they were declared is not known)"
         named = ", ".join(f"`{name}`" for name in config.effects)
-        lines += [
-            f"Main effects{declared}: {named}. Each is averaged over the other axes and paired by seed; a paired "
-            f"t-test gives the interval, and p values are corrected for the number of effects on a metric (Holm).",
-            "",
-        ]
+        how = (
+            "and paired by seed; a paired t-test gives the interval, and p values are corrected for the number of "
+            "effects on a metric (Holm)."
+        )
+        if len(config.seeds) == 1:
+            how = "(one seed: nothing is tested)."
+        lines += [f"Main effects{declared}: {named}. Each is averaged over the other axes {how}", ""]
     if len(run_by) > 1:
         lines += ["**Cells were run by different code or devices**, which may explain a difference.", ""]
     if changed:
@@ -130,9 +133,9 @@ def _at_floor(results: dict[Cell, Result], metric: str) -> list[str]:
         line
         for scores, variants in lines.items()
         for line in (
-            f"Not compared on {metric}, since a seed is no better than one answer to everything, which scores "
-            f"{scores}: {', '.join(sorted(variants))}. The task may need longer or faster training (its `options`), or "
-            f"more `tokens`.",
+            f"Not compared on {metric}, since a seed is not clearly better (by two standard errors) than one answer to "
+            f"everything, or guessing, which scores {scores}: {', '.join(sorted(variants))}. The task may need longer "
+            f"or faster training (its `options`), or more `tokens`.",
             "",
         )
     ]
@@ -170,7 +173,7 @@ def _effect_table(found: dict[str, list[Effect]]) -> list[str]:
     ]
     for metric, of_metric in found.items():
         for effect in of_metric:
-            name = f"{effect.value} - {effect.baseline}"
+            name = f"{effect.axis}: {effect.value} - {effect.baseline}"
             if effect.comparison is None:
                 lines.append(
                     f"| {metric} | {name} | not compared | | | | | 0 of {effect.seeds} | 0 of {effect.over[1]} |"
@@ -180,9 +183,10 @@ def _effect_table(found: dict[str, list[Effect]]) -> list[str]:
             none = math.isnan(c.difference.low)  # one seed, or seeds without any spread
             interval = "" if none else f"{number(c.difference.low, metric)} to {number(c.difference.high, metric)}"
             detectable = "" if none else number(effect.detectable, metric)
+            p, adjusted = ("" if math.isnan(p) else p_value(p) for p in (c.p, effect.p))
             lines.append(
-                f"| {metric} | {name} | {number(c.difference.mean, metric, sign=True)} | {interval} | {c.p:.2g} | "
-                f"{effect.p:.2g} | {detectable} | {c.difference.n} of {effect.seeds} | "
+                f"| {metric} | {name} | {number(c.difference.mean, metric, sign=True)} | {interval} | {p} | "
+                f"{adjusted} | {detectable} | {c.difference.n} of {effect.seeds} | "
                 f"{effect.over[0]} of {effect.over[1]} |"
             )
     return [*lines, ""]
@@ -220,19 +224,23 @@ def _cell_value(summary: Summary, difference, metric: str) -> str:
 
 
 def _by_tokens(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
-    """Scores of intermediate checkpoints, where a task asks for them."""
+    """Scores of checkpoints, where a task asks for them; those that few seeds have say how many."""
     metrics = sorted({m for result in results.values() for m in result.by_tokens} & set(config.metrics))
     lines = []
     for metric in metrics:
         lines += [f"## {metric} against tokens", "", "| cell | " + "tokens: mean over seeds |", "|---|---|"]
         for values in combinations(config):
             of_variant = [r for c, r in results.items() if c.variant == variant_name(values) and metric in r.by_tokens]
-            points: dict[int, list[tuple[float, float]]] = {}
+            points: dict[int | str, list[tuple[float, float]]] = {}
             for result in of_variant:
                 for step, point in result.by_tokens[metric].items():
                     points.setdefault(step, []).append(point)
-            means = [np.mean(of_step, axis=0).tolist() for _, of_step in sorted(points.items())]
-            shown = [f"{tokens:,.0f}: {number(score, metric)}" for tokens, score in means]
+            means = sorted((*np.mean(of_step, axis=0).tolist(), len(of_step)) for of_step in points.values())
+            shown = [
+                f"{tokens:,.0f}: {number(score, metric)}"
+                + (f" ({n} of {len(config.seeds)} seeds)" if n < len(config.seeds) else "")
+                for tokens, score, n in means
+            ]
             lines.append(f"| {variant_name(values)} | {', '.join(shown)} |")
         lines.append("")
     return lines
@@ -242,14 +250,22 @@ def _limits(config: AblateConfig, found: dict[str, list[Effect]]) -> list[str]:
     compared = {len(e.by_seed) for of_metric in found.values() for e in of_metric if e.comparison}
     counts = sorted(compared) or [len(config.seeds)]
     n = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    varied = (
+        f"- {n} seeds vary the initial weights, the order of documents, the pairs and the masks together. The "
+        f"validation text, its masks and the labelled data are the same for all, so the intervals do not cover how "
+        f"these were sampled."
+    )
+    if counts[-1] == 1:
+        varied = (
+            "- One seed: nothing is tested. Other initial weights, another order of documents, other pairs and masks "
+            "may reverse any difference."
+        )
     lines = [
         "## What this can and cannot say",
         "",
         f"- It holds for this corpus, this model and {config.tokens:,} tokens. A longer run or a larger model may "
         f"reverse a difference.",
-        f"- {n} seeds vary the initial weights, the order of documents, the pairs and the masks together. The "
-        f"validation text, its masks and the labelled data are the same for all, so the intervals do not cover how "
-        f"these were sampled.",
+        varied,
     ]
     if config.finetune:
         lines.append(
@@ -257,14 +273,21 @@ def _limits(config: AblateConfig, found: dict[str, list[Effect]]) -> list[str]:
             "whose scores vary much from epoch to epoch (TASK/test/NAME/METRIC is of a file that had no say in this); "
             "the seeds of fine-tuning are the same for all models."
         )
-    if compared and counts[0] > 1:
-        low, high = uncertainty(counts[0])
-        few = f"{counts[0]} seeds" if len(counts) == 1 else f"as few as {counts[0]} seeds"
+    if several := sorted(count for count in compared if count > 1):
+        low, high = uncertainty(several[0])
+        few = f"{several[0]} seeds" if len(several) == 1 else f"as few as {several[0]} seeds"
         lines.append(
             f"- Intervals are those of a t-test: with so few seeds, where they scatter to one side (some learn late), "
             f"fewer than 95% contain the true difference. The dots in the picture are the seeds. `detectable`, the "
             f"difference that the corrected test would find in 80% of such experiments, takes the deviation of "
             f"{few} for the true one, which may be {low:.1f} to {high:.1f} times as large."
+        )
+    most = max((len(effect.by_rest) for of_metric in found.values() for effect in of_metric), default=0)
+    if most > 2:
+        lines.append(
+            f'- The two combinations that "Across the other axes" names are the farthest apart of up to {most}. They '
+            f"were picked after looking, so that the interval between them is too narrow, and some distance would be "
+            f"there by chance alone: it is no test."
         )
     return [
         *lines,

@@ -8,7 +8,7 @@ import numpy as np
 
 from bert.training.identity import FACTS, is_finished
 from bert.training.ledger import LEDGER
-from bert.training.metric import higher_is_better
+from bert.training.metric import higher_is_better, meaning
 from bert.training.metrics_file import METRICS
 from pretrain.ablation.grid import AblateConfig, Cell, cells
 from pretrain.ablation.run import cell_folder, metrics_of
@@ -16,6 +16,9 @@ from pretrain.validation import JUDGED_ON
 
 LEARNED = 0.5
 """Nats below the unigram cross-entropy that a model must reach to be compared."""
+
+_CLASSES = "classes.json"
+"""Where a fine-tuning run lists the classes it tells apart, a row for each."""
 
 _RUN_BY = {"git_commit": "commit ", "torch": "torch ", "device": ""}
 """The tags of a run that say how it was run, and the prefix each is shown with."""
@@ -27,10 +30,12 @@ class Result:
 
     Attributes:
         metrics: of pretraining by their full names (valid/...), of tasks as TASK/METRIC, means over their seeds.
-        floors: a constant answer's score, for some TASK/METRIC.
+        floors: what can be had without reading, for some TASK/METRIC: a constant answer's score, or that of guessing.
+        examples: how many examples each TASK is scored on; None where an earlier version ran it.
         below_unigram: nats by which its masked-LM loss is below the unigram cross-entropy.
         curve: (tokens, masked-LM loss) at each evaluation.
-        by_tokens: for each TASK/METRIC, the (tokens, score) of each checkpoint scored, by its step.
+        by_tokens: for each TASK/METRIC, the (tokens, score) of each checkpoint scored, by its step; that of the last by
+            "last", since with a budget in tokens each seed ends at a step of its own.
         judged_on: the fingerprints of its frozen validation sets, by name.
         facts: the fingerprints of what each of its runs read, by the run's name (pretrain, TASK-SEED).
         run_by: commit, PyTorch and device of its runs.
@@ -41,9 +46,10 @@ class Result:
 
     metrics: dict[str, float]
     floors: dict[str, float]
+    examples: dict[str, int | None]
     below_unigram: float
     curve: list[tuple[float, float]]
-    by_tokens: dict[str, dict[int, tuple[float, float]]]
+    by_tokens: dict[str, dict[int | str, tuple[float, float]]]
     judged_on: dict[str, str]
     facts: dict[str, dict[str, str]]
     run_by: list[str]
@@ -57,10 +63,10 @@ class Result:
         return self.below_unigram >= LEARNED
 
     def at_floor(self, metric: str) -> list[str]:
-        """The scores by which the model has not learned a metric's task, being no better than a constant answer's.
+        """The scores by which the model has not learned a metric's task, not being clearly above their floors.
 
-        The metric itself; or all the scores of the task for which a constant answer's is known. The latter rules out
-        every score of the task, but no loss, which is finer than they are.
+        The metric itself; or all the scores of the task that have a floor. The latter rules out every score of the
+        task, but no loss, which is finer than they are.
         """
         if metric in self.floors and self._no_better(metric):
             return [metric]
@@ -69,7 +75,19 @@ class Result:
 
     def _no_better(self, metric: str) -> bool:
         above = self.metrics[metric] - self.floors[metric]
-        return (above if higher_is_better(metric) else -above) < 1e-9
+        return (above if higher_is_better(metric) else -above) < max(1e-9, self._margin(metric))
+
+    def _margin(self, metric: str) -> float:
+        """Two standard errors of a score at its floor; 0 where they are not known.
+
+        Those of a share of n are sqrt(p (1 - p) / n), near enough for an F1 too; those of no correlation 1 / sqrt(n).
+        """
+        examples = self.examples[metric.partition("/")[0]]
+        if not examples or not higher_is_better(metric):
+            return 0.0
+        floor = self.floors[metric]
+        variance = floor * (1 - floor) if meaning(metric).unit == "points" else 1.0
+        return 2 * (variance / examples) ** 0.5
 
 
 def read_results(config: AblateConfig) -> dict[Cell, Result]:
@@ -121,23 +139,29 @@ def _read(config: AblateConfig, folder: Path) -> Result:
     pretrained = folder / "pretrain"
     metrics, lines = metrics_of(pretrained), _lines(pretrained)
     steps, tokens = _column(lines, "train/tokens")
+    steps, tokens = [0, *steps], [0.0, *tokens]  # np.interp would give what is before the first line its tokens
     at, losses = _column(lines, "valid/masked_lm_loss")
     _, speeds = _column(lines, "speed/tokens_per_second")
     runs = ["pretrain", *(f"{name}-{seed}" for name, task in config.finetune.items() for seed in task.seeds)]
-    by_tokens: dict[str, dict[int, tuple[float, float]]] = {}
+    by_tokens: dict[str, dict[int | str, tuple[float, float]]] = {}
     floors: dict[str, float] = {}
+    examples: dict[str, int | None] = {}
     for name, task in config.finetune.items():
         every = [metrics_of(folder / f"{name}-{seed}") for seed in task.seeds]
-        floors |= {n.replace("baseline", name, 1): value for n, value in every[0].items() if n.startswith("baseline/")}
+        first = folder / f"{name}-{task.seeds[0]}"
+        floors |= {f"{name}/{metric}": floor for metric, floor in _floors(first).items()}
+        examples[name] = _judged_examples(first)
         of_seeds = [_scores(of_seed) for of_seed in every]
         for metric in of_seeds[0]:
             metrics[f"{name}/{metric}"] = float(np.mean([scores[metric] for scores in of_seeds]))
         for step, of_step in _checkpoints(folder, name, task.seeds).items():
+            when = "last" if step == steps[-1] else step
             for metric, score in of_step.items():
-                by_tokens.setdefault(f"{name}/{metric}", {})[step] = (float(np.interp(step, steps, tokens)), score)
+                by_tokens.setdefault(f"{name}/{metric}", {})[when] = (float(np.interp(step, steps, tokens)), score)
     return Result(
         metrics=metrics,
         floors=floors,
+        examples=examples,
         below_unigram=metrics["valid/unigram_cross_entropy"] - metrics["valid/masked_lm_loss"],
         curve=list(zip(np.interp(at, steps, tokens).tolist(), losses, strict=True)),
         by_tokens=by_tokens,
@@ -148,6 +172,27 @@ def _read(config: AblateConfig, folder: Path) -> Result:
         tokens_per_second=float(np.median(speeds)),
         seconds_in_all=sum(_seconds(file.parent) for file in folder.glob(f"*/{METRICS}") if is_finished(file.parent)),
     )
+
+
+def _floors(run: Path) -> dict[str, float]:
+    """What each score of a fine-tuning run would be without reading, where that is known.
+
+    A class that is guessed at rate q and occurs at rate p has F1 2pq / (p + q), at most (p + q) / 2: over C classes the
+    mean is at most 1 / C, which guessing each as often as it occurs reaches, and a constant answer does not.
+    """
+    floors = {
+        name.removeprefix("baseline/"): value for name, value in metrics_of(run).items() if name.startswith("baseline/")
+    }
+    classes = _json(run / _CLASSES).get("data", [])
+    if "macro_f1" in floors and classes:
+        floors["macro_f1"] = 1 / len(classes)
+    return floors
+
+
+def _judged_examples(run: Path) -> int | None:
+    """How many examples a fine-tuning run is scored on; None where it did not record this."""
+    datasets = _json(run / LEDGER).get("datasets", [])
+    return next((of["profile"]["used"] for of in datasets if of["context"] == "evaluation"), None)
 
 
 def _run_by(run: Path) -> str:

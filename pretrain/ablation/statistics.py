@@ -12,7 +12,7 @@ import numpy as np
 CONFIDENCE, POWER, SIGNIFICANT = 0.95, 0.80, 0.05
 
 _ROUNDING = 1e-9
-"""Deviations up to this share of the values are rounding errors."""
+"""Differences and deviations up to this share of the values are rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,9 @@ class Comparison:
     """A variant minus its baseline, paired by seed.
 
     Attributes:
-        difference: mean, deviation and 95% interval of the n differences.
-        p: of the paired t-test, two-sided; nan for one seed, and 1 where all differences are the same: a few seeds
-            whose scores are counts can agree by chance, and there is no spread to test against. The interval is then
-            nan too.
+        difference: mean, deviation and 95% interval of the n differences; what is a rounding error is 0.
+        p: of the paired t-test, two-sided; nan for one seed, and where all differences are the same: a few seeds whose
+            scores are counts can agree by chance, and there is no spread to test against. The interval is then nan too.
     """
 
     difference: Summary
@@ -65,12 +64,14 @@ def compare(variant: Sequence[float], baseline: Sequence[float]) -> Comparison:
     from scipy import stats
 
     differences = np.subtract(variant, baseline)
-    difference = summarise(differences)
+    difference, unknown = summarise(differences), float("nan")
+    rounding = _ROUNDING * np.abs([variant, baseline]).max()
+    if abs(difference.mean) <= rounding:
+        difference = replace(difference, mean=0.0)
     if difference.n < 2:
-        return Comparison(difference, float("nan"))
-    if difference.deviation <= _ROUNDING * np.abs([variant, baseline]).max():
-        unknown = float("nan")
-        return Comparison(replace(difference, deviation=0.0, low=unknown, high=unknown), 1.0)
+        return Comparison(difference, unknown)
+    if difference.deviation <= rounding:
+        return Comparison(replace(difference, deviation=0.0, low=unknown, high=unknown), unknown)
     error = difference.deviation / sqrt(difference.n)
     return Comparison(difference, float(2 * stats.t.sf(abs(difference.mean) / error, difference.n - 1)))
 

@@ -132,17 +132,17 @@ def _by_sides(measures: Measures, sampler: Sampler, share: str) -> Check:
 
 
 def _worst_bucket(measures: Measures, share: float) -> tuple[str, bool]:
-    """The length bucket where the labels are least balanced."""
-    worst, said, breach = -1.0, "too few pairs of any length to tell", False
+    """The length bucket where the labels are least balanced; one where that is no chance before any where it may be."""
+    worst, said = (False, -1.0), "too few pairs of any length to tell"
     for bucket, (zeros, ones) in enumerate(measures.labels_by_length.tolist()):
         if zeros + ones < _LEAST:
             continue
         found = ones / (zeros + ones)
-        error = (share * (1 - share) / (zeros + ones)) ** 0.5
-        if abs(found - share) > worst:
-            worst, said = abs(found - share), f"{found:.2%} in length bucket {bucket + 1} of {BUCKETS}"
-        breach |= abs(found - share) > 0.05 and abs(found - share) > _critical() * error
-    return said, breach
+        deviation, error = abs(found - share), (share * (1 - share) / (zeros + ones)) ** 0.5
+        this = (deviation > 0.05 and deviation > _critical() * error, deviation)
+        if this > worst:
+            worst, said = this, f"{found:.2%} in length bucket {bucket + 1} of {BUCKETS}"
+    return said, worst[0]
 
 
 def _significant(spread: Spread, tolerance: float) -> bool:

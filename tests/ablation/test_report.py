@@ -1,6 +1,7 @@
 """From finished cells, written by hand, to effects and sentences."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from pretrain.ablation.grid import cells, grid_as_yaml
 from pretrain.ablation.report import _design, write_report
 from pretrain.ablation.results import mixed, read_results
 from pretrain.ablation.run import cell_folder
-from pretrain.ablation.sentences import sentence
+from pretrain.ablation.sentences import p_value, sentence
 from pretrain.ablation.statistics import compare
 from pretrain.validation import JUDGED_ON
 from tests.ablation.conftest import write_cells
@@ -58,20 +59,45 @@ def test_each_effect_becomes_a_plain_sentence(grid):
         "masking.strategy: span falls behind token on valid/masked_lm_loss by 0.205 nats, 95% CI 0.197 to 0.213 (p = "
     )
     assert sentence(found["none"]).startswith(
-        "sentence.objective: none: no difference from nsp detected on valid/masked_lm_loss (+0.006 nats, 95% CI -0.014 "
-        "to 0.026); to be detected in 80% of such experiments, it would have to be about 0.0"
+        "sentence.objective: none: no difference from nsp detected on valid/masked_lm_loss (+0.0060 nats, 95% CI "
+        "-0.014 to 0.026); to be detected in 80% of such experiments, it would have to be about 0.0"
     )
-    assert sentence(found["span"]).endswith(" Across the other axes: from +0.200 nats (nsp) to +0.210 nats (none).")
+    assert sentence(found["span"]).endswith(
+        " Across the other axes: from +0.200 nats (nsp) to +0.210 nats (none), 0.010 nats apart."  # in every seed
+    )
 
 
 def test_an_effect_that_is_the_same_in_each_seed_is_told_and_not_tested(grid):
     found = by_value(grid, read_results(grid))["span"]
-    said = sentence(replace(found, comparison=compare([2.25, 3.25], [2.0, 3.0]), p=1.0))
+    said = sentence(replace(found, comparison=compare([2.25, 3.25], [2.0, 3.0]), p=math.nan))
     assert said == (
         "masking.strategy: span differs from token on valid/masked_lm_loss by +0.250 nats in each of 2 seeds: without "
         "any spread there is nothing to test it against. "
-        "Across the other axes: from +0.200 nats (nsp) to +0.210 nats (none)."
+        "Across the other axes: from +0.200 nats (nsp) to +0.210 nats (none), 0.010 nats apart."
     )
+
+
+def test_no_difference_at_all_is_called_the_same(grid):
+    found = replace(by_value(grid, read_results(grid))["span"], p=math.nan, by_rest={})
+    said = sentence(replace(found, comparison=compare([2.0, 3.0], [2.0, 3.0])))
+    assert said.endswith(
+        "span is the same as token on valid/masked_lm_loss in each of 2 seeds: without any spread there is nothing to "
+        "test it against."
+    )
+    said = sentence(replace(found, comparison=compare([2.0], [2.0]), by_seed={0: 0.0}))
+    assert said.endswith("span is the same as token on valid/masked_lm_loss in one seed.")
+
+
+def test_what_cannot_be_tested_does_not_count_as_a_test(make_grid):
+    config = make_grid(seeds=[0, 1, 2])
+
+    def score(cell) -> float:  # the masking changes nothing, the objective 0.1, 0.2 or 0.3
+        return 5.0 + 0.1 * (1 + cell.seed) * (cell.values["sentence.objective"] == "none")
+
+    write_cells(config, score)
+    found = by_value(config, read_results(config))
+    assert math.isnan(found["span"].comparison.p) and math.isnan(found["span"].p)
+    assert found["none"].p == found["none"].comparison.p == pytest.approx(0.0742, abs=1e-4)  # t = 0.2 / (0.1 / sqrt(3))
 
 
 def test_what_does_not_hold_up_against_the_number_of_effects_is_called_so(grid):
@@ -81,10 +107,30 @@ def test_what_does_not_hold_up_against_the_number_of_effects_is_called_so(grid):
     )
     said = sentence(replace(found, comparison=comparison, p=0.06))
     assert said == (
-        "sentence.objective: none: +0.006 nats against nsp on valid/masked_lm_loss, 95% CI 0.001 to 0.011: not "
+        "sentence.objective: none: +0.0060 nats against nsp on valid/masked_lm_loss, 95% CI 0.0010 to 0.011: not "
         "significant, given how many effects were tested (p = 0.03, 0.06 after Holm). Across the other axes: from "
-        "+0.001 nats (token) to +0.011 nats (span)."
+        "+0.0010 nats (token) to +0.011 nats (span), 0.010 nats apart."
     )
+
+
+def test_a_p_value_near_the_limit_has_three_digits():
+    assert [p_value(p) for p in (0.0004321, 0.0444, 0.0496, 0.05001, 0.0549, 0.0561, 1.0)] == [
+        "0.00043",
+        "0.044",
+        "0.0496",
+        "0.0500",
+        "0.0549",
+        "0.056",
+        "1",
+    ]
+
+
+def test_an_effect_on_a_metric_of_a_small_scale_is_told_with_two_significant_digits(grid):
+    found = by_value(grid, read_results(grid))["span"]
+    # Differences 0.0004, 0.0005, 0.0006: mean 0.0005, deviation 0.0001, and 4.303 x 0.0001 / sqrt(3) = 0.000248.
+    comparison = compare([0.0014, 0.0015, 0.0016], [0.001, 0.001, 0.001])
+    said = sentence(replace(found, metric="sts/mse", comparison=comparison, p=0.013, by_rest={}))
+    assert "span falls behind token on sts/mse by 0.00050, 95% CI 0.00025 to 0.00075 (p = 0.013 after Holm; " in said
 
 
 def test_scores_are_in_points_and_better_is_more(make_grid, with_task):
@@ -116,8 +162,10 @@ def test_a_task_that_has_not_been_learned_is_shown_and_not_compared(make_grid, w
     assert found["none"].left_out == {"span": "a seed has not learned the task"}
     assert by_value(config, results, "topic/loss")["span"].left_out == {}
     said = write_report(config, results, {}, [], report_folder(config))
-    assert "Not compared on topic/accuracy, since a seed is no better than one answer to everything, " in said
-    assert "which scores 50.00 on topic/accuracy: none-span. The task may" in said
+    assert (
+        "Not compared on topic/accuracy, since a seed is not clearly better (by two standard errors) than one " in said
+    )
+    assert "answer to everything, or guessing, which scores 50.00 on topic/accuracy: none-span. The task may" in said
 
 
 def test_a_task_is_compared_on_none_of_its_scores_where_one_answer_does_as_well_by_all_that_is_known(
@@ -143,9 +191,38 @@ def test_a_task_is_compared_on_none_of_its_scores_where_one_answer_does_as_well_
     }
     said = write_report(config, results, {}, [], report_folder(config))
     assert (
-        "Not compared on topic/char_macro_f1, since a seed is no better than one answer to everything, which scores "
-        "50.00 on topic/accuracy and 30.00 on topic/macro_f1: none-span."
+        "Not compared on topic/char_macro_f1, since a seed is not clearly better (by two standard errors) than one "
+        "answer to everything, or guessing, which scores 50.00 on topic/accuracy and 30.00 on topic/macro_f1: "
+        "none-span."
     ) in said
+
+
+@pytest.mark.parametrize(
+    ("metric", "floor", "classes", "too_little", "enough"),
+    [
+        # 100 examples: 2 sqrt(0.5 x 0.5 / 100) = 0.10; with 5 classes 2 sqrt(0.2 x 0.8 / 100) = 0.08; 2 / sqrt(100).
+        ("accuracy", 0.5, 2, 0.59, 0.61),
+        ("macro_f1", 0.1, 5, 0.27, 0.29),  # the frequent answer has 0.1, guessing each as often as it occurs 1/5
+        ("pearson", 0.0, 0, 0.19, 0.21),
+        ("entity_macro_f1", 0.0, 2, 0.0, 0.01),  # nobody guesses an entity
+        ("mse", 1.0, 0, 1.0, 0.99),
+    ],
+)
+def test_a_task_is_learned_where_a_score_is_two_standard_errors_above_guessing(
+    make_grid, with_task, metric, floor, classes, too_little, enough
+):
+    config = make_grid(finetune=with_task, metrics=[f"topic/{metric}"])
+    write_cells(config, lambda cell: 5.0)
+    for cell in cells(config):
+        scores = {f"valid/{metric}": (too_little, enough)[cell.seed], f"baseline/{metric}": floor}
+        judged = {"context": "evaluation", "profile": {"used": 100}}
+        for seed in (0, 1):
+            run = cell_folder(config, cell) / f"topic-{seed}"
+            (run / "metrics.json").write_text(json.dumps(scores))
+            (run / "tracking.json").write_text(json.dumps({"datasets": [{"context": "training"}, judged]}))
+            (run / "classes.json").write_text(json.dumps({"data": [["a", 0.5, 0.5, 0.5, 9]] * classes}))
+    found = {cell.seed: result.at_floor(f"topic/{metric}") for cell, result in read_results(config).items()}
+    assert found == {0: [f"topic/{metric}"], 1: []}
 
 
 def test_a_combination_of_which_a_seed_has_not_learned_is_shown_and_not_compared(make_grid):
@@ -268,13 +345,24 @@ def test_effects_that_differ_by_the_other_axes_show_how_far(make_grid):
     config = make_grid(seeds=[0, 1, 2])
 
     def crossing(cell) -> float:
-        sign = 1 if cell.values["sentence.objective"] == "none" else -1
-        return 5.0 + cell.seed / 100 + (0.3 * sign + cell.seed / 1000) * (cell.values["masking.strategy"] == "span")
+        more = 0.3 + 0.03 * cell.seed if cell.values["sentence.objective"] == "none" else -0.3 + 0.01 * cell.seed
+        return 5.0 + cell.seed / 100 + more * (cell.values["masking.strategy"] == "span")
 
     write_cells(config, crossing)
     said = sentence(by_value(config, read_results(config))["span"])
     assert "no difference from token detected" in said
-    assert said.endswith("Across the other axes: from -0.299 nats (nsp) to +0.301 nats (none).")
+    # By seed 0.60, 0.62 and 0.64 apart: mean 0.62, deviation 0.02, and t = 4.303 gives 4.303 x 0.02 / sqrt(3) = 0.050.
+    assert said.endswith(
+        "Across the other axes: from -0.290 nats (nsp) to +0.330 nats (none), 0.620 nats apart (95% CI 0.570 to 0.670)."
+    )
+
+
+@pytest.mark.parametrize("more", [[], ["whole_word"]])
+def test_combinations_picked_as_the_farthest_apart_of_more_than_two_are_said_to_be(make_grid, more):
+    config = make_grid(axes={"sentence.objective": ["nsp", "none"], "masking.strategy": ["token", "span", *more]})
+    write_cells(config, loss)
+    text = write_report(config, read_results(config), {}, [], report_folder(config))
+    assert ("are the farthest apart of up to 3. They were picked after looking, so that" in text) == bool(more)
 
 
 def test_cells_of_another_corpus_are_not_mixed_with_the_others(make_grid):
@@ -350,7 +438,41 @@ def test_the_scores_of_checkpoints_are_averaged_by_their_step(make_grid, with_ta
                 folder.mkdir()
                 (folder / "metrics.json").write_text(json.dumps({"valid/macro_f1": 0.1 * step}))
     text = write_report(config, read_results(config), {}, [], report_folder(config))
-    assert "| nsp-token | 1,000: 10.00, 2,000: 20.00 |" in text
+    assert "| nsp-token | 1,000: 10.00 (1 of 2 seeds), 2,000: 20.00 |" in text
+
+
+def test_the_last_checkpoints_are_averaged_though_each_seed_ends_at_its_own_step(make_grid, with_task):
+    task = {"topic": replace(with_task["topic"], checkpoints=True)}
+    config = make_grid(seeds=[0, 1], finetune=task, metrics=["topic/macro_f1"])
+    write_cells(config, loss)
+    for cell in cells(config):
+        folder = cell_folder(config, cell)
+        # 1,000 tokens in step 1 of both; the first seed ends after step 2 with 2,000, the second after 3 with 1,900.
+        ends = {"step": 3, "time": 130.0, "metrics": {"train/tokens": 1900}}
+        if cell.seed == 1:
+            file = folder / "pretrain" / "metrics.jsonl"
+            lines = file.read_text().replace('"train/tokens": 2000', '"train/tokens": 1500')
+            file.write_text(lines + json.dumps(ends) + "\n")
+        scores = {1: 0.1, 2: 0.2} if cell.seed == 0 else {1: 0.3, 2: 0.4, 3: 0.5}
+        for step, score in scores.items():
+            for seed in (0, 1):
+                run = folder / f"topic-{seed}-step-{step:08d}"
+                run.mkdir()
+                (run / "metrics.json").write_text(json.dumps({"valid/macro_f1": score}))
+    text = write_report(config, read_results(config), {}, [], report_folder(config))
+    # Last: (2,000 + 1,900) / 2 tokens and (20 + 50) / 2 points; the second seed alone has a step 2 before its last.
+    assert "| nsp-token | 1,000: 20.00, 1,500: 40.00 (1 of 2 seeds), 1,950: 35.00 |" in text
+
+
+def test_tokens_before_the_first_line_of_a_run_are_counted_from_zero(make_grid):
+    config = make_grid(seeds=[0])
+    write_cells(config, lambda cell: 5.0)
+    for file in report_folder(config).glob("cells/*/*/pretrain/metrics.jsonl"):
+        # The lines of 1,000 and 2,000 tokens are now of steps 100 and 200, and the loss is measured at 25 and 150.
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        lines = [line | {"step": step} for line, step in zip([*lines, lines[-1]], (100, 200, 25, 150), strict=True)]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert {tuple(r.curve) for r in read_results(config).values()} == {((250.0, 5.0), (1500.0, 5.0))}
 
 
 def test_a_run_of_which_nobody_knows_what_it_was_judged_on_is_not_compared_with_one_that_says_so(make_grid):
@@ -378,6 +500,44 @@ def test_a_grid_without_declared_effects_says_so(make_grid):
     text = write_report(config, read_results(config), {}, [], report_folder(config))
     assert "No effect was declared, so none is tested." in text and "Main effects" not in text
     assert "- 2 seeds vary" in text
+
+
+def test_a_grid_of_one_seed_tests_nothing_and_says_so(make_grid):
+    config = make_grid(seeds=[0])
+    write_cells(config, loss)
+    text = write_report(config, read_results(config), {}, [], report_folder(config))
+    assert "4 combinations, 1 seed each" in text
+    assert "Each is averaged over the other axes (one seed: nothing is tested).\n" in text
+    assert "- One seed: nothing is tested. Other initial weights, another order of documents" in text
+    assert "t-test" not in text and "1 seeds" not in text
+
+
+def test_an_effect_of_one_seed_does_not_drop_what_is_to_be_said_about_the_intervals_of_others(make_grid):
+    config = make_grid(seeds=[0, 1, 2], effects=["masking.strategy"])
+    config = replace(config, axes=config.axes | {"masking.strategy": ["token", "span", "whole_word"]})
+    write_cells(config, loss, leave_out=["nsp-span/seed-0", "nsp-span/seed-1"])
+    text = write_report(config, read_results(config), {}, [], report_folder(config))
+    assert "- 1 to 3 seeds vary the initial weights" in text
+    # 3 seeds: (n - 1) s^2 / sigma^2 lies between 0.0506 and 7.378, so sigma between 0.52 s and 6.28 s.
+    assert "takes the deviation of 3 seeds for the true one, which may be 0.5 to 6.3 times as large." in text
+
+
+def test_effects_of_two_axes_with_the_same_values_are_told_apart_in_the_table(make_grid):
+    both = {"masking.static": [False, True], "data.split_sentences": [False, True]}
+    config = make_grid(axes=both, baseline=dict.fromkeys(both, False), effects=list(both))
+    write_cells(config, lambda cell: 5.0 + cell.seed / 100 + 0.1 * cell.values["data.split_sentences"])
+    text = write_report(config, read_results(config), {}, [], report_folder(config))
+    assert "| masking.static: True - False | +0.000 |" in text
+    assert "| data.split_sentences: True - False | +0.100 |" in text
+
+
+def test_what_one_seed_cannot_tell_is_left_blank_in_the_table_of_effects(make_grid):
+    config = make_grid(seeds=[0])
+    write_cells(config, loss)
+    text = write_report(config, read_results(config), {}, [], report_folder(config))
+    # At seed 0 the masking costs 0.192 with nsp and 0.202 with none.
+    assert "| valid/masked_lm_loss | masking.strategy: span - token | +0.197 |  |  |  |  | 1 of 1 | 2 of 2 |" in text
+    assert "nan" not in text
 
 
 def test_times_that_an_earlier_version_did_not_write_down_are_left_open(make_grid):

@@ -230,12 +230,24 @@ def test_labels_that_lengths_give_away_are_caught(monkeypatch, source):
     ],
 )
 def test_a_length_s_labels_are_unbalanced_if_it_is_much_and_no_chance(source, zeros, ones, said, breach):
-    sampler = make_sampler(source)
+    found = by_length(make_sampler(source), source, {2: (zeros, ones)})
+    assert found.found.startswith(said) and found.breach == breach
+
+
+def test_the_length_that_is_named_is_the_unbalanced_one_and_not_a_rarer_one_that_is_further_off_by_chance(source):
+    # Bucket 3: 8 points off, 51 standard errors of 0.16 points. Bucket 6: 9.4 points off, 3.4 of 2.8.
+    found = by_length(make_sampler(source), source, {2: (42_000, 58_000), 5: (130, 190)})
+    assert found.found.startswith("58.00% in length bucket 3") and found.breach
+
+
+def by_length(sampler, source, labels: dict[int, tuple[int, int]]):
+    """The check of labels by length, with these numbers of labels 0 and 1 in some buckets and none in the others."""
     measures = measure(sampler, 500)
     measures.labels_by_length[:] = 0
-    measures.labels_by_length[2] = zeros, ones
+    for bucket, of_bucket in labels.items():
+        measures.labels_by_length[bucket] = of_bucket
     (found,) = [c for c in check(measures, sampler, text_of(source), PretrainConfig()) if c.name == "label_by_length"]
-    assert found.found.startswith(said) and found.breach == breach
+    return found
 
 
 def test_pairs_are_counted_by_their_longer_side_and_label(source):
