@@ -75,7 +75,8 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
         arguments: without the program's name.
 
     Returns:
-        The exit code: 0 done, 2 the user's mistake, 75 stopped on request with a checkpoint saved.
+        The exit code: 0 done (under torchrun also where stopped), 2 the user's mistake, 75 stopped on request with a
+        checkpoint saved, 130 interrupted.
     """
     # Also into a file, so that each line can be read as it comes, and errors stand in their place.
     sys.stdout.reconfigure(line_buffering=True)

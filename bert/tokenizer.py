@@ -29,7 +29,8 @@ class TokenizerConfig:
     """The vocabulary: trained on the corpus, or loaded."""
 
     path: str | None = None
-    """A tokenizer.json, or a folder with one, to use as it is. Without it, one is trained on data.train."""
+    """A tokenizer.json, or a folder with one or with BERT's vocab.txt, to use as it is. Without it, one is trained on
+    data.train."""
 
     vocab_size: int = 8000
     """Tokens in a vocabulary trained here, special ones included."""

@@ -146,9 +146,9 @@ class FinetuneConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
     init: str = "runs/pretrain"
-    """The folder to start from: a run's output, its best/, or one of its checkpoints/, even while it is running. From a
-    model fine-tuned for the same task, head and labels, the head is taken too. none starts from random weights, for
-    comparison, with the tokenizer and sizes of `like`."""
+    """What to start from: a run's output, its best/, or one of its checkpoints/, even while it is running; a folder of
+    transformers, or an id on the Hugging Face hub. From a model fine-tuned for the same task, head and labels, the head
+    is taken too. none starts from random weights, for comparison, with the tokenizer and sizes of `like`."""
 
     like: str | None = None
     """With init=none: the folder whose tokenizer and model sizes are used."""

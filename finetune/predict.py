@@ -1,4 +1,4 @@
-"""The verbs evaluate and predict: files in, files out, in constant memory."""
+"""The verbs evaluate and predict: files in, files out; texts to predict on are read a few at a time."""
 
 import json
 import sys

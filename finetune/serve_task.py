@@ -1,7 +1,7 @@
 """The script with which MLflow serves a fine-tuned model; MLflow runs it, and nothing imports it.
 
-A row has the column `text` and, for a model trained on pairs, `text_pair`. The answer is the same as predict writes to
-a file.
+A row has the column `text` and, for a model trained on pairs, `text_pair`. The answer is what predict writes to a file,
+without `line`.
 """
 
 from pathlib import Path

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ END_OF_DOCUMENT = "[EOD]"
 class CorpusFormat:
     """What a corpus file holds."""
 
-    format: Literal["text", "jsonl"] = "text"
+    format: str = "text"
     """text: a sentence per line, a blank line or [EOD] between documents; jsonl: a document per line."""
 
     text: str = "text"

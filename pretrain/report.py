@@ -1,11 +1,13 @@
 """A run's report in words: how its text is sampled, and its results."""
 
 import shlex
+from pathlib import Path
 
 import numpy as np
 
 from bert.pretrained import fill_mask
 from bert.serving.served import Served
+from bert.training.tracking import TrackingConfig
 from pretrain.block import Block
 from pretrain.config import PretrainConfig
 from pretrain.data import Sampler
@@ -80,7 +82,9 @@ def print_report(
         folder = shlex.quote(config.output)
         print(f"try it:             python run.py fill-mask --checkpoint {folder} --text {text_with_mask}")
     if config.tracking.uri != "none":
-        print(f"see the run:        mlflow ui --backend-store-uri {config.tracking.uri}")
+        ours = config.tracking.uri == TrackingConfig.uri and Path("Makefile").is_file()
+        see = "make ui" if ours else f"mlflow ui --backend-store-uri {config.tracking.uri}"
+        print(f"see the run:        {see}")
 
 
 def _show_filled(objective: PretrainObjective, text: TextToLearn, sentences: int = 4) -> None:

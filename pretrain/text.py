@@ -35,8 +35,6 @@ MUCH_UNKNOWN = 0.05
 
 _AT_ONCE = 1000  # documents read together
 
-_DOCUMENTS_ARE = {"text": "Documents are separated by blank lines.", "jsonl": "A document is a line."}
-
 
 @dataclass(frozen=True)
 class TextToLearn:
@@ -144,6 +142,11 @@ def _corpus(config: PretrainConfig, path: Path, argument: str) -> Corpus:
     return corpus
 
 
+def _what_documents_are(config: PretrainConfig) -> str:
+    per_line = FORMATS[config.data.format].document_per_line
+    return "A document is a line." if per_line else "Documents are separated by blank lines."
+
+
 def _refuse_too_few(config: PretrainConfig, split: Split, corpus: Corpus, apart: Corpus | None) -> None:
     """Refuse a corpus of too few documents to draw from, before anything is made of it."""
     sentence, number = config.sentence, corpus.num_documents
@@ -152,7 +155,7 @@ def _refuse_too_few(config: PretrainConfig, split: Split, corpus: Corpus, apart:
         held = f", besides {len(split.valid)} held out for validation (data.valid names a file instead)"
         raise UserError(
             f"data.train: {number} document(s) in '{corpus.reader.path}', and sentence.objective={sentence.objective} "
-            f"needs at least {needed}{'' if apart else held}. {_DOCUMENTS_ARE[config.data.format]}"
+            f"needs at least {needed}{'' if apart else held}. {_what_documents_are(config)}"
         )
     of_another = [name for name, pairs in sentence.judged_on.items() if pairs.needs_another_document]
     if not of_another or (apart.num_documents if apart else len(split.valid)) >= 2:
@@ -160,7 +163,7 @@ def _refuse_too_few(config: PretrainConfig, split: Split, corpus: Corpus, apart:
     judged = f"sentence.objective={sentence.objective} is evaluated on pairs of two documents"
     why = f"{judged} (valid/{of_another[0]}_accuracy)"
     if apart:
-        few = f"data.valid: 1 document in '{apart.reader.path}', and {why}. {_DOCUMENTS_ARE[config.data.format]}"
+        few = f"data.valid: 1 document in '{apart.reader.path}', and {why}. {_what_documents_are(config)}"
     else:
         share = f"data.valid_share: {config.data.valid_share:g} of {number} documents is {len(split.valid)}"
         few = f"{share}, and {why}; use {2 / number:.2g} at least."

@@ -1,4 +1,4 @@
-"""Processes that compute a part of each step on a CPU, each on cores of its own.
+"""Processes that compute a part of each step on a CPU, each with a share of its threads.
 
 Threads wait for each other after every operation, these processes once a step. They are forked from the run, so that
 they start within milliseconds and read its weights in place; batches, optimizer, files and signals stay with the run.

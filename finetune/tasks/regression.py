@@ -28,7 +28,7 @@ class Regression(Task):
     """A linear layer with one output on the pooled first token, trained on the squared error.
 
     Attributes:
-        scale: the unit that the head's output has in memory, in those of the labels; in a saved folder it is 1.
+        scale: in memory the head predicts label / scale, a saved one the label.
     """
 
     metrics = ("pearson", "spearman", "mse")

@@ -41,6 +41,11 @@ def test_the_loss_is_minus_the_log_probability_of_the_tags_among_all_paths(head)
     torch.testing.assert_close(loss, expected)
 
 
+def test_transitions_have_a_gradient_though_no_sequence_has_two_units(head):
+    head.loss(torch.randn(2, 4), torch.tensor([0, 2]), torch.tensor([0, 1, 2])).backward()
+    assert torch.equal(head.crf.transitions.grad, torch.zeros(3, 3))
+
+
 def test_decoding_finds_the_best_of_all_paths(head):
     hidden, start, expected = torch.randn(8, 4), 0, []
     for length in LENGTHS:
