@@ -39,10 +39,10 @@ def _columns(text: str) -> list[str]:
 
 def _is_comment(text: str, tag: tuple[str, ...]) -> bool:
     """Whether a line before a sentence is a comment, not the word # with its tag in the column `tag` names, if any."""
-    if re.match(r"# ?(id\b|[\w ]+=|newdoc|newpar)", text):
+    if re.match(r"# (id\b|[\w ]+=|newdoc|newpar)", text):
         return True
     columns = _columns(text)
-    if not text.startswith("#") or not tag or (columns[0] == "#" and len(columns) == 2):
+    if not text.startswith(("# ", "#\t")) or not tag or (columns[0] == "#" and len(columns) == 2):
         return False
     carrying = columns[-1:] if tag[0] == LAST else columns[int(tag[0]) - 1 : int(tag[0])]
     return not any(re.fullmatch(r"O|[A-Z]-\S+", one.strip()) for one in carrying)

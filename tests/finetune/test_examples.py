@@ -350,8 +350,10 @@ def test_comments_before_a_sentence_are_no_words_and_the_word_that_looks_like_on
     assert [e.text for e in found.used] == ["# 1", "a"]
     found = read_rows(file(COMMENTED, "x.conll"), NER, label="4")
     assert [e.tags for e in found.used] == [["O", "B-ORG"], ["O", "O"]]
-    with pytest.raises(UserError, match=r":1: 'PER' is not a tag"):
-        read_rows(file("#\tPER\n", "x.conll"), NER)
+    assert read_rows(file("#id=5 O\n#b B-X\n", "x.conll"), NER).used[0].text == "#id=5 #b"
+    for line in ("#\tPER", "#covid\tPER"):
+        with pytest.raises(UserError, match=r":1: 'PER' is not a tag"):
+            read_rows(file(f"{line}\n", "x.conll"), NER)
 
 
 def test_a_space_behind_a_tag_makes_no_other_type(file):
