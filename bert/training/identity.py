@@ -61,11 +61,10 @@ def state_of(
     recorded = _read(output)
     if has_begun(output) and _groups(recorded) - _groups(now) and _groups(now) - _groups(recorded):
         raise UserError(f"output: '{output}' holds a run of another command. Use another folder.")
-    before = flatten(defaults or {}) | recorded
+    before, finished = flatten(defaults or {}) | recorded, is_finished(output)
     _refuse_unknown(asked, before | now)
     names = (name for name in sorted(before.keys() | now.keys()) if not is_free(name, free))
     differing = [name for name in names if before.get(name) != now.get(name)]
-    finished = is_finished(output)
     changeable = [] if finished else [name for name in differing if name not in _FIXED]
     taken = [name for name in changeable if name in asked]
     for name in taken:
@@ -73,17 +72,24 @@ def state_of(
         differing.remove(name)
     if differing and not has_begun(output):
         return "new"
-    faults = [
-        f"output: '{output}' was started with {name}={before.get(name)}, and is now asked for with {now.get(name)}."
-        for name in differing
-    ]
-    if faults:
+    if differing:
         go_on = "" if accepted is None else f", or continue anyway: --accept_changes '[{','.join(differing)}]'"
         finished_by = "; a finished run cannot be changed" if finished else ""
-        faults[-1] += f" Use another folder{go_on if {*differing} <= {*changeable} else finished_by}."
-    refuse_if(faults)
-    remeasured = now.get(_FIXED[0]) is not None and not has_begun(output)  # minutes become other tokens each time
-    return "finished" if finished else "changed" if taken or remeasured else "unfinished"
+        way_out = f"Use another folder{go_on if {*differing} <= {*changeable} else finished_by}."
+        raise UserError(*_differences(output, differing, before, now, way_out))
+    minutes_are_measured_anew = now.get(_FIXED[0]) is not None and not has_begun(output)
+    if finished:
+        return "finished"
+    return "changed" if taken or minutes_are_measured_anew else "unfinished"
+
+
+def _differences(output: Path, names: list[str], before: dict, now: dict, way_out: str) -> list[str]:
+    """A line for each option or fact that differs, the last with what can be done."""
+    lines = [
+        f"output: '{output}' was started with {name}={before.get(name)}, and is now asked for with {now.get(name)}."
+        for name in names
+    ]
+    return [*lines[:-1], f"{lines[-1]} {way_out}"]
 
 
 def is_free(name: str, free: Iterable[str]) -> bool:

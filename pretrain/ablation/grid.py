@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -184,63 +184,82 @@ def unknown_metrics(config: AblateConfig, prefix: str, names: Iterable[str]) -> 
 
 
 def _grid_faults(config: AblateConfig) -> list[str]:
-    faults = [f"axes: {name} has no values." for name, values in config.axes.items() if not values]
-    faults += ["axes: none given; name an option and its values."] * (not config.axes)
-    faults += ["seeds: none given."] * (not config.seeds)
-    faults += [f"seeds: {config.seeds}, but each may be given once only."] * (
-        len(set(config.seeds)) < len(config.seeds)
-    )
-    faults += [f"seeds: {seed}, but each must be at least 0." for seed in config.seeds if seed < 0]
-    faults += [f"metrics: {config.metrics}, but each may be given once only."] * (
-        len(set(config.metrics)) < len(config.metrics)
-    )
-    faults += [f"tokens: {config.tokens}, but it must be above 0."] * (config.tokens <= 0)
-    faults += [f"jobs: {config.jobs}, but it must be at least 1."] * (config.jobs < 1)
+    """All that is wrong with the grid itself, whatever its cells are."""
+    checks = (_numbers, _effects, _tasks, _axes, _metrics, _set_by_the_grid)
+    return [fault for check_of in checks for fault in check_of(config)]
+
+
+def _numbers(config: AblateConfig) -> Iterator[str]:
+    if not config.seeds:
+        yield "seeds: none given."
+    if len(set(config.seeds)) < len(config.seeds):
+        yield f"seeds: {config.seeds}, but each may be given once only."
+    yield from (f"seeds: {seed}, but each must be at least 0." for seed in config.seeds if seed < 0)
+    if config.tokens <= 0:
+        yield f"tokens: {config.tokens}, but it must be above 0."
+    if config.jobs < 1:
+        yield f"jobs: {config.jobs}, but it must be at least 1."
+
+
+def _effects(config: AblateConfig) -> Iterator[str]:
     for name in config.effects:
         if name not in config.axes:
-            faults.append(
-                f"effects: {name!r} is not an axis; one of {', '.join(config.axes)}{did_you_mean(name, config.axes)}."
-            )
+            close = did_you_mean(name, config.axes)
+            yield f"effects: {name!r} is not an axis; one of {', '.join(config.axes)}{close}."
         elif len(config.axes[name]) == 1:
-            faults.append(f"effects: {name!r} has one value, {config.axes[name][0]!r}, and none to compare it with.")
-    twice = sorted({name for name in config.effects if config.effects.count(name) > 1})
-    faults += [f"effects: {name!r} is given twice, and would count as two tests." for name in twice]
+            yield f"effects: {name!r} has one value, {config.axes[name][0]!r}, and none to compare it with."
+    for name in sorted({name for name in config.effects if config.effects.count(name) > 1}):
+        yield f"effects: {name!r} is given twice, and would count as two tests."
+
+
+def _tasks(config: AblateConfig) -> Iterator[str]:
     for name, task in config.finetune.items():
         if name in _TAKEN or not re.fullmatch(r"\w[\w.-]*", name):
             allowed = f"use letters, digits and any of . _ -, but neither {' nor '.join(_TAKEN)}"
-            faults.append(f"finetune: {name!r} is not a valid task name; {allowed}.")
+            yield f"finetune: {name!r} is not a valid task name; {allowed}."
         if not task.seeds or len(set(task.seeds)) < len(task.seeds):
-            faults.append(f"finetune.{name}.seeds: {task.seeds}, but there must be at least one, and each only once.")
-        faults += [f"finetune.{name}.seeds: {seed}, but each must be at least 0." for seed in task.seeds if seed < 0]
+            yield f"finetune.{name}.seeds: {task.seeds}, but there must be at least one, and each only once."
+        yield from (f"finetune.{name}.seeds: {seed}, but each must be at least 0." for seed in task.seeds if seed < 0)
+
+
+def _axes(config: AblateConfig) -> Iterator[str]:
+    if not config.axes:
+        yield "axes: none given; name an option and its values."
     options = flatten(asdict(PretrainConfig()))
-    unknown = [name for name in config.axes if name not in options]
-    faults += [f"axes: no option {name!r}{did_you_mean(name, options)}." for name in unknown]
     for name, values in config.axes.items():
-        if name in unknown:
-            continue
-        if name not in config.baseline:
-            faults.append(f"baseline: no value for {name}; one of {values}.")
+        if not values:
+            yield f"axes: {name} has no values."
+        if name not in options:
+            yield f"axes: no option {name!r}{did_you_mean(name, options)}."
+        elif name not in config.baseline:
+            yield f"baseline: no value for {name}; one of {values}."
         elif config.baseline[name] not in values:
-            faults.append(f"baseline: {name}={config.baseline[name]!r} is not among its values {values}.")
-    faults += [f"baseline: {name!r} is not an axis." for name in config.baseline if name not in config.axes]
+            yield f"baseline: {name}={config.baseline[name]!r} is not among its values {values}."
+    yield from (f"baseline: {name!r} is not an axis." for name in config.baseline if name not in config.axes)
     names = [variant_name(values) for values in combinations(config)]
-    faults += ["axes: two combinations have the same name."] * (len(set(names)) < len(names))
-    faults += ["metrics: none given."] * (not config.metrics)
+    if len(set(names)) < len(names):
+        yield "axes: two combinations have the same name."
+
+
+def _metrics(config: AblateConfig) -> Iterator[str]:
+    if not config.metrics:
+        yield "metrics: none given."
+    if len(set(config.metrics)) < len(config.metrics):
+        yield f"metrics: {config.metrics}, but each may be given once only."
+    known = [f"{name}/" for name in ("valid", *config.finetune)]
     for metric in config.metrics:
         task = metric.partition("/")[0]
-        if (task != "valid" and task not in config.finetune) or "/" not in metric:
-            known = [f"{name}/" for name in ("valid", *config.finetune)]
-            faults.append(f"metrics: {metric!r} begins with none of {', '.join(known)}{did_you_mean(task, known)}.")
+        if f"{task}/" not in known or "/" not in metric:
+            yield f"metrics: {metric!r} begins with none of {', '.join(known)}{did_you_mean(task, known)}."
+
+
+def _set_by_the_grid(config: AblateConfig) -> Iterator[str]:
     for name, task in config.finetune.items():
-        faults += [
-            f"finetune.{name}.options: {option} is set by the grid (output, tracking, finetune.{name}.seeds)."
-            for option in flatten(task.options)
-            if option in ("init", "output", "seeds", "training.seed") or option.startswith("tracking")
-        ]
+        for option in flatten(task.options):
+            if option in ("init", "output", "seeds", "training.seed") or option.startswith("tracking"):
+                by = f"set by the grid (output, tracking, finetune.{name}.seeds)"
+                yield f"finetune.{name}.options: {option} is {by}."
     given = [("base", name) for name in flatten(config.base)] + [("axes", name) for name in config.axes]
-    faults += [
-        f"{where}: {name} is set by the grid (axes, seeds, tokens, output, tracking)."
-        for where, name in given
-        if name in ("output", "training.seed", *training_config.BUDGET_OPTIONS) or name.startswith("tracking.")
-    ]
-    return faults
+    for where, name in given:
+        if name in ("output", "training.seed", *training_config.BUDGET_OPTIONS) or name.startswith("tracking."):
+            yield f"{where}: {name} is set by the grid (axes, seeds, tokens, output, tracking)."
