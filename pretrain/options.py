@@ -1,14 +1,14 @@
 """The options of pretraining: their defaults, and what is wrong with them."""
 
+from collections.abc import Iterable
 from dataclasses import fields, replace
 
 from bert.config import ModelOptions, resolve
 from bert.errors import UserError
-from bert.tokenizer import TokenizerConfig
 from bert.tokenizer import check as tokenizer_faults
 from bert.training import config as training_config
 from bert.training import identity
-from pretrain.config import DataConfig, PretrainConfig, SentenceConfig
+from pretrain.config import PretrainConfig
 from pretrain.inputs import INPUTS
 from pretrain.objectives import OBJECTIVES
 from pretrain.sentence import SENTENCE
@@ -116,71 +116,36 @@ _TRAINED = ("vocab_size", "min_frequency", "max_characters", "lowercase", "strip
 _DROPOUT = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 
-def _owned_by_random_weights(config: PretrainConfig) -> list[tuple]:
-    owner = "random weights, and init was given, which brings its own"
-    options = [(config.tokenizer, "tokenizer", name) for name in ("path", *_TRAINED)]
-    options += [(config.model, "model", f.name) for f in fields(ModelOptions) if f.name not in _DROPOUT]
-    return [
-        (f"{group}.{name}", owner, config.init is None, getattr(given, name), getattr(type(given), name))
-        for given, group, name in options
-    ]
-
-
 def _foreign_options(config: PretrainConfig) -> list[str]:
     """Options that were given but belong to a choice that was not made."""
-    sentence = config.sentence
-    owned = [
-        (
-            "data.valid_share",
-            "held-out documents, and data.valid was given",
-            config.data.valid is None,
-            config.data.valid_share,
-            DataConfig.valid_share,
-        ),
-        *(
-            (
-                f"tokenizer.{name}",
-                "a tokenizer trained here, and tokenizer.path was given",
-                config.tokenizer.path is None or config.init is not None,
-                getattr(config.tokenizer, name),
-                getattr(TokenizerConfig, name),
-            )
-            for name in _TRAINED
-        ),
-        *_owned_by_random_weights(config),
-        ("tokenizer.add", "init", config.init is not None, config.tokenizer.add, None),
-        ("data.verify", "data.tokenize=store", config.data.tokenize == "store", config.data.verify, DataConfig.verify),
-        ("data.text", "data.format=jsonl", config.data.format == "jsonl", config.data.text, DataConfig.text),
-        *(
-            (
-                f"sentence.{name}",
-                f"sentence.objective={' or '.join(owners)}",
-                sentence.objective in owners,
-                getattr(sentence, name),
-                getattr(SentenceConfig, name),
-            )
-            for name, owners in (
-                ("negatives", ("nsp",)),
-                ("random_share", ("nsp", "sop")),
-                ("remainder", ("nsp",)),
-            )
-        ),
-        (
-            "sentence.short_seq_prob",
-            "an input of several sentences",
-            sentence.input != "sentence_pair",
-            sentence.short_seq_prob,
-            SentenceConfig.short_seq_prob,
-        ),
-    ]
+    data, tokenizer, sentence, fresh = config.data, config.tokenizer, config.sentence, config.init is None
+    trained_here = "a tokenizer trained here, and tokenizer.path was given"
+    random = "random weights, and init was given, which brings its own"
+    sizes = [option.name for option in fields(ModelOptions) if option.name not in _DROPOUT]
     faults = [
-        f"{name}: {value!r} was given, but it belongs to {owner}."
-        for name, owner, chosen, value, default in owned
-        if not chosen and value != default
+        *_foreign(data, "data", ["valid_share"], "held-out documents, and data.valid was given", data.valid is None),
+        *_foreign(tokenizer, "tokenizer", _TRAINED, trained_here, tokenizer.path is None or not fresh),
+        *_foreign(tokenizer, "tokenizer", ("path", *_TRAINED), random, fresh),
+        *_foreign(config.model, "model", sizes, random, fresh),
+        *_foreign(tokenizer, "tokenizer", ["add"], "init", not fresh),
+        *_foreign(data, "data", ["verify"], "data.tokenize=store", data.tokenize == "store"),
+        *_foreign(data, "data", ["text"], "data.format=jsonl", data.format == "jsonl"),
     ]
+    for name, owners in (("negatives", ("nsp",)), ("random_share", ("nsp", "sop")), ("remainder", ("nsp",))):
+        owner = f"sentence.objective={' or '.join(owners)}"
+        faults += _foreign(sentence, "sentence", [name], owner, sentence.objective in owners)
+    several = sentence.input != "sentence_pair"
+    faults += _foreign(sentence, "sentence", ["short_seq_prob"], "an input of several sentences", several)
     if SENTENCE[sentence.objective].labels and INPUTS[sentence.input].segments == 1:
         faults.append(
             f"sentence.input: {sentence.input!r} has one segment, but sentence.objective={sentence.objective} "
             f"labels pairs."
         )
     return faults
+
+
+def _foreign(options: object, group: str, names: Iterable[str], owner: str, chosen: bool) -> list[str]:
+    """A line for each of these options that was given although its owner was not chosen."""
+    given = [(name, value) for name in names if (value := getattr(options, name)) != getattr(type(options), name)]
+    said = "was given, but it belongs to"
+    return [] if chosen else [f"{group}.{name}: {value!r} {said} {owner}." for name, value in given]
