@@ -31,8 +31,8 @@ def text_of_line(raw: bytes, number: int, name: str) -> str:
     except UnicodeDecodeError as error:
         byte = raw[error.start]
         raise UserError(
-            f"{name}:{number}: byte {byte:#04x} at column {error.start + 1} is not UTF-8; convert CP949 with "
-            f"`iconv -f CP949 -t UTF-8`, UTF-16 likewise."
+            f"{name}:{number}: byte {byte:#04x} at column {error.start + 1} is not UTF-8; convert the file with "
+            f"`iconv -f CP949 -t UTF-8`, or from what it is in (CP1252, UTF-16, ...)."
         ) from None
     if "\0" in text:
         column = raw.index(b"\0") + 1

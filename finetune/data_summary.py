@@ -16,6 +16,12 @@ from finetune.features import Feature
 MOST_LABELS = 8
 """Labels listed with their share."""
 
+MUCH_UNKNOWN = 0.05
+"""Share of [UNK] among the tokens above which a run warns."""
+
+_RARE = 2
+"""Numbers that are given fewer times than this on average are probably measurements, not classes."""
+
 
 def in_words(
     examples: Examples, features: list[Feature], max_length: int, tokenizer: Tokenizer, labels: list[str]
@@ -33,6 +39,7 @@ def in_words(
     said = [
         (classes_in_words if labels else numbers_in_words)(used) if kind is Labelled else None,
         one_number_in_words(labels),
+        measurements_in_words(labels, len(used)),
         alike_in_words(labels),
         header_in_words(used) if kind is Labelled and examples.path.suffix in (".tsv", ".csv") else None,
         entities_in_words(used) if kind is Tagged else None,
@@ -61,6 +68,13 @@ def one_number_in_words(labels: list[str]) -> str | None:
             by_number.setdefault(float(label), []).append(label)
     same = [" and ".join(map(repr, alike)) for alike in by_number.values() if len(alike) > 1]
     return f"WARNING: different classes, but the same number: {'; '.join(same)}" if same else None
+
+
+def measurements_in_words(labels: list[str], rows: int) -> str | None:
+    """A hint that the labels are measured numbers, nearly each of them another; None where they are not."""
+    if not labels or rows > _RARE * len(labels) or numbers_of(labels) is None:
+        return None
+    return f"WARNING: {len(labels):,} classes in {rows:,} rows, all of them numbers: is this task.name=regression?"
 
 
 def alike_in_words(labels: list[str]) -> str | None:
@@ -181,7 +195,8 @@ def unknown_in_words(features: list[Feature], tokenizer: Tokenizer) -> str | Non
     """The share of unknown tokens; None where there are none."""
     unknown = sum(feature.token_ids.count(tokenizer.unk_id) for feature in features)
     share = unknown / max(1, sum(len(feature.token_ids) for feature in features))
-    return f"{share:.2%} of the tokens are {tokenizer.token(tokenizer.unk_id)}" if unknown else None
+    warning = "WARNING: " if share > MUCH_UNKNOWN else ""
+    return f"{warning}{share:.2%} of the tokens are {tokenizer.token(tokenizer.unk_id)}" if unknown else None
 
 
 def line_ends_in_words(examples: list[Labelled]) -> str | None:

@@ -13,7 +13,7 @@ from finetune.data import in_order
 from finetune.data_summary import left_out_in_words
 from finetune.example_kinds import Example
 from finetune.examples import Examples
-from finetune.metrics import class_table
+from finetune.metrics import Counts, class_table
 from finetune.tasks.task import Task
 
 CLASSES, WORST = "classes.json", "worst_errors.json"
@@ -39,6 +39,12 @@ def evaluator(
         found = evaluate(task, batches, device, autocast(task.precision, device))
         if task.table:
             tqdm.write(class_table(task.table))
+        if absent := sum(counts == Counts() for counts in task.table.values()):
+            most = 1 - absent / len(task.table)
+            tqdm.write(
+                f"{absent} of {len(task.table)} classes occur neither here nor in the predictions, and count as 0: the "
+                f"macro F1 over them can be {most:.3f} at most"
+            )
         return {f"{name}/{metric}": value for metric, value in found.items()}
 
     return run

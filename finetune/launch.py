@@ -35,6 +35,9 @@ from finetune.options import check, with_defaults
 from finetune.tasks import TASKS
 from finetune.tasks.task import Baseline, Task
 
+MUCH_SHARED = 0.05
+"""Share of an evaluation file's texts that are in the training file too above which a run warns."""
+
 
 def train(config: FinetuneConfig, alone: bool = True) -> dict[str, float] | None:
     """Run, resume or decline a fine-tuning run, and print its results.
@@ -110,7 +113,8 @@ def _read(config: FinetuneConfig) -> tuple[Examples, dict[str, Examples]]:
     for name, examples in judges.items():
         print(examples.in_words(f"data.{name}"))
         if shared := train_set.shared_with(examples):
-            print(f"data.{name}: {shared:,} of its {len(examples.used):,} texts are in data.train too")
+            warning = "WARNING: " if shared > MUCH_SHARED * len(examples.used) else ""
+            print(f"data.{name}: {warning}{shared:,} of its {len(examples.used):,} texts are in data.train too")
     return train_set, judges
 
 

@@ -42,5 +42,5 @@ def _fault(path: Path, error: UnicodeDecodeError, lines: int, size: int) -> User
     line = lines + error.object.count(b"\n", 0, error.start) + 1
     return UserError(
         f"{path}:{line}: byte 0x{error.object[error.start]:02x} at offset {size + error.start} is not UTF-8; "
-        "convert another encoding with, for example: iconv -f CP949 -t UTF-8."
+        "convert the file with `iconv -f CP949 -t UTF-8`, or from what it is in (CP1252, UTF-16, ...)."
     )

@@ -44,6 +44,17 @@ def test_text_classification_gives_our_label_and_probability(config, small_token
     assert theirs["score"] == pytest.approx(ours["probabilities"][ours["label"]], abs=1e-5)
 
 
+def test_a_truncating_pipeline_reads_as_much_of_a_text_as_we_do(config, small_tokenizer, tmp_path, capfd):
+    from transformers import pipeline
+
+    task = Classification(config, small_tokenizer, ["bad", "good"], TaskConfig(), 6).eval()
+    task.export(tmp_path)
+    (theirs,) = pipeline("text-classification", str(tmp_path))(TEXT, truncation=True)
+    (ours,) = predict(task, [Labelled(1, TEXT, None, None)], 1, torch.device("cpu"))
+    assert ours["tokens_cut"] > 0
+    assert theirs["score"] == pytest.approx(ours["probabilities"][theirs["label"]], abs=1e-5)
+
+
 def test_regression_gives_our_number(config, small_tokenizer, tmp_path, capfd):
     from transformers import pipeline
 

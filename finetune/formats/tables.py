@@ -119,12 +119,9 @@ def _refuse_unknown(where: str, names: list[str], needed: tuple[str, ...]) -> No
         hint = _QUOTED if any(name[:1] == name[-1:] == '"' for name in names) else _NUMBERED
         if found := next((mark for mark in _SEPARATORS if {*needed} <= {*mark.join(names).split(mark)}), None):
             hint = f"Its columns seem to be separated by {_SEPARATORS[found]}"
-        raise UserError(
-            *(
-                f"{where}: no column {name!r}; it has {', '.join(map(repr, names))}{did_you_mean(name, names)}. {hint}"
-                for name in unknown
-            )
-        )
+        there = ", ".join(map(repr, names))
+        close = {name: "" if found else did_you_mean(name, names) for name in unknown}
+        raise UserError(*(f"{where}: no column {name!r}; it has {there}{close[name]}. {hint}" for name in unknown))
 
 
 _JSON_NAMES = {dict: "an object", list: "an array", type(None): "null"}

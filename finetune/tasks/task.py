@@ -215,7 +215,7 @@ class Task(Objective):
         hub.save_weights(folder, self, leave_out=tuple(beside))
         if beside:
             save_file({name: tensor.detach().cpu() for name, tensor in beside.items()}, folder / _EXTRA)
-        self.tokenizer.save(folder, self.bert.config.max_position_embeddings)
+        self.tokenizer.save(folder, self.max_length)
 
     def is_beside(self, name: str) -> bool:
         """Whether a parameter is saved in heads.safetensors."""

@@ -11,8 +11,8 @@ from bert.training.metric import number
 from bert.training.provenance import git_commit
 from pretrain.ablation import charts
 from pretrain.ablation.effects import Effect, Failed, against_baseline, effects, summaries
-from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, grid_as_yaml, variant_name
-from pretrain.ablation.results import LEARNED, Result
+from pretrain.ablation.grid import LEARNED, AblateConfig, Cell, cells, combinations, grid_as_yaml, variant_name
+from pretrain.ablation.results import Result
 from pretrain.ablation.sentences import p_value, sentence
 from pretrain.ablation.statistics import Summary, uncertainty
 from pretrain.validation import VALIDATION_MASKINGS
@@ -75,10 +75,11 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
     unlearned = sorted({cell.variant for cell, result in results.items() if not result.learned})
     axes = "; ".join(f"`{name}` in {', '.join(map(str, values))}" for name, values in config.axes.items())
     seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
+    baseline = variant_name({name: config.baseline[name] for name in config.axes})
     run_by = sorted({one for result in results.values() for one in result.run_by})
     lines = [
         f"{axes}: {len(combinations(config))} combinations, {seeds} each, "
-        f"{config.tokens:,} tokens a run. Baseline: {variant_name(config.baseline)}. Run by "
+        f"{config.tokens:,} tokens a run. Baseline: {baseline}. Run by "
         f"{'; '.join(run_by) or 'nobody yet'}; reported by commit {git_commit()}.",
         "",
     ]

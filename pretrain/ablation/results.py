@@ -10,12 +10,9 @@ from bert.training.identity import FACTS, is_finished
 from bert.training.ledger import LEDGER
 from bert.training.metric import higher_is_better, meaning
 from bert.training.metrics_file import METRICS
-from pretrain.ablation.grid import AblateConfig, Cell, cells
+from pretrain.ablation.grid import LEARNED, AblateConfig, Cell, cells
 from pretrain.ablation.run import cell_folder, metrics_of
 from pretrain.validation import JUDGED_ON
-
-LEARNED = 0.5
-"""Nats below the unigram cross-entropy that a model must reach to be compared."""
 
 _CLASSES = "classes.json"
 """Where a fine-tuning run lists the classes it tells apart, a row for each."""
@@ -78,15 +75,15 @@ class Result:
         return (above if higher_is_better(metric) else -above) < max(1e-9, self._margin(metric))
 
     def _margin(self, metric: str) -> float:
-        """Two standard errors of a score at its floor; 0 where they are not known.
+        """Two standard errors of a score at its floor, or where it is if that is 0; 0 where they are not known.
 
         Those of a share of n are sqrt(p (1 - p) / n), near enough for an F1 too; those of no correlation 1 / sqrt(n).
         """
         examples = self.examples[metric.partition("/")[0]]
         if not examples or not higher_is_better(metric):
             return 0.0
-        floor = self.floors[metric]
-        variance = floor * (1 - floor) if meaning(metric).unit == "points" else 1.0
+        share = self.floors[metric] or self.metrics[metric]
+        variance = share * (1 - share) if meaning(metric).unit == "points" else 1.0
         return 2 * (variance / examples) ** 0.5
 
 

@@ -31,7 +31,7 @@ from bert.training.identity import RESULT, flatten, is_finished, is_free
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
 from bert.training.stopping import EXIT_CODE
-from pretrain.ablation.grid import AblateConfig, Cell, models_are_alike, pretrain_options
+from pretrain.ablation.grid import LEARNED, AblateConfig, Cell, models_are_alike, pretrain_options
 from pretrain.options import FREE, PATHS
 
 ROOT = Path(__file__).parents[2]
@@ -121,7 +121,7 @@ class _Progress:
         self.failed_before = {cell: _last_failure(config, cell) for cell in cells}
         self.settled: set[Cell] = set()
         self.ended = False
-        self.total, self.jobs, self.seconds = len(cells), config.jobs, []
+        self.config, self.total, self.jobs, self.seconds = config, len(cells), config.jobs, []
 
     def note(self, cell: Cell, fault: _Fault | None, seconds: float | None) -> None:
         """Record a finished or failed cell; a fault that all others would share ends the grid."""
@@ -139,7 +139,18 @@ class _Progress:
                 return
             self.seconds.append(seconds)
             left = math.ceil((self.total - len(self.settled)) / self.jobs) * sum(self.seconds) / len(self.seconds)
-            print(f"{said} in {seconds:.0f} s; about {left / 60:.0f} min to go", flush=True)
+            print(f"{said} in {seconds:.0f} s; about {left / 60:.0f} min to go{self._unlearned(cell)}", flush=True)
+
+    def _unlearned(self, cell: Cell) -> str:
+        """A warning where the model has learned too little to be compared."""
+        found = metrics_of(cell_folder(self.config, cell) / "pretrain")
+        below = found["valid/unigram_cross_entropy"] - found["valid/masked_lm_loss"]
+        if below >= LEARNED:
+            return ""
+        return (
+            f"\nWARNING: {cell.name} is {below:.2f} nats below the unigram cross-entropy; with less than {LEARNED} a "
+            f"model has not learned, and is not compared: more tokens, in another folder, may help"
+        )
 
 
 def _last_failure(config: AblateConfig, cell: Cell) -> tuple[int, int] | None:

@@ -204,7 +204,7 @@ def test_a_task_is_compared_on_none_of_its_scores_where_one_answer_does_as_well_
         ("accuracy", 0.5, 2, 0.59, 0.61),
         ("macro_f1", 0.1, 5, 0.27, 0.29),  # the frequent answer has 0.1, guessing each as often as it occurs 1/5
         ("pearson", 0.0, 0, 0.19, 0.21),
-        ("entity_macro_f1", 0.0, 2, 0.0, 0.01),  # nobody guesses an entity
+        ("entity_macro_f1", 0.0, 2, 0.03, 0.05),  # nobody guesses an entity: 2 sqrt(0.03 x 0.97 / 100) = 0.034, 0.044
         ("mse", 1.0, 0, 1.0, 0.99),
     ],
 )

@@ -16,6 +16,7 @@ from finetune.data_summary import (
     lengths_in_words,
     lengths_of,
     line_ends_in_words,
+    measurements_in_words,
     no_token_in_words,
     numbers_in_words,
     numbers_of,
@@ -120,6 +121,14 @@ def test_classes_that_are_one_number_are_named_and_numbers_are_classes_all_the_s
     assert classes_in_words(labelled("1.0", "2.0", "1.0")) == "labels: 1.0 2 (66.7%), 2.0 1 (33.3%)"
 
 
+def test_classes_that_are_measurements_are_doubted():
+    assert measurements_in_words(["0.5", "1.25", "3.0"], 4) == (
+        "WARNING: 3 classes in 4 rows, all of them numbers: is this task.name=regression?"
+    )
+    assert measurements_in_words(["0.5", "1.25", "3.0"], 7) is None  # ratings
+    assert measurements_in_words(["1", "2"], 2) is None and measurements_in_words(["a", "1.5"], 2) is None
+
+
 def test_classes_that_look_alike_are_named():
     assert alike_in_words(["Good", "good", "pos\u200b", "pos", "bad"]) == (
         "WARNING: different classes, but they look alike: 'Good' and 'good'; 'pos\\u200b' and 'pos'"
@@ -136,7 +145,7 @@ def test_texts_that_a_writer_has_quoted_are_counted():
 
 def test_what_the_vocabulary_lacks_is_said(pieces):
     features = of_labelled([Labelled(2, "the \u2603 cat", None, "1")], pieces, 8)  # [CLS] the [UNK] cat [SEP]
-    assert unknown_in_words(features, pieces) == "20.00% of the tokens are [UNK]"
+    assert unknown_in_words(features, pieces) == "WARNING: 20.00% of the tokens are [UNK]"
     assert unknown_in_words(of_labelled([Labelled(2, "the cat", None, "1")], pieces, 8), pieces) is None
 
 

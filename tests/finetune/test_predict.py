@@ -179,6 +179,21 @@ def test_evaluation_prints_classes_and_scores(classifier, write, capsys):
     assert "2 rows, 2 used, 0 refused" in said and f"accuracy  {found['valid/accuracy']:.4f}" in said
 
 
+def test_evaluation_says_how_far_absent_classes_hold_the_macro_f1_down(trained_on, write, capsys):
+    folder = trained_on(TaskConfig(), ["bad", "good", "so-so", "great"])
+    bert = load(folder)
+    with torch.no_grad():
+        bert.head["classifier"].bias.copy_(torch.tensor([9.0, 0.0, 0.0, 0.0]))  # always bad
+    bert.export(Path(folder))
+    found = evaluate_file(
+        EvaluateConfig(DataConfig(eval=str(write("text\tlabel\na cat\tbad\n"))), folder, device="cpu")
+    )
+    assert (found["valid/micro_f1"], found["valid/macro_f1"]) == (1.0, 0.25)
+    said = capsys.readouterr().out
+    assert "3 of 4 classes occur neither here nor in the predictions, and count as 0: the macro F1 over" in said
+    assert "over them can be 0.250 at most" in said
+
+
 def test_evaluation_leaves_its_figures_where_they_are_wanted(tagger, write, tmp_path):
     path = write("the\tO\ncat\tB-A\n", "in.conll")
     config = EvaluateConfig(DataConfig(eval=str(path)), tagger, output=str(tmp_path / "judged"), device="cpu")
