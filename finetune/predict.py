@@ -9,10 +9,10 @@ from operator import attrgetter
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from bert import whole_file
 from bert.errors import UserError, refuse_if
+from bert.progress import progress
 from bert.training import identity
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
@@ -115,7 +115,7 @@ def _write_file(target: Path, lines: Iterator[str], total: int | None) -> int:
     """Write lines to a file that appears only when complete; returns how many. `total` is for the progress bar."""
     written = 0
     with whole_file.replacing(target) as unfinished, unfinished.open("w", encoding="utf-8") as file:
-        for line in tqdm(lines, total=total, unit=" texts", disable=None):
+        for line in progress(lines, total=total, unit=" texts"):
             file.write(f"{line}\n")
             written += 1
     return written

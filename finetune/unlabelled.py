@@ -6,10 +6,9 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from tqdm import tqdm
-
 from bert.errors import UserError, refuse_if
 from bert.lines import CARRIAGE_RETURN, numbered_lines, text_of_line
+from bert.progress import progress
 from finetune import standard_streams
 from finetune.config import DataConfig, PredictConfig
 from finetune.example_kinds import Example, kind_of
@@ -93,7 +92,7 @@ class Unlabelled:
 
     def _counted(self) -> int:
         usable = self._usable(self._items())
-        return sum(1 for _ in tqdm(usable, desc="reading", unit=" texts", leave=False, disable=None))
+        return sum(1 for _ in progress(usable, desc="reading", unit=" texts", leave=False))
 
     def _items(self) -> Iterator[Example | Refused]:
         if self.data is None:

@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bert.errors import UserError
+from bert.progress import progress
 from bert.registry import did_you_mean, lookup
 from bert.sentence_splitter import split_sentences
 from pretrain.array_cache import GrowingArray, keep
@@ -207,10 +208,10 @@ def _fingerprint(path: Path) -> tuple[int, int]:
 
 
 def _progress(reader: Reader, unit: str) -> tqdm:
-    """A progress bar over the file's bytes ("B") or lines, on a terminal, if it takes more than two seconds."""
+    """A progress bar over the file's bytes ("B") or lines, if it takes more than two seconds."""
     total = reader.fingerprint[0] if unit == "B" else len(reader)
     name = f"indexing {reader.path.name}"
-    return tqdm(total=total, desc=name, unit=unit, unit_scale=True, delay=2, disable=None, leave=False)
+    return progress(total=total, desc=name, unit=unit, unit_scale=True, delay=2, leave=False)
 
 
 class Corpus:

@@ -20,10 +20,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from bert import whole_file
 from bert.errors import UserError
+from bert.progress import progress
 from bert.tokenizer import Tokenizer
 from bert.tokenizer_files import load as load_tokenizer
 from pretrain import cached_folder, ragged
@@ -151,11 +151,11 @@ def _build(corpus: Corpus, tokenizer: Tokenizer, folder: Path, processes: int) -
     shards = [_Shard(first, last, folder, dtype) for first, last in _shards(corpus)]
     lengths = np.lib.format.open_memmap(folder / "token_offsets.npy", "w+", np.int64, (corpus.num_sentences + 1,))
     counts = np.zeros(tokenizer.vocab_size, np.int64)
-    progress = tqdm(total=corpus.num_sentences, unit=" sentences", desc="tokenising", unit_scale=True, disable=None)
+    bar = progress(total=corpus.num_sentences, unit=" sentences", desc="tokenising", unit_scale=True)
     with (
         (folder / "ids.bin").open("wb") as ids,
         (folder / "word_starts.bin").open("wb") as word_starts,
-        progress,
+        bar,
     ):
         done = 0
         for shard in _encode_all(corpus, shards, processes):
@@ -167,7 +167,7 @@ def _build(corpus: Corpus, tokenizer: Tokenizer, folder: Path, processes: int) -
             _move(shard.file("ids"), ids)
             _move(shard.file("word_starts"), word_starts)
             shard.file("lengths.npy").unlink()
-            progress.update(len(of_shard))
+            bar.update(len(of_shard))
     if not counts.any():
         raise UserError(f"'{corpus.reader.path}': nothing in it is text to the tokenizer (only control characters?).")
     np.cumsum(lengths, out=lengths)

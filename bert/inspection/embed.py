@@ -13,12 +13,12 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from bert import whole_file
 from bert.errors import UserError, refuse_if
 from bert.lines import numbered_lines
 from bert.pretrained import Bert, Encoded
+from bert.progress import progress
 
 COMBINE = ("sum", "weighted_sum", "concat")
 POOLING = ("mean", "max", "cls")
@@ -165,7 +165,7 @@ def _refuse_layers(layers: list[int], count: int) -> None:
 
 def _encoded(bert: Bert, source: Path, config: EmbedConfig, total: int) -> Iterator[tuple[str, Encoded]]:
     lines = numbered_lines(source)
-    with tqdm(total=total, unit=" texts", disable=None) as bar:
+    with progress(total=total, unit=" texts") as bar:
         while some := list(islice(lines, config.batch_size)):
             texts, places = [text for _, text in some], [f"{source}:{number}" for number, _ in some]
             yield from zip(texts, bert.encode(texts, None, config.max_length, places), strict=True)
