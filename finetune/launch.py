@@ -91,7 +91,7 @@ def check_only(config: FinetuneConfig) -> None:
     train_set, judges = _read(config)
     if config.init != LATER:
         task = _start(config, kind_of(config.task).labels(train_set.used, config.task), resume=False)
-        print(_in_words(task, train_set, task.features(train_set.used)))
+        print(_in_words(config, task, train_set, task.features(train_set.used)))
     scores = [
         name if judged == "eval" else f"{judged.replace('.', '/', 1)}/{name}"
         for judged, examples in judges.items()
@@ -143,7 +143,7 @@ def _run(
     features = task.features(train_set.used)
     if not features:
         raise UserError(f"data.train: the tokenizer of '{config.init}' finds no tokens in any of its texts.")
-    print(_in_words(task, train_set, features))
+    print(_in_words(config, task, train_set, features))
     size, parts = training_config.micro_batch_size(training), training_config.micro_batches(training)
     pack = partial(task.pack, examples=train_set.used)
     batches = Batches(features, pack, training.batch_size, parts, training.seed)
@@ -228,14 +228,26 @@ def _refuse_frozen_noise(config: FinetuneConfig, task: Task) -> None:
         raise UserError(f"training.freeze: {config.training.freeze!r}, but {begun}; these must not be frozen.")
 
 
-def _in_words(task: Task, examples: Examples, features: list[Feature]) -> str:
+def _in_words(config: FinetuneConfig, task: Task, examples: Examples, features: list[Feature]) -> str:
     said = [
+        *_beyond_pretraining(config, features),
         *data_summary.in_words(examples, features, task.max_length, task.tokenizer, task.labels),
         f"sequences: {len(features):,}",
     ]
     if more := task.in_short(examples.used, features):
         said[-1] += f"; {more}"
     return "\n".join(said)
+
+
+def _beyond_pretraining(config: FinetuneConfig, features: list[Feature]) -> list[str]:
+    """A warning where sequences are longer than those that a run of this project learned its positions from."""
+    run = Path(provenance.parent(Path(config.init))["parent_folder"])
+    pretrained = identity.started_with(run, "data.max_length")
+    longest = max((len(feature.token_ids) for feature in features), default=0)
+    if pretrained is None or identity.started_with(run, "init") is not None or longest <= pretrained:
+        return []
+    learned = f"'{run}' was pretrained with data.max_length={pretrained}, and has not learned the positions beyond"
+    return [f"WARNING: sequences of up to {longest} tokens, but {learned}"]
 
 
 _TABLE_TAG = {"mlflow.loggedArtifacts": json.dumps([{"path": path, "type": "table"} for path in (CLASSES, WORST)])}

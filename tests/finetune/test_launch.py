@@ -91,6 +91,21 @@ def test_a_run_remembers_how_its_data_was_read(make_config, write):
         assert load(folder).read_as == remembered
 
 
+@pytest.mark.parametrize(("options", "warned"), [("", True), ("init: elsewhere\n", False)])
+def test_positions_that_the_pretraining_run_never_saw_are_warned_of(
+    make_config, pretrained, tmp_path, capsys, options, warned
+):
+    run = tmp_path / "pretrain"
+    shutil.copytree(pretrained, run)
+    (run / "tracking.json").write_text('{"run": "x", "run_id": null}')
+    (run / "run_facts.json").write_text("{}")
+    for length, above in ((6, True), (7, False)):  # of the reviews, the longest has 7 tokens
+        (run / "run.yaml").write_text(f"data:\n  max_length: {length}\n{options}")
+        check_only(replace(make_config(), init=str(run)))
+        learned = f"WARNING: sequences of up to 7 tokens, but '{run}' was pretrained with data.max_length=6"
+        assert (learned in capsys.readouterr().out) == (warned and above)
+
+
 def test_each_epoch_ends_with_the_table_of_classes(make_config, capsys):
     train(make_config())
     assert capsys.readouterr().out.count("precision  recall      F1  support") == 3  # two epochs, and the best
