@@ -349,6 +349,10 @@ def test_two_processes_share_a_grid_without_doing_a_cell_twice(shared_grid):
     config, _, _, said = shared_grid
     ran = [line.split()[4] for text in said for line in text.splitlines() if " of 4 cells: " in line]
     assert sorted(ran) == sorted(cell.name for cell in cells(config))
+    assert (
+        sum(text.count("nats below the unigram cross-entropy; with less than 0.5 a model has not") for text in said)
+        == 4
+    )
 
 
 def test_a_grid_whose_finished_cells_were_told_otherwise_is_refused(finished_grid):
@@ -462,6 +466,8 @@ def test_a_cell_that_another_process_tried_in_vain_is_not_tried_again_by_this_on
         if cell == first:  # meanwhile, another process
             whole_file.write(cell_folder(config, second) / "failed.txt", "no memory")
         assert failures(config, [third]) or cell in others  # it stands until the new attempt has ended
+        metrics = {"valid/masked_lm_loss": 5.0, "valid/unigram_cross_entropy": 6.0}
+        whole_file.write(cell_folder(config, cell) / "pretrain" / "metrics.json", json.dumps(metrics))
         return None
 
     monkeypatch.setattr("pretrain.ablation.run._run_steps", run)
