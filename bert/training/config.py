@@ -121,9 +121,9 @@ class TrainingConfig:
     takes memory for two gradients. Changes no batch, but dropout draws other numbers."""
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 on a GPU, for products and hidden states, while weights and moments stay fp32; fp32 on a CPU. On a
-    CPU, bf16 is faster with AVX512-BF16 or AMX; a line says where there is neither. fp32 is true fp32 on a GPU too, not
-    TF32."""
+    """auto: bf16 on a GPU, for products and hidden states, while weights and moments stay fp32; fp32 on a CPU. There,
+    bf16 is faster on AMD's with AVX512-BF16 and on Intel's with AMX; a line says where it is not. fp32 is true fp32 on
+    a GPU too, not TF32."""
 
     attention: Literal[*BACKENDS] = "sdpa"
     """sdpa: PyTorch's fused attention, over padded rows. eager: plain matrix products, the reference. varlen: flash

@@ -73,7 +73,13 @@ def test_precision_decides_the_type_of_a_matrix_product(precision, where, half):
 
 @pytest.mark.parametrize(
     ("precision", "has", "said"),
-    [("bf16", {"avx512_bf16": False, "avx2": True}, True), ("bf16", {"amx_bf16": True}, False), ("auto", {}, False)],
+    [
+        ("bf16", {"avx512_bf16": False, "avx2": True}, True),
+        ("bf16", {"avx512_bf16": True, "cpu_name": "AMD EPYC"}, False),
+        ("bf16", {"avx512_bf16": True, "cpu_name": "Intel Xeon"}, True),
+        ("bf16", {"amx_bf16": True, "cpu_name": "Intel Xeon"}, False),
+        ("auto", {}, False),
+    ],
 )
 def test_bf16_on_a_processor_without_it_is_said_to_be_the_slower(precision, has, said, no_gpu, monkeypatch, capsys):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
