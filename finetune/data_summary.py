@@ -20,7 +20,7 @@ MUCH_UNKNOWN = 0.05
 """Share of [UNK] among the tokens above which a run warns."""
 
 _RARE = 2
-"""Numbers that are given fewer times than this on average are probably measurements, not classes."""
+"""Numbers that occur at most so many times on average are probably measurements, not classes."""
 
 
 def in_words(
