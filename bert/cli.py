@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import difflib
+import errno
 import json
 import re
 import sys
@@ -99,6 +100,8 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
         print(stopped, file=sys.stderr)
         return 0 if distributed.started_by_torchrun() else stopping.EXIT_CODE
     except OSError as error:  # a path that cannot be used; the error names it
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _fail(f"{error.strerror}: free some space; the same command goes on from the last checkpoint.")
         if error.filename is None:
             raise
         return _fail(f"{error.strerror}: '{error.filename}'")

@@ -1,5 +1,6 @@
-"""Files that are there whole or not at all, even under concurrent reads and writes."""
+"""Files that are there whole or not at all, even under concurrent reads and writes, and after a power cut."""
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -21,9 +22,25 @@ def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
     unfinished = path.with_name(f".{path.name}.{own}")
     try:
         yield unfinished
+        sync(unfinished)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk has the content of a file, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write(path: Path, content: str) -> None:

@@ -152,8 +152,6 @@ def _run(
     last = math.inf
     if state == "changed":
         last = checkpoint.change_course(output, task, identity.started_with(output, "eval") == facts["eval"])
-    if distributed.is_first():
-        identity.claim(output, asdict(config), facts)
     tags = provenance.tags("finetune", device) | {"task": config.task.name} | _TABLE_TAG
     tags |= {name: value[:16] for name, value in facts.items()}
     tags |= {} if config.init == "none" else provenance.parent(Path(config.init))
@@ -161,6 +159,10 @@ def _run(
         tags |= identity.accepted_tag(asdict(config), facts, tuple(config.accept_changes))
     described = asdict(config) | {"model": provenance.model_params(task, task.bert.config)}
     with track(output, config.tracking, described, tags, state != "new", last) as tracker, stop_requests():
+        if distributed.is_first():
+            identity.claim(
+                output, asdict(config), facts
+            )  # not before the tracker has the lines of a changed run cut off
         tracker.datasets(_datasets(train_set, judges, facts))
         evaluate_now = evaluator(task, judges["eval"], size, device)
         goal = Goal(f"valid/{config.best}", higher_is_better(config.best), "best", among_equals="valid/loss")
@@ -181,14 +183,15 @@ def _run(
 
 
 def _conclude(task: Task, result: dict[str, float], served: Served, output: Path, tracker: Tracker) -> None:
-    """Mark the run as finished, and log its output files."""
+    """Log the run's output files, and mark it as finished."""
     served.write(output)
-    identity.finish(output, result)
     tracker.log(int(result["steps"]), of_the_best(result))
-    for name in (identity.OPTIONS, identity.RESULT, CLASSES, WORST, task.picture):
+    for name in (identity.OPTIONS, CLASSES, WORST, task.picture):
         if (output / name).is_file():
             tracker.artifact(output / name)
     tracker.model(result["best_step"])
+    identity.finish(output, result)  # not before all else is on its way: a finished run is not started again
+    tracker.artifact(output / identity.RESULT)
 
 
 def of_the_best(result: dict[str, float]) -> dict[str, float]:

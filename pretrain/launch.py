@@ -166,9 +166,6 @@ def _run(
     judged_on, last = validation.fingerprints(config.sentence.objective), math.inf
     if state == "changed":
         last = checkpoint.change_course(output, objective, _judged_before(output) in (None, judged_on))
-    if distributed.is_first():
-        identity.claim(output, asdict(config), facts)
-        whole_file.write(output / JUDGED_ON, json.dumps(judged_on, indent=2) + "\n")
     tags = provenance.tags("pretrain", device) | {f"judged_on.{name}": value for name, value in judged_on.items()}
     tags |= {name: value[:16] for name, value in facts.items()}
     tags |= {} if config.init is None else provenance.parent(Path(config.init))
@@ -178,6 +175,9 @@ def _run(
     model |= provenance.model_params(objective, objective.bert.config)
     described = asdict(config) | {"model": model, "data_sample": tally}
     with track(output, config.tracking, described, tags, state != "new", last) as tracker, stop_requests():
+        if distributed.is_first():  # not before the tracker has cut off the lines of a changed run
+            identity.claim(output, asdict(config), facts)
+            whole_file.write(output / JUDGED_ON, json.dumps(judged_on, indent=2) + "\n")
         tracker.datasets(datasets_of(config, text))
         evaluate_now = validation.evaluator(config, objective, device)
         goal = Goal(objective.goal, higher_is_better=False, root="last")
@@ -186,13 +186,14 @@ def _run(
         served = objective.served() if distributed.is_first() else None
         if served is not None:
             served.write(output)
-        if distributed.is_first():
-            identity.finish(output, result)
-        for name in (identity.OPTIONS, identity.RESULT, *AUDIT_FILES):
+        for name in (identity.OPTIONS, *AUDIT_FILES):
             if (output / name).is_file():
                 tracker.artifact(output / name)
         if served is not None:
             tracker.model(result["steps"])
+        if distributed.is_first():
+            identity.finish(output, result)  # not before all else is on its way: a finished run is not started again
+            tracker.artifact(output / identity.RESULT)
     if distributed.is_first():
         print_report(config, result, objective, text, served)
     return result

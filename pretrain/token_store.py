@@ -118,18 +118,13 @@ def _damage(folder: Path, verify: bool) -> str | None:
     if wrong := [name for name, known in files.items() if found[name].st_size != known["size"]]:
         return f"size of {', '.join(wrong)}"
     touched = [name for name, known in files.items() if verify or found[name].st_mtime_ns != known["time"]]
-    if wrong := [name for name in touched if _sha256(folder / name) != files[name]["sha256"]]:
+    if wrong := [name for name in touched if whole_file.sha256(folder / name) != files[name]["sha256"]]:
         return f"content of {', '.join(wrong)}"
     if any(found[name].st_mtime_ns != known["time"] for name, known in files.items()):
         with contextlib.suppress(OSError):  # an intact copy: note its times, to spare reading it at each start
             times = {name: known | {"time": found[name].st_mtime_ns} for name, known in files.items()}
             whole_file.write(folder / "manifest.json", json.dumps(manifest | {"files": times}, indent=2) + "\n")
     return None
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -172,6 +167,7 @@ def _build(corpus: Corpus, tokenizer: Tokenizer, folder: Path, processes: int) -
         raise UserError(f"'{corpus.reader.path}': nothing in it is text to the tokenizer (only control characters?).")
     np.cumsum(lengths, out=lengths)
     lengths.flush()
+    corpus.reader.refuse_changed()  # or the store would be of two texts
     unknown_share = float(counts[tokenizer.unk_id] / counts.sum())
     write_manifest(folder, corpus, tokenizer, dtype, int(counts.sum()), unknown_share)
 
@@ -193,7 +189,7 @@ def write_manifest(
     }
     manifest["files"] = {
         name: {"size": (folder / name).stat().st_size, "time": (folder / name).stat().st_mtime_ns}
-        | {"sha256": _sha256(folder / name)}
+        | {"sha256": whole_file.sha256(folder / name)}
         for name in ("ids.bin", "word_starts.bin", "token_offsets.npy")
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

@@ -7,9 +7,7 @@ checkpoints/step-00000500/
     manifest.json                                           SHA-256 of each file; written last
 """
 
-import hashlib
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from bert import whole_file
 from bert.errors import UserError
 from bert.training import distributed
 from bert.training.objective import Objective
@@ -39,7 +38,7 @@ def save(output: Path, objective: Objective, optimizer: torch.optim.Optimizer, s
             save_file(_moments(objective, optimizer), unfinished / "optimizer.safetensors")
             (unfinished / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
             _write_manifest(unfinished)
-    for left in folder.parent.glob(_unfinished(Path("step-*")).name):  # by killed processes
+    for left in folder.parent.glob(".step-*.unfinished"):  # by killed processes
         shutil.rmtree(left, ignore_errors=True)
     earlier = sorted(old for old in folder.parent.glob("step-*") if old.name < folder.name)
     for old in earlier[: max(0, len(earlier) - (keep - 1))]:
@@ -66,6 +65,12 @@ def recover_export(folder: Path) -> dict | None:
         return None
     file = folder / _REACHED
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def remove_export(folder: Path) -> None:
+    """Remove what `export` wrote here, if anything."""
+    for left in (folder, _aside(folder)):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def newest(output: Path) -> Path | None:
@@ -124,7 +129,8 @@ def restore(folder: Path, objective: Objective, optimizer: torch.optim.Optimizer
         if f"{name}/step" not in moments:  # frozen, or never reached by a gradient
             continue
         of_parameter = {key: moments[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-        optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in of_parameter.items()}
+        # Copied even on a CPU, where they would stay mapped from a file that is soon removed.
+        optimizer.state[parameter] = {key: value.to(parameter.device, copy=True) for key, value in of_parameter.items()}
     return json.loads((folder / "state.json").read_text(encoding="utf-8"))
 
 
@@ -153,12 +159,12 @@ class _Unfinished:
             shutil.rmtree(self.unfinished, ignore_errors=True)
             return
         for file in self.unfinished.iterdir():
-            _sync(file)
+            whole_file.sync(file)
         if self.folder.is_dir():
             shutil.rmtree(_aside(self.folder), ignore_errors=True)
             self.folder.rename(_aside(self.folder))
         self.unfinished.rename(self.folder)
-        _sync(self.folder.parent)
+        whole_file.sync(self.folder.parent)
         shutil.rmtree(_aside(self.folder), ignore_errors=True)
 
 
@@ -172,16 +178,8 @@ def _aside(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.before")
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _write_manifest(folder: Path) -> None:
-    sums = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
+    sums = {file.name: whole_file.sha256(file) for file in sorted(folder.iterdir())}
     (folder / _MANIFEST).write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
 
 
@@ -189,12 +187,7 @@ def _damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
         sums = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        wrong = [name for name, expected in sums.items() if _sha256(folder / name) != expected]
+        wrong = [name for name, expected in sums.items() if whole_file.sha256(folder / name) != expected]
     except (OSError, ValueError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     return f"not what was written: {', '.join(wrong)}" if wrong else None
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -80,7 +80,7 @@ def _has_bf16() -> bool:
 
 
 def _keep_freed_memory() -> None:
-    """Make the C library keep the memory that a step frees for the next one (docs/performance.md).
+    """Make the C library keep the memory that a step frees for the next one (docs/what_paid_off.md).
 
     glibc would return it, and the system would map and clear every page of it again. Elsewhere nothing changes.
     """

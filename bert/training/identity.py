@@ -20,6 +20,7 @@ FREE = (
     "accept_changes",
     "training.workers",
     "training.keep_checkpoints",
+    "training.save_error",
     "training.profile",
     "training.gradient_checkpointing",
 )

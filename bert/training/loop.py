@@ -158,7 +158,11 @@ class _Run:
             self.progress = replace(self.progress, **(nothing if reached is None else reached))
             (self.output / STOPPED).unlink(missing_ok=True)
             print(f"resuming from {folder}")
-        elif self.progress.budget.unit == "minutes":
+            return
+        distributed.from_first(
+            lambda: checkpoint.remove_export(self.output / "best")
+        )  # of a run killed before it saved
+        if self.progress.budget.unit == "minutes":
             self.progress = replace(self.progress, budget=self._minutes_as_tokens())
 
     def train(self, stop_asked: Callable[[], bool]) -> None:
@@ -176,7 +180,7 @@ class _Run:
                 bar.update(self.progress.spent - bar.n)
                 self._look_after_step(bar, last=self.progress.share >= 1)
                 if distributed.any_of(stop_asked()) and not self._done():
-                    self._save()
+                    self._save(needed=True)
                     self._mark_stop()
                     raise Stopped(f"stopped at step {self.progress.step}; the same command continues from there.")
 
@@ -295,12 +299,14 @@ class _Run:
         self.last_line = now
         return self.window.elapsed
 
-    def _save(self) -> None:
+    def _save(self, needed: bool = False) -> None:
+        """Write a checkpoint; a failure ends the run if it is `needed`, or as training.save_error says."""
         if self.window.steps:
             self._count_time()
         state = asdict(self.progress) | {"window": self.window.to_json()}
         keep = self.config.keep_checkpoints
-        self._write(lambda: checkpoint.save(self.output, self.objective, self.optimizer, state, keep))
+        self.tracker.sync()  # a resumed run expects every line up to its checkpoint
+        self._write(lambda: checkpoint.save(self.output, self.objective, self.optimizer, state, keep), needed)
 
     def _write(self, call: Callable[[], object], needed: bool = False) -> bool:
         """Rank 0 writes, the others wait; a failure ends the run or not, as training.save_error says.
@@ -328,13 +334,14 @@ class _Run:
 
     def _mark_stop(self) -> None:
         """Say in a file that the run ended because it was asked to: under torchrun the exit code cannot."""
-        if distributed.is_first():
-            (self.output / STOPPED).write_text(f"asked to stop at step {self.progress.step}\n", encoding="utf-8")
+        said = f"asked to stop at step {self.progress.step}\n"
+        self._write(lambda: (self.output / STOPPED).write_text(said, encoding="utf-8"), needed=True)
 
     def finish(self) -> dict[str, float]:
         """Write the model to the output's root, and return what was reached."""
         if not self.latest:  # stopped between the last checkpoint and the end of the run
             self.latest = self.evaluate()
+            self.tracker.log(self.progress.step, self.latest)
         if self.goal.root == "best" and self.progress.best is not None:
             self._write(lambda: checkpoint.export(self.objective, self.output / "last", {"step": self.progress.step}))
             self.objective.restore(self.output / "best")

@@ -25,7 +25,8 @@ class Appended:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file, self._waiting, self._warned = path.open("ab", buffering=0), b"", False
+        # Also to read: NFS locks a file for sharing only where it may be read.
+        self._file, self._waiting, self._warned = path.open("a+b", buffering=0), b"", False
 
     def fileno(self) -> int:
         """The descriptor, to lock."""
@@ -56,6 +57,11 @@ class Appended:
             self._warned = True
         else:
             self._size, self._waiting = self._size + len(self._waiting), b""
+
+    def sync(self) -> None:
+        """Wait until the disk has what was written."""
+        with contextlib.suppress(OSError):  # as `write`, which has said so
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Write what waits, if the disk takes it now, and close the file."""

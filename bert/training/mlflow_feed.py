@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from bert import mlflow_environment
+from bert import mlflow_environment, whole_file
 from bert.errors import UserError
 from bert.serving import mlflow_model
 from bert.serving.served import SERVED, model_files
@@ -129,6 +129,7 @@ class Sender:
             metrics = [self._mlflow.entities.Metric(_name(key), *point) for key, *point in points]
             for some in _batches(metrics, METRICS_PER_CALL):
                 self._client.log_batch(self._run_id, metrics=some)
+            whole_file.sync(self._folder / METRICS)  # or a power cut could undo lines that are marked as sent
             self._ledger.update(sent=self._ledger["sent"] + sum(map(len, lines)))
             count += len(lines)
             self._progress()

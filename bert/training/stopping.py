@@ -27,7 +27,9 @@ class _Note:
             raise KeyboardInterrupt
         self.asked.append(number)
         _leave_broken_pipes()
-        print(f"\n{signal.Signals(number).name}: saving after this step, then stopping.", file=sys.stderr)
+        said = f"\n{signal.Signals(number).name}: saving after this step, then stopping.\n"
+        with contextlib.suppress(OSError):
+            os.write(2, said.encode())  # a print() here fails where it interrupts another one
 
     def came(self) -> bool:
         return bool(self.asked)

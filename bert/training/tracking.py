@@ -6,6 +6,7 @@ thread and in `sync`.
 """
 
 import fcntl
+import itertools
 import json
 import math
 import os
@@ -89,8 +90,9 @@ class Tracker:
         self._folder, path = folder, folder / METRICS
         size, self._seen = read_back(path, last)
         if size < path.stat().st_size and last < math.inf:
-            shutil.copy2(path, path.with_name(f"{path.name}.old"))
+            shutil.copy2(path, _free_name(path))
         self._ledger = Ledger.load(folder) or new_ledger(folder, uri, config.experiment, config.run_name, params)
+        self._say_what_stays(config)
         self._file = Appended(path)
         if not take(self._file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB):
             self._file.close()
@@ -103,6 +105,12 @@ class Tracker:
         self._feeds = uri != "none"
         if self._feeds:
             self._feeder.start()
+
+    def _say_what_stays(self, config: TrackingConfig) -> None:
+        """Say where the folder's run keeps a place in MLflow other than the one asked for."""
+        for name, asked in (("experiment", config.experiment), ("run_name", config.run_name)):
+            if asked not in (None, self._ledger[name]):
+                warn(f"{name}: the run stays {self._ledger[name]!r}, as it began; {asked!r} is not used")
 
     @property
     def run_id(self) -> str | None:
@@ -128,6 +136,10 @@ class Tracker:
             written = {key: value if math.isfinite(value) else str(value) for key, value in values.items()}
             line = {"step": step, "time": round(time.time(), 3), "metrics": written}
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def sync(self) -> None:
+        """Wait until the disk has all lines."""
+        self._file.sync()
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Queue a file or directory, to be read when it is sent; MLflow gets it as `folder/<its name>`."""
@@ -212,6 +224,9 @@ class _Silent:
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Nothing."""
 
+    def sync(self) -> None:
+        """Nothing."""
+
     def artifact(self, path: Path, folder: str = "") -> None:
         """Nothing."""
 
@@ -282,7 +297,7 @@ def sync(folder: Path, uri: str | None = None) -> int:
     """
     if not (folder / METRICS).exists() or not (folder / LEDGER).exists():
         raise UserError(f"sync: {str(folder)!r} lacks {LEDGER} or {METRICS}; give a run's output folder.")
-    with (folder / METRICS).open("rb") as file:
+    with (folder / METRICS).open("r+b") as file:  # NFS locks it for one alone only where it may be written
         if not take(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
             raise UserError(f"sync: a run is at work in {str(folder)!r}, and sends its own metrics.")
         ledger = Ledger.load(folder)
@@ -308,4 +323,10 @@ def _send_now(folder: Path, ledger: "Ledger") -> int:
 def _set_aside(folder: Path) -> None:
     for path in (folder / METRICS, folder / LEDGER):
         if path.exists():
-            path.replace(path.with_name(f"{path.name}.old"))
+            path.replace(_free_name(path))
+
+
+def _free_name(path: Path) -> Path:
+    """The path with .old, or with .old-2 and so on where there is one already."""
+    names = (f"{path.name}.old{'' if number == 1 else f'-{number}'}" for number in itertools.count(1))
+    return next(aside for name in names if not (aside := path.with_name(name)).exists())

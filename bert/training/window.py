@@ -1,5 +1,7 @@
 """What the steps since the last line of metrics did."""
 
+import math
+
 import torch
 
 from bert.training import distributed
@@ -53,9 +55,10 @@ class Window:
         return window
 
     def metrics(self, weights: dict[str, float]) -> dict[str, float]:
-        """Means over the window's targets on all ranks, by their full names."""
-        sums = distributed.total(self.sums)
-        means = {name: value / max(1.0, float(self.counts[name])) for name, value in sums.items()}
+        """Means over the window's targets on all ranks, by their full names; NaN where every step was skipped."""
+        sums, nothing = distributed.total(self.sums), math.nan if float(self.skipped) == self.steps else 0.0
+        counts = {name: float(count) for name, count in self.counts.items()}
+        means = {name: value / counts[name] if counts[name] else nothing for name, value in sums.items()}
         return {
             "train/loss": sum(weight * means[name] for name, weight in weights.items() if name in means),
             **{f"train/{name}": value for name, value in means.items()},

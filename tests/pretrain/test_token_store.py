@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 
+from bert import whole_file
 from bert.errors import UserError
 from bert.tokenizer import SPECIAL_TOKENS, Tokenizer, TokenizerConfig, train
 from pretrain import cached_folder, token_store
@@ -262,7 +263,7 @@ def test_a_damaged_store_is_built_again_and_a_whole_one_is_not(name, how, corpus
     again = open_store(corpus, tokenizer, tmp_path, 1, verify=how == "altered, its time put back")
     assert ("is damaged" in capsys.readouterr().out) == (how != "touched")
     with pytest.MonkeyPatch.context() as patch:  # after one look at a file that was touched it is known again
-        patch.setattr(token_store, "_sha256", None)
+        patch.setattr(whole_file, "sha256", None)
         open_store(corpus, tokenizer, tmp_path, 1)
     after = {file.name: file.read_bytes() for file in again._opened[1].iterdir()}
     before.pop("manifest.json")

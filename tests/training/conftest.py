@@ -78,6 +78,9 @@ class Log:
     def __init__(self) -> None:
         self.values: dict[str, dict[int, float]] = {}
 
+    def sync(self) -> None:
+        pass
+
     def log(self, step: int, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
             self.values.setdefault(name, {})[step] = value

@@ -406,6 +406,26 @@ def test_without_any_score_that_is_a_number_the_last_weights_are_left(tmp_path):
     assert torch.equal(load_file(tmp_path / "model.safetensors")["table"], objective.table.detach())
 
 
+def test_a_run_that_begins_anew_has_nothing_of_one_that_was_killed_before_it_saved(tmp_path):
+    other = Toy()
+    checkpoint.export(other, tmp_path / "best", {"best": -1.0, "best_step": 400, "best_among_equals": None})
+    with pytest.raises(Stopped):
+        run(tmp_path, config_of(eval_every=100), data=DisturbedData(3, ask_to_stop))
+    assert not (tmp_path / "best").exists()
+    goal = Goal("valid/token_loss", higher_is_better=False, root="best")
+    assert run(tmp_path, config_of(eval_every=100), goal=goal)["best_step"] == 12
+
+
+def test_a_stop_that_cannot_be_saved_does_not_say_that_it_was(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        run(tmp_path, config_of(save_error="go_on"), data=DisturbedData(3, ask_to_stop))
+    assert not (tmp_path / loop.STOPPED).exists()
+
+
 def test_patience_starts_anew_where_the_best_weights_are_gone(tmp_path):
     goal = Goal("valid/token_loss", higher_is_better=False, root="best")
     objective, config = Toy(), config_of(steps=100, eval_every=2, patience=2)
@@ -592,6 +612,13 @@ def test_from_a_damaged_checkpoint_it_falls_back_to_the_older_and_ends_the_same(
 
 def test_a_request_to_stop_in_the_last_step_comes_too_late(tmp_path):
     assert run(tmp_path, config_of(), data=DisturbedData(24, ask_to_stop))["steps"] == 12
+
+
+def test_fewer_steps_than_were_taken_are_judged_and_logged(tmp_path):
+    run(tmp_path, config_of(save_every=6))
+    log = Log()
+    found = run(tmp_path, config_of(steps=6, save_every=6, eval_every=5), log=log)
+    assert found["steps"] == 12 and log.values["valid/token_loss"] == {12: found["valid/token_loss"]}
 
 
 def test_a_run_that_ended_before_it_could_say_so_is_judged_and_left_as_it_is(whole, tmp_path):

@@ -13,12 +13,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_noted_and_said_and_does_not_interrupt(number, capsys):
+def test_a_signal_is_noted_and_said_and_does_not_interrupt(number, capfd):
     with stop_requests() as asked:
         assert not asked()
         os.kill(os.getpid(), number)
         assert asked()
-    assert f"{signal.Signals(number).name}: saving after this step, then stopping." in capsys.readouterr().err
+    assert f"{signal.Signals(number).name}: saving after this step, then stopping." in capfd.readouterr().err
 
 
 def test_a_run_whose_reader_the_same_signal_ended_is_stopped_like_any_other():

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -38,10 +40,12 @@ def test_one_target_is_its_own_mean_and_none_at_all_is_no_fault(masked):
     assert (found["train/masked_lm_loss"], found["train/gradient_norm"]) == (masked[0], 0.25)
 
 
-def test_a_window_of_skipped_steps_alone_has_no_norm():
+def test_a_window_of_skipped_steps_alone_has_no_norm_and_no_loss():
     window = Window(skipped_in_a_row=2.0)
     window.add(step((0.0, 0), (0.0, 0), norm=0.0, skipped=1.0), tokens=1, flops=1.0, seconds=1.0)
-    assert window.metrics(WEIGHTS)["train/gradient_norm"] == 0.0
+    found = window.metrics(WEIGHTS)
+    assert found["train/gradient_norm"] == 0.0
+    assert math.isnan(found["train/loss"]) and math.isnan(found["train/masked_lm_loss"])
     assert float(window.skipped_in_a_row) == 3.0
     window.add(step((1.0, 1), (1.0, 1), norm=1.0), tokens=1, flops=1.0, seconds=1.0)
     assert float(window.skipped_in_a_row) == 0.0
