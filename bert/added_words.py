@@ -34,7 +34,7 @@ def add_words(tokenizer: Tokenizer, file: Path, argument: str) -> tuple[Tokenize
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"{argument}: '{file}' is not UTF-8: {error}.") from error
-    described = json.loads(tokenizer.backend.to_str())
+    described = json.loads(tokenizer.to_str())
     vocabulary, pieces, known, faults = described["model"]["vocab"], [], 0, []
     size = tokenizer.vocab_size
     # The library numbers added tokens anew, after the vocabulary, unless they are in it.

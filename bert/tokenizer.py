@@ -71,6 +71,9 @@ class EncodedLines:
 class Tokenizer:
     """A `tokenizers` tokenizer with five special tokens in BERT's roles.
 
+    Where these stand in a text they are text, unless a call says otherwise. A vocabulary's further special tokens, such
+    as [E1] around an entity, are for texts to contain: these are always found there.
+
     Args:
         backend: the library's tokenizer; it is set up to neither pad nor truncate, and to give [CLS] A [SEP] B [SEP].
         special_tokens: the tokens in the order of ROLES.
@@ -86,6 +89,9 @@ class Tokenizer:
         missing = [token for token in special_tokens if backend.token_to_id(token) is None]
         if missing:
             raise UserError(f"{argument}: the vocabulary has no {', '.join(missing)}.")
+        further = [token.content for token in backend.get_added_tokens_decoder().values() if token.special]
+        self.markers = [token for token in further if token not in special_tokens]
+        backend = _flagged(backend, self.markers, special=False)
         backend.no_padding()
         backend.no_truncation()
         backend.encode_special_tokens = True  # set once, since threads may encode at once
@@ -95,7 +101,8 @@ class Tokenizer:
         backend.post_processor = self._pair_template()
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.backend, self.special_tokens)  # a copy of the backend alone forgets how it is set up
+        # A copy of the backend alone forgets how it is set up.
+        return type(self), (_flagged(self.backend, self.markers, special=True), self.special_tokens)
 
     def _pair_template(self) -> processors.PostProcessor:
         _, _, cls, sep, _ = self.special_tokens
@@ -113,9 +120,7 @@ class Tokenizer:
     @property
     def special_ids(self) -> np.ndarray:
         """Ids of every special token, ascending, (K,): never masked and never a replacement."""
-        added = self.backend.get_added_tokens_decoder()
-        special = {number for number, token in added.items() if token.special}
-        return np.array(sorted(special | {self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id}))
+        return np.array(sorted({self.backend.token_to_id(token) for token in (*self.special_tokens, *self.markers)}))
 
     @property
     def ordinary_ids(self) -> np.ndarray:
@@ -209,12 +214,16 @@ class Tokenizer:
         """Ids as text, special tokens kept."""
         return self.backend.decode(list(ids), skip_special_tokens=False)
 
+    def to_str(self, pretty: bool = False) -> str:
+        """The content of a tokenizer.json."""
+        return _flagged(self.backend, self.markers, special=True).to_str(pretty=pretty)
+
     def save(self, folder: Path, max_length: int) -> None:
         """Write tokenizer.json, and a tokenizer_config.json with which transformers reads it unchanged.
 
         The class named is PreTrainedTokenizerFast: BertTokenizer would replace our normaliser with its own.
         """
-        (folder / "tokenizer.json").write_text(self.backend.to_str(pretty=True), encoding="utf-8")
+        (folder / "tokenizer.json").write_text(self.to_str(pretty=True), encoding="utf-8")
         described = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
@@ -223,6 +232,17 @@ class Tokenizer:
             **dict(zip(ROLES, self.special_tokens, strict=True)),
         }
         (folder / "tokenizer_config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def _flagged(backend: Backend, tokens: Sequence[str], special: bool) -> Backend:
+    """The backend with these added tokens special, or not."""
+    if not tokens:
+        return backend
+    described = json.loads(backend.to_str())
+    for added in described["added_tokens"]:
+        if added["content"] in tokens:
+            added["special"] = special
+    return Backend.from_str(json.dumps(described))
 
 
 def check(config: TokenizerConfig) -> list[str]:

@@ -15,6 +15,9 @@ from bert.errors import UserError
 from bert.tokenizer import ROLES, SPECIAL_TOKENS, Tokenizer
 
 _BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast")
+_AS_BERT = ("DistilBert", "Electra", "MobileBert", "ConvBert", "Bert")
+"""Whose tokenizers read a vocab.txt as BERT's does."""
+
 _ROBERTA = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")
 _PROBE = ("A line, of text: 3.5!", "한글 한 줄과 é", "漢字 😀\t\u200b", "x" * 200, "")
 """Texts that a tokenizer must encode without failing before it is trusted."""
@@ -118,6 +121,7 @@ def _of_vocabulary(file: Path, text: str, described: dict, argument: str) -> Bac
     """
     lines = text.removesuffix("\n").split("\n")
     vocabulary = {token.removesuffix("\r"): number for number, token in enumerate(lines)}
+    _refuse_others(file, vocabulary, described, argument)
     cased = any(token != token.lower() for token in vocabulary if token not in SPECIAL_TOKENS and token[:1] != "[")
     if "do_lower_case" not in described:
         print(f"{argument}: {file}: nothing says whether text is lower-cased; {'it is not' if cased else 'it is'}")
@@ -134,6 +138,22 @@ def _of_vocabulary(file: Path, text: str, described: dict, argument: str) -> Bac
     backend.add_special_tokens(special)
     _add_tokens(file, described, backend, argument)
     return backend
+
+
+def _refuse_others(file: Path, vocabulary: dict[str, int], described: dict, argument: str) -> None:
+    """Refuse the vocab.txt of a tokenizer that splits texts differently: read as BERT's, it would give other pieces."""
+    name = described.get("tokenizer_class") or _json_beside(file.parent / "config.json").get("tokenizer_class")
+    known = [f"{of}Tokenizer" for of in _AS_BERT]
+    if name is not None and str(name).removesuffix("Fast") not in known:
+        raise UserError(
+            f"{argument}: '{file.parent}' is for {name}, which splits texts in its own way; give a tokenizer.json, or "
+            f"a vocab.txt of {', '.join(known[:-1])} or {known[-1]}."
+        )
+    if any(token.startswith("\u2581") for token in vocabulary) and not any(token[:2] == "##" for token in vocabulary):
+        raise UserError(
+            f"{argument}: '{file}' has SentencePiece's pieces, which begin words with \u2581, not WordPiece's, which "
+            "continue them with ##; give that tokenizer as a tokenizer.json."
+        )
 
 
 def _add_tokens(file: Path, described: dict, backend: Backend, argument: str) -> None:

@@ -1,6 +1,7 @@
 """Tokenizers others wrote, and files that are none."""
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -198,3 +199,49 @@ def test_a_vocab_txt_may_name_its_unknown_token_and_must_have_it(tmp_path, capfd
     renamed = ["<unk>" if token == "[UNK]" else token for token in VOCABULARY]
     assert load(vocab_txt(tmp_path / "v", renamed, unk_token="<unk>", do_lower_case=False)).encode("zzz")[1] == 4
     assert "is not a tokenizer: " in fault_of(vocab_txt(tmp_path / "w", renamed, do_lower_case=False), capfd)
+
+
+def marked(folder: Path, small_tokenizer: Tokenizer) -> Tokenizer:
+    """A tokenizer with two special tokens for texts to contain, from a folder of transformers."""
+
+    def add(described: dict) -> None:
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        described["added_tokens"] += [
+            {"id": small_tokenizer.vocab_size + n, "content": token, "special": True} | flags
+            for n, token in enumerate(("[E1]", "[/E1]"))
+        ]
+
+    return load(changed(folder, small_tokenizer, add))
+
+
+def test_further_special_tokens_are_found_in_a_text_and_those_in_a_role_are_text(small_tokenizer, tmp_path):
+    tokenizer, size = marked(tmp_path, small_tokenizer), small_tokenizer.vocab_size
+    for again in (tokenizer, pickle.loads(pickle.dumps(tokenizer))):
+        ids = again.encode_lines(["[E1] the [/E1] [SEP]"]).ids.tolist()
+        assert ids[0] == size and size + 1 in ids and again.sep_id not in ids
+        assert {size, size + 1} <= {*again.special_ids.tolist()} and not {size, size + 1} & {
+            *again.ordinary_ids.tolist()
+        }
+    tokenizer.save(tmp_path, 16)
+    saved = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
+    assert [token["special"] for token in saved if token["content"] in ("[E1]", "[/E1]")] == [True, True]
+    assert load(tmp_path).encode_lines(["[E1] the"]).ids.tolist() == tokenizer.encode_lines(["[E1] the"]).ids.tolist()
+    assert small_tokenizer.markers == []
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "config.json"])
+@pytest.mark.parametrize("name", ["BertJapaneseTokenizer", "KoBertTokenizer", "RobertaTokenizer"])
+def test_a_vocab_txt_that_is_read_otherwise_is_refused(name, file, tmp_path, capfd):
+    folder = vocab_txt(tmp_path / "v")
+    (folder / file).write_text(json.dumps({"tokenizer_class": name}))
+    assert f"'{folder}' is for {name}, which splits texts in its own way" in fault_of(folder, capfd)
+
+
+@pytest.mark.parametrize("name", ["BertTokenizer", "BertTokenizerFast", "ElectraTokenizerFast", None])
+def test_a_vocab_txt_that_is_read_as_bert_s_is_not(name, tmp_path):
+    assert load(vocab_txt(tmp_path / "v", do_lower_case=False, tokenizer_class=name)).encode("the cat")
+
+
+def test_pieces_of_sentencepiece_are_no_wordpieces(tmp_path, capfd):
+    tokens = [*VOCABULARY[:8], "\u2581the", "\u2581cat", "s"]
+    assert "has SentencePiece's pieces" in fault_of(vocab_txt(tmp_path / "v", tokens), capfd)
