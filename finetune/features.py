@@ -46,7 +46,7 @@ class Feature:
 
 
 def of_labelled(examples: list[Labelled], tokenizer: Tokenizer, max_length: int) -> list[Feature]:
-    """[CLS] A [SEP], or [CLS] A [SEP] B [SEP], the longer one truncated first."""
+    """[CLS] A [SEP], or [CLS] A [SEP] B [SEP], the longer one truncated first, as in transformers."""
     texts = token_ids([example.text for example in examples], tokenizer)
     pairs = token_ids([example.text_pair or "" for example in examples], tokenizer)
     features = []
@@ -54,7 +54,8 @@ def of_labelled(examples: list[Labelled], tokenizer: Tokenizer, max_length: int)
         two = example.text_pair is not None
         budget = max_length - (3 if two else 2)
         cut = max(0, len(a) + len(b) - budget)
-        kept_a = min(len(a), max(budget - len(b), budget - budget // 2))
+        half_of_a = budget - budget // 2 if len(a) > len(b) else budget // 2  # an odd token is the longer text's
+        kept_a = min(len(a), max(budget - len(b), half_of_a))
         a, b = a[:kept_a], b[: budget - kept_a]
         ids = [tokenizer.cls_id, *a, tokenizer.sep_id, *([*b, tokenizer.sep_id] if two else [])]
         features.append(Feature(number, ids, [0] * (len(a) + 2) + [1] * (len(ids) - len(a) - 2), cut))

@@ -39,7 +39,7 @@ class WithAnswers(ExampleKind[Question]):
         """A question with its answers, stripped of surrounding spaces; or a row's two texts without any."""
         if isinstance(item, Row):
             texts = texts_of(item, how.data)
-            return texts if isinstance(texts, Refused) else self.unlabelled(item.line, texts[0].strip(), *texts[1:])
+            return texts if isinstance(texts, Refused) else self.unlabelled(item.line, *texts)
         places = []
         for start, said in item.answers:
             start += len(said) - len(said.lstrip())
@@ -52,7 +52,7 @@ class WithAnswers(ExampleKind[Question]):
             raise UserError(
                 "text_pair: needed to answer a question: the text that may hold the answer, or its column in a table."
             )
-        return Question(line, str(line), text, text_pair, None)
+        return Question(line, str(line), text.strip(), text_pair, None)
 
     def labels(self, examples: list[Question], task: TaskConfig) -> list[str]:
         """`answer`, and `no answer` where some questions have none."""

@@ -296,3 +296,17 @@ def test_marks_that_an_uncased_tokenizer_strips_belong_to_their_word(word):
 def test_what_is_not_composed_is_a_unit_for_each_code_point():
     tokenizer = train(["ก่อน น้ำ"] * 3, TokenizerConfig(vocab_size=60))  # Thai tone marks stand alone
     assert texts(UNITS["character"]("ก่อน", tokenizer)[1], "ก่อน") == list("ก่อน")
+
+
+@given(
+    first=st.integers(1, 9),
+    second=st.integers(1, 9),
+    most=st.integers(8, 16),
+)
+def test_a_pair_too_long_keeps_the_tokens_that_transformers_keeps(first, second, most, pieces):
+    backend = Backend.from_str(pieces.backend.to_str())
+    backend.enable_truncation(most, strategy="longest_first")
+    a, b = " ".join(["the"] * first), " ".join(["sat"] * second)
+    (feature,) = of_labelled([Labelled(1, a, b, None)], pieces, most)
+    theirs = backend.encode(a, b)
+    assert (feature.token_ids, feature.segment_ids) == (theirs.ids, theirs.type_ids)
