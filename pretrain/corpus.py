@@ -343,6 +343,10 @@ def refuse_unreadable(path: Path, argument: str) -> None:
             raise UserError(f"{argument}: '{path}' {what}.")
     if b"\0" in head and "\ufffd" in head[:-3].decode(errors="replace"):
         raise UserError(f"{argument}: '{path}' is a binary file, not UTF-8 text.")
+    if 4 * head.count(b"\0") > len(head):
+        raise UserError(
+            f"{argument}: '{path}' is UTF-16 or UTF-32 by its zero bytes; convert it: iconv -t UTF-8 -f UTF-16LE."
+        )
 
 
 def _closest_file(path: Path) -> str:

@@ -37,6 +37,12 @@ BLOCK_BYTES = 4 << 20
 FILLED_BLOCK_BYTES = 4 * BLOCK_BYTES
 """The same where micro-batches have a shape: about half a micro-batch of each block is lost to rounding."""
 
+_STEPS = 8
+"""Steps that a block has text for at least: each is smaller than training.batch_size by up to the share of one."""
+
+_BYTES_PER_TOKEN = 4
+"""About, of text in most languages."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -97,8 +103,7 @@ class Sampler:
         self.ordinary_ids = tokenizer.ordinary_ids
         self.special = np.zeros(tokenizer.vocab_size, bool)
         self.special[tokenizer.special_ids] = True
-        block_bytes = BLOCK_BYTES if recipe.shape is None else FILLED_BLOCK_BYTES
-        self.num_blocks = -(-len(documents) // max(1, round(block_bytes / source.mean_document_bytes)))
+        self.num_blocks = -(-len(documents) // max(1, round(_block_bytes(recipe) / source.mean_document_bytes)))
 
     def block(self, epoch: int, number: int) -> Block:
         """Build one block: order, pairs and masks, each from its own generator."""
@@ -225,6 +230,13 @@ class Sampler:
             units=np.concatenate(units),
             masked_labels=sequences.ids[masked],
         )
+
+
+def _block_bytes(recipe: Recipe) -> int:
+    """About how much text a block has."""
+    if recipe.shape is not None:
+        return FILLED_BLOCK_BYTES
+    return max(BLOCK_BYTES, _STEPS * recipe.batch_size * recipe.data.max_length * _BYTES_PER_TOKEN)
 
 
 class _Blocks(Dataset):

@@ -10,16 +10,26 @@ from bert.serving.served import Served
 from bert.training.tracking import TrackingConfig
 from pretrain.block import Block
 from pretrain.config import PretrainConfig
-from pretrain.data import Sampler
+from pretrain.data import Recipe, Sampler
+from pretrain.documents import FORMATS
+from pretrain.inputs import INPUTS
+from pretrain.masking import LONGEST
 from pretrain.masking.units import words as words_of
 from pretrain.objectives.objective import PretrainObjective
 from pretrain.text import TextToLearn
 
-MUCH_CUT = 0.5
+MUCH_CUT = 0.2
 """Share of truncated tokens above which a run warns."""
 
-ONE_PIECE = 1.05
-"""Mean tokens in a word below which masking whole words is much the same as masking tokens."""
+MUCH_LEFT = 0.2
+"""Share of sentences that are in no example, above which a run warns."""
+
+ONE_PIECE, MANY_PIECES = 1.05, 6.0
+"""Mean tokens in a word below which masking whole words is much the same as masking tokens, and above which a word is
+rather a phrase of a language without spaces."""
+
+SMALLER = 0.9
+"""Share of training.batch_size below which a run says how many sequences its steps really have."""
 
 
 def sampling_in_words(block: Block, sampler: Sampler) -> str:
@@ -45,18 +55,48 @@ def sampling_in_words(block: Block, sampler: Sampler) -> str:
         said.append(f"each micro-batch is {sampler.recipe.shape.in_words()}")
         fillers = tally["filler_tokens"] / (tally["tokens"] + tally["filler_tokens"])
         said.append(f"{fillers:.1%} of the tokens are fillers, which count for nothing")
-    return "\n".join(["sampling: " + "; ".join(said), *_hardly_meant(cut, pieces, sampler)])
+    hardly_meant = [
+        *_lost_text(cut, tally["sentences_left_over"] / sentences, sampler.recipe),
+        *_odd_words(pieces, sampler.recipe.masking.strategy),
+        *_small_steps(sequences / len(block), sampler.recipe),
+    ]
+    return "\n".join(["sampling: " + "; ".join(said), *(f"WARNING: {what}" for what in hardly_meant)])
 
 
-def _hardly_meant(cut: float, pieces: float, sampler: Sampler) -> list[str]:
-    recipe, said = sampler.recipe, []
+def _lost_text(cut: float, left_over: float, recipe: Recipe) -> list[str]:
+    said = []
     if cut > MUCH_CUT:
-        longer = f"sentences are longer than data.max_length={recipe.data.max_length}"
-        split = "" if recipe.data.split_sentences else "; data.split_sentences=true looks for sentences within lines"
-        said.append(f"WARNING: most of the text is cut off: {longer}{split}")
-    if pieces < ONE_PIECE and recipe.masking.strategy == "whole_word":
-        said.append("WARNING: nearly every word is one token: masking.strategy=whole_word does the same as token")
+        is_split = FORMATS[recipe.data.format].document_per_line
+        is_split = is_split if recipe.data.split_sentences is None else recipe.data.split_sentences
+        split = "" if is_split else "; data.split_sentences=true looks for sentences within lines"
+        longer = f"many sentences are longer than data.max_length={recipe.data.max_length}"
+        said.append(f"{cut:.0%} of the text is cut off: {longer}{split}")
+    if left_over > MUCH_LEFT and INPUTS[recipe.sentence.input].segments == 2 and recipe.sentence.remainder == "reuse":
+        whole = "sentence.objective=none with sentence.input=doc_sentences uses documents of one sentence too"
+        said.append(
+            f"{left_over:.0%} of the sentences are in no example, since a pair needs two of a document; {whole}"
+        )
     return said
+
+
+def _odd_words(pieces: float, strategy: str) -> list[str]:
+    if strategy not in LONGEST:
+        return []
+    if pieces < ONE_PIECE and strategy == "whole_word":
+        return ["nearly every word is one token: masking.strategy=whole_word does the same as token"]
+    if pieces > MANY_PIECES:
+        many = f"a word has {pieces:.1f} tokens, as in text without spaces, and is masked as one"
+        return [f"{many} (masking.strategy={strategy}); token masks single tokens"]
+    return []
+
+
+def _small_steps(micro_batch_size: float, recipe: Recipe) -> list[str]:
+    realised = micro_batch_size * recipe.micro_batches
+    if recipe.shape is not None or realised >= SMALLER * recipe.batch_size:
+        return []
+    return [
+        f"training.batch_size={recipe.batch_size:,}, but a step has {realised:,.0f} sequences: the corpus gives no more"
+    ]
 
 
 def print_report(

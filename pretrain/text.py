@@ -31,7 +31,13 @@ MEASURED_BYTES = 16 << 20
 """About how much validation text characters are counted in at most; documents are drawn uniformly."""
 
 MUCH_UNKNOWN = 0.05
-"""Share of [UNK] among the tokens above which a run warns."""
+"""Share of the text's characters in words that become [UNK], above which a run warns."""
+
+_SEARCHED_BYTES = 1 << 18
+"""About how much training text is searched for these; documents are drawn uniformly."""
+
+LARGE_DOCUMENT = 64 << 20
+"""Mean bytes of a document above which a run asks whether blank lines are missing: documents are read whole."""
 
 _AT_ONCE = 1000  # documents read together
 
@@ -73,6 +79,7 @@ def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> Tex
     split = open_split(corpus.document_hashes, 0 if apart else data.valid_share, cache, corpus.fingerprint)
     _refuse_too_few(config, split, corpus, apart)
     tokenizer = tokenizer or _tokenizer(config, corpus, split)
+    _warn_of_unknown(config, corpus, split, tokenizer)
     source = _source(config, corpus, tokenizer)
     valid_source = _source(config, apart, tokenizer) if apart else source
     valid_documents = np.arange(apart.num_documents) if apart else split.valid
@@ -139,6 +146,9 @@ def _corpus(config: PretrainConfig, path: Path, argument: str) -> Corpus:
     sizes = f"{corpus.num_documents:,} documents, {corpus.num_sentences:,} sentences, {corpus.num_bytes / 1e6:,.1f} MB"
     empty = f"; {corpus.empty_documents:,} empty documents left out" if corpus.empty_documents else ""
     print(f"{argument}: {path}: {sizes}{empty}")
+    if corpus.num_bytes > LARGE_DOCUMENT * corpus.num_documents:
+        size = f"{corpus.num_bytes / corpus.num_documents / 1e6:,.0f} MB on average, held in memory whole"
+        print(f"WARNING: {argument}: large documents ({size}). {_what_documents_are(config)}")
     return corpus
 
 
@@ -179,8 +189,9 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, split: Split) -> Tokenize
     file = Path(config.data.cache) / f"tokenizer-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if not file.is_file():
         print(f"training a tokenizer of {options.vocab_size:,} tokens")
-        trained = tokenizers.train(_TokenizerLines(corpus, split.train), options)
-        whole_file.write(file, trained.backend.to_str())
+        trained = tokenizers.train(_TokenizerLines(corpus, split.train, TOKENIZER_BYTES), options)
+        corpus.reader.refuse_changed()
+        whole_file.write(file, trained.to_str())
     tokenizer = tokenizer_files.load(file)
     if tokenizer.vocab_size < options.vocab_size:
         print(f"the text gives only {tokenizer.vocab_size:,} tokens of tokenizer.vocab_size={options.vocab_size:,}")
@@ -189,10 +200,11 @@ def _tokenizer(config: PretrainConfig, corpus: Corpus, split: Split) -> Tokenize
 
 @dataclass(frozen=True)
 class _TokenizerLines:
-    """Sentences of training documents, drawn uniformly, up to the document that exceeds TOKENIZER_BYTES."""
+    """Sentences of training documents, drawn uniformly, up to the document that exceeds so many bytes."""
 
     corpus: Corpus
     documents: np.ndarray
+    most: int
 
     def __iter__(self) -> Iterator[str]:
         order, taken = Permutation(len(self.documents), 0, 0), 0
@@ -203,8 +215,34 @@ class _TokenizerLines:
                 sentences = self.corpus.sentences(document)
                 yield from sentences
                 taken += sum(len(sentence.encode()) for sentence in sentences)
-                if taken > TOKENIZER_BYTES:
+                if taken > self.most:
                     return
+
+
+def _warn_of_unknown(config: PretrainConfig, corpus: Corpus, split: Split, tokenizer: Tokenizer) -> None:
+    """Warn where much of the text is lost, in words that become [UNK] whole."""
+    characters = lost = 0
+    for line in _TokenizerLines(corpus, split.train, _SEARCHED_BYTES):
+        pieces = tokenizer.encode_text(line)
+        characters += len(line) - line.count(" ")
+        sizes = [end - start for start, end in pieces.offsets]
+        lost += sum(size for size, i in zip(sizes, pieces.ids, strict=True) if i == tokenizer.unk_id)
+    if lost > MUCH_UNKNOWN * characters:
+        print(
+            f"WARNING: {lost / characters:.0%} of the text becomes [UNK], which is never learned: words with a "
+            f"character that the vocabulary lacks{_which_limits_characters(config)}, and runs of more than 100 "
+            f"characters without a space"
+        )
+
+
+def _which_limits_characters(config: PretrainConfig) -> str:
+    """The option that says how many characters a vocabulary trained here has."""
+    options = config.tokenizer
+    if options.path is not None or config.init is not None:
+        return ""
+    if options.max_characters < options.vocab_size // 4:
+        return " (tokenizer.max_characters)"
+    return " (tokenizer.vocab_size, a quarter of which is for characters)"
 
 
 def _source(config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer) -> TokenSource:
@@ -214,12 +252,6 @@ def _source(config: PretrainConfig, corpus: Corpus, tokenizer: Tokenizer) -> Tok
     manifest = store.manifest
     unknown = manifest["unknown_share"]
     print(f"token store: {manifest['tokens']:,} tokens, {unknown:.2%} of them [UNK]")
-    if unknown > MUCH_UNKNOWN:
-        print(
-            f"WARNING: {unknown:.0%} of the tokens are [UNK], and stand for more of the text than that: words with a "
-            f"character that the vocabulary lacks (tokenizer.max_characters), and runs of more than 100 characters "
-            f"without a space"
-        )
     return store
 
 

@@ -190,7 +190,8 @@ def _read_back(found: Measures, sampler: Sampler, block: Block) -> None:
     """Whether A and B match the corpus at the sentences they are said to be from."""
     texts, examples, source = _texts(block), block.sequences.examples, sampler.source
     sentences = np.stack([examples.a_sentence, examples.b_sentence], axis=1)[: len(texts) // 2].ravel()
-    longest = sentences + 1 + np.array([len(text) for text in texts])
+    # Of at least a token each, and all within the segment as it was before its front was cut.
+    longest = sentences + block.max_seqlen
     last = np.minimum(source.sentence_offsets[source.document_of(sentences) + 1], longest)
     tokens = np.add.reduceat(source.counts(sentences, last), ragged.offsets(last - sentences)[:-1])
     said = np.split(source.read(sentences, last)[0], np.cumsum(tokens)[:-1])

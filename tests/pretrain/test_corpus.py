@@ -505,6 +505,7 @@ def test_a_missing_file_suggests_the_closest_name_in_its_folder(tmp_path):
         (b"BZh91AY&SY", "bunzip2"),
         (b"PAR1\x15\x04", "Parquet.*data.format=jsonl"),
         ("a".encode("utf-16"), "UTF-16.*iconv"),
+        ("a line\n\n".encode("utf-16-le"), "UTF-16 or UTF-32 by its zero bytes.*iconv"),
         (b"\x7fELF\x02\x00\xff\xfe" * 10, "binary file"),
         ("안녕하세요".encode("cp949"), "is not UTF-8.*iconv -f CP949"),
     ],

@@ -26,6 +26,7 @@ from tests.pretrain.conftest import (
     MASK,
     SEP,
     ListSource,
+    make_recipe,
     make_sampler,
     numbered,
     pairs_of,
@@ -166,6 +167,14 @@ def test_a_step_holds_so_many_sequences_at_most_and_its_parts_differ_by_one_at_m
         assert steps.max() <= size
         assert np.ptp(steps) <= 1
         assert np.ptp(sizes) <= 1
+
+
+@pytest.mark.parametrize("batch_size, blocks", [(32, 8), (4096, 8), (8192, 4), (20_000, 2)])
+def test_a_block_has_text_for_eight_steps_at_least(batch_size, blocks):
+    source = numbered([[28]] * 256)
+    source.mean_document_bytes = float(1 << 17)  # 32 in the usual 4 MiB
+    recipe = make_recipe(batch_size=batch_size)  # of 32 tokens a sequence, 4 bytes each: 1 KiB for 8 sequences
+    assert Sampler(source, np.arange(256), source.tokenizer(), recipe).num_blocks == blocks
 
 
 def test_a_block_of_fewer_sequences_than_a_step_has_parts_has_no_empty_micro_batch(source):
@@ -455,6 +464,7 @@ def test_jsonl_gives_the_same_batches_as_text(corpus, tokenizer, store, tmp_path
 def test_a_block_holds_about_so_many_bytes_of_text(store, tokenizer, monkeypatch):
     recipe = make_sampler(store, tokenizer).recipe
     for size, documents in ((3.4, 3), (0.1, 1), (1000, 1000)):
+        monkeypatch.setattr(data, "_STEPS", 0)
         monkeypatch.setattr(data, "BLOCK_BYTES", size * store.mean_document_bytes)
         sampler = Sampler(store, np.arange(62), tokenizer, recipe)
         assert sampler.num_blocks == -(-62 // documents)
@@ -463,6 +473,7 @@ def test_a_block_holds_about_so_many_bytes_of_text(store, tokenizer, monkeypatch
 def test_a_block_is_four_times_as_large_where_micro_batches_have_a_shape(store, tokenizer, monkeypatch):
     of_one = make_sampler(store, tokenizer).recipe
     shaped = replace(of_one, shape=Shape(tokens=256, sequences=20, masked=60, longest=of_one.data.max_length))
+    monkeypatch.setattr(data, "_STEPS", 0)
     monkeypatch.setattr(data, "BLOCK_BYTES", 2 * store.mean_document_bytes)
     monkeypatch.setattr(data, "FILLED_BLOCK_BYTES", data.FILLED_BLOCK_BYTES // (4 << 20) * data.BLOCK_BYTES)
     blocks = [Sampler(store, np.arange(62), tokenizer, recipe).num_blocks for recipe in (of_one, shaped)]

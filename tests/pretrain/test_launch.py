@@ -281,6 +281,7 @@ def test_fillers_are_no_progress(make_config, tmp_path, capsys):
     ],
 )
 def test_the_rate_of_masks_comes_to_its_end_when_the_run_does(make_config, tmp_path, monkeypatch, step):
+    monkeypatch.setattr(data, "_STEPS", 0)
     monkeypatch.setattr(data, "BLOCK_BYTES", 8000)
     monkeypatch.setattr(data, "FILLED_BLOCK_BYTES", 8000)
     text = [[f"{a}{b} the cat sat {c}" for c in "ijklmn"] for a in LETTERS for b in LETTERS]  # of one length

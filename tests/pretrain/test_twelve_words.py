@@ -141,8 +141,43 @@ def test_text_that_is_cut_for_the_most_part_and_words_of_one_token_are_warned_of
     said = sampling_in_words(sampler.block(0, 0), sampler)
     # Eight of forty, twice, two of two, and six special tokens: 24 of 88.
     assert "1.00 tokens per word; 72.7% of the tokens are cut off" in said
-    assert "WARNING: most of the text is cut off: sentences are longer than data.max_length=10; data.split_sent" in said
+    longer = "many sentences are longer than data.max_length=10; data.split_sentences=true looks for"
+    assert f"WARNING: 73% of the text is cut off: {longer}" in said
     assert "WARNING: nearly every word is one token: masking.strategy=whole_word does the same as token" in said
+    options["batch_size"] = 4
     sampler = make_sampler(numbered([[6]] * 4), masking__strategy="whole_word", **options)  # six tokens, four words
     said = sampling_in_words(sampler.block(0, 0), sampler)
     assert "1.50 tokens per word; 0.0% of the tokens are cut off" in said and "WARNING" not in said
+
+
+def warnings_of(sampler) -> list[str]:
+    said = sampling_in_words(sampler.block(0, 0), sampler).splitlines()
+    return [line.removeprefix("WARNING: ") for line in said if line.startswith("WARNING: ")]
+
+
+def test_documents_of_one_sentence_that_no_pair_can_use_are_warned_of():
+    source = numbered([[5]] * 9 + [[5, 5]] * 3)
+    pairs = {"sentence__objective": "sop", "sentence__short_seq_prob": 0.0}
+    (said,) = warnings_of(make_sampler(source, block_documents=12, batch_size=3, **pairs))
+    assert said.startswith("60% of the sentences are in no example, since a pair needs two of a document")
+    alone = {"sentence__objective": "none", "sentence__input": "doc_sentences"}
+    assert warnings_of(make_sampler(source, block_documents=12, batch_size=3, **alone)) == []
+
+
+def test_words_of_many_tokens_are_warned_of_where_words_are_masked():
+    options = {"sentence__objective": "none", "sentence__input": "doc_sentences", "batch_size": 2}
+    source = numbered([[30], [30]])
+    source.word_starts[:] = False
+    (said,) = warnings_of(make_sampler(source, masking__strategy="whole_word", **options))
+    assert said.startswith("a word has 30.0 tokens, as in text without spaces, and is masked as one")
+    assert warnings_of(make_sampler(source, masking__strategy="token", **options)) == []
+
+
+def test_steps_much_smaller_than_asked_for_are_warned_of():
+    source = numbered([[28]] * 12)  # a sentence fills a sequence
+    options = {"sentence__objective": "none", "sentence__input": "doc_sentences", "block_documents": 12}
+    (said,) = warnings_of(make_sampler(source, batch_size=8, **options))
+    assert said == "training.batch_size=8, but a step has 6 sequences: the corpus gives no more"
+    (said,) = warnings_of(make_sampler(source, batch_size=8, micro_batches=2, **options))
+    assert said == "training.batch_size=8, but a step has 6 sequences: the corpus gives no more"
+    assert warnings_of(make_sampler(source, batch_size=6, **options)) == []
