@@ -1,7 +1,7 @@
 """Matrix products by oneDNN, on a CPU: in fp32, and under autocast in bf16 where the processor supports it.
 
 PyTorch leaves those in fp32 to another library, MKL, which is slower except on processors of its maker, and adds the
-bias in a separate pass (docs/performance.md). oneDNN is part of PyTorch; the operation used here is the one that
+bias in a separate pass (docs/what_paid_off.md). oneDNN is part of PyTorch; the operation used here is the one that
 torch.compile substitutes for linear layers.
 
 Row counts are rounded up to a few sizes, whichever library multiplies: oneDNN compiles a kernel for every shape and
