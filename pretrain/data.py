@@ -81,7 +81,7 @@ class Sampler:
     ) -> None:
         self.source, self.documents, self.recipe = source, documents, recipe
         self.input, self.sentence = INPUTS[recipe.sentence.input], SENTENCE[recipe.sentence.objective]
-        self.choose = MASKING[recipe.masking.strategy]
+        self.choose = MASKING[recipe.masking.strategy].choose
         self.budget = recipe.data.max_length - self.input.special_tokens
         self.cutting = Cutting(
             input=self.input,

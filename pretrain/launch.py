@@ -26,6 +26,7 @@ from pretrain.audit.audit import audit
 from pretrain.block import Block
 from pretrain.config import PretrainConfig
 from pretrain.data import Recipe, Sampler, Stream
+from pretrain.masking import MASKING
 from pretrain.objectives import OBJECTIVES
 from pretrain.options import FREE, check, with_defaults
 from pretrain.packing import Shape, shape_of
@@ -85,11 +86,12 @@ def _judged_before(output: Path) -> dict[str, str] | None:
 
 def _rules(config: PretrainConfig) -> dict[str, str]:
     """Versions of the rules by which text becomes batches, for those that have changed."""
+    strategy = MASKING[config.masking.strategy]
     rules = {} if config.training.batch_tokens is None else {"packing": f"rule {packing.RULE}"}
     if config.sentence.negatives == "same_document":
         rules["negatives"] = f"rule {same_document.RULE}"
-    if config.masking.strategy == "whole_word" and config.masking.count == "fixed":
-        rules["whole_word"] = "rule 2"  # none is added where chance gives a sequence none
+    if strategy.rule > 1 and config.masking.count == "fixed":
+        rules[config.masking.strategy] = f"rule {strategy.rule}"
     if config.masking.rate_end is not None:
         rules["rate_end"] = "rule 2"  # by micro-batch, and until the run's end
     if config.training.batch_tokens is None and training_config.micro_batches(config.training) > 1:

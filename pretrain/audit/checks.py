@@ -8,7 +8,7 @@ from pretrain.audit.copies import copied
 from pretrain.audit.measures import BUCKETS, Measures, Spread
 from pretrain.config import CHECKS, PretrainConfig
 from pretrain.data import Sampler
-from pretrain.masking import LONGEST
+from pretrain.masking import MASKING
 from pretrain.text import TextToLearn
 
 FAMILY_WISE = 1e-6
@@ -72,16 +72,16 @@ def _masks(measures: Measures, sampler: Sampler) -> Iterator[Check]:
 
 
 def _units(measures: Measures, sampler: Sampler) -> Iterator[Check]:
-    strategy, counts = sampler.recipe.masking.strategy, measures.counts
+    allowed, counts = MASKING[sampler.recipe.masking.strategy].longest_words, measures.counts
     yield _must_be_zero("units_of_two_fates", counts["units_of_two_fates"], "units are partly [MASK], partly not")
-    if strategy not in LONGEST:  # it does not mask whole words
+    if allowed is None:  # units need not be whole words
         return
     broken = counts["words_in_parts"] + counts["units_apart"]
     yield _must_be_zero("words_in_parts", broken, "units begin or end inside a word, or have gaps")
     longest = max((length for length, count in measures.span_lengths.items() if count), default=0)
     words = sum(length * count for length, count in measures.span_lengths.items()) / max(1, counts["units"])
     found = f"{words:.2f} words on average, {longest} at most"
-    yield Check("span_lengths", f"{LONGEST[strategy]} words at most", found, longest > LONGEST[strategy])
+    yield Check("span_lengths", f"{allowed} words at most", found, longest > allowed)
 
 
 def _pairs(measures: Measures, sampler: Sampler) -> Iterator[Check]:
