@@ -94,7 +94,7 @@ class SentenceConfig:
     @property
     def needs_another_document(self) -> bool:
         """Whether a B is drawn from a document other than A's."""
-        return SENTENCE[self.objective].replaces_b and self.negatives == "other_document"
+        return SENTENCE[self.objective].replaces_b and not NEGATIVES[self.negatives].own_document
 
     @property
     def judged_on(self) -> "dict[str, SentenceConfig]":

@@ -27,7 +27,7 @@ from pretrain.masking import MASKING
 from pretrain.masking.replace import corrupt
 from pretrain.packing import Shape
 from pretrain.randomness import MASKS, ORDER, PAIRS, Permutation, generator
-from pretrain.sentence import SENTENCE
+from pretrain.sentence import NEGATIVES, SENTENCE
 from pretrain.sentence.objective import NegativeSource
 from pretrain.token_source import TokenSource
 
@@ -91,7 +91,7 @@ class Sampler:
             label_one_replaces_b=self.sentence.replaces_b,
             reuse_remainder=recipe.sentence.remainder == "reuse",
         )
-        self.pool = NegativeSource(source, documents, recipe.sentence.negatives, self.cutting)
+        self.pool = NegativeSource(source, documents, NEGATIVES[recipe.sentence.negatives], self.cutting)
         self.cls_id, self.sep_id = tokenizer.cls_id, tokenizer.sep_id
         self.mask_id, self.unk_id = tokenizer.mask_id, tokenizer.unk_id
         self.ordinary_ids = tokenizer.ordinary_ids

@@ -31,7 +31,7 @@ from pretrain.objectives import OBJECTIVES
 from pretrain.options import FREE, check, with_defaults
 from pretrain.packing import Shape, shape_of
 from pretrain.report import print_report, sampling_in_words
-from pretrain.sentence import same_document
+from pretrain.sentence import NEGATIVES
 from pretrain.start import Start, build_objective, model_config, open_start
 from pretrain.text import TextToLearn, datasets_of, open_text
 from pretrain.validation import JUDGED_ON, build_validation
@@ -86,10 +86,10 @@ def _judged_before(output: Path) -> dict[str, str] | None:
 
 def _rules(config: PretrainConfig) -> dict[str, str]:
     """Versions of the rules by which text becomes batches, for those that have changed."""
-    strategy = MASKING[config.masking.strategy]
+    strategy, negatives = MASKING[config.masking.strategy], NEGATIVES[config.sentence.negatives]
     rules = {} if config.training.batch_tokens is None else {"packing": f"rule {packing.RULE}"}
-    if config.sentence.negatives == "same_document":
-        rules["negatives"] = f"rule {same_document.RULE}"
+    if negatives.rule > 1:
+        rules["negatives"] = f"rule {negatives.rule}"
     if strategy.rule > 1 and config.masking.count == "fixed":
         rules[config.masking.strategy] = f"rule {strategy.rule}"
     if config.masking.rate_end is not None:
