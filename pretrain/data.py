@@ -87,7 +87,7 @@ class Sampler:
             input=self.input,
             budget=self.budget,
             short_seq_prob=recipe.sentence.short_seq_prob,
-            label_share=recipe.sentence.random_share if self.sentence.labels else 0.0,
+            label_share=recipe.sentence.random_share if self.sentence.labelled else 0.0,
             label_one_replaces_b=self.sentence.replaces_b,
             reuse_remainder=recipe.sentence.remainder == "reuse",
         )
@@ -114,7 +114,7 @@ class Sampler:
             units=np.zeros(0, np.int64),
             masked_labels=np.zeros(0, np.int64),
             max_seqlen=recipe.data.max_length,
-            labelled=self.sentence.labels > 0,
+            labelled=self.sentence.labelled,
             tally=tally,
             shape=recipe.shape,
         )

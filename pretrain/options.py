@@ -137,7 +137,7 @@ def _foreign_options(config: PretrainConfig) -> list[str]:
         faults += _foreign(sentence, "sentence", [name], owner, sentence.objective in owners)
     several = sentence.input != "sentence_pair"
     faults += _foreign(sentence, "sentence", ["short_seq_prob"], "an input of several sentences", several)
-    if SENTENCE[sentence.objective].labels and INPUTS[sentence.input].segments == 1:
+    if SENTENCE[sentence.objective].labelled and INPUTS[sentence.input].segments == 1:
         faults.append(
             f"sentence.input: {sentence.input!r} has one segment, but sentence.objective={sentence.objective} "
             f"labels pairs."

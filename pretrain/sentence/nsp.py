@@ -208,5 +208,5 @@ def _tokens(pool: NegativeSource, first: np.ndarray, last: np.ndarray) -> np.nda
 
 
 OBJECTIVE = SentenceObjective(
-    labels=2, replaces_b=True, arrange=arrange, options=("negatives", "random_share", "remainder")
+    labelled=True, replaces_b=True, arrange=arrange, options=("negatives", "random_share", "remainder")
 )

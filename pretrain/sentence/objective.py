@@ -52,13 +52,13 @@ class SentenceObjective:
     """How pairs are labelled.
 
     Attributes:
-        labels: number of classes; 0 where there is nothing to learn from the pair.
+        labelled: whether pairs have a label to learn, 0 or 1.
         replaces_b: whether label 1 means that B was replaced by another text.
         arrange: (examples, text, pool, rng) -> (examples, text, tally): makes the labels true.
         options: those of sentence.* that it reads and not every objective does; they are refused with another.
     """
 
-    labels: int
+    labelled: bool
     replaces_b: bool
     arrange: Callable[[Examples, Text, NegativeSource, np.random.Generator], tuple[Examples, Text, dict[str, int]]]
     options: tuple[str, ...] = ()
