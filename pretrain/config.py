@@ -94,18 +94,18 @@ class SentenceConfig:
     @property
     def needs_another_document(self) -> bool:
         """Whether a B is drawn from a document other than A's."""
-        return SENTENCE[self.objective].replaces_b and self.negatives == "other_document"
+        return SENTENCE[self.objective].replaces_b and not NEGATIVES[self.negatives].own_document
 
     @property
     def judged_on(self) -> "dict[str, SentenceConfig]":
         """The pairs to evaluate on, half of them with label 1: by objective, first this one, then the others'."""
-        if not SENTENCE[self.objective].labels:
+        if not SENTENCE[self.objective].labelled:
             return {}
         own = replace(self, random_share=0.5)
         others = {
             name: replace(own, objective=name, negatives=SentenceConfig.negatives, remainder=SentenceConfig.remainder)
             for name, objective in SENTENCE.items()
-            if objective.labels and name != self.objective
+            if objective.labelled and name != self.objective
         }
         return {self.objective: own} | others
 

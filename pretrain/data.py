@@ -27,7 +27,7 @@ from pretrain.masking import MASKING
 from pretrain.masking.replace import corrupt
 from pretrain.packing import Shape
 from pretrain.randomness import MASKS, ORDER, PAIRS, Permutation, generator
-from pretrain.sentence import SENTENCE
+from pretrain.sentence import NEGATIVES, SENTENCE
 from pretrain.sentence.objective import NegativeSource
 from pretrain.token_source import TokenSource
 
@@ -87,17 +87,17 @@ class Sampler:
     ) -> None:
         self.source, self.documents, self.recipe = source, documents, recipe
         self.input, self.sentence = INPUTS[recipe.sentence.input], SENTENCE[recipe.sentence.objective]
-        self.choose = MASKING[recipe.masking.strategy]
+        self.choose = MASKING[recipe.masking.strategy].choose
         self.budget = recipe.data.max_length - self.input.special_tokens
         self.cutting = Cutting(
             input=self.input,
             budget=self.budget,
             short_seq_prob=recipe.sentence.short_seq_prob,
-            label_share=recipe.sentence.random_share if self.sentence.labels else 0.0,
+            label_share=recipe.sentence.random_share if self.sentence.labelled else 0.0,
             label_one_replaces_b=self.sentence.replaces_b,
             reuse_remainder=recipe.sentence.remainder == "reuse",
         )
-        self.pool = NegativeSource(source, documents, recipe.sentence.negatives, self.cutting)
+        self.pool = NegativeSource(source, documents, NEGATIVES[recipe.sentence.negatives], self.cutting)
         self.cls_id, self.sep_id = tokenizer.cls_id, tokenizer.sep_id
         self.mask_id, self.unk_id = tokenizer.mask_id, tokenizer.unk_id
         self.ordinary_ids = tokenizer.ordinary_ids
@@ -119,7 +119,7 @@ class Sampler:
             units=np.zeros(0, np.int64),
             masked_labels=np.zeros(0, np.int64),
             max_seqlen=recipe.data.max_length,
-            labelled=self.sentence.labels > 0,
+            labelled=self.sentence.labelled,
             tally=tally,
             shape=recipe.shape,
         )

@@ -26,11 +26,12 @@ from pretrain.audit.audit import audit
 from pretrain.block import Block
 from pretrain.config import PretrainConfig
 from pretrain.data import Recipe, Sampler, Stream
+from pretrain.masking import MASKING
 from pretrain.objectives import OBJECTIVES
 from pretrain.options import FREE, check, with_defaults
 from pretrain.packing import Shape, shape_of
 from pretrain.report import print_report, sampling_in_words
-from pretrain.sentence import same_document
+from pretrain.sentence import NEGATIVES
 from pretrain.start import Start, build_objective, model_config, open_start
 from pretrain.text import TextToLearn, datasets_of, open_text
 from pretrain.validation import JUDGED_ON, build_validation
@@ -85,11 +86,12 @@ def _judged_before(output: Path) -> dict[str, str] | None:
 
 def _rules(config: PretrainConfig) -> dict[str, str]:
     """Versions of the rules by which text becomes batches, for those that have changed."""
+    strategy, negatives = MASKING[config.masking.strategy], NEGATIVES[config.sentence.negatives]
     rules = {} if config.training.batch_tokens is None else {"packing": f"rule {packing.RULE}"}
-    if config.sentence.negatives == "same_document":
-        rules["negatives"] = f"rule {same_document.RULE}"
-    if config.masking.strategy == "whole_word" and config.masking.count == "fixed":
-        rules["whole_word"] = "rule 2"  # none is added where chance gives a sequence none
+    if negatives.rule > 1:
+        rules["negatives"] = f"rule {negatives.rule}"
+    if strategy.rule > 1 and config.masking.count == "fixed":
+        rules[config.masking.strategy] = f"rule {strategy.rule}"
     if config.masking.rate_end is not None:
         rules["rate_end"] = "rule 2"  # by micro-batch, and until the run's end
     if config.training.batch_tokens is None and training_config.micro_batches(config.training) > 1:

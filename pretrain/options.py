@@ -131,12 +131,13 @@ def _foreign_options(config: PretrainConfig) -> list[str]:
         *_foreign(data, "data", ["verify"], "data.tokenize=store", data.tokenize == "store"),
         *_foreign(data, "data", ["text"], "data.format=jsonl", data.format == "jsonl"),
     ]
-    for name, owners in (("negatives", ("nsp",)), ("random_share", ("nsp", "sop")), ("remainder", ("nsp",))):
+    for name in dict.fromkeys(option for objective in SENTENCE.values() for option in objective.options):
+        owners = [owner for owner, objective in SENTENCE.items() if name in objective.options]
         owner = f"sentence.objective={' or '.join(owners)}"
         faults += _foreign(sentence, "sentence", [name], owner, sentence.objective in owners)
     several = sentence.input != "sentence_pair"
     faults += _foreign(sentence, "sentence", ["short_seq_prob"], "an input of several sentences", several)
-    if SENTENCE[sentence.objective].labels and INPUTS[sentence.input].segments == 1:
+    if SENTENCE[sentence.objective].labelled and INPUTS[sentence.input].segments == 1:
         faults.append(
             f"sentence.input: {sentence.input!r} has one segment, but sentence.objective={sentence.objective} "
             f"labels pairs."

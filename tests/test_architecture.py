@@ -39,7 +39,7 @@ FORBIDDEN = {
 # The design axes, and in which package the command line looks for each.
 TABLES = {
     "bert": ("PRESETS", "BACKENDS", "SCHEDULES"),
-    "pretrain": ("MASKING", "INPUTS", "SENTENCE", "OBJECTIVES", "READERS", "FORMATS", "TRUNCATION"),
+    "pretrain": ("MASKING", "INPUTS", "SENTENCE", "NEGATIVES", "OBJECTIVES", "READERS", "FORMATS", "TRUNCATION"),
     "finetune": ("TASKS", "HEADS", "FORMATS", "SCHEMES"),
 }
 

@@ -102,7 +102,7 @@ _TEXT = ("train", "valid", "valid_share", "format", "text", "split_sentences", "
 
 def _perhaps_not_compared(config: AblateConfig) -> list[str]:
     """Effects that change what pretraining metrics are measured on."""
-    of_pairs = ("sentence_", *(f"{name}_" for name, objective in SENTENCE.items() if objective.labels))
+    of_pairs = ("sentence_", *(f"{name}_" for name, objective in SENTENCE.items() if objective.labelled))
     measured = [metric for metric in config.metrics if metric.startswith("valid/")]
     text = ("tokenizer.", "init", "training.eval_sequences", *(f"data.{name}" for name in _TEXT))
     said = []

@@ -8,7 +8,8 @@ from pretrain.audit.copies import copied
 from pretrain.audit.measures import BUCKETS, Measures, Spread
 from pretrain.config import CHECKS, PretrainConfig
 from pretrain.data import Sampler
-from pretrain.masking import LONGEST
+from pretrain.masking import MASKING
+from pretrain.sentence import NEGATIVES
 from pretrain.text import TextToLearn
 
 FAMILY_WISE = 1e-6
@@ -72,38 +73,38 @@ def _masks(measures: Measures, sampler: Sampler) -> Iterator[Check]:
 
 
 def _units(measures: Measures, sampler: Sampler) -> Iterator[Check]:
-    strategy, counts = sampler.recipe.masking.strategy, measures.counts
+    allowed, counts = MASKING[sampler.recipe.masking.strategy].longest_words, measures.counts
     yield _must_be_zero("units_of_two_fates", counts["units_of_two_fates"], "units are partly [MASK], partly not")
-    if strategy not in LONGEST:  # it does not mask whole words
+    if allowed is None:  # units need not be whole words
         return
     broken = counts["words_in_parts"] + counts["units_apart"]
     yield _must_be_zero("words_in_parts", broken, "units begin or end inside a word, or have gaps")
     longest = max((length for length, count in measures.span_lengths.items() if count), default=0)
     words = sum(length * count for length, count in measures.span_lengths.items()) / max(1, counts["units"])
     found = f"{words:.2f} words on average, {longest} at most"
-    yield Check("span_lengths", f"{LONGEST[strategy]} words at most", found, longest > LONGEST[strategy])
+    yield Check("span_lengths", f"{allowed} words at most", found, longest > allowed)
 
 
 def _pairs(measures: Measures, sampler: Sampler) -> Iterator[Check]:
     asked, counts, spread = sampler.recipe.sentence, measures.counts, measures.spread("label_share")
-    share = f"{asked.random_share:.1%}"
+    negatives, share = NEGATIVES[asked.negatives], f"{asked.random_share:.1%}"
     yield Check(
         "label_share", share, f"{asked.random_share + spread.mean:.2%} of the pairs", _significant(spread, 0.02)
     )
     worst, breach = _worst_bucket(measures, asked.random_share)
-    if asked.negatives == "same_document":  # inherent: a document has nothing else as long as its longest B
-        yield Check("label_by_length", f"{share} where A's document offers it", worst, breach=False, known=breach)
-    else:
+    if negatives.other_documents:
         yield Check("label_by_length", f"{share} at every length", worst, breach)
+    else:  # inherent: a document has nothing else as long as its longest B
+        yield Check("label_by_length", f"{share} where A's document offers it", worst, breach=False, known=breach)
     yield _by_sides(measures, sampler, share)
     yield _must_be_zero("labels_wrong", counts["labels_wrong"], "labels do not match their pairs")
     yield _must_be_zero("texts_differ", counts["texts_differ"], "texts are not those of the corpus")
     if sampler.sentence.replaces_b:
         yield _must_be_zero("negatives_true", counts["negatives_true"], "random Bs are the true continuation")
         same = counts["negatives_same_document"]
-        if asked.negatives == "other_document":
+        if not negatives.own_document:
             yield _must_be_zero("negatives_document", same, "random Bs are from A's own document")
-        elif asked.negatives == "same_document":
+        if not negatives.other_documents:
             elsewhere = counts["negatives"] - same
             yield _must_be_zero("negatives_document", elsewhere, "random Bs are from a document other than A's")
 
@@ -121,7 +122,7 @@ def _by_sides(measures: Measures, sampler: Sampler, share: str) -> Check:
     error = (0.25 / pairs.sum(1)).sum() ** 0.5
     differs = abs(ones[0] - ones[1]) > max(0.05, _critical() * error)
     said = f"{ones[0]:.2%} where A is the longer, {ones[1]:.2%} where B is"
-    inherent = not sampler.sentence.replaces_b or sampler.recipe.sentence.negatives == "same_document"
+    inherent = not (sampler.sentence.replaces_b and NEGATIVES[sampler.recipe.sentence.negatives].other_documents)
     return Check(
         "label_by_sides",
         f"{share} whichever side is longer",

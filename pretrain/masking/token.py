@@ -1,6 +1,11 @@
-"""Token masking: every maskable token is a unit of its own (Devlin et al. 2019, section 3.1)."""
+"""Token masking: every maskable token is a unit of its own (Devlin et al. 2019, section 3.1).
+
+Letters: N sequences.
+"""
 
 import numpy as np
+
+from pretrain.masking.strategy import Strategy
 
 
 def choose(
@@ -11,18 +16,9 @@ def choose(
     bernoulli: bool,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose what to predict in a whole micro-batch, without replacement within each sequence.
+    """Choose tokens as `strategy.Choose` says, without replacement within each sequence; words are not needed here.
 
-    Args:
-        maskable: True where a token may be masked (special tokens may not), (T,).
-        word_starts: True where a token begins a word, (T,). Not needed here; every strategy takes it.
-        cu_seqlens: where each sequence starts, and T last, (N + 1,).
-        rate: share of a sequence's maskable tokens to choose, in (0, 1]; at least one where there is any.
-        bernoulli: draw each token independently instead; then there may be none.
-        rng: the generator of this micro-batch's masks.
-
-    Returns:
-        Chosen positions, ascending, (K,), and the unit each belongs to, (K,): its tokens are replaced alike.
+    A sequence with any maskable token gets at least one; with `bernoulli` it may get none.
     """
     positions = np.flatnonzero(maskable)
     if bernoulli:
@@ -35,3 +31,6 @@ def choose(
     rank = np.arange(len(positions)) - (np.cumsum(available) - available)[sequence]
     chosen = np.sort(shuffled[rank < wanted[sequence]])
     return chosen, np.arange(len(chosen))
+
+
+STRATEGY = Strategy(choose)

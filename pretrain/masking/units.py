@@ -74,6 +74,28 @@ def draw(
     return positions, np.repeat(np.arange(len(taken)), length[taken])
 
 
+def choose_spans(
+    chances: np.ndarray,
+    maskable: np.ndarray,
+    word_starts: np.ndarray,
+    cu_seqlens: np.ndarray,
+    rate: float,
+    bernoulli: bool,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose spans of whole words; the arguments after `chances` and what is returned are those of `strategy.Choose`.
+
+    A sequence is divided into consecutive spans of random length, and some of these are taken whole; a short sequence
+    may get none.
+
+    Args:
+        chances: probability of each length in words, from one word on.
+    """
+    first, length = words(maskable, word_starts, cu_seqlens)
+    wanted = rng.choice(np.arange(1, len(chances) + 1), len(first), p=chances)
+    return draw(*spans(first, length, cu_seqlens, wanted), cu_seqlens, rate, bernoulli, rng)
+
+
 def _arc(length: np.ndarray, sequence: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
     """Which units are taken, in the order given, (U,).
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pretrain.masking.strategy import Strategy
 from pretrain.masking.units import draw, words
 
 
@@ -13,20 +14,13 @@ def choose(
     bernoulli: bool,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose words at random, enough for a sequence's share of tokens.
+    """Choose words as `strategy.Choose` says, enough for a sequence's share of tokens.
 
-    The expected number of tokens is exact and every word is equally likely, short or long. The release takes words
-    while they fit: too few tokens, and long words too seldom.
-
-    Args:
-        maskable: True where a token may be masked (special tokens may not), (T,).
-        word_starts: True where a token begins a word, (T,).
-        cu_seqlens: where each sequence starts, and T last, (N + 1,).
-        rate: share of a sequence's maskable tokens to choose, in (0, 1]; a sequence of few, long words may get none.
-        bernoulli: draw each word independently, instead of keeping each sequence as near to the rate as possible.
-        rng: the generator of this micro-batch's masks.
-
-    Returns:
-        Chosen positions, ascending, (K,), and the word each belongs to, (K,): a word is replaced as a unit.
+    The expected number of tokens is exact and every word is equally likely, short or long; a sequence of few, long
+    words may get none. The release takes words while they fit: too few tokens, and long words too seldom.
     """
     return draw(*words(maskable, word_starts, cu_seqlens), cu_seqlens, rate, bernoulli, rng)
+
+
+STRATEGY = Strategy(choose, longest_words=1, rule=2)
+"""Since rule 2, no word is added where chance gives a sequence none."""

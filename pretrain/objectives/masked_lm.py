@@ -31,10 +31,10 @@ class MaskedLM(PretrainObjective):
     }
 
     def __init__(
-        self, config: ModelConfig, tokenizer: Tokenizer, sentence_labels: int, attention: str = "sdpa"
+        self, config: ModelConfig, tokenizer: Tokenizer, sentence_labels: bool, attention: str = "sdpa"
     ) -> None:
         super().__init__()
-        self.bert = BertModel(config, pooler=sentence_labels > 0, attention=attention)
+        self.bert = BertModel(config, pooler=sentence_labels, attention=attention)
         self.masked_lm_head = MaskedLMHead(config)
         self.sentence_head = SentenceHead(config) if sentence_labels else None
         self.tokenizer = tokenizer

@@ -57,7 +57,7 @@ class PretrainObjective(Objective):
     @classmethod
     def build(cls, config: "PretrainConfig", model: ModelConfig, tokenizer: Tokenizer) -> Self:
         """The objective with random weights, as a run's options say."""
-        return cls(model, tokenizer, SENTENCE[config.sentence.objective].labels, config.training.attention)
+        return cls(model, tokenizer, SENTENCE[config.sentence.objective].labelled, config.training.attention)
 
     @abstractmethod
     def start_from(self, folder: Path) -> str:

@@ -13,4 +13,4 @@ def arrange(
     return examples, text, {}
 
 
-OBJECTIVE = SentenceObjective(labels=0, replaces_b=False, arrange=arrange)
+OBJECTIVE = SentenceObjective(labelled=False, replaces_b=False, arrange=arrange)

@@ -20,8 +20,6 @@ from pretrain.examples import Examples, Text, cut
 from pretrain.sentence import same_document
 from pretrain.sentence.objective import NegativeSource, SentenceObjective
 
-NEGATIVES = ("other_document", "same_document", "anywhere")
-
 _ROUNDS = 16
 _MOST_DRAWS = 2000  # of 64 documents each
 
@@ -50,18 +48,17 @@ def arrange(
     Args:
         examples: with labels drawn, B being what truly follows.
         text: the text they point into.
-        pool: where random runs come from: `other_document`, `same_document`, or `anywhere` but in A and where the
-            true B starts. With `same_document`, examples whose document has nothing else to offer are left out,
-            whatever their label.
+        pool: what random runs are drawn from, and by which kind of negatives.
         rng: the generator of this block's pairs.
 
     Returns:
-        The examples, the text with the random runs appended, and counts, such as of runs not of the true B's length.
+        The examples kept, the text with the random runs appended, and counts, such as of runs not of the true B's
+        length.
 
     Raises:
         UserError: the documents have no run that could serve.
     """
-    examples, first, last, left_out = _random_runs(examples, text, pool, rng)
+    examples, first, last, left_out = pool.negatives.draw(examples, text, pool, rng)
     random = np.flatnonzero(examples.labels == 1)
     if len(random) == 0:
         return examples, text, left_out | {"pairs_random": 0, "random_b_of_other_length": 0}
@@ -81,12 +78,10 @@ def arrange(
     return examples, text.append(ids, word_starts), tally
 
 
-def _random_runs(
+def from_training_split(
     examples: Examples, text: Text, pool: NegativeSource, rng: np.random.Generator
 ) -> tuple[Examples, np.ndarray, np.ndarray, dict[str, int]]:
-    """The examples that can be kept, a run (first sentence and end) for each with label 1, and how many cannot."""
-    if pool.negatives == "same_document" and len(examples) > 0:
-        return _from_same_document(examples, text, pool, rng)
+    """A run for each example with label 1, as `Negatives.draw` says: a true B of a document that they allow."""
     random = examples.take(np.flatnonzero(examples.labels == 1))
     if len(random) == 0:
         return examples, np.zeros(0, np.int64), np.zeros(0, np.int64), {}
@@ -95,9 +90,16 @@ def _random_runs(
     return examples, runs.first[chosen], runs.last[chosen], {}
 
 
-def _from_same_document(
+def from_own_document(
     examples: Examples, text: Text, pool: NegativeSource, rng: np.random.Generator
 ) -> tuple[Examples, np.ndarray, np.ndarray, dict[str, int]]:
+    """A run for each example with label 1, as `Negatives.draw` says, from A's own document.
+
+    Examples whose document has nothing else to offer are left out, whatever their label.
+    """
+    if len(examples) == 0:
+        return examples, np.zeros(0, np.int64), np.zeros(0, np.int64), {}
+
     def differs(some: Examples, first: np.ndarray, last: np.ndarray) -> np.ndarray:
         return ~_same_text(some, text, first, last, pool)
 
@@ -175,10 +177,10 @@ def _of_length(lengths: np.ndarray, wanted: np.ndarray, rng: np.random.Generator
 
 
 def _may_stand(examples: Examples, text: Text, runs: Runs, tried: np.ndarray, pool: NegativeSource) -> np.ndarray:
-    """Whether each run avoids A and what truly follows, and is from a document that `negatives` allows, (E,)."""
+    """Whether each run avoids A and what truly follows, and is from a document that the negatives allow, (E,)."""
     first, last = runs.first[tried], runs.last[tried]
     allowed = (last <= examples.a_sentence) | (first > examples.b_sentence)
-    if pool.negatives == "other_document":
+    if not pool.negatives.own_document:
         hashes = pool.source.document_hashes  # a copy of the document is the same document
         allowed &= hashes[runs.document[tried]] != hashes[examples.document]
     return allowed & ~_same_text(examples, text, first, last, pool)
@@ -205,4 +207,6 @@ def _tokens(pool: NegativeSource, first: np.ndarray, last: np.ndarray) -> np.nda
     return np.add.reduceat(counts, ragged.offsets(last - first)[:-1])
 
 
-OBJECTIVE = SentenceObjective(labels=2, replaces_b=True, arrange=arrange)
+OBJECTIVE = SentenceObjective(
+    labelled=True, replaces_b=True, arrange=arrange, options=("negatives", "random_share", "remainder")
+)

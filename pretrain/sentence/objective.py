@@ -10,19 +10,40 @@ from pretrain.token_source import TokenSource
 
 
 @dataclass(frozen=True)
+class Negatives:
+    """Where a random B comes from.
+
+    Attributes:
+        draw: (examples, text, pool, rng) -> (examples, first, last, tally): the examples that can be kept, a run of
+            sentences (first and end) for each of these with label 1, and counts.
+        own_document: whether it may be A's own document.
+        other_documents: whether it may be another; if not, B's length inevitably reveals a little about the label.
+        rule: incremented when the same text gets different random Bs; runs are not resumed across that.
+    """
+
+    draw: Callable[
+        [Examples, Text, "NegativeSource", np.random.Generator],
+        tuple[Examples, np.ndarray, np.ndarray, dict[str, int]],
+    ]
+    own_document: bool = True
+    other_documents: bool = True
+    rule: int = 1
+
+
+@dataclass(frozen=True)
 class NegativeSource:
     """What negatives may be drawn from.
 
     Attributes:
         source: the corpus.
         documents: numbers of the documents to draw from.
-        negatives: a name from the objective's own choices.
+        negatives: how they are drawn.
         cutting: how examples are cut from documents, including those that negatives are taken from.
     """
 
     source: TokenSource
     documents: np.ndarray
-    negatives: str
+    negatives: Negatives
     cutting: Cutting
 
 
@@ -31,11 +52,13 @@ class SentenceObjective:
     """How pairs are labelled.
 
     Attributes:
-        labels: number of classes; 0 where there is nothing to learn from the pair.
+        labelled: whether pairs have a label to learn, 0 or 1.
         replaces_b: whether label 1 means that B was replaced by another text.
         arrange: (examples, text, pool, rng) -> (examples, text, tally): makes the labels true.
+        options: those of sentence.* that it reads and not every objective does; they are refused with another.
     """
 
-    labels: int
+    labelled: bool
     replaces_b: bool
     arrange: Callable[[Examples, Text, NegativeSource, np.random.Generator], tuple[Examples, Text, dict[str, int]]]
+    options: tuple[str, ...] = ()

@@ -27,4 +27,4 @@ def arrange(
     return replace(examples, **changed), text, {"pairs_swapped": int(swapped.sum())}
 
 
-OBJECTIVE = SentenceObjective(labels=2, replaces_b=False, arrange=arrange)
+OBJECTIVE = SentenceObjective(labelled=True, replaces_b=False, arrange=arrange, options=("random_share",))

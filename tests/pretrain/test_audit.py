@@ -15,7 +15,7 @@ from pretrain.audit.checks import check
 from pretrain.audit.measures import Measures, add_block, measure
 from pretrain.config import AuditConfig, PretrainConfig
 from pretrain.masking import MASKING
-from pretrain.sentence import SENTENCE
+from pretrain.sentence import NEGATIVES, SENTENCE
 from tests.pretrain.conftest import SEP, make_sampler, numbered, random_lengths
 
 
@@ -92,7 +92,8 @@ def test_no_made_up_corpus_breaches_what_must_never_happen(seed, options, docume
 
 def with_masking(monkeypatch, strategy: str, change) -> None:
     healthy = MASKING[strategy]
-    monkeypatch.setitem(MASKING, strategy, lambda *given: change(*healthy(*given), *given))
+    faulty = replace(healthy, choose=lambda *given: change(*healthy.choose(*given), *given))
+    monkeypatch.setitem(MASKING, strategy, faulty)
 
 
 def test_too_few_masks_are_caught(monkeypatch, source):
@@ -284,10 +285,10 @@ def test_a_label_told_by_the_longer_side_is_a_breach_where_it_could_be_helped(so
 
 def test_negatives_from_where_they_should_not_be_are_caught(source):
     sampler = make_sampler(source, sentence__negatives="other_document")
-    sampler.pool = replace(sampler.pool, negatives="same_document")
+    sampler.pool = replace(sampler.pool, negatives=NEGATIVES["same_document"])
     assert "negatives_document" in breaches(sampler, source)
     sampler = make_sampler(source, sentence__negatives="same_document")
-    sampler.pool = replace(sampler.pool, negatives="other_document")
+    sampler.pool = replace(sampler.pool, negatives=NEGATIVES["other_document"])
     assert "negatives_document" in breaches(sampler, source)
 
 

@@ -33,8 +33,9 @@ from bert.training.tracking import TrackingConfig
 from pretrain import data, launch, options, packing, validation
 from pretrain.config import AuditConfig, DataConfig, MaskingConfig, PretrainConfig, SentenceConfig
 from pretrain.launch import pretrain
+from pretrain.masking import MASKING
 from pretrain.options import with_defaults
-from pretrain.sentence import same_document
+from pretrain.sentence import NEGATIVES
 from pretrain.text import datasets_of, open_text
 from pretrain.validation import metric_names
 from tests.pretrain.conftest import made_up_text, write_text
@@ -217,27 +218,35 @@ def test_with_fixed_shapes_too(make_config, disturb, tmp_path):
     assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
 
 
-def refused_by_another_rule(config: PretrainConfig, disturb, module, fact: str) -> None:
-    """Stop a run, ask for it with a higher rule of a module, which is refused, and have it go on as it was."""
+def refused_by_another_rule(config: PretrainConfig, disturb, fact: str, change: tuple) -> None:
+    """Stop a run, ask for it with rule 3 of a fact, which is refused, and have it go on as it was."""
     disturb(9, ask_to_stop)
     with pytest.raises(Stopped):
         pretrain(config)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "RULE", 3)
+        patch.setattr(*change)
         with pytest.raises(UserError, match=f"was started with {fact}=rule 2, and is now asked for with rule 3"):
             pretrain(config)
     assert pretrain(config)["steps"] == config.training.steps
 
 
 def test_a_run_with_fixed_shapes_does_not_go_on_where_text_is_cut_by_another_rule(make_config, disturb, tmp_path):
-    refused_by_another_rule(make_config(tmp_path / "run", **IN_TOKENS), disturb, packing, "packing")
+    config = make_config(tmp_path / "run", **IN_TOKENS)
+    refused_by_another_rule(config, disturb, "packing", (packing, "RULE", 3))
 
 
 def test_a_run_does_not_go_on_where_random_bs_of_the_same_document_are_drawn_by_another_rule(
     make_config, disturb, tmp_path
 ):
+    raised = {"same_document": replace(NEGATIVES["same_document"], rule=3)}
     config = make_config(tmp_path / "run", {"sentence": SentenceConfig(negatives="same_document")})
-    refused_by_another_rule(config, disturb, same_document, "negatives")
+    refused_by_another_rule(config, disturb, "negatives", (launch, "NEGATIVES", raised))
+
+
+def test_a_run_does_not_go_on_where_words_are_masked_by_another_rule(make_config, disturb, tmp_path):
+    raised = {"whole_word": replace(MASKING["whole_word"], rule=3)}
+    config = make_config(tmp_path / "run", {"masking": MaskingConfig(strategy="whole_word")})
+    refused_by_another_rule(config, disturb, "whole_word", (launch, "MASKING", raised))
 
 
 @pytest.mark.filterwarnings("default")  # the compiler reads deprecated attributes of its own

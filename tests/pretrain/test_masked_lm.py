@@ -80,7 +80,7 @@ def test_both_losses_and_every_gradient_are_those_of_bert_for_pretraining(
     if left:  # turned round, since transformers pools column 0
         batch = {name: tensor.flip(1) for name, tensor in batch.items()}
     sentence_labels = torch.arange(len(batch["labels"])) % 2
-    ours = unsettled(MaskedLM(config, None, 2, attention), seed)
+    ours = unsettled(MaskedLM(config, None, True, attention), seed)
     theirs = transformers_twin(ours)
     expected = theirs(**batch, next_sentence_label=sentence_labels)
     means = means_of(ours, packed(batch, sentence_labels=sentence_labels))
@@ -101,7 +101,7 @@ def test_the_loss_and_every_gradient_are_those_of_bert_for_masked_lm_wherever_th
     transformers_twin, unsettled, attention, problem, seed
 ):
     config, batch, _ = problem
-    ours = unsettled(MaskedLM(config, None, 0, attention), seed)
+    ours = unsettled(MaskedLM(config, None, False, attention), seed)
     theirs = transformers_twin(ours)
     expected = theirs(**batch).loss
     means = means_of(ours, packed(batch))
@@ -124,7 +124,7 @@ def test_a_sampled_micro_batch_gives_what_the_reference_gives_for_one_sequence_a
     halves = [batch.take(torch.arange(first, batch.num_sequences, 2), MaskedLM.runs_over) for first in (0, 1)]
     for attention, parts in (("sdpa", [batch]), ("sdpa", halves), ("eager", one_by_one(batch))):
         torch.manual_seed(0)
-        model = MaskedLM(config, None, 2 if objective == "nsp" else 0, attention)
+        model = MaskedLM(config, None, objective == "nsp", attention)
         total = sum(sum(model(part)[name] for name in model.weights if name in model(part)) for part in parts)
         total.backward()
         found.append([total.detach(), *(parameter.grad for parameter in model.parameters())])
@@ -146,7 +146,7 @@ def one_by_one(batch: PackedBatch) -> list[PackedBatch]:
     return parts
 
 
-def small_objective(sentence_labels: int) -> MaskedLM:
+def small_objective(sentence_labels: bool) -> MaskedLM:
     torch.manual_seed(0)
     return MaskedLM(
         ModelConfig(8, 4, 1, 1, 4, 6, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0), None, sentence_labels
@@ -161,7 +161,7 @@ def small_batch() -> PackedBatch:
     return packed(ids | mask | {"labels": labels}, sentence_labels=torch.tensor([0, 1]))
 
 
-@pytest.mark.parametrize("sentence_labels", [0, 2])
+@pytest.mark.parametrize("sentence_labels", [False, True])
 def test_every_parameter_gets_a_gradient(sentence_labels):
     objective, batch = small_objective(sentence_labels), small_batch()
     if not sentence_labels:
@@ -171,7 +171,7 @@ def test_every_parameter_gets_a_gradient(sentence_labels):
 
 
 def test_the_losses_of_a_model_that_knows_nothing_are_the_logarithms_of_the_numbers_of_choices():
-    objective, batch = small_objective(2), small_batch()
+    objective, batch = small_objective(True), small_batch()
     with torch.no_grad():
         for parameter in objective.parameters():
             parameter.zero_()
@@ -181,7 +181,7 @@ def test_the_losses_of_a_model_that_knows_nothing_are_the_logarithms_of_the_numb
 
 
 def test_token_and_label_zero_count_like_any_other():
-    objective, batch = small_objective(2), small_batch()
+    objective, batch = small_objective(True), small_batch()
     with torch.no_grad():
         for parameter in objective.parameters():
             parameter.zero_()
@@ -197,7 +197,7 @@ def test_token_and_label_zero_count_like_any_other():
 
 def test_the_counts_are_of_masked_tokens_and_of_pairs():
     batch = small_batch()
-    assert small_objective(2).counts(batch) == {
+    assert small_objective(True).counts(batch) == {
         "masked_lm_loss": 2,
         "masked_lm_accuracy": 2,
         "sentence_loss": 2,
@@ -206,13 +206,13 @@ def test_the_counts_are_of_masked_tokens_and_of_pairs():
 
 
 def test_a_batch_answers_only_for_the_targets_it_has():
-    objective, batch = small_objective(2), small_batch()
+    objective, batch = small_objective(True), small_batch()
     del batch.targets["masked_index"], batch.targets["masked_labels"]
     assert list(objective(batch)) == list(objective.counts(batch)) == ["sentence_loss", "sentence_accuracy"]
 
 
 def test_a_batch_without_a_masked_token_adds_nothing_to_the_sum():
-    objective, batch = small_objective(0), small_batch()
+    objective, batch = small_objective(False), small_batch()
     batch.targets.clear()
     batch.targets.update(masked_index=torch.zeros(0, dtype=torch.long), masked_labels=torch.zeros(0, dtype=torch.long))
     sums = objective(batch)
@@ -222,10 +222,10 @@ def test_a_batch_without_a_masked_token_adds_nothing_to_the_sum():
 
 
 def test_the_tied_matrix_is_one_parameter():
-    names = [name for name, p in small_objective(2).named_parameters() if p.shape == (8, 4)]
+    names = [name for name, p in small_objective(True).named_parameters() if p.shape == (8, 4)]
     assert names == ["bert.embeddings.token.weight"]
 
 
 def test_without_a_sentence_loss_there_is_neither_pooler_nor_sentence_head():
-    names = [name for name, _ in small_objective(0).named_parameters()]
+    names = [name for name, _ in small_objective(False).named_parameters()]
     assert [name for name in names if "pooler" in name or "sentence" in name] == []

@@ -59,7 +59,7 @@ SEEDS = st.integers(0, 2**32)
 def choose(
     strategy: str, batch: MicroBatch, rate: float, seed: int, bernoulli: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    return MASKING[strategy](*batch, rate, bernoulli, np.random.default_rng(seed))
+    return MASKING[strategy].choose(*batch, rate, bernoulli, np.random.default_rng(seed))
 
 
 def per_sequence(batch: MicroBatch, positions: np.ndarray) -> np.ndarray:
@@ -211,7 +211,7 @@ def test_a_span_stops_at_sep_and_begins_anew_behind_it():
 @SPANS
 def test_a_span_does_not_go_on_in_the_next_sequence(strategy, longest):
     every, starts = np.ones(200, bool), np.arange(0, 201, 2)  # sequences of two words, no special token between them
-    chosen, units = MASKING[strategy](every, every, starts, 0.5, False, np.random.default_rng(0))
+    chosen, units = MASKING[strategy].choose(every, every, starts, 0.5, False, np.random.default_rng(0))
     sequences = [set((chosen[units == unit] // 2).tolist()) for unit in set(units.tolist())]
     assert {len(of_unit) for of_unit in sequences} == {1}
     assert 2 in np.bincount(units)  # some cover a sequence

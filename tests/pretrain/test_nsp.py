@@ -27,7 +27,7 @@ def arranged(
     how = Cutting(INPUTS[name], budget, 0.1, 0.5, True, True)
     sizes = np.diff(source.sentence_offsets)
     true, _ = cut(np.diff(source.token_offsets), sentences, sizes, documents, how, rng)
-    training = NegativeSource(source, documents, negatives, how)
+    training = NegativeSource(source, documents, NEGATIVES[negatives], how)
     examples, text, tally = nsp.arrange(true, Text(source.ids, source.word_starts), training, rng)
     return true, examples, text, tally
 
@@ -331,14 +331,12 @@ def test_documents_of_one_sentence_give_no_pairs_and_are_counted():
 
 
 def test_where_hardly_any_document_has_two_sentences_the_error_says_so():
-    source = numbered([[1]] * 1000)
+    source, how = numbered([[1]] * 1000), Cutting(INPUTS["segment_pair"], 29, 0.1, 0.5, True, True)
     with pytest.raises(UserError, match=r"nsp needs documents of at least two sentences.*blank line"):
         nsp.arrange(
             Examples(*(np.array([n]) for n in (0, 1, 1, 1, 0, 0, 1, 1, 1))),
             Text(source.ids, source.word_starts),
-            NegativeSource(
-                source, np.arange(1000), "anywhere", Cutting(INPUTS["segment_pair"], 29, 0.1, 0.5, True, True)
-            ),
+            NegativeSource(source, np.arange(1000), NEGATIVES["anywhere"], how),
             np.random.default_rng(0),
         )
 
@@ -350,10 +348,8 @@ def test_a_small_validation_split_of_a_large_corpus_has_its_own_negatives():
 
 
 @pytest.mark.parametrize("name", SENTENCE)
-def test_an_objective_that_takes_another_b_has_two_labels(name):
-    objective = SENTENCE[name]
-    assert objective.labels in (0, 2)
-    assert objective.labels == 2 or not objective.replaces_b
+def test_an_objective_that_takes_another_b_labels_it(name):
+    assert SENTENCE[name].labelled or not SENTENCE[name].replaces_b
 
 
 # From the same document.
@@ -452,7 +448,7 @@ def test_which_pairs_of_the_same_document_are_left_out_does_not_depend_on_the_la
         how,
         np.random.default_rng(0),
     )
-    training = NegativeSource(source, documents, "same_document", how)
+    training = NegativeSource(source, documents, NEGATIVES["same_document"], how)
     kept = []
     for labels in (true.labels, 1 - true.labels):
         given = replace(true, labels=labels)

@@ -35,7 +35,7 @@ class Tampered(PretrainObjective):
     goal = "valid/tampered_loss"
     fingerprint = "as it was"
 
-    def __init__(self, config: ModelConfig, tokenizer, sentence_labels: int, attention: str = "sdpa") -> None:
+    def __init__(self, config: ModelConfig, tokenizer, sentence_labels: bool, attention: str = "sdpa") -> None:
         super().__init__()
         self.bert = BertModel(config, pooler=False, attention=attention)
         self.masked_lm_head, self.head = MaskedLMHead(config), nn.Linear(config.hidden_size, 2)
@@ -172,7 +172,7 @@ def test_an_objective_keeps_the_contract_or_says_why_not(name, sentence, make_co
 @pytest.mark.parametrize("name", [*OBJECTIVES, "tampered"])
 def test_an_objective_takes_up_an_encoder_from_elsewhere(name, make_config, tokenizer, tmp_path):
     config = make_config(name)
-    elsewhere, objective = MaskedLM(built(config, tokenizer, 1).bert.config, tokenizer, 2), built(config, tokenizer)
+    elsewhere, objective = MaskedLM(built(config, tokenizer, 1).bert.config, tokenizer, True), built(config, tokenizer)
     elsewhere.export(tmp_path)
     assert "encoder loaded" in objective.start_from(tmp_path)
     for parameter, theirs in zip(objective.bert.encoder.parameters(), elsewhere.bert.encoder.parameters(), strict=True):

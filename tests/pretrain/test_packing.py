@@ -189,7 +189,7 @@ def test_losses_and_gradients_are_those_without_fillers(source, unsettled, atten
         int(source.ids.max()) + 1, 16, 2, 2, 24, 32, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
     )
     torch.manual_seed(0)
-    objective = unsettled(MaskedLM(config, None, 2, attention)).train(training)
+    objective = unsettled(MaskedLM(config, None, True, attention)).train(training)
     for number in range(len(block)):
         filled = block.micro_batch(number)
         assert filled.real_sequences < filled.num_sequences

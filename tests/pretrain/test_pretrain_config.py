@@ -186,7 +186,7 @@ def test_values_at_the_edge_are_allowed(options):
 @pytest.mark.parametrize("name", INPUTS)
 def test_objectives_with_labels_need_two_segments_and_others_take_any_input(objective, name):
     faults = faults_of(told(sentence__objective=objective, sentence__input=name))
-    assert bool(faults) == (SENTENCE[objective].labels > 0 and INPUTS[name].segments == 1)
+    assert bool(faults) == (SENTENCE[objective].labelled and INPUTS[name].segments == 1)
 
 
 @pytest.mark.parametrize(

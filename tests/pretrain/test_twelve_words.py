@@ -12,7 +12,7 @@ import pytest
 from pretrain.examples import Cutting, Examples, Text, cut, lay_out
 from pretrain.inputs import INPUTS
 from pretrain.report import sampling_in_words
-from pretrain.sentence import SENTENCE
+from pretrain.sentence import NEGATIVES, SENTENCE
 from pretrain.sentence.objective import NegativeSource
 from tests.pretrain.conftest import CLS, SEP, make_sampler, numbered, unmasked
 
@@ -27,7 +27,7 @@ def arranged(objective: str, labels: list[int], negatives: str = "other_document
     rng = np.random.default_rng(0)
     pairs, _ = cut(np.array([3, 1, 2, 1, 2, 3]), np.arange(6), np.array([4, 2]), np.arange(2), cutting, rng)
     pairs = replace(pairs, labels=np.array(labels))
-    training = NegativeSource(source, np.arange(2), negatives, cutting)
+    training = NegativeSource(source, np.arange(2), NEGATIVES[negatives], cutting)
     found, text, _ = SENTENCE[objective].arrange(pairs, Text(source.ids, source.word_starts), training, rng)
     laid = lay_out(found, text, 2, CLS, SEP, SPECIAL)
     cuts = laid.cu_seqlens[1:-1]
