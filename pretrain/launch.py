@@ -210,6 +210,6 @@ def _first_block(sampler: Sampler) -> Block:
     single = "; sentence.objective=none with sentence.input=doc_sentences needs one" * (sampler.input.segments > 1)
     raise UserError(
         f"data.train: no example in it: sentence.input={sampler.recipe.sentence.input} needs documents of at least "
-        f"{sampler.input.segments} sentence(s){single}. A line is a sentence; data.split_sentences=true looks for them "
-        f"within lines."
+        f"{sampler.input.segments} sentence(s){single}. A line of text is a sentence unless data.split_sentences=true "
+        f"looks for them within lines."
     )

@@ -13,7 +13,7 @@ from pretrain.config import PretrainConfig
 from pretrain.data import Recipe, Sampler
 from pretrain.documents import FORMATS
 from pretrain.inputs import INPUTS
-from pretrain.masking import LONGEST
+from pretrain.masking import MASKING
 from pretrain.masking.units import words as words_of
 from pretrain.objectives.objective import PretrainObjective
 from pretrain.text import TextToLearn
@@ -80,7 +80,7 @@ def _lost_text(cut: float, left_over: float, recipe: Recipe) -> list[str]:
 
 
 def _odd_words(pieces: float, strategy: str) -> list[str]:
-    if strategy not in LONGEST:
+    if MASKING[strategy].longest_words is None:
         return []
     if pieces < ONE_PIECE and strategy == "whole_word":
         return ["nearly every word is one token: masking.strategy=whole_word does the same as token"]

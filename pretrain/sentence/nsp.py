@@ -21,7 +21,9 @@ from pretrain.sentence import same_document
 from pretrain.sentence.objective import NegativeSource, SentenceObjective
 
 _ROUNDS = 16
-_MOST_DRAWS = 2000  # of 64 documents each
+_MOST_DRAWS = 2000
+_DOCUMENTS, _BYTES = 64, 4 << 20
+"""In a draw at most; large documents have many Bs each."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,9 @@ def from_own_document(
 def _draw_runs(pool: NegativeSource, wanted: int, rng: np.random.Generator) -> Runs:
     """The true Bs of documents drawn from the training split, cut as the examples themselves are."""
     parts, total = [], 0
+    size = max(1, min(_DOCUMENTS, round(_BYTES / pool.source.mean_document_bytes)))
     for _ in range(_MOST_DRAWS):
-        part = _true_bs(pool, pool.documents[rng.integers(0, len(pool.documents), 64)], rng)
+        part = _true_bs(pool, pool.documents[rng.integers(0, len(pool.documents), size)], rng)
         parts.append(part)
         total += part.shape[1]
         if total >= wanted:
@@ -123,8 +126,8 @@ def _draw_runs(pool: NegativeSource, wanted: int, rng: np.random.Generator) -> R
     length, first, last, document = np.concatenate(parts, axis=1)
     if total == 0:
         raise UserError(
-            "sentence.objective: nsp needs documents of at least two sentences, and hardly any has them; is there a "
-            "blank line after every sentence?"
+            "sentence.objective: nsp needs documents of at least two sentences, and hardly any has them. In a text "
+            "file blank lines separate documents, and each line is a sentence unless data.split_sentences=true."
         )
     order = np.argsort(length, kind="stable")
     return Runs(length=length[order], first=first[order], last=last[order], document=document[order])

@@ -322,7 +322,7 @@ def test_documents_of_one_sentence_are_refused_for_pairs(tmp_path, objective):
     assert said == (
         "data.train: no example in it: sentence.input=segment_pair needs documents of at least 2 sentence(s); "
         "sentence.objective=none with sentence.input=doc_sentences needs one. "
-        "A line is a sentence; data.split_sentences=true looks for them within lines."
+        "A line of text is a sentence unless data.split_sentences=true looks for them within lines."
     )
 
 
