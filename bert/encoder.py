@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bert.attention import BACKENDS
+from bert.attention.backend import Backend
 from bert.compiled import CompiledForTraining
 from bert.config import ModelConfig
 from bert.dropout import Dropout
@@ -33,7 +34,7 @@ class SelfAttention(nn.Module):
         self.output = Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self, hidden: Tensor, asking: Tensor, attend, read: Tensor | None = None
+        self, hidden: Tensor, asking: Tensor, attend: Backend, read: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Attend from all tokens, or from some of them, to those of their sequence.
 
@@ -54,7 +55,7 @@ class SelfAttention(nn.Module):
         mixed = mixed.reshape(len(hidden), -1)  # (T, H)
         return self.output(mixed if read is None else rows_at(read, mixed)), probabilities
 
-    def _some(self, hidden: Tensor, asking: Tensor, attend, read: Tensor, dropout: float) -> Tensor:
+    def _some(self, hidden: Tensor, asking: Tensor, attend: Backend, read: Tensor, dropout: float) -> Tensor:
         """The mixed values of the tokens to read, (R, H); of the others only keys and values are computed."""
         width, whole = hidden.shape[1], self.query_key_value
         weights, biases = (p.split([width, 2 * width]) for p in (whole.weight, whole.bias))
@@ -74,7 +75,7 @@ class Layer(CompiledForTraining):
         self.feed_forward_norm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, hidden: Tensor, attend, read: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, hidden: Tensor, attend: Backend, read: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(T, H) -> (T, H), or (R, H) of the places to read; and the probabilities where the backend keeps them."""
         asking = hidden if read is None else rows_at(read, hidden)  # (R, H)
         mixed, probabilities = self.attention(hidden, asking, attend, read)
@@ -149,11 +150,11 @@ def rows_at(places: Tensor, of: Tensor) -> Tensor:
     return F.pad(rows, (0, 0, 0, spare)) if spare else rows
 
 
-def _plain(layer: Callable, hidden: Tensor, attend, read: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _plain(layer: Callable, hidden: Tensor, attend: Backend, read: Tensor | None) -> tuple[Tensor, Tensor | None]:
     return layer(hidden, attend, read)
 
 
-def _recomputed(layer: Callable, hidden: Tensor, attend, read: Tensor | None) -> tuple[Tensor, None]:
+def _recomputed(layer: Callable, hidden: Tensor, attend: Backend, read: Tensor | None) -> tuple[Tensor, None]:
     """The layer's output, with no activations kept; recomputing them restores the state of torch's generators."""
     return checkpoint(lambda x: layer(x, attend, read)[0], hidden, use_reentrant=False), None
 
