@@ -34,26 +34,27 @@ class SelfAttention(nn.Module):
         self.output = Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self, hidden: Tensor, asking: Tensor, attend: Backend, read: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+        self, hidden: Tensor, attend: Backend, read: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Attend from all tokens, or from some of them, to those of their sequence.
 
         Args:
             hidden: of all tokens, (T, H).
-            asking: of the query tokens, (R, H); the same (T, H) where all are.
             attend: the batch's attention.
             read: the places of the query tokens, (R,), where not all are.
 
         Returns:
-            (R, H) or (T, H), and the probabilities where the backend keeps them.
+            What attention adds to the query tokens, and their own rows of `hidden`, (R, H) or (T, H) each; and the
+            probabilities where the backend keeps them.
         """
+        asking = hidden if read is None else rows_at(read, hidden)  # (R, H)
         dropout = self.probs_dropout if self.training else 0.0
         if read is not None and attend.answers_some:
-            return self.output(self._some(hidden, asking, attend, read, dropout)), None
+            return self.output(self._some(hidden, asking, attend, read, dropout)), asking, None
         projected = self.query_key_value(hidden).view(len(hidden), 3, self.num_heads, -1)  # (T, 3, A, D)
         mixed, probabilities = attend(*projected.unbind(1), dropout)
         mixed = mixed.reshape(len(hidden), -1)  # (T, H)
-        return self.output(mixed if read is None else rows_at(read, mixed)), probabilities
+        return self.output(mixed if read is None else rows_at(read, mixed)), asking, probabilities
 
     def _some(self, hidden: Tensor, asking: Tensor, attend: Backend, read: Tensor, dropout: float) -> Tensor:
         """The mixed values of the tokens to read, (R, H); of the others only keys and values are computed."""
@@ -77,9 +78,8 @@ class Layer(CompiledForTraining):
 
     def forward(self, hidden: Tensor, attend: Backend, read: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(T, H) -> (T, H), or (R, H) of the places to read; and the probabilities where the backend keeps them."""
-        asking = hidden if read is None else rows_at(read, hidden)  # (R, H)
-        mixed, probabilities = self.attention(hidden, asking, attend, read)
-        hidden = self.attention_norm(self.dropout.added(mixed, to=asking))
+        attended, asking, probabilities = self.attention(hidden, attend, read)
+        hidden = self.attention_norm(self.dropout.added(attended, to=asking))
         hidden = self.feed_forward_norm(self.dropout.added(self.feed_forward(hidden), to=hidden))
         return hidden, probabilities
 
