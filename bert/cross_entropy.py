@@ -57,45 +57,46 @@ class _InPlace(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor):
-        learned = any(ctx.needs_input_grad[1:])
+        needs_grad_weights = any(ctx.needs_input_grad[1:])
         hidden, table, bias = in_type_of_products(hidden, table, bias)
         loss, right = torch.zeros(()), labels.new_zeros(())
-        of_hidden, of_table, of_bias = torch.empty_like(hidden), None, torch.zeros(len(table))
-        blocks = zip(hidden.split(BLOCK), labels.split(BLOCK), of_hidden.split(BLOCK), strict=True)
-        for block, of_block, of_hidden_block in blocks:
-            logits = product(block, table, bias)  # (R, V), and from the next line on their gradient
-            block_loss, block_right = _softmax_minus_one_hot(logits, of_block)
+        grad_hidden, grad_table, grad_bias = torch.empty_like(hidden), None, torch.zeros(len(table))
+        blocks = zip(hidden.split(BLOCK), labels.split(BLOCK), grad_hidden.split(BLOCK), strict=True)
+        for hidden_block, labels_block, grad_hidden_block in blocks:
+            logits = product(hidden_block, table, bias)  # (R, V), and from the next line on their gradient
+            block_loss, block_right = _softmax_minus_one_hot(logits, labels_block)
             loss, right = loss + block_loss, right + block_right
-            of_hidden_block.copy_(product(logits, table.T))
-            if learned:
-                of_table = summed(of_table, logits, block)
-                of_bias += logits.sum(0)
+            grad_hidden_block.copy_(product(logits, table.T))
+            if needs_grad_weights:
+                grad_table = summed(grad_table, logits, hidden_block)
+                grad_bias += logits.sum(0)
             del logits  # before the next block allocates as much
-        ctx.save_for_backward(of_hidden, *((of_table, of_bias) if learned else ()))
+        ctx.save_for_backward(grad_hidden, *((grad_table, grad_bias) if needs_grad_weights else ()))
         ctx.mark_non_differentiable(right)
         return loss, right
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, of_loss: Tensor, _):
-        of_hidden, *of_weights = (gradient * of_loss for gradient in ctx.saved_tensors)
-        return of_hidden, *(of_weights or (None, None)), None
+    def backward(ctx, grad_loss: Tensor, _):
+        grad_hidden, *grad_weights = (gradient * grad_loss for gradient in ctx.saved_tensors)
+        return grad_hidden, *(grad_weights or (None, None)), None
 
 
 def _softmax_minus_one_hot(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Overwrite the logits with their gradient: (R, V), (R,) -> the loss, and how many labels lead, () each."""
     loss, right = torch.zeros(()), labels.new_zeros(())
     rows = max(1, _NUMBERS_AT_ONCE // logits.shape[1])
-    for in_place, of_block in zip(logits.split(rows), labels.split(rows), strict=True):
+    for in_place, labels_block in zip(logits.split(rows), labels.split(rows), strict=True):
         block = in_place.float()  # no copy where it is fp32
-        labelled, place = of_block[:, None] >= 0, of_block[:, None].clamp(min=0)  # (rows, 1)
-        of_label = block.gather(1, place)  # (rows, 1)
+        labelled, place = labels_block[:, None] >= 0, labels_block[:, None].clamp(min=0)  # (rows, 1)
+        label_logit = block.gather(1, place)  # (rows, 1)
         highest = block.amax(1, keepdim=True)
-        leading = (labelled & (of_label == highest)).nonzero()[:, 0]  # perhaps tied: in bf16 many are equal
-        right += (block[leading].argmax(1) == of_block[leading]).sum()
+        leading = (labelled & (label_logit == highest)).nonzero()[:, 0]  # perhaps tied: in bf16 many are equal
+        right += (block[leading].argmax(1) == labels_block[leading]).sum()
         torch.softmax(block, 1, out=block)  # in place: PyTorch's CPU kernel is done with a number when it writes it
         log_total = highest - block.amax(1, keepdim=True).log()
-        loss += torch.where(labelled, log_total - of_label, 0.0).sum()
-        block.scatter_add_(1, place, -torch.ones_like(of_label)).index_fill_(0, (of_block < 0).nonzero()[:, 0], 0)
+        loss += torch.where(labelled, log_total - label_logit, 0.0).sum()
+        block.scatter_add_(1, place, -torch.ones_like(label_logit))
+        block.index_fill_(0, (labels_block < 0).nonzero()[:, 0], 0)
         in_place.copy_(block)
     return loss, right

@@ -56,10 +56,11 @@ class _Drop(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx, grad_out: Tensor):
         (kept,) = ctx.saved_tensors
-        of_x, of_to = ctx.needs_input_grad[:2]
-        return (gradient * kept).mul_(ctx.scale) if of_x else None, gradient if of_to else None, None, None
+        needs_grad_x, needs_grad_to = ctx.needs_input_grad[:2]
+        grad_x = (grad_out * kept).mul_(ctx.scale) if needs_grad_x else None
+        return grad_x, grad_out if needs_grad_to else None, None, None
 
 
 def drawn_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> tuple[Tensor, float]:

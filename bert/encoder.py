@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bert.attention import BACKENDS
+from bert.attention.backend import Backend
 from bert.compiled import CompiledForTraining
 from bert.config import ModelConfig
 from bert.dropout import Dropout
@@ -33,28 +34,29 @@ class SelfAttention(nn.Module):
         self.output = Linear(config.hidden_size, config.hidden_size)
 
     def forward(
-        self, hidden: Tensor, asking: Tensor, attend, read: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+        self, hidden: Tensor, attend: Backend, read: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Attend from all tokens, or from some of them, to those of their sequence.
 
         Args:
             hidden: of all tokens, (T, H).
-            asking: of the query tokens, (R, H); the same (T, H) where all are.
             attend: the batch's attention.
             read: the places of the query tokens, (R,), where not all are.
 
         Returns:
-            (R, H) or (T, H), and the probabilities where the backend keeps them.
+            What attention adds to the query tokens, and their own rows of `hidden`, (R, H) or (T, H) each; and the
+            probabilities where the backend keeps them.
         """
+        asking = hidden if read is None else rows_at(read, hidden)  # (R, H)
         dropout = self.probs_dropout if self.training else 0.0
         if read is not None and attend.answers_some:
-            return self.output(self._some(hidden, asking, attend, read, dropout)), None
+            return self.output(self._some(hidden, asking, attend, read, dropout)), asking, None
         projected = self.query_key_value(hidden).view(len(hidden), 3, self.num_heads, -1)  # (T, 3, A, D)
         mixed, probabilities = attend(*projected.unbind(1), dropout)
         mixed = mixed.reshape(len(hidden), -1)  # (T, H)
-        return self.output(mixed if read is None else rows_at(read, mixed)), probabilities
+        return self.output(mixed if read is None else rows_at(read, mixed)), asking, probabilities
 
-    def _some(self, hidden: Tensor, asking: Tensor, attend, read: Tensor, dropout: float) -> Tensor:
+    def _some(self, hidden: Tensor, asking: Tensor, attend: Backend, read: Tensor, dropout: float) -> Tensor:
         """The mixed values of the tokens to read, (R, H); of the others only keys and values are computed."""
         width, whole = hidden.shape[1], self.query_key_value
         weights, biases = (p.split([width, 2 * width]) for p in (whole.weight, whole.bias))
@@ -74,11 +76,10 @@ class Layer(CompiledForTraining):
         self.feed_forward_norm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, hidden: Tensor, attend, read: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, hidden: Tensor, attend: Backend, read: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(T, H) -> (T, H), or (R, H) of the places to read; and the probabilities where the backend keeps them."""
-        asking = hidden if read is None else rows_at(read, hidden)  # (R, H)
-        mixed, probabilities = self.attention(hidden, asking, attend, read)
-        hidden = self.attention_norm(self.dropout.added(mixed, to=asking))
+        attended, asking, probabilities = self.attention(hidden, attend, read)
+        hidden = self.attention_norm(self.dropout.added(attended, to=asking))
         hidden = self.feed_forward_norm(self.dropout.added(self.feed_forward(hidden), to=hidden))
         return hidden, probabilities
 
@@ -149,11 +150,11 @@ def rows_at(places: Tensor, of: Tensor) -> Tensor:
     return F.pad(rows, (0, 0, 0, spare)) if spare else rows
 
 
-def _plain(layer: Callable, hidden: Tensor, attend, read: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _plain(layer: Callable, hidden: Tensor, attend: Backend, read: Tensor | None) -> tuple[Tensor, Tensor | None]:
     return layer(hidden, attend, read)
 
 
-def _recomputed(layer: Callable, hidden: Tensor, attend, read: Tensor | None) -> tuple[Tensor, None]:
+def _recomputed(layer: Callable, hidden: Tensor, attend: Backend, read: Tensor | None) -> tuple[Tensor, None]:
     """The layer's output, with no activations kept; recomputing them restores the state of torch's generators."""
     return checkpoint(lambda x: layer(x, attend, read)[0], hidden, use_reentrant=False), None
 

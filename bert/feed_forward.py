@@ -42,28 +42,29 @@ class _InBlocks(torch.autograd.Function):
     def forward(ctx, hidden: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor) -> Tensor:
         hidden, up, up_bias, down, down_bias = in_type_of_products(hidden, up, up_bias, down, down_bias)
         out, inputs, outputs = hidden.new_empty(len(hidden), len(down)), [], []
-        for block, of_block in zip(hidden.split(BLOCK), out.split(BLOCK), strict=True):
-            inputs.append(product(block, up, up_bias))  # (R, I)
+        for hidden_block, out_block in zip(hidden.split(BLOCK), out.split(BLOCK), strict=True):
+            inputs.append(product(hidden_block, up, up_bias))  # (R, I)
             outputs.append(F.gelu(inputs[-1]))
-            of_block.copy_(product(outputs[-1], down, down_bias))
+            out_block.copy_(product(outputs[-1], down, down_bias))
         ctx.save_for_backward(hidden, up, down, *inputs, *outputs)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx, grad_out: Tensor):
         hidden, up, down, *kept = ctx.saved_tensors
-        learned = any(ctx.needs_input_grad[1:])
-        of_hidden = torch.empty_like(hidden)
-        of_up = of_down = None
-        of_up_bias, of_down_bias = torch.zeros(len(up)), gradient.sum(0)
+        needs_grad_weights = any(ctx.needs_input_grad[1:])
+        grad_hidden = torch.empty_like(hidden)
+        grad_up = grad_down = None
+        grad_up_bias, grad_down_bias = torch.zeros(len(up)), grad_out.sum(0)
         halves = kept[: len(kept) // 2], kept[len(kept) // 2 :]
-        parts = zip(hidden.split(BLOCK), gradient.split(BLOCK), of_hidden.split(BLOCK), *halves, strict=True)
-        for block, of_block, of_hidden_block, gelu_in, gelu_out in parts:
-            of_gelu_in = torch.ops.aten.gelu_backward(product(of_block, down.T), gelu_in)  # (R, I)
-            of_hidden_block.copy_(product(of_gelu_in, up.T))
-            if learned:
-                of_down = summed(of_down, of_block, gelu_out)
-                of_up = summed(of_up, of_gelu_in, block)
-                of_up_bias += of_gelu_in.sum(0)
-        return of_hidden, *((of_up, of_up_bias, of_down, of_down_bias) if learned else [None] * 4)
+        parts = zip(hidden.split(BLOCK), grad_out.split(BLOCK), grad_hidden.split(BLOCK), *halves, strict=True)
+        for hidden_block, grad_out_block, grad_hidden_block, gelu_in, gelu_out in parts:
+            grad_gelu_in = torch.ops.aten.gelu_backward(product(grad_out_block, down.T), gelu_in)  # (R, I)
+            grad_hidden_block.copy_(product(grad_gelu_in, up.T))
+            if needs_grad_weights:
+                grad_down = summed(grad_down, grad_out_block, gelu_out)
+                grad_up = summed(grad_up, grad_gelu_in, hidden_block)
+                grad_up_bias += grad_gelu_in.sum(0)
+        grad_weights = (grad_up, grad_up_bias, grad_down, grad_down_bias) if needs_grad_weights else [None] * 4
+        return grad_hidden, *grad_weights

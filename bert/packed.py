@@ -5,12 +5,13 @@ Letters: T tokens in the batch, N sequences, S longest sequence.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 from torch import Tensor
 
 from bert.errors import UserError
+from bert.targets import PerPosition, PerSequence, PerToken, Positions, Starts, Target
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,12 @@ class PackedBatch:
             return self.map(lambda tensor: tensor.pin_memory().to(device, non_blocking=True))
         return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-    def take(self, sequences: Tensor, runs_over: dict[str, str]) -> "PackedBatch":
+    def take(self, sequences: Tensor, described: dict[str, Target]) -> "PackedBatch":
         """Some of its sequences, without fillers.
 
         Args:
             sequences: their numbers, ascending, (n,).
-            runs_over: what each target runs over, by name: "sequences"; "tokens"; "starts", for numbers of places
-                before each sequence, and their total last; or the name of a target of positions in the flat batch, for
-                itself and for what is known of each of these positions.
+            described: what each target has a value for, by name.
         """
         starts, lengths = self.cu_seqlens[sequences].long(), self.cu_seqlens.diff()[sequences].long()
         cu_seqlens = starts_of(lengths)
@@ -84,16 +83,20 @@ class PackedBatch:
         place = torch.full((self.num_tokens,), -1)
         place[tokens] = torch.arange(len(tokens))
 
-        def taken(name: str, target: Tensor) -> Tensor:
-            match over := runs_over[name]:
-                case "sequences":
-                    return target[sequences]
-                case "tokens":
-                    return target[tokens]
-                case "starts":
-                    return starts_of(target.diff()[sequences])
-            places = place[self.targets[over]]
-            return (places if over == name else target)[places >= 0]
+        def taken(values: Tensor, target: Target) -> Tensor:
+            match target:
+                case PerSequence():
+                    return values[sequences]
+                case PerToken():
+                    return values[tokens]
+                case Positions():
+                    places = place[values]
+                    return places[places >= 0]
+                case PerPosition(positions):
+                    return values[place[self.targets[positions]] >= 0]
+                case Starts():
+                    return starts_of(values.diff()[sequences])
+            assert_never(target)
 
         return PackedBatch(
             token_ids=self.token_ids[tokens],
@@ -101,7 +104,7 @@ class PackedBatch:
             position_ids=self.position_ids[tokens],
             cu_seqlens=cu_seqlens,
             max_seqlen=self.max_seqlen,
-            targets={name: taken(name, target) for name, target in self.targets.items()},
+            targets={name: taken(values, described[name]) for name, values in self.targets.items()},
         )
 
     def map(self, change: Callable[[Tensor], Any]) -> "PackedBatch":

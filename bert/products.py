@@ -61,17 +61,17 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
-def summed(total: Tensor | None, gradient: Tensor, x: Tensor) -> Tensor:
+def summed(total: Tensor | None, grad_out: Tensor, x: Tensor) -> Tensor:
     """Accumulate a block's part of a weight's gradient, in fp32, in place: (O, I) or None, (R, O), (R, I) -> (O, I).
 
     Args:
         total: the gradient so far; None before the first block.
-        gradient: of the block's outputs.
+        grad_out: the gradient of the block's outputs.
         x: the block's inputs.
     """
     if total is None:
-        return (gradient.T @ x).float()
-    return total.addmm_(gradient.T, x) if x.dtype == torch.float32 else total.add_(gradient.T @ x)
+        return (grad_out.T @ x).float()
+    return total.addmm_(grad_out.T, x) if x.dtype == torch.float32 else total.add_(grad_out.T @ x)
 
 
 class Linear(nn.Linear):
@@ -96,13 +96,13 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx, grad_out: Tensor):
         x, weight = ctx.saved_tensors
-        of_x, of_weight, of_bias = ctx.needs_input_grad
+        needs_grad_x, needs_grad_weight, needs_grad_bias = ctx.needs_input_grad
         return (
-            product(gradient, weight.T) if of_x else None,
-            gradient.T @ x if of_weight else None,  # in fp32 by MKL, which is faster here
-            gradient.sum(0) if of_bias else None,
+            product(grad_out, weight.T) if needs_grad_x else None,
+            grad_out.T @ x if needs_grad_weight else None,  # in fp32 by MKL, which is faster here
+            grad_out.sum(0) if needs_grad_bias else None,
         )
 
 

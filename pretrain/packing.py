@@ -14,16 +14,15 @@ import torch
 from torch import Tensor
 
 from bert.packed import PackedBatch
+from bert.targets import PerPosition, PerSequence, PerToken, Positions
 from pretrain import ragged
+from pretrain.targets import TARGETS
 
 RULE = 2
 """Incremented when the same text is cut into different micro-batches; runs are not resumed across that."""
 
 _SPARE = 1.1
 """N, as a multiple of the sequences that fit on average: a spare one costs a token, one too few all tokens left."""
-
-_NOTHING = {"masked_index": 0, "masked_labels": -100, "sentence_labels": -100}
-"""What each target is padded with; any token will do where there is no label."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +109,18 @@ def fill(batch: PackedBatch, shape: Shape) -> PackedBatch:
     zeros = torch.zeros(missing, dtype=torch.int64)
     positions = torch.from_numpy(ragged.ranges(np.zeros(places, np.int64), lengths))
     ends = torch.from_numpy(starts[1:].astype(np.int32)) + batch.num_tokens
-    wanted = {"sentence_labels": shape.sequences}
-    masked = len(batch.targets["masked_index"])
-    wanted |= dict.fromkeys(("masked_index", "masked_labels"), shape.masked * max(1, -(-masked // shape.masked)))
+    masked = shape.masked * max(1, -(-len(batch.targets["masked_index"]) // shape.masked))
+    rows = {PerSequence: shape.sequences, PerToken: shape.tokens, Positions: masked, PerPosition: masked}
     return replace(
         batch,
         token_ids=torch.cat([batch.token_ids, zeros]),
         segment_ids=torch.cat([batch.segment_ids, zeros]),
         position_ids=torch.cat([batch.position_ids, positions]),
         cu_seqlens=torch.cat([batch.cu_seqlens, ends]),
-        targets={name: _padded(target, wanted[name], _NOTHING[name]) for name, target in batch.targets.items()},
+        targets={
+            name: _padded(values, rows[type(TARGETS[name])], TARGETS[name].padding)
+            for name, values in batch.targets.items()
+        },
         real=(batch.num_tokens, batch.num_sequences),
     )
 
@@ -129,18 +130,18 @@ def without_fillers(batch: PackedBatch) -> PackedBatch:
     if batch.real is None:
         return batch
     tokens, sequences = batch.real
-    labelled = batch.targets["masked_labels"] != -100
-    kept = {"masked_index": labelled, "masked_labels": labelled, "sentence_labels": slice(sequences)}
+    masked = batch.targets["masked_labels"] != TARGETS["masked_labels"].padding
+    kept = {PerSequence: slice(sequences), PerToken: slice(tokens), Positions: masked, PerPosition: masked}
     return replace(
         batch,
         token_ids=batch.token_ids[:tokens],
         segment_ids=batch.segment_ids[:tokens],
         position_ids=batch.position_ids[:tokens],
         cu_seqlens=batch.cu_seqlens[: sequences + 1],
-        targets={name: target[kept[name]] for name, target in batch.targets.items()},
+        targets={name: values[kept[type(TARGETS[name])]] for name, values in batch.targets.items()},
         real=None,
     )
 
 
-def _padded(values: Tensor, size: int, fill: int) -> Tensor:
-    return torch.nn.functional.pad(values, (0, size - len(values)), value=fill)
+def _padded(values: Tensor, rows: int, padding: int) -> Tensor:
+    return torch.nn.functional.pad(values, (0, rows - len(values)), value=padding)

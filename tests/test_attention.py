@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert.attention import BACKENDS, varlen
+from bert.attention import BACKENDS
 from bert.attention.rectangle import alike_in_length, lengths_at_hand, one_for_all
+from bert.attention.varlen import Varlen
 from bert.config import ModelConfig
 from bert.errors import UserError
 from bert.model import BertModel
@@ -106,6 +107,8 @@ def test_where_lengths_are_not_to_be_read_all_queries_are_computed():
     assert BACKENDS["sdpa"](batch_of([3, 2])).answers_some
     assert not BACKENDS["sdpa"](fixed).answers_some
     assert not BACKENDS["eager"](batch_of([3, 2])).answers_some
+    with pytest.raises(NotImplementedError, match="Eager answers all queries"):
+        BACKENDS["eager"](batch_of([3, 2])).some(torch.tensor([0]), *random_inputs(5, 1, 2, seed=0))
     assert not lengths_at_hand(batch_of([3, 2]).to("meta"))  # as on a GPU
 
 
@@ -206,7 +209,7 @@ def stand_in_for_varlen_attn(query, key, value, cu_seq_q, cu_seq_k, max_q: int, 
 @pytest.fixture
 def varlen_on_cpu(monkeypatch):
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", stand_in_for_varlen_attn)
-    monkeypatch.setattr(varlen, "unmet", lambda *of: [])
+    monkeypatch.setattr(Varlen, "unmet", lambda *of: [])
 
 
 @pytest.mark.parametrize("lengths", [[5], [1, 3, 2], [7, 1, 1, 8]])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bert.attention import varlen
+from bert.attention.varlen import Varlen
 from bert.config import ModelConfig
 from bert.dropout import Dropout
 from bert.packed import PackedBatch
@@ -108,7 +108,7 @@ def test_all_batches_share_one_graph_for_the_layers_and_one_each_for_embeddings_
 @pytest.mark.parametrize("recomputed", [False, True])
 def test_varlen_has_its_place_in_the_graph(recomputed, without_c, monkeypatch):
     varlen_on_cpu.register()
-    monkeypatch.setattr(varlen, "unmet", lambda *of: [])
+    monkeypatch.setattr(Varlen, "unmet", lambda *of: [])
     plain, compiled = objective_of("varlen"), objective_of("varlen")
     compiled.compile_parts()
     for objective in (plain, compiled):

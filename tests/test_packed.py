@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from bert.errors import UserError
 from bert.packed import PackedBatch, starts_of
+from bert.targets import PerPosition, PerSequence, PerToken, Positions, Starts
 
 lengths_of_batch = st.lists(st.integers(1, 7), min_size=1, max_size=5)
 
@@ -96,8 +97,8 @@ def test_some_sequences_of_a_batch_with_every_kind_of_target():
         row=torch.tensor([100, 200, 300]),
         each=torch.arange(9),
     )
-    over = {"place_index": "place_index", "place_labels": "place_index", "cu_places": "starts"}
-    found = batch.take(torch.tensor([0, 2]), over | {"row": "sequences", "each": "tokens"})
+    of_places = {"place_index": Positions(), "place_labels": PerPosition("place_index"), "cu_places": Starts()}
+    found = batch.take(torch.tensor([0, 2]), of_places | {"row": PerSequence(), "each": PerToken()})
     assert found.token_ids.tolist() == [10, 11, 12, 30, 31, 32, 33]
     assert found.segment_ids.tolist() == [0, 0, 1, 0, 1, 1, 1]
     assert found.position_ids.tolist() == [0, 1, 2, 0, 1, 2, 3]

@@ -6,29 +6,19 @@ Letters: T tokens in the batch, N sequences, S longest sequence, A heads, D widt
 import torch.nn.functional as F
 from torch import Tensor
 
+from bert.attention.backend import Backend
 from bert.attention.rectangle import one_for_all
 from bert.packed import PackedBatch
 
 
-class Attention:
+class Eager(Backend):
     """Scaled dot-product attention inside each sequence (Vaswani et al. 2017, equation 1)."""
-
-    answers_some = False
 
     def __init__(self, batch: PackedBatch) -> None:
         self.rectangle = one_for_all(batch)
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor | None]:
-        """Mix the values of each token's own sequence.
-
-        Args:
-            query, key, value: (T, A, D), or with spare rows, which belong to no sequence.
-            dropout: probability with which each attention probability is dropped.
-
-        Returns:
-            The mixed values, (T, A, D), 0 in spare rows, and the probabilities before dropout, (N, A, S, S), zero
-            outside a sequence.
-        """
+        """(T, A, D) three times -> the mixed values, (T, A, D), and the probabilities, (N, A, S, S)."""
         inside = self.rectangle.inside  # (N, S)
         tokens, spare = self.rectangle.tokens, query.shape[0] - self.rectangle.tokens
         query, key, value = (self.rectangle.pad(x[:tokens]) for x in (query, key, value))  # each (N, A, S, D)

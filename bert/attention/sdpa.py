@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bert.attention.backend import Backend
 from bert.attention.rectangle import Rectangle, alike_in_length, lengths_at_hand
 from bert.packed import PackedBatch
 
 
-class Attention:
+class Sdpa(Backend):
     """The same as `eager`, by `scaled_dot_product_attention`; it keeps no probabilities."""
 
     def __init__(self, batch: PackedBatch) -> None:
@@ -26,13 +27,7 @@ class Attention:
         return self._mixed(self.rectangles, query, key, value, dropout), None
 
     def some(self, places: Tensor, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
-        """The mixed values of some tokens only.
-
-        Args:
-            places: of these tokens in the batch, (R,), in any order.
-            query: theirs, (R, A, D), or with spare rows, which come back as 0.
-            key, value: of all tokens, (T, A, D), or with spare rows.
-        """
+        """(R,), (R, A, D), (T, A, D) twice -> (R, A, D)."""
         order = places.argsort()
         counts = torch.searchsorted(places[order], self.starts).diff()  # (N,)
         parts = counts.split([len(rectangle.inside) for rectangle in self.rectangles])

@@ -6,6 +6,7 @@ Letters: T tokens in the batch, N sequences, A heads, D width of a head.
 import torch
 from torch import Tensor
 
+from bert.attention.backend import Backend
 from bert.config import ModelConfig
 from bert.errors import UserError, refuse_if
 from bert.packed import PackedBatch
@@ -13,17 +14,15 @@ from bert.packed import PackedBatch
 _NAMED = "training.attention: 'varlen'"
 
 
-class Attention:
+class Varlen(Backend):
     """The same as `eager`, by `torch.nn.attention.varlen`: nothing is padded; it keeps no probabilities.
 
     Raises:
         UserError: the batch is not on a GPU, or dropout is asked for.
     """
 
-    answers_some = False
-
     def __init__(self, batch: PackedBatch) -> None:
-        refuse_if(unmet(batch.token_ids.device))
+        refuse_if(self.unmet(batch.token_ids.device))
         from torch.nn.attention.varlen import varlen_attn  # imports the compiler, which takes two seconds
 
         self.varlen_attn = varlen_attn
@@ -36,27 +35,21 @@ class Attention:
         starts, longest = self.starts, self.longest
         return self.varlen_attn(query, key, value, starts, starts, longest, longest), None
 
-
-def unmet(device: torch.device, dtype: torch.dtype = torch.bfloat16, model: ModelConfig | None = None) -> list[str]:
-    """Its unmet requirements, one line each.
-
-    Args:
-        device: where the model is to run.
-        dtype: what matrix products are computed in.
-        model: its sizes and dropout, where known.
-    """
-    dropout = 0.0 if model is None else model.attention_probs_dropout_prob
-    faults = []
-    if device.type != "cuda" or dropout:
-        here = f"{device.type} with {dropout}" if model is not None else device.type
-        faults.append(f"{_NAMED} needs a CUDA device and attention_probs_dropout_prob=0; this is {here}.")
-    if device.type == "cuda" and dtype not in (torch.float16, torch.bfloat16):
-        faults.append(f"{_NAMED} computes in bf16; this is training.precision=fp32.")
-    there = device.type == "cuda" and torch.cuda.is_available()
-    if there and (capability := torch.cuda.get_device_capability(device)) < (8, 0):
-        here = ".".join(map(str, capability))
-        faults.append(f"{_NAMED} needs a GPU of compute capability 8.0 (Ampere) or later; this is {here}.")
-    width = 8 if model is None else model.hidden_size // model.num_attention_heads
-    if width % 8 or width > 256:
-        faults.append(f"{_NAMED} needs heads of a width that is a multiple of 8, and at most 256; this is {width}.")
-    return faults
+    @staticmethod
+    def unmet(device: torch.device, dtype: torch.dtype = torch.bfloat16, model: ModelConfig | None = None) -> list[str]:
+        """Its unmet requirements: a GPU that has the kernel, its dtypes and head widths, and no dropout."""
+        dropout = 0.0 if model is None else model.attention_probs_dropout_prob
+        faults = []
+        if device.type != "cuda" or dropout:
+            here = f"{device.type} with {dropout}" if model is not None else device.type
+            faults.append(f"{_NAMED} needs a CUDA device and attention_probs_dropout_prob=0; this is {here}.")
+        if device.type == "cuda" and dtype not in (torch.float16, torch.bfloat16):
+            faults.append(f"{_NAMED} computes in bf16; this is training.precision=fp32.")
+        there = device.type == "cuda" and torch.cuda.is_available()
+        if there and (capability := torch.cuda.get_device_capability(device)) < (8, 0):
+            here = ".".join(map(str, capability))
+            faults.append(f"{_NAMED} needs a GPU of compute capability 8.0 (Ampere) or later; this is {here}.")
+        width = 8 if model is None else model.hidden_size // model.num_attention_heads
+        if width % 8 or width > 256:
+            faults.append(f"{_NAMED} needs heads of a width that is a multiple of 8, and at most 256; this is {width}.")
+        return faults

@@ -9,9 +9,10 @@ import sys
 
 import torch
 
-from bert.attention import UNMET
+from bert.attention import BACKENDS
 from bert.config import ModelConfig
 from bert.errors import UserError, refuse_if
+from bert.registry import lookup
 from bert.training import distributed
 from bert.training.config import TrainingConfig, micro_batches
 
@@ -163,8 +164,8 @@ def refuse_unfit_attention(config: TrainingConfig, device: torch.device, model: 
     Raises:
         UserError: it does not; the message gives every reason.
     """
-    if config.attention in UNMET:
-        refuse_if(UNMET[config.attention](device, product_type(config.precision, device), model))
+    backend = lookup(BACKENDS, config.attention, "training.attention")
+    refuse_if(backend.unmet(device, product_type(config.precision, device), model))
 
 
 def seed_torch(*key: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from bert.packed import PackedBatch
+from bert.targets import Target
 
 Row = dict[str, Any]
 
@@ -16,12 +17,12 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         weights: share of each loss in the total, by the loss's name. Other names in `counts` are metrics.
-        runs_over: what each target of a batch runs over (PackedBatch.take), so that processes can share a batch; None
-            where a loss compares its sequences, or nothing is known of the targets.
+        targets: what each target of a batch has a value for, by name, so that processes can share a batch; None where
+            a loss compares its sequences, or nothing is known of the targets.
     """
 
     weights: dict[str, float]
-    runs_over: ClassVar[dict[str, str] | None] = None
+    targets: ClassVar[dict[str, Target] | None] = None
 
     @abstractmethod
     def counts(self, batch: PackedBatch) -> dict[str, float]:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from bert.errors import UserError
+from bert.targets import Target
 from bert.training.config import TrainingConfig
 from bert.training.device import default_processes, give_back_freed_memory
 from bert.training.objective import Objective
@@ -53,10 +54,10 @@ def start(objective: Objective, config: TrainingConfig, device: torch.device) ->
     count, asked = default_processes(config, device) - 1, config.processes
     if not count:
         return None
-    if objective.runs_over is None:
+    if objective.targets is None:
         if asked:
             name = type(objective).__name__
-            raise UserError(f"training.processes: {asked}, but {name} does not say how its batches divide (runs_over).")
+            raise UserError(f"training.processes: {asked}, but {name} does not say how its batches divide (targets).")
         return None
     try:
         return Team(objective, partial(add_gradient, config=config, device=device), count)
@@ -107,7 +108,7 @@ class Team:
             Killed: one of the processes is gone.
             RuntimeError: one of them failed; the message is its traceback.
         """
-        parts = [_divided(piece, len(self.helpers) + 1, self.objective.runs_over) for piece in pieces]
+        parts = [_divided(piece, len(self.helpers) + 1, self.objective.targets) for piece in pieces]
         for number, helper in enumerate(self.helpers, start=1):
             helper.start([part[number] for part in parts if number < len(part)], counts)
         with _threads(self.threads_each):
@@ -210,7 +211,7 @@ class _Helper:
         return sums, reached
 
 
-def _divided(piece: Piece, parts: int, runs_over: dict[str, str]) -> list[Piece]:
+def _divided(piece: Piece, parts: int, targets: dict[str, Target]) -> list[Piece]:
     """A micro-batch in parts of about equal length, the first with its own key; fewer if it has fewer sequences.
 
     Sequences come longest first, so they are dealt out there and back.
@@ -222,7 +223,7 @@ def _divided(piece: Piece, parts: int, runs_over: dict[str, str]) -> list[Piece]
     part_of = torch.minimum(place, 2 * parts - 1 - place)
     divided = []
     for part in range(parts):
-        batch = piece.batch.take((part_of == part).nonzero().flatten(), runs_over)
+        batch = piece.batch.take((part_of == part).nonzero().flatten(), targets)
         divided.append(Piece(batch, (*piece.key, part) if part else piece.key))
     return divided
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bert.dropout import Dropout
 from bert.packed import PackedBatch
+from bert.targets import PerSequence
 from bert.training.objective import Row
 from finetune import metrics
 from finetune.example_kinds import Labelled
@@ -25,7 +26,7 @@ class Classification(Task):
 
     metrics = ("accuracy", "micro_f1", "macro_f1")
     best = "macro_f1"
-    runs_over: ClassVar = {"example": "sequences", "class_labels": "sequences"}
+    targets: ClassVar = {"example": PerSequence(), "class_labels": PerSequence()}
     architecture = "BertForSequenceClassification"
     pooler = True
 

@@ -14,6 +14,7 @@ from bert import hub
 from bert.dropout import Dropout
 from bert.errors import UserError
 from bert.packed import PackedBatch
+from bert.targets import PerPosition, PerSequence, Positions, Starts
 from bert.training.objective import Row
 from finetune import metrics
 from finetune.config import TaskConfig
@@ -43,13 +44,13 @@ class Ner(Task):
         "token_accuracy",
     )
     best = "entity_macro_f1"
-    runs_over: ClassVar = {
-        "example": "sequences",
-        "begins": "sequences",
-        "ends": "sequences",
-        "cu_units": "starts",
-        "tag_index": "tag_index",
-        "tag_labels": "tag_index",
+    targets: ClassVar = {
+        "example": PerSequence(),
+        "begins": PerSequence(),
+        "ends": PerSequence(),
+        "cu_units": Starts(),
+        "tag_index": Positions(),
+        "tag_labels": PerPosition("tag_index"),
     }
 
     def __init__(self, config, tokenizer, labels, task, *rest, **named) -> None:

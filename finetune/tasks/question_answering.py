@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bert.packed import PackedBatch
+from bert.targets import PerSequence, PerToken
 from bert.training.objective import Row
 from finetune import metrics
 from finetune.config import TaskConfig
@@ -39,7 +40,12 @@ class QuestionAnswering(Task):
         "best_f1",
     )
     best = "f1"
-    runs_over: ClassVar = {"example": "sequences", "starts": "sequences", "ends": "sequences", "may_answer": "tokens"}
+    targets: ClassVar = {
+        "example": PerSequence(),
+        "starts": PerSequence(),
+        "ends": PerSequence(),
+        "may_answer": PerToken(),
+    }
     architecture = "BertForQuestionAnswering"
     pooler = False
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bert.dropout import Dropout
 from bert.packed import PackedBatch
+from bert.targets import PerSequence
 from bert.training.objective import Row
 from finetune import metrics, pictures
 from finetune.example_kinds import Labelled
@@ -33,7 +34,7 @@ class Regression(Task):
 
     metrics = ("pearson", "spearman", "mse")
     best = "spearman"
-    runs_over: ClassVar = {"example": "sequences", "scores": "sequences"}
+    targets: ClassVar = {"example": PerSequence(), "scores": PerSequence()}
     architecture = "BertForSequenceClassification"
     described: ClassVar = {"problem_type": "regression"}  # else pipelines of transformers would apply a sigmoid
     pooler = True

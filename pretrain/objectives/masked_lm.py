@@ -19,16 +19,13 @@ from bert.pretrained import filled
 from bert.serving.served import Served
 from bert.tokenizer import Tokenizer
 from pretrain.objectives.objective import PretrainObjective
+from pretrain.targets import TARGETS
 
 
 class MaskedLM(PretrainObjective):
     """The encoder with a masked-LM head, and a sentence head if there are sentence labels."""
 
-    runs_over: ClassVar = {
-        "masked_index": "masked_index",
-        "masked_labels": "masked_index",
-        "sentence_labels": "sequences",
-    }
+    targets: ClassVar = TARGETS
 
     def __init__(
         self, config: ModelConfig, tokenizer: Tokenizer, sentence_labels: bool, attention: str = "sdpa"

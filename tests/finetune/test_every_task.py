@@ -83,7 +83,7 @@ def test_processes_may_share_its_batch(made):
     task, examples = made
     batch = task.pack(task.features(examples), examples)
     whole, numbers = task(batch), torch.arange(batch.num_sequences)
-    parts = [batch.take(numbers[own], task.runs_over) for own in (numbers % 2 == 0, numbers % 2 == 1)]
+    parts = [batch.take(numbers[own], task.targets) for own in (numbers % 2 == 0, numbers % 2 == 1)]
     for name, value in whole.items():
         torch.testing.assert_close(sum(task(part)[name] for part in parts), value, atol=1e-4, rtol=1e-4)
         assert sum(task.counts(part)[name] for part in parts) == task.counts(batch)[name]

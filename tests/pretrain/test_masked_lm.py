@@ -121,7 +121,7 @@ def test_a_sampled_micro_batch_gives_what_the_reference_gives_for_one_sequence_a
     assert len(set(batch.cu_seqlens.diff().tolist())) > 3
     config = ModelConfig(int(source.ids.max()) + 1, 24, 2, 3, 40, 32, initializer_range=0.1)
     config = replace(config, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    halves = [batch.take(torch.arange(first, batch.num_sequences, 2), MaskedLM.runs_over) for first in (0, 1)]
+    halves = [batch.take(torch.arange(first, batch.num_sequences, 2), MaskedLM.targets) for first in (0, 1)]
     for attention, parts in (("sdpa", [batch]), ("sdpa", halves), ("eager", one_by_one(batch))):
         torch.manual_seed(0)
         model = MaskedLM(config, None, objective == "nsp", attention)

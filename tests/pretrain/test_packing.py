@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 
 from bert.config import ModelConfig
 from bert.packed import PackedBatch
+from bert.targets import PerToken
 from bert.training.position import Position
 from pretrain.block import Block
 from pretrain.data import Recipe, Sampler, Stream
 from pretrain.masking import MASKING
 from pretrain.objectives.masked_lm import MaskedLM
 from pretrain.packing import Shape, cut, fill, shape_of, without_fillers
+from pretrain.targets import TARGETS
 from tests.pretrain.conftest import ListSource, make_recipe, numbered, random_lengths
 
 # The shape, and what it admits.
@@ -85,6 +87,19 @@ def test_a_filled_batch_has_the_shape_and_begins_with_what_it_was(packing, maske
             assert torch.equal(ours[: len(before)], before)
             assert set(ours[len(before) :].tolist()) <= {0 if name == "masked_index" else -100}
         assert len(filled.targets["masked_index"]) == shape.masked * max(1, -(-min(masked, tokens) // shape.masked))
+
+
+def test_a_target_of_every_token_is_filled_like_those_of_masked_tokens_and_sequences(monkeypatch):
+    monkeypatch.setitem(TARGETS, "tampered", PerToken(padding=-1))
+    values = {"masked_index": [1], "masked_labels": [5], "tampered": [0, 1, 0]}
+    targets = {name: torch.tensor(some) for name, some in values.items()}
+    filled = fill(PackedBatch.from_sequences([[1, 2, 3]], [[0, 0, 0]], 4, **targets), Shape(6, 2, 2, 4))
+    assert {name: some.tolist() for name, some in filled.targets.items()} == {
+        "masked_index": [1, 0],
+        "masked_labels": [5, -100],
+        "tampered": [0, 1, 0, -1, -1, -1],
+    }
+    assert {name: some.tolist() for name, some in without_fillers(filled).targets.items()} == values
 
 
 @pytest.mark.parametrize(("tokens", "share"), [(8_192, 0.02), (32_768, 0.01), (65_536, 0.02), (131_072, 0.035)])

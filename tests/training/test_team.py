@@ -37,7 +37,7 @@ pytestmark = [
 class Shared(Toy):
     """A toy whose batches may be divided."""
 
-    runs_over: ClassVar = {}
+    targets: ClassVar = {}
 
 
 @pytest.fixture
