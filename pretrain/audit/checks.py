@@ -15,6 +15,9 @@ from pretrain.text import TextToLearn
 FAMILY_WISE = 1e-6
 """The probability that an audit of a correct sampler has any breach."""
 
+_OF_ONE = FAMILY_WISE / (len(CHECKS) + BUCKETS)
+"""The same for one of its checks."""
+
 _LEAST = 300
 """Minimum pairs of a length for their balance to be checked."""
 
@@ -148,12 +151,12 @@ def _worst_bucket(measures: Measures, share: float) -> tuple[str, bool]:
 
 def _significant(spread: Spread, tolerance: float) -> bool:
     """Whether a deviation exceeds chance, and is large enough to matter."""
-    return abs(spread.mean) > tolerance and abs(spread.z) > _critical()
+    return abs(spread.mean) > tolerance and spread.chance < _OF_ONE
 
 
 def _critical() -> float:
     """Standard errors that chance exceeds, in any of the checks, in about one of a million audits."""
-    return -NormalDist().inv_cdf(FAMILY_WISE / 2 / (len(CHECKS) + BUCKETS))
+    return -NormalDist().inv_cdf(_OF_ONE / 2)
 
 
 def _must_be_zero(name: str, found: int, what: str) -> Check:

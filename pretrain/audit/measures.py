@@ -3,6 +3,7 @@
 Letters: N sequences, T tokens, M masked tokens, U units, E pairs.
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -22,21 +23,33 @@ READ_BACK = 200
 
 @dataclass
 class Spread:
-    """A sum over sequences of deviations from the expected value, and how large chance would make it.
+    """A sum over sequences of deviations from the expected value, and how likely chance makes it as large.
 
-    Sequences are independent of each other, so the sum's variance is about the sum of squares, whatever happens within
-    a sequence.
+    Sequences are independent of each other, whatever happens within one.
+
+    Attributes:
+        deviation, variance: of the sum.
+        size: the most that it could be.
+        largest: the most that one sequence could deviate.
     """
 
     deviation: float = 0.0
-    squares: float = 0.0
+    variance: float = 0.0
     size: float = 0.0
+    largest: float = 0.0
 
-    def add(self, deviations: np.ndarray, sizes: np.ndarray) -> None:
-        """Add sequences: their deviations, (N,), and the most each could have had, (N,)."""
+    def add(self, deviations: np.ndarray, sizes: np.ndarray, variances: np.ndarray | None = None) -> None:
+        """Add sequences.
+
+        Args:
+            deviations: of each, (N,).
+            sizes: the most each could have had, (N,).
+            variances: of each if all is as asked, (N,); where that is not known, the squares of the deviations.
+        """
         self.deviation += float(deviations.sum())
-        self.squares += float(np.square(deviations).sum())
+        self.variance += float((np.square(deviations) if variances is None else variances).sum())
         self.size += float(sizes.sum())
+        self.largest = max(self.largest, float(sizes.max(initial=0.0)))
 
     @property
     def mean(self) -> float:
@@ -44,9 +57,15 @@ class Spread:
         return self.deviation / self.size if self.size else 0.0
 
     @property
-    def z(self) -> float:
-        """The deviation in standard errors."""
-        return self.deviation / self.squares**0.5 if self.squares else 0.0
+    def chance(self) -> float:
+        """At most the probability that chance makes the deviation as large (Bernstein's inequality, both sides).
+
+        Unlike a normal distribution's, it holds for any number of sequences.
+        """
+        if not self.deviation:
+            return 1.0
+        far = abs(self.deviation)
+        return min(1.0, 2 * math.exp(-(far**2) / 2 / (self.variance + self.largest * far / 3)))
 
 
 @dataclass
@@ -122,14 +141,16 @@ def _add_masks(found: Measures, sampler: Sampler, block: Block, rate: np.ndarray
     replaced = ~is_mask & ~is_same
     found.counts["masked_special"] += int((~sequences.maskable[block.masked]).sum())
     found.counts["replaced_by_special"] += int(sampler.special[seen[replaced]].sum())
-    for name, fates, share in _fates(sampler, is_mask, replaced):
-        of_sequences = np.bincount(of_sequence, weights=fates, minlength=len(available))
-        found.spread(f"{name}_of_tokens").add(of_sequences - share * chosen, chosen)
     first = np.flatnonzero(np.r_[True, np.diff(block.units) > 0]) if len(block.units) else block.units
     units = np.bincount(of_sequence[first], minlength=len(available))
+    sizes = np.diff(np.append(first, len(block.units)))
+    squares = np.bincount(of_sequence[first], weights=sizes**2, minlength=len(available))  # of the units' sizes
+    for name, fates, share in _fates(sampler, is_mask, replaced):
+        of_sequences = np.bincount(of_sequence, weights=fates, minlength=len(available))
+        found.spread(f"{name}_of_tokens").add(of_sequences - share * chosen, chosen, share * (1 - share) * squares)
     for name, fates, share in _fates(sampler, is_mask[first], replaced[first]):
         of_sequences = np.bincount(of_sequence[first], weights=fates, minlength=len(available))
-        found.spread(f"{name}_of_units").add(of_sequences - share * units, units)
+        found.spread(f"{name}_of_units").add(of_sequences - share * units, units, share * (1 - share) * units)
 
 
 def _fates(sampler: Sampler, is_mask: np.ndarray, replaced: np.ndarray):
@@ -166,7 +187,8 @@ def _add_pairs(found: Measures, sampler: Sampler, block: Block) -> None:
     """Labels against lengths, and the texts in A's and B's place against what the label says."""
     examples, asked = block.sequences.examples, sampler.recipe.sentence
     labels = examples.labels
-    found.spread("label_share").add(labels - asked.random_share, np.ones(len(labels)))
+    share, each = asked.random_share, np.ones(len(labels))
+    found.spread("label_share").add(labels - share, each, share * (1 - share) * each)
     np.add.at(found.labels_by_length, (_buckets(block), labels), 1)
     uneven = examples.a_length != examples.b_length
     b_longer = (examples.b_length > examples.a_length).astype(np.int64)

@@ -1,18 +1,20 @@
 """The audit: healthy samplers pass it, and a fault planted in any of them is caught by its name."""
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from bert.errors import UserError
 from pretrain import data, examples
 from pretrain.audit import audit as audit_
 from pretrain.audit.checks import check
-from pretrain.audit.measures import Measures, add_block, measure
+from pretrain.audit.measures import Measures, Spread, add_block, measure
 from pretrain.config import AuditConfig, PretrainConfig
 from pretrain.masking import MASKING
 from pretrain.sentence import NEGATIVES, SENTENCE
@@ -80,8 +82,21 @@ def test_what_was_asked_for_is_what_is_checked(source, options):
     assert breaches(make_sampler(source, **options), source) == set()
 
 
+@pytest.mark.parametrize("units, share", [(60, 0.1), (20, 0.5), (500, 0.8)])
+def test_no_number_is_called_less_likely_by_chance_than_it_is(units, share):
+    for found in range(units + 1):
+        spread = Spread()
+        spread.add(np.array([found - share * units]), np.array([units]), np.array([share * (1 - share) * units]))
+        as_far = abs(np.arange(units + 1) - share * units) >= abs(found - share * units) - 1e-9
+        assert spread.chance >= binom.pmf(np.arange(units + 1), units, share)[as_far].sum() - 1e-12
+    many = Spread()
+    many.add(np.full(1000, 0.1), np.ones(1000), np.full(1000, 0.09))  # 100 too many, of a variance of 90
+    assert many.chance == pytest.approx(2 * math.exp(-(100**2) / 2 / (90 + 100 / 3)))
+
+
 @settings(max_examples=15)
 @given(st.integers(0, 10_000), st.sampled_from(VARIANTS), st.integers(8, 40))
+@example(256, {"masking__strategy": "span"}, 9)  # by chance no unit of 60 becomes random
 def test_no_made_up_corpus_breaches_what_must_never_happen(seed, options, documents):
     source = numbered(random_lengths(documents, seed=seed))
     assert breaches(make_sampler(source, **options), source, 200) == set()
