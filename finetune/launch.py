@@ -26,13 +26,12 @@ from bert.training.tracking import Tracker, track
 from finetune import builtin_labels, data_summary
 from finetune.config import FinetuneConfig, TaskConfig
 from finetune.data import RULE, Batches
-from finetune.example_kinds import kind_of
 from finetune.examples import Examples, read
 from finetune.features import Feature
 from finetune.judge import CLASSES, WORST, evaluator, predict, write_findings
 from finetune.model import build, resumed, start_folder
 from finetune.options import check, with_defaults
-from finetune.tasks import TASKS
+from finetune.tasks import TASKS, kind_of
 from finetune.tasks.task import Baseline, Task
 
 MUCH_SHARED = 0.05

@@ -4,7 +4,7 @@ Letters: N sequences, H width, C classes.
 """
 
 from collections import Counter
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +17,17 @@ from finetune import metrics
 from finetune.example_kinds import Labelled
 from finetune.features import Feature, of_labelled, pack
 from finetune.heads.precise import PreciseLinear
-from finetune.tasks.task import Baseline, Mistake, Task
+from finetune.tasks.task import Baseline, Mistake, Task, label_smoothing_faults
+
+if TYPE_CHECKING:
+    from finetune.config import TaskConfig
 
 
 class Classification(Task):
     """A linear layer on the pooled first token, with dropout before it as on every other layer's output."""
 
+    kind = "labels"
+    options = ("class_weights", "label_smoothing")
     metrics = ("accuracy", "micro_f1", "macro_f1")
     best = "macro_f1"
     runs_over: ClassVar = {"example": "sequences", "class_labels": "sequences"}
@@ -35,6 +40,11 @@ class Classification(Task):
         linear = PreciseLinear(config.hidden_size, len(self.labels), config.initializer_range)
         self.head = nn.ModuleDict({"classifier": linear})
         self.class_weights: Tensor | None = None
+
+    @classmethod
+    def check(cls, config: "TaskConfig") -> list[str]:
+        """The share of smoothing."""
+        return label_smoothing_faults(config)
 
     def features(self, examples: list[Labelled]) -> list[Feature]:
         """One sequence for each example; a long text is truncated."""

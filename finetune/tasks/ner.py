@@ -5,7 +5,7 @@ Letters: N sequences, K units that carry a tag, H width, L tags.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,21 +16,36 @@ from bert.errors import UserError
 from bert.packed import PackedBatch
 from bert.training.objective import Row
 from finetune import metrics
-from finetune.config import TaskConfig
 from finetune.decoding import forbidding
 from finetune.example_kinds import Tagged
 from finetune.features import Feature, character_tags, of_tagged, pack, tag_at, tags_of_units
-from finetune.heads import AS_TRANSFORMERS, HEADS
+from finetune.heads import AS_TRANSFORMERS, HEADS, SMOOTHED
 from finetune.layer_mix import LayerMix
 from finetune.metrics import Span
 from finetune.schemes import TAGGINGS, Tagging
-from finetune.tasks.task import Baseline, Mistake, Task
+from finetune.tasks.task import Baseline, Mistake, Task, label_smoothing_faults
 from finetune.units import Unit
+
+if TYPE_CHECKING:
+    from finetune.config import TaskConfig
 
 
 class Ner(Task):
     """A tagging head on the tokens that stand for units."""
 
+    kind = "tags"
+    options = (
+        "label_smoothing",
+        "head",
+        "layers",
+        "combine",
+        "unit",
+        "scheme",
+        "tagging",
+        "constrained",
+        "original_compat",
+    )
+    head_options = ("head", "layers", "combine")
     metrics = (
         "entity_micro_f1",
         "entity_macro_f1",
@@ -73,7 +88,20 @@ class Ner(Task):
         self.character_labels = ["O", *(f"{prefix}-{kind}" for kind in self.types for prefix in "BI")]
 
     @classmethod
-    def refuse_unfit(cls, task: TaskConfig, folder: hub.ModelFolder) -> None:
+    def check(cls, config: "TaskConfig") -> list[str]:
+        """Layers that are combined, and a share of smoothing, which not every head has."""
+        faults = []
+        if config.combine != type(config).combine and len(config.layers) == 1:
+            given = f"task.combine: {config.combine!r} was given"
+            faults.append(f"{given}, but task.layers={config.layers} is a single layer.")
+        faults += label_smoothing_faults(config)
+        if config.label_smoothing and config.head not in SMOOTHED:
+            given = f"task.label_smoothing: {config.label_smoothing} was given, but task.head={config.head} has none"
+            faults.append(f"{given}; it belongs to task.head={' or '.join(SMOOTHED)}.")
+        return faults
+
+    @classmethod
+    def refuse_unfit(cls, task: "TaskConfig", folder: hub.ModelFolder) -> None:
         """Refuse character units without a WordPiece vocabulary, in which characters are looked up as pieces."""
         if task.unit == "character" and not folder.tokenizer.is_wordpiece:
             raise UserError(
@@ -123,7 +151,7 @@ class Ner(Task):
         ]
 
     @classmethod
-    def scores(cls, task: TaskConfig, examples: list) -> list[str]:
+    def scores(cls, task: "TaskConfig", examples: list) -> list[str]:
         """Also the ceiling that the units allow, and the original's formula if asked for."""
         original = ["original_micro_f1", "original_macro_f1"] if task.original_compat else []
         return [*super().scores(task, examples), "entity_micro_f1_ceiling", *original]

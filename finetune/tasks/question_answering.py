@@ -5,7 +5,7 @@ Letters: T tokens in the batch, N sequences, S longest sequence.
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from bert.packed import PackedBatch
 from bert.training.objective import Row
 from finetune import metrics
-from finetune.config import TaskConfig
 from finetune.example_kinds import Question
 from finetune.features import Feature, of_questions, pack
 from finetune.heads.precise import PreciseLinear
 from finetune.tasks.task import Baseline, Mistake, Task
+
+if TYPE_CHECKING:
+    from finetune.config import TaskConfig
 
 _NONE = "no answer"
 
@@ -29,6 +31,8 @@ class QuestionAnswering(Task):
     The answer is [CLS] for a question without one, and in a window of a long text that lacks part of it.
     """
 
+    kind = "questions"
+    options = ("no_answer_threshold", "max_answer_length")
     metrics = (
         "exact_match",
         "f1",
@@ -49,7 +53,14 @@ class QuestionAnswering(Task):
         self.head = nn.ModuleDict({"qa_outputs": linear})
 
     @classmethod
-    def scores(cls, task: TaskConfig, examples: list) -> list[str]:
+    def check(cls, config: "TaskConfig") -> list[str]:
+        """The length of an answer."""
+        if config.max_answer_length >= 1:
+            return []
+        return [f"task.max_answer_length: {config.max_answer_length}, but it must be at least 1."]
+
+    @classmethod
+    def scores(cls, task: "TaskConfig", examples: list) -> list[str]:
         """Also the best threshold and, where some questions have no answer, the accuracy on those."""
         silent = [] if all(example.answers for example in examples) else ["no_answer_accuracy"]
         return [*super().scores(task, examples), "best_f1_threshold", *silent]

@@ -31,6 +31,7 @@ class Regression(Task):
         scale: in memory the head predicts label / scale, a saved one the label.
     """
 
+    kind = "numbers"
     metrics = ("pearson", "spearman", "mse")
     best = "spearman"
     runs_over: ClassVar = {"example": "sequences", "scores": "sequences"}

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -17,10 +17,12 @@ from bert.packed import PackedBatch
 from bert.tokenizer import Tokenizer
 from bert.training.objective import Objective, Row
 from finetune import pictures
-from finetune.config import TaskConfig
 from finetune.example_kinds import Example
 from finetune.features import Feature
 from finetune.metrics import Counts
+
+if TYPE_CHECKING:
+    from finetune.config import TaskConfig  # which reads the table of tasks
 
 _EXTRA = "heads.safetensors"
 
@@ -64,6 +66,10 @@ class Task(Objective):
     """An encoder with a head for labelled data.
 
     Attributes:
+        kind: the kind of its examples, one of example_kinds.KINDS.
+        options: those of config.TaskConfig that belong to it, and maybe to other tasks too; what no task names belongs
+            to all.
+        head_options: those of them that its head's parameters depend on.
         metrics: the scores by which the best weights may be chosen.
         best: the one by which they are chosen unless another is named.
         architecture: the transformers class that opens the exported folder.
@@ -79,6 +85,9 @@ class Task(Objective):
         mistakes: of the last evaluation.
     """
 
+    kind: str
+    options: tuple[str, ...] = ()
+    head_options: tuple[str, ...] = ()
     metrics: tuple[str, ...]
     best: str
     architecture: str
@@ -92,7 +101,7 @@ class Task(Objective):
         config: ModelConfig,
         tokenizer: Tokenizer,
         labels: list[str],
-        task: TaskConfig,
+        task: "TaskConfig",
         max_length: int,
         attention: str = "sdpa",
         overlap: int | None = None,
@@ -111,12 +120,17 @@ class Task(Objective):
         self.mistakes: list[Mistake] = []
 
     @classmethod
-    def scores(cls, task: TaskConfig, examples: list) -> list[str]:
+    def check(cls, config: "TaskConfig") -> list[str]:
+        """What is wrong with the values of its options, a line each; nothing is read from disk."""
+        return []
+
+    @classmethod
+    def scores(cls, task: "TaskConfig", examples: list) -> list[str]:
         """The names of all scores that an evaluation on these examples gives."""
         return ["loss", *cls.metrics]
 
     @classmethod
-    def refuse_unfit(cls, task: TaskConfig, folder: hub.ModelFolder) -> None:
+    def refuse_unfit(cls, task: "TaskConfig", folder: hub.ModelFolder) -> None:
         """Check that a pretrained folder has what the options need, before a model is made from it.
 
         Raises:
@@ -249,3 +263,10 @@ class Task(Objective):
         names = (name.partition(".") for name in self.state_dict() if not name.startswith("bert."))
         own = tuple({f"{part}{dot}" for part, dot, _ in names})
         return hub.load_weights(folder, self, ("bert.pooler.",), own).in_words()
+
+
+def label_smoothing_faults(config: "TaskConfig") -> list[str]:
+    """What is wrong with task.label_smoothing, for the tasks that have it."""
+    if 0 <= config.label_smoothing < 1:
+        return []
+    return [f"task.label_smoothing: {config.label_smoothing}, but it must be at least 0 and below 1."]

@@ -600,7 +600,11 @@ def test_numbers_and_answers_that_can_be_learned_are_learned(make_config, write,
     ("parts", "said"),
     [
         ({"task": TaskConfig(label_smoothing=1.0)}, "task.label_smoothing: 1.0, but it must be at least 0 and below 1"),
-        ({"task": TaskConfig(name="ner", head="crf", label_smoothing=0.1)}, "but a CRF has none"),
+        (
+            {"task": TaskConfig(name="ner", head="crf", label_smoothing=0.1)},
+            "label_smoothing: 0.1 was given, but task.head=crf has none; it belongs to task.head=linear or lstm",
+        ),
+        ({"task": TaskConfig(name="question_answering", max_answer_length=0)}, "max_answer_length: 0, but it"),
         ({"task": TaskConfig(name="ner", class_weights="balanced")}, "it belongs to task.name=classification"),
         ({"task": TaskConfig(name="ner", combine="weighted_sum")}, r"task.layers=\[-1\] is a single layer"),
         ({"seeds": [0, 1], "accept_changes": ["seeds"]}, "all runs of `seeds` must have the same options"),

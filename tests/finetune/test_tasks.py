@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from bert.errors import UserError
 from finetune import pictures
-from finetune.config import EXAMPLES, TaskConfig
-from finetune.example_kinds import KINDS, Labelled, Question, Tagged
-from finetune.heads import AS_TRANSFORMERS, HEADS
+from finetune.config import TaskConfig
+from finetune.example_kinds import Labelled, Question, Tagged
+from finetune.heads import AS_TRANSFORMERS, HEADS, SMOOTHED
 from finetune.layer_mix import LayerMix
 from finetune.model import load
 from finetune.schemes import TAGGINGS, check_iob2
@@ -336,11 +336,6 @@ def test_scores_are_those_the_table_of_metrics_names(tagger, classification):
     assert found == {*classification.scores(classification.task, FILMS)} > {*classification.metrics}
 
 
-def test_every_task_says_what_its_examples_carry():
-    assert list(EXAMPLES) == list(TASKS)
-    assert {*EXAMPLES.values()} == {*KINDS}
-
-
 def test_rare_classes_weigh_more_while_training_and_no_more_when_judged(small_config, pieces):
     task = TASKS["classification"](small_config, pieces, LABELS, TaskConfig(class_weights="balanced"), 16).eval()
     rows = [
@@ -365,6 +360,17 @@ def test_smoothing_gives_every_class_its_share_while_training(small_config, piec
     task.training = True
     expected = -(0.7 * (logarithms[0, 2] + logarithms[1, 0]) + 0.3 * logarithms.mean(-1).sum())
     torch.testing.assert_close(task(batch)["loss"], expected)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_that_does_not_smooth_labels_refuses_to(name):
+    head = HEADS[name](4, 3)
+    units = (torch.randn(2, 4), torch.tensor([0, 1]), torch.tensor([0, 2]))
+    if name in SMOOTHED:
+        assert head.loss(*units, 0.5) != head.loss(*units)
+    else:
+        with pytest.raises(ValueError, match="label smoothing"):
+            head.loss(*units, 0.5)
 
 
 @pytest.fixture
