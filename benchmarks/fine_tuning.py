@@ -67,7 +67,7 @@ class Contest:
 
     def judged(self, task) -> dict[str, float]:
         """A model's scores on the evaluation rows."""
-        found = evaluator(task, self.eval, 64, self.device)()
+        found, _ = evaluator(task, self.eval, 64, self.device)()
         return {name: found[f"valid/{name}"] for name in SHOWN[self.task.name]}
 
 

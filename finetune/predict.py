@@ -54,7 +54,7 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
     how = task.task if config.scheme is None else replace(task.task, scheme=config.scheme)
     examples = read(Path(config.data.eval), how, data, "data.eval", task.labels)
     print(examples.in_words("data.eval"))
-    found = evaluator(task, examples, config.batch_size, device)()
+    found, findings = evaluator(task, examples, config.batch_size, device)()
     scores = {name.removeprefix("valid/"): value for name, value in found.items()}
     width = max(map(len, scores))
     print("\n" + "\n".join(f"  {name:<{width}}  {value:.4f}" for name, value in scores.items()))
@@ -62,7 +62,7 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
         folder = Path(config.output)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / identity.RESULT).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        write_findings(task, folder)
+        write_findings(task, findings, folder)
     return found
 
 

@@ -5,6 +5,7 @@ Letters: N sequences, K units that carry a tag, H width, L tags.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -15,7 +16,7 @@ from bert.dropout import Dropout
 from bert.errors import UserError
 from bert.packed import PackedBatch
 from bert.training.objective import Row
-from finetune import metrics
+from finetune import metrics, pictures
 from finetune.decoding import forbidding
 from finetune.example_kinds import Tagged
 from finetune.features import Feature, character_tags, of_tagged, pack, tag_at, tags_of_units
@@ -23,7 +24,7 @@ from finetune.heads import AS_TRANSFORMERS, HEADS, SMOOTHED
 from finetune.layer_mix import LayerMix
 from finetune.metrics import Span
 from finetune.schemes import TAGGINGS, Tagging
-from finetune.tasks.task import Baseline, Mistake, Task, label_smoothing_faults
+from finetune.tasks.task import Baseline, Findings, Mistake, Task, label_smoothing_faults
 from finetune.units import Unit
 
 if TYPE_CHECKING:
@@ -160,36 +161,38 @@ class Ner(Task):
         """Never predicting an entity."""
         return Baseline("never an entity", {"entity_micro_f1": 0.0, "entity_macro_f1": 0.0})
 
-    def score(self, rows: list[Row]) -> dict[str, float]:
+    def score(
+        self, examples: list[Tagged], features: list[Feature], rows: list[Row]
+    ) -> tuple[dict[str, float], Findings]:
         """Entities (strict), characters and units, each over the whole split."""
-        examples, features = self.judged
         found = self._found(examples, features, rows)
         gold = [self._gold(example, of.units) for example, of in zip(examples, found, strict=True)]
-        self.table = metrics.span_counts([e.entities for e in examples], [of.entities for of in found], self.types)
-        self.mistakes = self._mistakes(examples, found)
+        table = metrics.span_counts([e.entities for e in examples], [of.entities for of in found], self.types)
+        char_macro_f1, confusion = self._of_characters(examples, found)
         scores = {
-            "entity_micro_f1": metrics.micro_f1(self.table),
-            "entity_macro_f1": metrics.macro_f1(self.table),
-            **self._character_scores(examples, found),
+            "entity_micro_f1": metrics.micro_f1(table),
+            "entity_macro_f1": metrics.macro_f1(table),
+            "char_macro_f1": char_macro_f1,
             **self._klue_scores(examples, found),
             **self._unit_scores([tag for tags in gold for tag in tags], [tag for of in found for tag in of.tags]),
             "entity_micro_f1_ceiling": self.ceiling(examples, features),
         }
-        return scores | (self._original_scores(examples, features, rows) if self.task.original_compat else {})
+        if self.task.original_compat:
+            scores |= self._original_scores(examples, features, rows)
+        draw = partial(pictures.confusion, confusion, ["O", *self.types])
+        return scores, Findings(table, self._mistakes(examples, found), draw)
 
-    def _character_scores(self, examples: list[Tagged], found: list["Found"]) -> dict[str, float]:
-        """Over all characters of all texts, including spaces."""
+    def _of_characters(self, examples: list[Tagged], found: list["Found"]) -> tuple[float, list[list[int]]]:
+        """The macro F1 of all characters of all texts, including spaces, and the confusion of their types."""
         gold = [tag for example in examples for tag in character_tags(len(example.text), example.entities)]
         predicted = [
             tag
             for example, of in zip(examples, found, strict=True)
             for tag in character_tags(len(example.text), of.entities)
         ]
-        types = ["O", *self.types]
-        of_types = ([tag[2:] or "O" for tag in tags] for tags in (gold, predicted))
-        self.confusion = (metrics.confusion(*of_types, types), types)
         table = metrics.label_counts(gold, predicted, self.character_labels)
-        return {"char_macro_f1": metrics.macro_f1(_occurring(table))}
+        of_types = ([tag[2:] or "O" for tag in tags] for tags in (gold, predicted))
+        return metrics.macro_f1(_occurring(table)), metrics.confusion(*of_types, ["O", *self.types])
 
     def _klue_scores(self, examples: list[Tagged], found: list["Found"]) -> dict[str, float]:
         """KLUE's own (Park et al. 2021, section 3.3): characters without spaces, tags as predicted.

@@ -1,6 +1,7 @@
 """What every fine-tuning task shares: an encoder, a label set, and how they are saved and loaded."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -16,8 +17,6 @@ from bert.model import BertModel
 from bert.packed import PackedBatch
 from bert.tokenizer import Tokenizer
 from bert.training.objective import Objective, Row
-from finetune import pictures
-from finetune.example_kinds import Example
 from finetune.features import Feature
 from finetune.metrics import Counts
 
@@ -62,6 +61,21 @@ class Mistake:
     confidence: float
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What an evaluation finds besides scores.
+
+    Attributes:
+        table: each class's counts; empty where there are no classes.
+        mistakes: the examples that were predicted wrongly.
+        draw: writes a picture of gold and predicted labels to a path.
+    """
+
+    table: dict[str, Counts]
+    mistakes: list[Mistake]
+    draw: Callable[[Path], None]
+
+
 class Task(Objective):
     """An encoder with a head for labelled data.
 
@@ -74,15 +88,11 @@ class Task(Objective):
         best: the one by which they are chosen unless another is named.
         architecture: the transformers class that opens the exported folder.
         described: what else that class needs in config.json.
-        picture: the name of the file that `draw` writes.
+        picture: the name of the file for the picture in `Findings`.
         sureness: what a mistake's confidence measures.
         labels: the label set of the training data; a label's id is its index.
-        judged: the examples and features of the rows given to `score`; set before an evaluation.
         precision: training's option, which also holds for evaluation and prediction; auto depends on the device.
         read_as: how its training data was read (finetune.reading.reading); empty where unknown.
-        table: each class's counts in the last evaluation, where there are classes.
-        confusion: how often each gold label (row) was predicted as each label (column), and the labels.
-        mistakes: of the last evaluation.
     """
 
     kind: str
@@ -112,12 +122,8 @@ class Task(Objective):
         self.max_length, self.overlap = max_length, overlap
         self.label_ids = {label: number for number, label in enumerate(labels)}
         self.weights = {"loss": 1.0}
-        self.judged: tuple[list[Example], list[Feature]] = ([], [])
         self.precision = "auto"
         self.read_as: dict[str, str | None] = {}
-        self.table: dict[str, Counts] = {}
-        self.confusion: tuple[list[list[int]], list[str]] = ([], [])
-        self.mistakes: list[Mistake] = []
 
     @classmethod
     def check(cls, config: "TaskConfig") -> list[str]:
@@ -180,6 +186,10 @@ class Task(Objective):
         return self.sums(computed, batch), self.rows(computed, batch)
 
     @abstractmethod
+    def score(self, examples: list, features: list[Feature], rows: list[Row]) -> tuple[dict[str, float], Findings]:
+        """Metrics over a whole split, and what else it shows, from the rows of `judge`, one for each feature."""
+
+    @abstractmethod
     def predictions(self, examples: list, features: list[Feature], rows: list[Row]) -> list[dict]:
         """What the verb predict writes for each example, from the rows of `predict`, one for each feature."""
 
@@ -202,10 +212,6 @@ class Task(Objective):
             learned: the training examples.
             judged: those to score.
         """
-
-    def draw(self, path: Path) -> None:
-        """A picture of the last evaluation."""
-        pictures.confusion(*self.confusion, path)
 
     def depth(self, name: str) -> int:
         """0 for the head, 1 for the top layer and the pooler, one more for each layer below."""

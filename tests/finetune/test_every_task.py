@@ -89,12 +89,12 @@ def test_processes_may_share_its_batch(made):
         assert sum(task.counts(part)[name] for part in parts) == task.counts(batch)[name]
 
 
-def test_it_is_judged_by_what_it_says_and_leaves_its_findings(made, tmp_path, capsys):
+def test_it_is_judged_by_what_it_says_and_its_findings_are_written(made, tmp_path, capsys):
     task, examples = made
-    found = evaluator(task, Examples(Path("eval"), examples, len(examples), []), 2, CPU)()
+    found, findings = evaluator(task, Examples(Path("eval"), examples, len(examples), []), 2, CPU)()
     assert {*found} == {f"valid/{name}" for name in task.scores(task.task, examples)}
     assert {"loss", task.best, *task.metrics} <= {*task.scores(task.task, examples)}
-    write_findings(task, tmp_path)
+    write_findings(task, findings, tmp_path)
     assert json.loads((tmp_path / WORST).read_text())["columns"][3] == task.sureness
     assert (tmp_path / task.picture).read_bytes().startswith(b"\x89PNG")
 

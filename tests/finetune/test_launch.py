@@ -188,7 +188,7 @@ def test_the_scores_written_down_are_those_of_the_folder(make_config, precision)
     result = train(config)
     task = load(Path(config.output))
     examples = read(Path(config.data.eval), config.task, config.data, "data.eval", task.labels)
-    found = evaluator(task, examples, 5, torch.device("cpu"))()
+    found, _ = evaluator(task, examples, 5, torch.device("cpu"))()
     assert {name: result[name] for name in found} == pytest.approx(found)
 
 
@@ -591,7 +591,7 @@ def test_numbers_and_answers_that_can_be_learned_are_learned(make_config, write,
     task = load(config.output)
     examples = read(Path(config.data.eval), task.task, config.data, "data.eval", task.labels)
     # Batches as in training: equal texts tie only if they are computed alike.
-    found = evaluator(task, examples, 4, torch.device("cpu"))()
+    found, _ = evaluator(task, examples, 4, torch.device("cpu"))()
     assert {name: result[name] for name in found} == pytest.approx(found)
     assert (Path(config.output) / task.picture).is_file()
 
