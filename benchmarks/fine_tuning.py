@@ -29,11 +29,12 @@ from bert.training.loop import fit
 from bert.training.tracking import TrackingConfig, track
 from finetune.config import DataConfig, FinetuneConfig, TaskConfig
 from finetune.data import Batches
-from finetune.example_kinds import Tagged, kind_of
+from finetune.example_kinds import Tagged
 from finetune.examples import Examples, read
 from finetune.features import character_tags
 from finetune.judge import evaluator
 from finetune.model import build
+from finetune.tasks import kind_of
 
 SHOWN = {"classification": ("accuracy", "macro_f1"), "ner": ("entity_micro_f1", "entity_macro_f1", "token_accuracy")}
 """The scores that are reported, by task."""
@@ -66,7 +67,7 @@ class Contest:
 
     def judged(self, task) -> dict[str, float]:
         """A model's scores on the evaluation rows."""
-        found = evaluator(task, self.eval, 64, self.device)()
+        found, _ = evaluator(task, self.eval, 64, self.device)()
         return {name: found[f"valid/{name}"] for name in SHOWN[self.task.name]}
 
 

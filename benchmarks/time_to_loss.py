@@ -74,7 +74,8 @@ class Judge:
         """Evaluate a model; raises Reached where it is good enough."""
         stopped = time.perf_counter()
         precision = autocast(self.work.config.training.precision, self.work.device)
-        loss = evaluate(objective, self.batches, self.work.device, precision)["masked_lm_loss"]
+        means, _ = evaluate(objective, self.batches, self.work.device, precision)
+        loss = means["masked_lm_loss"]
         self.curve.append((self.every * (len(self.curve) + 1), stopped - self.began, loss))
         print(f"  step {self.curve[-1][0]}, {self.curve[-1][1]:.1f} s: {loss:.3f}", flush=True)
         if loss <= self.target:

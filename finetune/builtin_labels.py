@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bert import builtin_corpus, whole_file
-from finetune.config import EXAMPLES, DataConfig, TaskConfig
+from finetune.config import DataConfig, TaskConfig
+from finetune.tasks import TASKS
 
 _FOLDER = Path("runs/cache")
 
@@ -33,7 +34,7 @@ def files(task: TaskConfig) -> DataConfig:
     corpus = _FOLDER / "builtin.txt"
     if not corpus.is_file():
         builtin_corpus.write(corpus)
-    name, rows = MADE[EXAMPLES[task.name]]
+    name, rows = MADE[TASKS[task.name].kind]
     paths = {part: _FOLDER / f"builtin_{task.name}_{part}.{name}" for part in ("train", "eval")}
     documents = corpus.read_text(encoding="utf-8").split("\n\n")
     for part, path in paths.items():

@@ -1,4 +1,4 @@
-"""The options of fine-tuning, and of the verbs evaluate and predict."""
+"""The options of fine-tuning, and of the verbs evaluate and predict. A task says which of TaskConfig's are its own."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -8,15 +8,8 @@ from bert.training.tracking import TrackingConfig
 from finetune.formats import FORMATS
 from finetune.heads import HEADS
 from finetune.schemes import SCHEMES, TAGGINGS
+from finetune.tasks import TASKS
 from finetune.units import UNITS
-
-EXAMPLES = {
-    "classification": "labels",
-    "regression": "numbers",
-    "ner": "tags",
-    "question_answering": "questions",
-}
-"""The tasks, and the kind of their examples: one of example_kinds.KINDS."""
 
 COMBINE = ("concat", "weighted_sum")
 
@@ -25,7 +18,7 @@ COMBINE = ("concat", "weighted_sum")
 class TaskConfig:
     """What is learned."""
 
-    name: Literal[*EXAMPLES] = "classification"
+    name: Literal[*TASKS] = "classification"
     """classification: one label for a text or a pair of texts. regression: a number for it. ner: entities in a text.
     question_answering: where in a text the answer is, or that there is none."""
 
@@ -76,19 +69,6 @@ class TaskConfig:
 
     max_answer_length: int = 30
     """question_answering: maximum tokens in an answer."""
-
-
-OWNERS = {
-    "class_weights": ("classification",),
-    "label_smoothing": ("classification", "ner"),
-    **dict.fromkeys(("no_answer_threshold", "max_answer_length"), ("question_answering",)),
-    **dict.fromkeys(("head", "layers", "combine", "unit", "scheme", "tagging"), ("ner",)),
-    **dict.fromkeys(("constrained", "original_compat"), ("ner",)),
-}
-"""The tasks that an option belongs to."""
-
-HEAD = ("name", "head", "layers", "combine")
-"""The options that define a head, besides its labels."""
 
 
 @dataclass(frozen=True)

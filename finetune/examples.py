@@ -6,11 +6,12 @@ from pathlib import Path
 
 from bert.errors import UserError, refuse_if
 from finetune.config import DataConfig, TaskConfig
-from finetune.example_kinds import Example, Tagged, kind_of
+from finetune.example_kinds import Example, Tagged
 from finetune.example_kinds.kind import HowRead
 from finetune.formats import FORMATS
 from finetune.formats.kinds import Refused
 from finetune.reading import foreign_options, format_name, needed_columns, quoting_of, with_column_names
+from finetune.tasks import kind_of
 
 MOST_FAULTS = 10
 """Maximum faults reported together."""

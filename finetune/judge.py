@@ -14,7 +14,7 @@ from finetune.data_summary import left_out_in_words
 from finetune.example_kinds import Example
 from finetune.examples import Examples
 from finetune.metrics import Counts, class_table
-from finetune.tasks.task import Task
+from finetune.tasks.task import Findings, Task
 
 CLASSES, WORST = "classes.json", "worst_errors.json"
 """The files an evaluation writes beside its metrics and the task's picture; MLflow shows both as tables."""
@@ -24,8 +24,8 @@ _WORST_SHOWN = 50
 
 def evaluator(
     task: Task, examples: Examples, size: int, device: torch.device, name: str = "valid"
-) -> Callable[[], dict[str, float]]:
-    """A function that evaluates the task on the examples, prints the class table, and returns scores as `name/...`.
+) -> Callable[[], tuple[dict[str, float], Findings]]:
+    """A function that evaluates the task on the examples and prints the class table; its scores are named `name/...`.
 
     How many texts are truncated is printed right away.
     """
@@ -33,32 +33,33 @@ def evaluator(
     if cut := left_out_in_words(examples, features, task.max_length):
         print(f"{examples.path}: {cut}")
 
-    def run() -> dict[str, float]:
-        task.judged = (examples.used, features)
+    def run() -> tuple[dict[str, float], Findings]:
         batches = in_order(features, lambda some: task.pack(some, examples.used), size)
-        found = evaluate(task, batches, device, autocast(task.precision, device))
-        if task.table:
-            tqdm.write(class_table(task.table))
-        if absent := sum(counts == Counts() for counts in task.table.values()):
-            most = 1 - absent / len(task.table)
+        means, rows = evaluate(task, batches, device, autocast(task.precision, device))
+        scores, findings = task.score(examples.used, features, rows)
+        table = findings.table
+        if table:
+            tqdm.write(class_table(table))
+        if absent := sum(counts == Counts() for counts in table.values()):
+            most = 1 - absent / len(table)
             tqdm.write(
-                f"{absent} of {len(task.table)} classes occur neither here nor in the predictions, and count as 0: the "
+                f"{absent} of {len(table)} classes occur neither here nor in the predictions, and count as 0: the "
                 f"macro F1 over them can be {most:.3f} at most"
             )
-        return {f"{name}/{metric}": value for metric, value in found.items()}
+        return {f"{name}/{metric}": value for metric, value in (means | scores).items()}, findings
 
     return run
 
 
-def write_findings(task: Task, folder: Path) -> None:
-    """Write the last evaluation's class table and surest mistakes (columns and rows), and its picture."""
-    if task.table:
-        rows = [[name, c.precision, c.recall, c.f1, c.support] for name, c in task.table.items()]
+def write_findings(task: Task, findings: Findings, folder: Path) -> None:
+    """Write an evaluation's class table and surest mistakes (columns and rows), and its picture."""
+    if findings.table:
+        rows = [[name, c.precision, c.recall, c.f1, c.support] for name, c in findings.table.items()]
         _write_table(folder / CLASSES, ["class", "precision", "recall", "f1", "support"], rows)
-    worst = sorted(task.mistakes, key=lambda mistake: -mistake.confidence)[:_WORST_SHOWN]
+    worst = sorted(findings.mistakes, key=lambda mistake: -mistake.confidence)[:_WORST_SHOWN]
     rows = [[mistake.line, mistake.gold, mistake.predicted, mistake.confidence, mistake.text] for mistake in worst]
     _write_table(folder / WORST, ["line", "gold", "predicted", task.sureness, "text"], rows)
-    task.draw(folder / task.picture)
+    findings.draw(folder / task.picture)
 
 
 def _write_table(file: Path, columns: list[str], rows: list[list]) -> None:

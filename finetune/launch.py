@@ -26,13 +26,12 @@ from bert.training.tracking import Tracker, track
 from finetune import builtin_labels, data_summary
 from finetune.config import FinetuneConfig, TaskConfig
 from finetune.data import RULE, Batches
-from finetune.example_kinds import kind_of
 from finetune.examples import Examples, read
 from finetune.features import Feature
 from finetune.judge import CLASSES, WORST, evaluator, predict, write_findings
 from finetune.model import build, resumed, start_folder
 from finetune.options import check, with_defaults
-from finetune.tasks import TASKS
+from finetune.tasks import TASKS, kind_of
 from finetune.tasks.task import Baseline, Task
 
 MUCH_SHARED = 0.05
@@ -166,11 +165,12 @@ def _run(
         tracker.datasets(_datasets(train_set, judges, facts))
         evaluate_now = evaluator(task, judges["eval"], size, device)
         goal = Goal(f"valid/{config.best}", higher_is_better(config.best), "best", among_equals="valid/loss")
-        result = fit(task, batches, evaluate_now, training, goal, output, tracker)
+        result = fit(task, batches, lambda: evaluate_now()[0], training, goal, output, tracker)
         print(f"\nthe best by {config.best}, at step {result['best_step']}:")
-        result |= evaluate_now()  # the root holds the best weights: their scores, not the last epoch's
+        scores, findings = evaluate_now()  # the root holds the best weights: their scores, not the last epoch's
+        result |= scores
         if distributed.is_first():
-            write_findings(task, output)
+            write_findings(task, findings, output)
         result |= _test(task, judges, size, device)
         least = task.baseline(train_set.used, judges["eval"].used)
         result |= {f"baseline/{name}": value for name, value in least.scores.items()}
@@ -205,7 +205,8 @@ def _test(task: Task, judges: dict[str, Examples], size: int, device: torch.devi
     found = {}
     for name in (name for name in judges if name.startswith("test.")):
         print(f"\ndata.{name}:")
-        found |= evaluator(task, judges[name], size, device, name.replace(".", "/", 1))()
+        scores, _ = evaluator(task, judges[name], size, device, name.replace(".", "/", 1))()
+        found |= scores
     return found
 
 

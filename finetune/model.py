@@ -5,10 +5,9 @@ from pathlib import Path
 from bert import hub
 from bert.errors import UserError
 from bert.training.device import seed_torch
-from finetune.config import HEAD, FinetuneConfig, TaskConfig
-from finetune.example_kinds import kind_of
+from finetune.config import FinetuneConfig, TaskConfig
 from finetune.reading import reading
-from finetune.tasks import TASKS
+from finetune.tasks import TASKS, kind_of
 from finetune.tasks.task import Task
 
 
@@ -47,7 +46,7 @@ def _has_head_of(folder: hub.ModelFolder, task: Task) -> bool:
     if "bert_research" not in folder.described or _labels_in(folder) != task.labels:
         return False
     learned = folder.described["bert_research"]["task"]
-    return all(learned[name] == getattr(task.task, name) for name in HEAD)
+    return all(learned[name] == getattr(task.task, name) for name in ("name", *task.head_options))
 
 
 def resumed(config: FinetuneConfig, labels: list[str], checkpoint: Path) -> Task:

@@ -8,10 +8,10 @@ from bert.training import config as training_config
 from bert.training.config import TrainingConfig
 from bert.training.tracking import unfit_names
 from finetune import builtin_labels
-from finetune.config import EXAMPLES, OWNERS, DataConfig, FinetuneConfig, TaskConfig
-from finetune.example_kinds import KINDS, kind_of
+from finetune.config import DataConfig, FinetuneConfig, TaskConfig
+from finetune.example_kinds import KINDS
 from finetune.reading import READING
-from finetune.tasks import TASKS
+from finetune.tasks import TASKS, kind_of
 
 DEFAULT_EPOCHS, DEFAULT_LR = 3, 1e-4
 """The default budget and peak learning rate."""
@@ -55,7 +55,7 @@ def check(config: FinetuneConfig) -> list[str]:
             for name in ("eval", "test", "format", *READING)
             if getattr(config.data, name) != getattr(DataConfig(), name)
         ]
-    if config.data.train == "builtin" and EXAMPLES[config.task.name] not in builtin_labels.MADE:
+    if config.data.train == "builtin" and TASKS[config.task.name].kind not in builtin_labels.MADE:
         faults.append(f"data.train: needed; builtin has nothing for task.name={config.task.name}.")
     if config.data.max_length < 8:
         faults.append(f"data.max_length: {config.data.max_length}, but it must be at least 8.")
@@ -96,25 +96,22 @@ def _check_names(config: FinetuneConfig) -> list[str]:
 
 def _check_task(config: FinetuneConfig) -> list[str]:
     """What is wrong with the task's options, and which belong to another task."""
-    task, default, faults = config.task, TaskConfig(), []
-    for name in (field.name for field in fields(TaskConfig) if field.name in OWNERS):
-        value, owners = getattr(task, name), OWNERS[name]
-        if value != getattr(default, name) and task.name not in owners:
-            faults.append(f"task.{name}: {value!r} was given, but it belongs to task.name={' or '.join(owners)}.")
+    faults = _foreign_options(config.task)
     for name, belongs in (("text_pair", "pairs"), ("overlap", "windows")):
         value = getattr(config.data, name)
-        if value is not None and not getattr(kind_of(task), belongs):
-            owners = " or ".join(owner for owner, kind in EXAMPLES.items() if getattr(KINDS[kind], belongs))
+        if value is not None and not getattr(kind_of(config.task), belongs):
+            owners = " or ".join(owner for owner, task in TASKS.items() if getattr(KINDS[task.kind], belongs))
             faults.append(f"data.{name}: {value!r} was given, but it belongs to task.name={owners}.")
-    if task.combine != default.combine and len(task.layers) == 1:
-        faults.append(f"task.combine: {task.combine!r} was given, but task.layers={task.layers} is a single layer.")
-    if not 0 <= task.label_smoothing < 1:
-        faults.append(f"task.label_smoothing: {task.label_smoothing}, but it must be at least 0 and below 1.")
-    if task.label_smoothing and task.name == "ner" and task.head.endswith("crf"):
-        given = f"task.label_smoothing: {task.label_smoothing} was given"
-        faults.append(f"{given}, but a CRF has none; it belongs to task.head=linear or lstm.")
-    if task.max_answer_length < 1:
-        faults.append(f"task.max_answer_length: {task.max_answer_length}, but it must be at least 1.")
+    return faults + TASKS[config.task.name].check(config.task)
+
+
+def _foreign_options(given: TaskConfig) -> list[str]:
+    """Options that were given but belong to other tasks."""
+    faults = []
+    for name in (field.name for field in fields(TaskConfig)):
+        value, owners = getattr(given, name), [owner for owner, task in TASKS.items() if name in task.options]
+        if owners and given.name not in owners and value != getattr(TaskConfig(), name):
+            faults.append(f"task.{name}: {value!r} was given, but it belongs to task.name={' or '.join(owners)}.")
     return faults
 
 

@@ -17,7 +17,7 @@ from bert.training import identity
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
 from finetune import standard_streams, unlabelled
-from finetune.config import OWNERS, DataConfig, EvaluateConfig, PredictConfig
+from finetune.config import DataConfig, EvaluateConfig, PredictConfig
 from finetune.examples import read
 from finetune.judge import evaluator, predict, write_findings
 from finetune.model import load
@@ -44,7 +44,7 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
     if config.output is not None and (Path(config.output) / identity.OPTIONS).is_file():
         raise UserError(f"output: '{config.output}' holds a run, which has results of its own. Use another folder.")
     task, device = _opened(config)
-    if config.scheme is not None and task.task.name not in OWNERS["scheme"]:
+    if config.scheme is not None and "scheme" not in task.options:
         raise UserError(
             f"scheme: {config.scheme!r} was given, but it belongs to ner; the model's task is {task.task.name}."
         )
@@ -54,7 +54,7 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
     how = task.task if config.scheme is None else replace(task.task, scheme=config.scheme)
     examples = read(Path(config.data.eval), how, data, "data.eval", task.labels)
     print(examples.in_words("data.eval"))
-    found = evaluator(task, examples, config.batch_size, device)()
+    found, findings = evaluator(task, examples, config.batch_size, device)()
     scores = {name.removeprefix("valid/"): value for name, value in found.items()}
     width = max(map(len, scores))
     print("\n" + "\n".join(f"  {name:<{width}}  {value:.4f}" for name, value in scores.items()))
@@ -62,7 +62,7 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
         folder = Path(config.output)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / identity.RESULT).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        write_findings(task, folder)
+        write_findings(task, findings, folder)
     return found
 
 
@@ -89,7 +89,7 @@ def _opened(config: EvaluateConfig | PredictConfig) -> tuple[Task, torch.device]
     task = load(config.checkpoint)
     task.precision = config.precision or task.precision
     if (threshold := config.no_answer_threshold) is not None:
-        if task.task.name not in OWNERS["no_answer_threshold"]:
+        if "no_answer_threshold" not in task.options:
             belongs = f"it belongs to question_answering; the model's task is {task.task.name}"
             raise UserError(f"no_answer_threshold: {threshold} was given, but {belongs}.")
         task.task = replace(task.task, no_answer_threshold=threshold)

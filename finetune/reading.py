@@ -5,9 +5,9 @@ from pathlib import Path
 
 from bert.errors import UserError
 from finetune.config import DataConfig, TaskConfig
-from finetune.example_kinds import kind_of
 from finetune.formats import FORMATS
 from finetune.formats.kinds import LAST, Format
+from finetune.tasks import kind_of
 
 READING = ("text", "text_pair", "label", "quoting")
 """The data options that say how a labelled file of one format is read."""

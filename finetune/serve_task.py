@@ -13,9 +13,9 @@ import pandas as pd
 from bert.serving.requests import refused_politely, rows_of
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device
-from finetune.example_kinds import kind_of
 from finetune.judge import predict
 from finetune.model import load
+from finetune.tasks import kind_of
 
 BATCH_SIZE = 64
 

@@ -11,7 +11,7 @@ from bert.lines import CARRIAGE_RETURN, numbered_lines, text_of_line
 from bert.progress import progress
 from finetune import standard_streams
 from finetune.config import DataConfig, PredictConfig
-from finetune.example_kinds import Example, kind_of
+from finetune.example_kinds import Example
 from finetune.example_kinds.kind import HowRead
 from finetune.examples import MOST_FAULTS, stream
 from finetune.formats import FORMATS
@@ -25,6 +25,7 @@ from finetune.reading import (
     taken_from_training,
     with_column_names,
 )
+from finetune.tasks import kind_of
 from finetune.tasks.task import Task
 
 _AT_ONCE = 512  # examples

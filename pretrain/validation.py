@@ -70,7 +70,8 @@ class Validation:
         """A function that evaluates the objective as it is when called: `metric_names`, as `valid/NAME`."""
 
         def judged(batches: list[PackedBatch]) -> dict[str, float]:
-            return evaluate(objective, batches, device, autocast(config.training.precision, device))
+            means, _ = evaluate(objective, batches, device, autocast(config.training.precision, device))
+            return means
 
         def run() -> dict[str, float]:
             found = judged(self.masked["token"])

@@ -20,6 +20,8 @@ from bert.config import PRESETS
 from bert.errors import UserError
 from bert.training.stopping import Stopped
 from bert.training.tracking import SyncConfig
+from finetune.config import TaskConfig
+from finetune.tasks import TASKS
 from pretrain.config import PretrainConfig
 from pretrain.masking import MASKING
 from tests.pretrain.conftest import made_up_text, write_text
@@ -357,6 +359,14 @@ def test_help_explains_every_option_that_a_verb_has_a_use_for(program, verb, cal
     assert [name for name in unused if f"--{name}" in shown] == []
     assert [name for name, text in explained.items() if not text or without_breaks(text) not in shown] == []
     assert [name for name in explained if f"--{name} " not in shown] == []
+
+
+def test_help_says_which_tasks_an_option_belongs_to():
+    explained = docstrings_of(TaskConfig)
+    assert all({*task.head_options} <= {*task.options} <= {*explained} for task in TASKS.values())
+    for option in (option for option in explained if option != "name"):
+        owners = {name for name, task in TASKS.items() if option in task.options}
+        assert owners and owners == {*re.findall(r"\w+", explained[option].partition(":")[0])} & {*TASKS}
 
 
 UNUSED = [(verb, name) for verb, entry in run_finetune.VERBS.items() for name in entry.unused]

@@ -8,7 +8,7 @@ import torch
 
 from bert.packed import PackedBatch
 from bert.training import distributed
-from bert.training.objective import Objective
+from bert.training.objective import Objective, Row
 
 
 @torch.no_grad()
@@ -17,10 +17,10 @@ def evaluate(
     batches: Iterable[PackedBatch],
     device: torch.device,
     precision: AbstractContextManager,
-) -> dict[str, float]:
-    """The means of the objective's sums over all batches, without dropout, and the objective's scores.
+) -> tuple[dict[str, float], list[Row]]:
+    """The means of the objective's sums over all batches, without dropout, and the rows of all, in their order.
 
-    The ranks divide the batches among themselves, and each returns the figures for all of them.
+    The ranks divide the batches among themselves, and each returns the means and rows of all of them.
     """
     was_training = objective.training
     objective.eval()
@@ -40,4 +40,4 @@ def evaluate(
     objective.train(was_training)
     means = {name: value / max(1, counts[name]) for name, value in distributed.total(sums).items()}
     rows = [row for _, some in sorted(distributed.gathered(numbered), key=lambda pair: pair[0]) for row in some]
-    return means | objective.score(rows)
+    return means, rows

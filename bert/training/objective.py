@@ -49,9 +49,5 @@ class Objective(nn.Module, ABC):
         return 0
 
     def judge(self, batch: PackedBatch) -> tuple[dict[str, Tensor], list[Row]]:
-        """The sums of `forward`, and a row for each example with what `score` needs; no rows where sums are enough."""
+        """The sums of `forward`, and a row for each example with what other scores need; none where sums are enough."""
         return self(batch), []
-
-    def score(self, rows: list[Row]) -> dict[str, float]:
-        """Metrics over a whole split, from the rows of `judge`."""
-        return {}

@@ -1,11 +1,10 @@
-"""The kinds of labelled example. A kind is one file and one line of KINDS; config.EXAMPLES says which a task has.
+"""The kinds of labelled example. A kind is one file and one line of KINDS; a task says which it has.
 
-kind = kind_of(task)                # for its TaskConfig
+kind = KINDS[name]
 example = kind.of(item, how)        # of what a format gives
 labels = kind.labels(examples, task)
 """
 
-from finetune.config import EXAMPLES, TaskConfig
 from finetune.example_kinds.asked import Question, WithAnswers
 from finetune.example_kinds.kind import ExampleKind
 from finetune.example_kinds.labelled import Labelled, WithLabel, WithNumber
@@ -19,8 +18,3 @@ KINDS: dict[str, ExampleKind] = {
 }
 
 Example = Labelled | Tagged | Question
-
-
-def kind_of(task: TaskConfig) -> ExampleKind:
-    """The kind of a task's examples."""
-    return KINDS[EXAMPLES[task.name]]

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bert.errors import UserError
-from finetune.config import TaskConfig
 from finetune.example_kinds.kind import ExampleKind, HowRead, texts_of
 from finetune.formats.kinds import QuestionRow, Refused, Row
+
+if TYPE_CHECKING:
+    from finetune.config import TaskConfig
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class WithAnswers(ExampleKind[Question]):
             )
         return Question(line, str(line), text.strip(), text_pair, None)
 
-    def labels(self, examples: list[Question], task: TaskConfig) -> list[str]:
+    def labels(self, examples: list[Question], task: "TaskConfig") -> list[str]:
         """`answer`, and `no answer` where some questions have none."""
         return ["answer", "no answer"] if any(example.answers == () for example in examples) else ["answer"]
 

@@ -4,11 +4,13 @@ import unicodedata
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from bert.registry import did_you_mean
-from finetune.config import DataConfig, TaskConfig
 from finetune.formats.kinds import QuestionRow, Refused, Row, Sentence
+
+if TYPE_CHECKING:
+    from finetune.config import DataConfig, TaskConfig  # which reads the table of tasks
 
 Example = TypeVar("Example")
 
@@ -23,8 +25,8 @@ class HowRead:
         labelled: whether labels are read too.
     """
 
-    task: TaskConfig
-    data: DataConfig
+    task: "TaskConfig"
+    data: "DataConfig"
     holds: str
     labelled: bool
 
@@ -57,7 +59,7 @@ class ExampleKind(ABC, Generic[Example]):
         """
 
     @abstractmethod
-    def labels(self, examples: list[Example], task: TaskConfig) -> list[str]:
+    def labels(self, examples: list[Example], task: "TaskConfig") -> list[str]:
         """The label set of the training data, in a fixed order; empty where there are no classes."""
 
     def only_label(self, examples: list[Example], labels: list[str]) -> str | None:
@@ -73,7 +75,7 @@ class ExampleKind(ABC, Generic[Example]):
         return None
 
 
-def texts_of(row: Row, data: DataConfig) -> list[str] | Refused:
+def texts_of(row: Row, data: "DataConfig") -> list[str] | Refused:
     """The text of a table's row, unchanged, and the second one if its column is named."""
     names = [name for name in (data.text, data.text_pair) if name]
     texts = [row.fields[name] for name in names]

@@ -2,10 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from finetune.config import TaskConfig
 from finetune.example_kinds.kind import ExampleKind, HowRead, texts_of, why_unseen
 from finetune.formats.kinds import Refused, Row
+
+if TYPE_CHECKING:
+    from finetune.config import TaskConfig
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class WithLabel(ExampleKind[Labelled]):
         """Without a label."""
         return _unlabelled(line, text, text_pair)
 
-    def labels(self, examples: list[Labelled], task: TaskConfig) -> list[str]:
+    def labels(self, examples: list[Labelled], task: "TaskConfig") -> list[str]:
         """The classes, sorted; by number if all are whole ones, so that a class's id in 0, 1, ... is its name."""
         found = {example.label for example in examples}
         whole = all(label.isascii() and label.isdecimal() and label == str(int(label)) for label in found)
@@ -69,7 +72,7 @@ class WithNumber(ExampleKind[Labelled]):
         """Without a number."""
         return _unlabelled(line, text, text_pair)
 
-    def labels(self, examples: list[Labelled], task: TaskConfig) -> list[str]:
+    def labels(self, examples: list[Labelled], task: "TaskConfig") -> list[str]:
         """None."""
         return []
 

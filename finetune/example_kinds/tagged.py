@@ -4,13 +4,16 @@ import operator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from finetune.config import TaskConfig
 from finetune.example_kinds.kind import ExampleKind, HowRead, texts_of, why_unseen
 from finetune.formats.kinds import Refused, Row, Sentence
 from finetune.formats.tagged import labels_beside
 from finetune.metrics import Span, spans_of
 from finetune.schemes import SCHEMES, TAGGINGS
+
+if TYPE_CHECKING:
+    from finetune.config import TaskConfig
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class WithTags(ExampleKind[Tagged]):
         """A text without tags."""
         return Tagged(line, text, [], None)
 
-    def labels(self, examples: list[Tagged], task: TaskConfig) -> list[str]:
+    def labels(self, examples: list[Tagged], task: "TaskConfig") -> list[str]:
         """`O`, then each type's tags."""
         types = sorted({tag[2:] for example in examples for tag in example.tags if tag != "O"})
         return ["O", *(f"{prefix}-{type_}" for type_ in types for prefix in TAGGINGS[task.tagging].prefixes)]
@@ -94,7 +97,7 @@ class WithTags(ExampleKind[Tagged]):
             return "klue" if file.read(5).removeprefix(b"\xef\xbb\xbf").startswith(b"##") else "conll"
 
 
-def _of_sentence(sentence: Sentence, between: str, task: TaskConfig) -> Tagged | Refused:
+def _of_sentence(sentence: Sentence, between: str, task: "TaskConfig") -> Tagged | Refused:
     units, start = [], 0
     for unit in sentence.units:
         units.append((start, start + len(unit)))

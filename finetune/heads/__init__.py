@@ -22,3 +22,5 @@ HEADS = {
 }
 AS_TRANSFORMERS = ("linear", "crf")
 """Heads whose linear layer is directly on the encoder, so that BertForTokenClassification can hold it."""
+SMOOTHED = ("linear", "lstm")
+"""Heads that take label smoothing: those with a loss for each unit."""

@@ -4,7 +4,8 @@ Letters: N sequences, H width, C classes.
 """
 
 from collections import Counter
-from typing import ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,16 +15,21 @@ from bert.dropout import Dropout
 from bert.packed import PackedBatch
 from bert.targets import PerSequence
 from bert.training.objective import Row
-from finetune import metrics
+from finetune import metrics, pictures
 from finetune.example_kinds import Labelled
 from finetune.features import Feature, of_labelled, pack
 from finetune.heads.precise import PreciseLinear
-from finetune.tasks.task import Baseline, Mistake, Task
+from finetune.tasks.task import Baseline, Findings, Mistake, Task, label_smoothing_faults
+
+if TYPE_CHECKING:
+    from finetune.config import TaskConfig
 
 
 class Classification(Task):
     """A linear layer on the pooled first token, with dropout before it as on every other layer's output."""
 
+    kind = "labels"
+    options = ("class_weights", "label_smoothing")
     metrics = ("accuracy", "micro_f1", "macro_f1")
     best = "macro_f1"
     targets: ClassVar = {"example": PerSequence(), "class_labels": PerSequence()}
@@ -36,6 +42,11 @@ class Classification(Task):
         linear = PreciseLinear(config.hidden_size, len(self.labels), config.initializer_range)
         self.head = nn.ModuleDict({"classifier": linear})
         self.class_weights: Tensor | None = None
+
+    @classmethod
+    def check(cls, config: "TaskConfig") -> list[str]:
+        """The share of smoothing."""
+        return label_smoothing_faults(config)
 
     def features(self, examples: list[Labelled]) -> list[Feature]:
         """One sequence for each example; a long text is truncated."""
@@ -84,19 +95,20 @@ class Classification(Task):
             for example, row in zip(batch.targets["example"].tolist(), probabilities.tolist(), strict=True)
         ]
 
-    def score(self, rows: list[Row]) -> dict[str, float]:
+    def score(
+        self, examples: list[Labelled], features: list[Feature], rows: list[Row]
+    ) -> tuple[dict[str, float], Findings]:
         """Accuracy, and F1 over all classes of the training data: micro (the same number) and macro."""
-        examples, _ = self.judged
         gold = [examples[row["example"]].label for row in rows]
         predicted = [self._best(row) for row in rows]
-        self.table = metrics.label_counts(gold, predicted, self.labels)
-        self.confusion = (metrics.confusion(gold, predicted, self.labels), self.labels)
-        self.mistakes = [
+        mistakes = [
             Mistake(e.line, e.shown, g, p, max(row["probabilities"]))
             for e, g, p, row in zip((examples[row["example"]] for row in rows), gold, predicted, rows, strict=True)
             if g != p
         ]
-        return _scores(gold, predicted, self.labels)
+        table = metrics.label_counts(gold, predicted, self.labels)
+        draw = partial(pictures.confusion, metrics.confusion(gold, predicted, self.labels), self.labels)
+        return _scores(gold, predicted, self.labels), Findings(table, mistakes, draw)
 
     def predictions(self, examples: list[Labelled], features: list[Feature], rows: list[Row]) -> list[dict]:
         """The label, and every label's probability."""

@@ -5,7 +5,8 @@ Letters: N sequences, K units that carry a tag, H width, L tags.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,22 +17,37 @@ from bert.errors import UserError
 from bert.packed import PackedBatch
 from bert.targets import PerPosition, PerSequence, Positions, Starts
 from bert.training.objective import Row
-from finetune import metrics
-from finetune.config import TaskConfig
+from finetune import metrics, pictures
 from finetune.decoding import forbidding
 from finetune.example_kinds import Tagged
 from finetune.features import Feature, character_tags, of_tagged, pack, tag_at, tags_of_units
-from finetune.heads import AS_TRANSFORMERS, HEADS
+from finetune.heads import AS_TRANSFORMERS, HEADS, SMOOTHED
 from finetune.layer_mix import LayerMix
 from finetune.metrics import Span
 from finetune.schemes import TAGGINGS, Tagging
-from finetune.tasks.task import Baseline, Mistake, Task
+from finetune.tasks.task import Baseline, Findings, Mistake, Task, label_smoothing_faults
 from finetune.units import Unit
+
+if TYPE_CHECKING:
+    from finetune.config import TaskConfig
 
 
 class Ner(Task):
     """A tagging head on the tokens that stand for units."""
 
+    kind = "tags"
+    options = (
+        "label_smoothing",
+        "head",
+        "layers",
+        "combine",
+        "unit",
+        "scheme",
+        "tagging",
+        "constrained",
+        "original_compat",
+    )
+    head_options = ("head", "layers", "combine")
     metrics = (
         "entity_micro_f1",
         "entity_macro_f1",
@@ -74,7 +90,20 @@ class Ner(Task):
         self.character_labels = ["O", *(f"{prefix}-{kind}" for kind in self.types for prefix in "BI")]
 
     @classmethod
-    def refuse_unfit(cls, task: TaskConfig, folder: hub.ModelFolder) -> None:
+    def check(cls, config: "TaskConfig") -> list[str]:
+        """Layers that are combined, and a share of smoothing, which not every head has."""
+        faults = []
+        if config.combine != type(config).combine and len(config.layers) == 1:
+            given = f"task.combine: {config.combine!r} was given"
+            faults.append(f"{given}, but task.layers={config.layers} is a single layer.")
+        faults += label_smoothing_faults(config)
+        if config.label_smoothing and config.head not in SMOOTHED:
+            given = f"task.label_smoothing: {config.label_smoothing} was given, but task.head={config.head} has none"
+            faults.append(f"{given}; it belongs to task.head={' or '.join(SMOOTHED)}.")
+        return faults
+
+    @classmethod
+    def refuse_unfit(cls, task: "TaskConfig", folder: hub.ModelFolder) -> None:
         """Refuse character units without a WordPiece vocabulary, in which characters are looked up as pieces."""
         if task.unit == "character" and not folder.tokenizer.is_wordpiece:
             raise UserError(
@@ -124,7 +153,7 @@ class Ner(Task):
         ]
 
     @classmethod
-    def scores(cls, task: TaskConfig, examples: list) -> list[str]:
+    def scores(cls, task: "TaskConfig", examples: list) -> list[str]:
         """Also the ceiling that the units allow, and the original's formula if asked for."""
         original = ["original_micro_f1", "original_macro_f1"] if task.original_compat else []
         return [*super().scores(task, examples), "entity_micro_f1_ceiling", *original]
@@ -133,36 +162,38 @@ class Ner(Task):
         """Never predicting an entity."""
         return Baseline("never an entity", {"entity_micro_f1": 0.0, "entity_macro_f1": 0.0})
 
-    def score(self, rows: list[Row]) -> dict[str, float]:
+    def score(
+        self, examples: list[Tagged], features: list[Feature], rows: list[Row]
+    ) -> tuple[dict[str, float], Findings]:
         """Entities (strict), characters and units, each over the whole split."""
-        examples, features = self.judged
         found = self._found(examples, features, rows)
         gold = [self._gold(example, of.units) for example, of in zip(examples, found, strict=True)]
-        self.table = metrics.span_counts([e.entities for e in examples], [of.entities for of in found], self.types)
-        self.mistakes = self._mistakes(examples, found)
+        table = metrics.span_counts([e.entities for e in examples], [of.entities for of in found], self.types)
+        char_macro_f1, confusion = self._of_characters(examples, found)
         scores = {
-            "entity_micro_f1": metrics.micro_f1(self.table),
-            "entity_macro_f1": metrics.macro_f1(self.table),
-            **self._character_scores(examples, found),
+            "entity_micro_f1": metrics.micro_f1(table),
+            "entity_macro_f1": metrics.macro_f1(table),
+            "char_macro_f1": char_macro_f1,
             **self._klue_scores(examples, found),
             **self._unit_scores([tag for tags in gold for tag in tags], [tag for of in found for tag in of.tags]),
             "entity_micro_f1_ceiling": self.ceiling(examples, features),
         }
-        return scores | (self._original_scores(examples, features, rows) if self.task.original_compat else {})
+        if self.task.original_compat:
+            scores |= self._original_scores(examples, features, rows)
+        draw = partial(pictures.confusion, confusion, ["O", *self.types])
+        return scores, Findings(table, self._mistakes(examples, found), draw)
 
-    def _character_scores(self, examples: list[Tagged], found: list["Found"]) -> dict[str, float]:
-        """Over all characters of all texts, including spaces."""
+    def _of_characters(self, examples: list[Tagged], found: list["Found"]) -> tuple[float, list[list[int]]]:
+        """The macro F1 of all characters of all texts, including spaces, and the confusion of their types."""
         gold = [tag for example in examples for tag in character_tags(len(example.text), example.entities)]
         predicted = [
             tag
             for example, of in zip(examples, found, strict=True)
             for tag in character_tags(len(example.text), of.entities)
         ]
-        types = ["O", *self.types]
-        of_types = ([tag[2:] or "O" for tag in tags] for tags in (gold, predicted))
-        self.confusion = (metrics.confusion(*of_types, types), types)
         table = metrics.label_counts(gold, predicted, self.character_labels)
-        return {"char_macro_f1": metrics.macro_f1(_occurring(table))}
+        of_types = ([tag[2:] or "O" for tag in tags] for tags in (gold, predicted))
+        return metrics.macro_f1(_occurring(table)), metrics.confusion(*of_types, ["O", *self.types])
 
     def _klue_scores(self, examples: list[Tagged], found: list["Found"]) -> dict[str, float]:
         """KLUE's own (Park et al. 2021, section 3.3): characters without spaces, tags as predicted.

@@ -5,7 +5,8 @@ Letters: T tokens in the batch, N sequences, S longest sequence.
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +15,14 @@ from torch import Tensor, nn
 from bert.packed import PackedBatch
 from bert.targets import PerSequence, PerToken
 from bert.training.objective import Row
-from finetune import metrics
-from finetune.config import TaskConfig
+from finetune import metrics, pictures
 from finetune.example_kinds import Question
 from finetune.features import Feature, of_questions, pack
 from finetune.heads.precise import PreciseLinear
-from finetune.tasks.task import Baseline, Mistake, Task
+from finetune.tasks.task import Baseline, Findings, Mistake, Task
+
+if TYPE_CHECKING:
+    from finetune.config import TaskConfig
 
 _NONE = "no answer"
 
@@ -30,6 +33,8 @@ class QuestionAnswering(Task):
     The answer is [CLS] for a question without one, and in a window of a long text that lacks part of it.
     """
 
+    kind = "questions"
+    options = ("no_answer_threshold", "max_answer_length")
     metrics = (
         "exact_match",
         "f1",
@@ -55,7 +60,14 @@ class QuestionAnswering(Task):
         self.head = nn.ModuleDict({"qa_outputs": linear})
 
     @classmethod
-    def scores(cls, task: TaskConfig, examples: list) -> list[str]:
+    def check(cls, config: "TaskConfig") -> list[str]:
+        """The length of an answer."""
+        if config.max_answer_length >= 1:
+            return []
+        return [f"task.max_answer_length: {config.max_answer_length}, but it must be at least 1."]
+
+    @classmethod
+    def scores(cls, task: "TaskConfig", examples: list) -> list[str]:
         """Also the best threshold and, where some questions have no answer, the accuracy on those."""
         silent = [] if all(example.answers for example in examples) else ["no_answer_accuracy"]
         return [*super().scores(task, examples), "best_f1_threshold", *silent]
@@ -119,18 +131,19 @@ class QuestionAnswering(Task):
         names = ("example", "start", "end", "score", "probability", "none", "none_probability")
         return [dict(zip(names, row, strict=True)) for row in zip(*(part.tolist() for part in found), strict=True)]
 
-    def score(self, rows: list[Row]) -> dict[str, float]:
+    def score(
+        self, examples: list[Question], features: list[Feature], rows: list[Row]
+    ) -> tuple[dict[str, float], Findings]:
         """Exact match and F1 by SQuAD's and KorQuAD's official scripts, and with and without an answer."""
-        examples, features = self.judged
         found = self._answers(examples, features, rows)
         said = [self._said(answer) for answer in found]
         gold = [[example.text_pair[start:end] for start, end in example.answers] for example in examples]
         names = ["answer", _NONE]
         which = [[names[not texts] for texts in gold], [names[not text] for text in said]]
-        self.table = metrics.label_counts(*which, names if not all(gold) else names[:1])
-        self.confusion = (metrics.confusion(*which, names), names)
+        table = metrics.label_counts(*which, names if not all(gold) else names[:1])
+        draw = partial(pictures.confusion, metrics.confusion(*which, names), names)
         exact = [metrics.exact_match(*pair) for pair in zip(said, gold, strict=True)]
-        self.mistakes = [
+        mistakes = [
             Mistake(
                 e.line,
                 f"{e.id}: {e.text} | {e.text_pair}",
@@ -146,7 +159,7 @@ class QuestionAnswering(Task):
         strict = [metrics.exact_match(*pair, metrics.normalised_korean_answer) for pair in zip(said, gold, strict=True)]
         scores = {"exact_match": _mean(exact), "f1": _mean(f1)}
         scores |= {"korquad_exact_match": _mean(strict), "korquad_f1": _mean(korean)}
-        return scores | _with_and_without(gold, found, exact, f1)
+        return scores | _with_and_without(gold, found, exact, f1), Findings(table, mistakes, draw)
 
     def in_short(self, examples: list[Question], features: list[Feature]) -> str:
         """How many questions have a first answer that cannot be predicted."""

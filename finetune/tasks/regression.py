@@ -6,6 +6,7 @@ Letters: N sequences, H width.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import ClassVar
@@ -22,7 +23,7 @@ from finetune import metrics, pictures
 from finetune.example_kinds import Labelled
 from finetune.features import Feature, of_labelled, pack
 from finetune.heads.precise import PreciseLinear
-from finetune.tasks.task import Baseline, Mistake, Task
+from finetune.tasks.task import Baseline, Findings, Mistake, Task
 
 
 class Regression(Task):
@@ -32,6 +33,7 @@ class Regression(Task):
         scale: in memory the head predicts label / scale, a saved one the label.
     """
 
+    kind = "numbers"
     metrics = ("pearson", "spearman", "mse")
     best = "spearman"
     targets: ClassVar = {"example": PerSequence(), "scores": PerSequence()}
@@ -47,7 +49,6 @@ class Regression(Task):
         linear = PreciseLinear(config.hidden_size, 1, config.initializer_range)
         self.head = nn.ModuleDict({"classifier": linear})
         self.scale = 1.0
-        self.pairs: list[tuple[float, float]] = []
 
     @torch.no_grad()
     def learn_from(self, examples: list[Labelled]) -> None:
@@ -123,30 +124,28 @@ class Regression(Task):
         found = scores.tolist()
         return [{"example": e, "score": s} for e, s in zip(batch.targets["example"].tolist(), found, strict=True)]
 
-    def score(self, rows: list[Row]) -> dict[str, float]:
+    def score(
+        self, examples: list[Labelled], features: list[Feature], rows: list[Row]
+    ) -> tuple[dict[str, float], Findings]:
         """Correlations with the gold numbers over the whole split, and the mean squared error."""
-        examples = [self.judged[0][row["example"]] for row in rows]
-        self.pairs = [(float(e.label), row["score"]) for e, row in zip(examples, rows, strict=True)]
-        self.mistakes = [
+        examples = [examples[row["example"]] for row in rows]
+        gold, predicted = [float(example.label) for example in examples], [row["score"] for row in rows]
+        mistakes = [
             Mistake(e.line, e.shown, f"{g:.3f}", f"{p:.3f}", abs(g - p))
-            for e, (g, p) in zip(examples, self.pairs, strict=True)
+            for e, g, p in zip(examples, gold, predicted, strict=True)
         ]
-        gold, predicted = zip(*self.pairs, strict=True)
-        return {
+        scores = {
             "pearson": metrics.pearson(gold, predicted),
             "spearman": metrics.spearman(gold, predicted),
             "mse": metrics.mean_squared_error(gold, predicted),
         }
+        return scores, Findings({}, mistakes, partial(pictures.scatter, gold, predicted))
 
     def baseline(self, learned: list[Labelled], judged: list[Labelled]) -> Baseline:
         """Always predicting the mean, which correlates with nothing."""
         mean, gold = fmean(float(example.label) for example in learned), [float(example.label) for example in judged]
         error = metrics.mean_squared_error(gold, [mean] * len(gold))
         return Baseline(f"always {mean:.3f}, the mean of data.train,", {"mse": error, "pearson": 0.0, "spearman": 0.0})
-
-    def draw(self, path: Path) -> None:
-        """Predicted against gold numbers."""
-        pictures.scatter(*zip(*self.pairs, strict=True), path)
 
     def predictions(self, examples: list[Labelled], features: list[Feature], rows: list[Row]) -> list[dict]:
         """The number."""

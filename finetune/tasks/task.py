@@ -1,9 +1,10 @@
 """What every fine-tuning task shares: an encoder, a label set, and how they are saved and loaded."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -16,11 +17,11 @@ from bert.model import BertModel
 from bert.packed import PackedBatch
 from bert.tokenizer import Tokenizer
 from bert.training.objective import Objective, Row
-from finetune import pictures
-from finetune.config import TaskConfig
-from finetune.example_kinds import Example
 from finetune.features import Feature
 from finetune.metrics import Counts
+
+if TYPE_CHECKING:
+    from finetune.config import TaskConfig  # which reads the table of tasks
 
 _EXTRA = "heads.safetensors"
 
@@ -60,25 +61,43 @@ class Mistake:
     confidence: float
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What an evaluation finds besides scores.
+
+    Attributes:
+        table: each class's counts; empty where there are no classes.
+        mistakes: the examples that were predicted wrongly.
+        draw: writes a picture of gold and predicted labels to a path.
+    """
+
+    table: dict[str, Counts]
+    mistakes: list[Mistake]
+    draw: Callable[[Path], None]
+
+
 class Task(Objective):
     """An encoder with a head for labelled data.
 
     Attributes:
+        kind: the kind of its examples, one of example_kinds.KINDS.
+        options: those of config.TaskConfig that belong to it, and maybe to other tasks too; what no task names belongs
+            to all.
+        head_options: those of them that its head's parameters depend on.
         metrics: the scores by which the best weights may be chosen.
         best: the one by which they are chosen unless another is named.
         architecture: the transformers class that opens the exported folder.
         described: what else that class needs in config.json.
-        picture: the name of the file that `draw` writes.
+        picture: the name of the file for the picture in `Findings`.
         sureness: what a mistake's confidence measures.
         labels: the label set of the training data; a label's id is its index.
-        judged: the examples and features of the rows given to `score`; set before an evaluation.
         precision: training's option, which also holds for evaluation and prediction; auto depends on the device.
         read_as: how its training data was read (finetune.reading.reading); empty where unknown.
-        table: each class's counts in the last evaluation, where there are classes.
-        confusion: how often each gold label (row) was predicted as each label (column), and the labels.
-        mistakes: of the last evaluation.
     """
 
+    kind: str
+    options: tuple[str, ...] = ()
+    head_options: tuple[str, ...] = ()
     metrics: tuple[str, ...]
     best: str
     architecture: str
@@ -92,7 +111,7 @@ class Task(Objective):
         config: ModelConfig,
         tokenizer: Tokenizer,
         labels: list[str],
-        task: TaskConfig,
+        task: "TaskConfig",
         max_length: int,
         attention: str = "sdpa",
         overlap: int | None = None,
@@ -103,20 +122,21 @@ class Task(Objective):
         self.max_length, self.overlap = max_length, overlap
         self.label_ids = {label: number for number, label in enumerate(labels)}
         self.weights = {"loss": 1.0}
-        self.judged: tuple[list[Example], list[Feature]] = ([], [])
         self.precision = "auto"
         self.read_as: dict[str, str | None] = {}
-        self.table: dict[str, Counts] = {}
-        self.confusion: tuple[list[list[int]], list[str]] = ([], [])
-        self.mistakes: list[Mistake] = []
 
     @classmethod
-    def scores(cls, task: TaskConfig, examples: list) -> list[str]:
+    def check(cls, config: "TaskConfig") -> list[str]:
+        """What is wrong with the values of its options, a line each; nothing is read from disk."""
+        return []
+
+    @classmethod
+    def scores(cls, task: "TaskConfig", examples: list) -> list[str]:
         """The names of all scores that an evaluation on these examples gives."""
         return ["loss", *cls.metrics]
 
     @classmethod
-    def refuse_unfit(cls, task: TaskConfig, folder: hub.ModelFolder) -> None:
+    def refuse_unfit(cls, task: "TaskConfig", folder: hub.ModelFolder) -> None:
         """Check that a pretrained folder has what the options need, before a model is made from it.
 
         Raises:
@@ -166,6 +186,10 @@ class Task(Objective):
         return self.sums(computed, batch), self.rows(computed, batch)
 
     @abstractmethod
+    def score(self, examples: list, features: list[Feature], rows: list[Row]) -> tuple[dict[str, float], Findings]:
+        """Metrics over a whole split, and what else it shows, from the rows of `judge`, one for each feature."""
+
+    @abstractmethod
     def predictions(self, examples: list, features: list[Feature], rows: list[Row]) -> list[dict]:
         """What the verb predict writes for each example, from the rows of `predict`, one for each feature."""
 
@@ -188,10 +212,6 @@ class Task(Objective):
             learned: the training examples.
             judged: those to score.
         """
-
-    def draw(self, path: Path) -> None:
-        """A picture of the last evaluation."""
-        pictures.confusion(*self.confusion, path)
 
     def depth(self, name: str) -> int:
         """0 for the head, 1 for the top layer and the pooler, one more for each layer below."""
@@ -249,3 +269,10 @@ class Task(Objective):
         names = (name.partition(".") for name in self.state_dict() if not name.startswith("bert."))
         own = tuple({f"{part}{dot}" for part, dot, _ in names})
         return hub.load_weights(folder, self, ("bert.pooler.",), own).in_words()
+
+
+def label_smoothing_faults(config: "TaskConfig") -> list[str]:
+    """What is wrong with task.label_smoothing, for the tasks that have it."""
+    if 0 <= config.label_smoothing < 1:
+        return []
+    return [f"task.label_smoothing: {config.label_smoothing}, but it must be at least 0 and below 1."]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import run
+from bert import whole_file
 from bert.cli import main
 from bert.training import checkpoint, loop
 from bert.training.position import Position
@@ -62,7 +63,9 @@ def _after_the_manifest(number: int, strike: Callable) -> None:
 
 
 def _while_syncing(number: int, strike: Callable) -> None:
-    checkpoint._sync = _at(number, checkpoint._sync, strike)
+    """While a file of a checkpoint, or of the best weights, is brought to the disk."""
+    healthy, struck = whole_file.sync, _at(number, whole_file.sync, strike)
+    whole_file.sync = lambda path: (struck if path.parent.name.endswith(".unfinished") else healthy)(path)
 
 
 def _before_renaming(number: int, strike: Callable) -> None:

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from bert.training.device import autocast
-from finetune.config import EXAMPLES, TaskConfig
-from finetune.example_kinds import Labelled, Question, Tagged, kind_of
+from finetune.config import TaskConfig
+from finetune.example_kinds import KINDS, Labelled, Question, Tagged
 from finetune.examples import Examples
 from finetune.heads import HEADS
 from finetune.judge import WORST, evaluator, predict, write_findings
 from finetune.model import load
-from finetune.tasks import TASKS
+from finetune.tasks import TASKS, kind_of
 
 CPU = torch.device("cpu")
 CAT = ((4, 7),)  # in "the cat sat"
@@ -46,7 +46,7 @@ OF_KIND = {
 def made(request, small_config, pieces, pretrained):
     """A task with weights that were taken up, and its examples."""
     config = TaskConfig(name=request.param)
-    examples = OF_KIND[EXAMPLES[request.param]]
+    examples = OF_KIND[TASKS[request.param].kind]
     labels = kind_of(config).labels(examples, config)
     torch.manual_seed(0)
     task = TASKS[request.param](small_config, pieces, labels, config, 16)
@@ -55,8 +55,8 @@ def made(request, small_config, pieces, pretrained):
     return task.eval(), examples
 
 
-def test_the_tables_name_the_same_tasks():
-    assert list(TASKS) == list(EXAMPLES) and {*EXAMPLES.values()} == {*OF_KIND}
+def test_every_kind_of_example_is_some_tasks():
+    assert {task.kind for task in TASKS.values()} == {*KINDS} == {*OF_KIND}
 
 
 def test_its_sums_are_what_it_counts_and_every_parameter_learns(made):
@@ -89,12 +89,12 @@ def test_processes_may_share_its_batch(made):
         assert sum(task.counts(part)[name] for part in parts) == task.counts(batch)[name]
 
 
-def test_it_is_judged_by_what_it_says_and_leaves_its_findings(made, tmp_path, capsys):
+def test_it_is_judged_by_what_it_says_and_its_findings_are_written(made, tmp_path, capsys):
     task, examples = made
-    found = evaluator(task, Examples(Path("eval"), examples, len(examples), []), 2, CPU)()
+    found, findings = evaluator(task, Examples(Path("eval"), examples, len(examples), []), 2, CPU)()
     assert {*found} == {f"valid/{name}" for name in task.scores(task.task, examples)}
     assert {"loss", task.best, *task.metrics} <= {*task.scores(task.task, examples)}
-    write_findings(task, tmp_path)
+    write_findings(task, findings, tmp_path)
     assert json.loads((tmp_path / WORST).read_text())["columns"][3] == task.sureness
     assert (tmp_path / task.picture).read_bytes().startswith(b"\x89PNG")
 
@@ -118,7 +118,7 @@ WITH_GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_avail
 @pytest.mark.parametrize("options", HEADED, ids=lambda options: "-".join(options.values()))
 def test_in_bf16_it_learns_and_answers_much_as_in_fp32(options, device, small_config, pieces, pretrained):
     config, device = TaskConfig(**options), torch.device(device)
-    examples = OF_KIND[EXAMPLES[config.name]]
+    examples = OF_KIND[TASKS[config.name].kind]
     labels = kind_of(config).labels(examples, config)
     torch.manual_seed(0)
     task = TASKS[config.name](small_config, pieces, labels, config, 16)
@@ -156,7 +156,7 @@ def test_in_bf16_it_learns_and_answers_much_as_in_fp32(options, device, small_co
     ],
 )
 def test_what_one_answer_to_everything_would_reach_is_known(name, said, small_config, pieces):
-    examples = OF_KIND[EXAMPLES[name]]
+    examples = OF_KIND[TASKS[name].kind]
     labels = ["bad", "good"] if name == "classification" else ["O", "B-ANIMAL"]
     task = TASKS[name](small_config, pieces, labels, TaskConfig(name=name), 16)
     found = task.baseline(examples, examples)

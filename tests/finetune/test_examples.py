@@ -4,9 +4,9 @@ import pytest
 
 from bert.errors import UserError
 from finetune.config import DataConfig, TaskConfig
-from finetune.example_kinds import kind_of
 from finetune.examples import read
 from finetune.features import character_tags
+from finetune.tasks import kind_of
 
 CLASSIFICATION, NER = TaskConfig(), TaskConfig(name="ner")
 

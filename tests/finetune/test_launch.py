@@ -188,7 +188,7 @@ def test_the_scores_written_down_are_those_of_the_folder(make_config, precision)
     result = train(config)
     task = load(Path(config.output))
     examples = read(Path(config.data.eval), config.task, config.data, "data.eval", task.labels)
-    found = evaluator(task, examples, 5, torch.device("cpu"))()
+    found, _ = evaluator(task, examples, 5, torch.device("cpu"))()
     assert {name: result[name] for name in found} == pytest.approx(found)
 
 
@@ -591,7 +591,7 @@ def test_numbers_and_answers_that_can_be_learned_are_learned(make_config, write,
     task = load(config.output)
     examples = read(Path(config.data.eval), task.task, config.data, "data.eval", task.labels)
     # Batches as in training: equal texts tie only if they are computed alike.
-    found = evaluator(task, examples, 4, torch.device("cpu"))()
+    found, _ = evaluator(task, examples, 4, torch.device("cpu"))()
     assert {name: result[name] for name in found} == pytest.approx(found)
     assert (Path(config.output) / task.picture).is_file()
 
@@ -600,7 +600,11 @@ def test_numbers_and_answers_that_can_be_learned_are_learned(make_config, write,
     ("parts", "said"),
     [
         ({"task": TaskConfig(label_smoothing=1.0)}, "task.label_smoothing: 1.0, but it must be at least 0 and below 1"),
-        ({"task": TaskConfig(name="ner", head="crf", label_smoothing=0.1)}, "but a CRF has none"),
+        (
+            {"task": TaskConfig(name="ner", head="crf", label_smoothing=0.1)},
+            "label_smoothing: 0.1 was given, but task.head=crf has none; it belongs to task.head=linear or lstm",
+        ),
+        ({"task": TaskConfig(name="question_answering", max_answer_length=0)}, "max_answer_length: 0, but it"),
         ({"task": TaskConfig(name="ner", class_weights="balanced")}, "it belongs to task.name=classification"),
         ({"task": TaskConfig(name="ner", combine="weighted_sum")}, r"task.layers=\[-1\] is a single layer"),
         ({"seeds": [0, 1], "accept_changes": ["seeds"]}, "all runs of `seeds` must have the same options"),

@@ -19,10 +19,10 @@ from bert.serving.export import ExportServedConfig, export_served
 from bert.training.config import TrainingConfig
 from bert.training.tracking import TrackingConfig
 from finetune.config import DataConfig, FinetuneConfig, TaskConfig
-from finetune.example_kinds import kind_of
 from finetune.judge import predict
 from finetune.launch import train
 from finetune.model import load
+from finetune.tasks import kind_of
 from tests.finetune.conftest import reviews, sentences
 
 pytestmark = [

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from bert.errors import UserError
 from finetune.config import DataConfig, TaskConfig
-from finetune.example_kinds import Question, kind_of
+from finetune.example_kinds import Question
 from finetune.examples import read
+from finetune.tasks import kind_of
 
 TASK = TaskConfig(name="question_answering")
 CONTEXT = "이순신은 서울에서 태어났다."

@@ -10,14 +10,14 @@ from safetensors.torch import load_file, save_file
 
 from bert.errors import UserError
 from finetune import pictures
-from finetune.config import EXAMPLES, TaskConfig
-from finetune.example_kinds import KINDS, Labelled, Question, Tagged
-from finetune.heads import AS_TRANSFORMERS, HEADS
+from finetune.config import TaskConfig
+from finetune.example_kinds import Labelled, Question, Tagged
+from finetune.heads import AS_TRANSFORMERS, HEADS, SMOOTHED
 from finetune.layer_mix import LayerMix
 from finetune.model import load
 from finetune.schemes import TAGGINGS, check_iob2
 from finetune.tasks import TASKS
-from finetune.tasks.task import Mistake
+from finetune.tasks.task import Findings, Mistake
 
 LABELS = ["bad", "fair", "good"]
 TAGS = ["O", "B-LC", "I-LC", "B-PS", "I-PS"]
@@ -125,10 +125,13 @@ def test_the_loss_of_a_batch_is_the_sum_of_its_examples(ner):
 
 
 def scored(task, examples, tags: list[list[str]]) -> dict[str, float]:
+    return judged(task, examples, tags)[0]
+
+
+def judged(task, examples, tags: list[list[str]]) -> tuple[dict[str, float], Findings]:
     features = task.features(examples)
-    task.judged = (examples, features)
-    pairs = zip(features, tags, strict=True)
-    return task.score([row_of(task, feature, of) for feature, of in pairs])
+    rows = [row_of(task, feature, of) for feature, of in zip(features, tags, strict=True)]
+    return task.score(examples, features, rows)
 
 
 def row_of(task, feature, tags: list[str], begins_batch: bool = True) -> dict:
@@ -144,7 +147,7 @@ def tagger(small_config, pieces):
 def test_each_ner_score_counts_what_its_name_says(tagger):
     # Gold: 서울시 LC, 이순신 PS. Predicted: 서울시 LC, 이순신은 PS (one character too many).
     gold = tagged(TEXT, (0, 3, "LC"), (5, 8, "PS"))
-    found = scored(tagger, [gold], [["B-LC", "I-LC", "O", "B-PS", "I-PS", "I-PS", "I-PS", "O", "O", "O"]])
+    found, findings = judged(tagger, [gold], [["B-LC", "I-LC", "O", "B-PS", "I-PS", "I-PS", "I-PS", "O", "O", "O"]])
     # Entities: LC 1 of 1; PS neither. 1 right, 1 wrong, 1 missed.
     assert found["entity_micro_f1"] == pytest.approx(1 / 2)
     assert found["entity_macro_f1"] == pytest.approx((1 + 0) / 2)
@@ -158,7 +161,7 @@ def test_each_ner_score_counts_what_its_name_says(tagger):
     assert found["token_micro_f1"] == pytest.approx(2 * 5 / (2 * 5 + 1))
     assert found["token_macro_f1"] == pytest.approx((1 + 1 + 1 + 4 / 5) / 4)
     assert found["token_accuracy"] == pytest.approx(9 / 10)
-    assert (tagger.table["PS"].support, tagger.table["PS"].f1) == (1, 0.0)
+    assert (findings.table["PS"].support, findings.table["PS"].f1) == (1, 0.0)
 
 
 @pytest.mark.parametrize("tagging", TAGGINGS)
@@ -182,14 +185,13 @@ def test_the_originals_formula_averages_over_batches_and_counts_o(small_config, 
     task = TASKS["ner"](small_config, pieces, TAGS, TaskConfig(name="ner", original_compat=True), 16)
     examples = [tagged("the cat sat", (4, 7, "PS")), tagged("dog ran", (0, 3, "PS"))]
     features = task.features(examples)
-    task.judged = (examples, features)
     rows = [row_of(task, features[0], ["O", "O", "O"]), row_of(task, features[1], ["B-PS", "O"])]
     # First batch: 2 of 3 tags right; O 2 right and 1 wrong, F1 4/5, B-PS 0. The second is all right.
-    found = task.score(rows)
+    found, _ = task.score(examples, features, rows)
     assert {"loss", *found} == {*task.scores(task.task, examples)}
     assert found["original_micro_f1"] == pytest.approx((2 / 3 + 1) / 2)
     assert found["original_macro_f1"] == pytest.approx(((4 / 5 + 0) / 2 + 1) / 2)
-    together = task.score([rows[0], {**rows[1], "begins_batch": False}])
+    together, _ = task.score(examples, features, [rows[0], {**rows[1], "begins_batch": False}])
     # One batch: 4 of 5 right; O 3 right, 1 wrong: 6/7; B-PS 1 right, 1 missed: 2/3.
     assert together["original_micro_f1"] == pytest.approx(4 / 5)
     assert together["original_macro_f1"] == pytest.approx((6 / 7 + 2 / 3) / 2)
@@ -203,8 +205,7 @@ def test_iobes_tags_say_where_an_entity_ends_also_across_windows(small_config, p
     tags = [[labels[n] for n in task.pack([f], [gold]).targets["tag_labels"].tolist()] for f in features]
     assert tags == [["O", "B-PS", "I-PS"], ["E-PS", "O", "S-PS"]]
     assert task.ceiling([gold], features) == 1.0
-    task.judged = ([gold], features)
-    found = task.score([row_of(task, f, of) for f, of in zip(features, tags, strict=True)])
+    found, _ = task.score([gold], features, [row_of(task, f, of) for f, of in zip(features, tags, strict=True)])
     assert {found[name] for name in task.metrics} == {1.0}  # the ceiling too
 
 
@@ -272,22 +273,22 @@ def test_a_layer_that_is_not_there_is_refused(small_config, pieces):
 
 def test_the_surest_mistakes_show_what_should_have_been_said(tagger, classification):
     gold = tagged(TEXT, (0, 3, "LC"), (5, 8, "PS"))
-    scored(tagger, [gold], [["B-LC", "I-LC", "O", "B-PS", "I-PS", "I-PS", "I-PS", "O", "O", "O"]])
-    (mistake,) = tagger.mistakes
+    _, findings = judged(tagger, [gold], [["B-LC", "I-LC", "O", "B-PS", "I-PS", "I-PS", "I-PS", "O", "O", "O"]])
+    (mistake,) = findings.mistakes
     assert (mistake.gold, mistake.predicted) == (
         "[서울시 LC]에 [이순신 PS]은 갔다 .",
         "[서울시 LC]에 [이순신은 PS] 갔다 .",
     )
     assert mistake.confidence == pytest.approx(math.exp(-1 / 10))  # the geometric mean over ten units
-    classification.judged = (FILMS, [])
-    classification.score([{"example": 0, "probabilities": [0.7, 0.1, 0.2]}, {"example": 1, "probabilities": [1, 0, 0]}])
-    assert classification.mistakes == [Mistake(1, "a good film", "good", "bad", 0.7)]
+    rows = [{"example": 0, "probabilities": [0.7, 0.1, 0.2]}, {"example": 1, "probabilities": [1, 0, 0]}]
+    _, findings = classification.score(FILMS, [], rows)
+    assert findings.mistakes == [Mistake(1, "a good film", "good", "bad", 0.7)]
 
 
 def test_the_confusion_matrix_counts_characters_by_type(tagger):
     gold = tagged(TEXT, (0, 3, "LC"), (5, 8, "PS"))
-    scored(tagger, [gold], [["B-PS", "I-PS", "O", "O", "O", "O", "O", "O", "O", "O"]])
-    assert tagger.confusion == ([[8, 0, 0], [0, 0, 3], [3, 0, 0]], ["O", "LC", "PS"])
+    _, findings = judged(tagger, [gold], [["B-PS", "I-PS", "O", "O", "O", "O", "O", "O", "O", "O"]])
+    assert findings.draw.args == ([[8, 0, 0], [0, 0, 3], [3, 0, 0]], ["O", "LC", "PS"])
 
 
 def test_an_entity_that_ends_inside_a_piece_cannot_be_reached_and_the_ceiling_says_so(tagger):
@@ -320,25 +321,19 @@ def test_entities_are_given_as_ranges_of_the_text(tagger):
 
 def test_classification_scores_are_worked_out_by_hand(classification):
     examples = [Labelled(n, "a film", None, label) for n, label in enumerate(["good", "good", "bad", "bad"])]
-    classification.judged = (examples, [])
     rows = [{"example": n, "probabilities": p} for n, p in enumerate([[0, 0, 1], [1, 0, 0], [1, 0, 0], [0.6, 0.4, 0]])]
     # good: 1 right, 1 missed: F1 2/3. bad: 2 right, 1 wrong: 4/5. fair: nowhere: 0.
-    found = classification.score(rows)
+    found, findings = classification.score(examples, [], rows)
     assert found == pytest.approx({"accuracy": 3 / 4, "micro_f1": 3 / 4, "macro_f1": (2 / 3 + 4 / 5 + 0) / 3})
-    assert classification.confusion == ([[2, 0, 0], [0, 0, 0], [1, 0, 1]], LABELS)
+    assert findings.draw.args == ([[2, 0, 0], [0, 0, 0], [1, 0, 1]], LABELS)
 
 
 def test_scores_are_those_the_table_of_metrics_names(tagger, classification):
     found = {"loss", *scored(tagger, [KOREAN], [["O"] * 10])}
     assert found == {*tagger.scores(tagger.task, [KOREAN])} > {*tagger.metrics}
-    classification.judged = (FILMS, [])
-    found = {"loss", *classification.score([{"example": 0, "probabilities": [1, 0, 0]}])}
+    scores, _ = classification.score(FILMS, [], [{"example": 0, "probabilities": [1, 0, 0]}])
+    found = {"loss", *scores}
     assert found == {*classification.scores(classification.task, FILMS)} > {*classification.metrics}
-
-
-def test_every_task_says_what_its_examples_carry():
-    assert list(EXAMPLES) == list(TASKS)
-    assert {*EXAMPLES.values()} == {*KINDS}
 
 
 def test_rare_classes_weigh_more_while_training_and_no_more_when_judged(small_config, pieces):
@@ -365,6 +360,17 @@ def test_smoothing_gives_every_class_its_share_while_training(small_config, piec
     task.training = True
     expected = -(0.7 * (logarithms[0, 2] + logarithms[1, 0]) + 0.3 * logarithms.mean(-1).sum())
     torch.testing.assert_close(task(batch)["loss"], expected)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_that_does_not_smooth_labels_refuses_to(name):
+    head = HEADS[name](4, 3)
+    units = (torch.randn(2, 4), torch.tensor([0, 1]), torch.tensor([0, 2]))
+    if name in SMOOTHED:
+        assert head.loss(*units, 0.5) != head.loss(*units)
+    else:
+        with pytest.raises(ValueError, match="label smoothing"):
+            head.loss(*units, 0.5)
 
 
 @pytest.fixture
@@ -432,12 +438,12 @@ def test_numbers_are_learned_whatever_their_unit(spread, small_config, pieces):
 
 def test_regression_scores_are_worked_out_by_hand(regression, tmp_path):
     examples = [Labelled(n, "a", None, label) for n, label in enumerate(["1", "2", "3"])]
-    regression.judged = (examples, [])
-    found = regression.score([{"example": n, "score": score} for n, score in enumerate([1.0, 3.0, 2.0])])
+    rows = [{"example": n, "score": score} for n, score in enumerate([1.0, 3.0, 2.0])]
+    found, findings = regression.score(examples, [], rows)
     # Deviations -1 0 1 and -1 1 0: covariance 1 of 2, and so are the ranks'.
     assert found == pytest.approx({"pearson": 0.5, "spearman": 0.5, "mse": 2 / 3})
-    assert [m.confidence for m in regression.mistakes] == [0.0, 1.0, 1.0]
-    regression.draw(tmp_path / regression.picture)
+    assert [m.confidence for m in findings.mistakes] == [0.0, 1.0, 1.0]
+    findings.draw(tmp_path / regression.picture)
     assert (tmp_path / regression.picture).read_bytes()[:4] == b"\x89PNG"
 
 
@@ -481,10 +487,9 @@ def test_the_best_answer_is_the_best_of_all_pairs_of_the_texts_pieces(answering)
         assert row["none"] == pytest.approx(logit[0].sum().item())
 
 
-def answers(task, *rows: tuple[int, int, float, float]) -> tuple[dict, list]:
-    """Scores of ASKED with these places, scores, and scores of having no answer."""
+def answers(task, *rows: tuple[int, int, float, float]) -> tuple[dict, Findings, list]:
+    """Scores of ASKED and what is said, with these places, scores, and scores of having no answer."""
     features = task.features(ASKED)
-    task.judged = (ASKED, features)
     made = [
         {
             "example": f.example,
@@ -497,22 +502,22 @@ def answers(task, *rows: tuple[int, int, float, float]) -> tuple[dict, list]:
         }
         for f, (s, e, score, none) in zip(features, rows, strict=True)
     ]
-    return task.score(made), task.predictions(ASKED, features, made)
+    return *task.score(ASKED, features, made), task.predictions(ASKED, features, made)
 
 
 def test_answers_are_scored_as_squad_does(answering):
     # q1: "cat sat" for "cat" or "sat": not exact; one word of two right and none missed, F1 2/3. q2: answered, wrongly.
-    scores, said = answers(answering, (5, 6, 2.0, 1.0), (6, 6, 2.0, 1.5))
+    scores, findings, said = answers(answering, (5, 6, 2.0, 1.0), (6, 6, 2.0, 1.5))
     assert [row["answer"] for row in said] == ["cat sat", "cat"]
     assert (scores["exact_match"], scores["f1"]) == (0.0, pytest.approx(1 / 3))
     assert scores["has_answer_f1"] == pytest.approx(2 / 3)
     assert scores["no_answer_accuracy"] == 0.0
     assert {"loss", *scores} == {*answering.scores(answering.task, ASKED)}
     assert "no_answer_accuracy" not in answering.scores(answering.task, ASKED[:1])
-    assert [(m.text.partition(":")[0], m.confidence) for m in answering.mistakes] == [("q1", 0.5), ("q2", 0.5)]
+    assert [(m.text.partition(":")[0], m.confidence) for m in findings.mistakes] == [("q1", 0.5), ("q2", 0.5)]
     # Silent on q2 alone would be best: margins -1 and -0.5, so the threshold is -1.
     assert (scores["best_f1"], scores["best_f1_threshold"]) == (pytest.approx((2 / 3 + 1) / 2), -1.0)
-    scores, said = answers(answering, (5, 5, 2.0, 1.0), (5, 5, 2.0, 2.5))
+    scores, _, said = answers(answering, (5, 5, 2.0, 1.0), (5, 5, 2.0, 2.5))
     assert [row["answer"] for row in said] == ["cat", ""]
     assert said[1]["probability"] == 0.25  # that there is none; the two ends of "the" have another
     assert (scores["exact_match"], scores["f1"], scores["no_answer_accuracy"]) == (1.0, 1.0, 1.0)
@@ -522,7 +527,7 @@ def test_answers_are_scored_as_squad_does(answering):
 def test_a_task_without_unanswerable_questions_always_answers(small_config, pieces):
     config = TaskConfig(name="question_answering")
     task = TASKS["question_answering"](small_config, pieces, ["answer"], config, 16)
-    _, said = answers(task, (5, 5, 2.0, 9.0), (5, 5, 2.0, 9.0))
+    *_, said = answers(task, (5, 5, 2.0, 9.0), (5, 5, 2.0, 9.0))
     assert [row["answer"] for row in said] == ["cat", "the"]
 
 
@@ -557,8 +562,7 @@ def test_constraints_cost_nothing_where_an_entity_crosses_a_windows_edge(small_c
     task.compute = lambda batch: certain
     with torch.no_grad():
         task.head.classifier.weight.copy_(torch.eye(len(labels), 16))
-    task.judged = (gold, features)
-    found = task.score(task.predict(batch))
+    found, _ = task.score(gold, features, task.predict(batch))
     assert found["entity_micro_f1"] == found["entity_micro_f1_ceiling"] == 1.0
 
 

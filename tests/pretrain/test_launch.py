@@ -460,7 +460,8 @@ def test_without_sentences_there_are_no_figures_of_them_and_no_head(make_config,
 
 def test_the_root_holds_the_last_weights_and_best_those_of_the_lowest_loss(make_config, monkeypatch, tmp_path):
     losses = iter([3.0] * 5 + [1.0] * 5 + [2.0] * 5)  # three masked sets and two of pairs, three times
-    monkeypatch.setattr(validation, "evaluate", lambda *of: {"masked_lm_loss": next(losses), "sentence_accuracy": 0.5})
+    accuracy = {"sentence_accuracy": 0.5}
+    monkeypatch.setattr(validation, "evaluate", lambda *of: (accuracy | {"masked_lm_loss": next(losses)}, []))
     result = pretrain(make_config(tmp_path, eval_every=4))
     assert (result["best_step"], result["best_valid/masked_lm_loss"]) == (8, 1.0)
     checkpoints = tmp_path / "checkpoints"

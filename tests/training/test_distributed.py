@@ -170,14 +170,41 @@ def test_a_stop_that_is_asked_for_is_saved_marked_and_not_started_again(place):
     assert len(list((place / "stopped" / "checkpoints").iterdir())) == 1
 
 
-def test_a_gradient_that_is_no_number_on_one_rank_is_skipped_on_all(tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(_ONE_RANK_FAILS)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(program)]
+def of_two_ranks(folder: Path, program: str) -> list[dict]:
+    """What each of two ranks that run this program leaves in RANK.json."""
+    (folder / "program.py").write_text(program)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "program.py"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def test_every_rank_has_the_means_and_the_rows_of_all_batches_in_their_order(tmp_path):
+    first, second = of_two_ranks(tmp_path, _RANKS_SHARE_AN_EVALUATION)
+    # Batches 0 and 2 are rank 0's, 1 is rank 1's.
+    assert first == second == {"means": {"mean_id": 21 / 5, "mean_length": 5 / 4}, "ids": [1, 5, 6, 7, 2]}
+
+
+_RANKS_SHARE_AN_EVALUATION = """
+import contextlib, json
+from pathlib import Path
+import torch
+from bert.training import distributed
+from bert.training.evaluation import evaluate
+from tests.training.conftest import batch_of
+from tests.training.test_evaluation import Lengths
+
+distributed.join()
+batches = [batch_of([1]), batch_of([5, 6], [7]), batch_of([2])]
+means, rows = evaluate(Lengths(), batches, torch.device("cpu"), contextlib.nullcontext())
+Path(f"{distributed.rank()}.json").write_text(json.dumps({"means": means, "ids": [row["id"] for row in rows]}))
+distributed.leave()
+"""
+
+
+def test_a_gradient_that_is_no_number_on_one_rank_is_skipped_on_all(tmp_path):
+    first, second = of_two_ranks(tmp_path, _ONE_RANK_FAILS)
     assert first == second == {"skipped": [0.0, 1.0, 0.0], "unchanged": [False, True, False]}
 
 

@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 class Lengths(Toy):
-    """Sums that can be read off a batch; its score needs the rows of all batches."""
+    """Sums that can be read off a batch, and its ids as rows."""
 
     def counts(self, batch: PackedBatch) -> dict[str, float]:
         return {"mean_id": batch.num_tokens, "mean_length": batch.num_sequences}
@@ -23,18 +23,15 @@ class Lengths(Toy):
     def judge(self, batch: PackedBatch) -> tuple[dict[str, torch.Tensor], list[dict]]:
         return self(batch), [{"id": number} for number in batch.token_ids.tolist()]
 
-    def score(self, rows: list[dict]) -> dict[str, float]:
-        return {"largest": max((row["id"] for row in rows), default=-1)}
-
 
 def judge(objective, *batches: PackedBatch) -> dict[str, float]:
-    return evaluate(objective, batches, CPU, contextlib.nullcontext())
+    return evaluate(objective, batches, CPU, contextlib.nullcontext())[0]
 
 
 def test_sums_are_divided_once_by_counts_over_the_whole_split():
     # Ids 1 | 5 6 7 | 2: means of means would be (1 + 6 + 2) / 3 = 3; over all tokens it is 21 / 5.
     found = judge(Lengths(), batch_of([1]), batch_of([5, 6], [7]), batch_of([2]))
-    assert found == {"mean_id": 21 / 5, "mean_length": 5 / 4, "largest": 7}
+    assert found == {"mean_id": 21 / 5, "mean_length": 5 / 4}
 
 
 def test_how_the_split_is_cut_into_batches_does_not_matter():
@@ -72,5 +69,10 @@ def test_a_long_split_adds_up_without_losing_digits():
     assert found["mean_id"] == (2**24 + 98) / 100
 
 
-def test_a_split_without_a_batch_has_no_means():
-    assert judge(Lengths()) == {"largest": -1}
+def test_the_rows_of_all_batches_are_given_in_their_order():
+    _, rows = evaluate(Lengths(), [batch_of([1]), batch_of([5, 6], [7]), batch_of([2])], CPU, contextlib.nullcontext())
+    assert rows == [{"id": number} for number in (1, 5, 6, 7, 2)]
+
+
+def test_a_split_without_a_batch_has_no_means_and_no_rows():
+    assert evaluate(Lengths(), [], CPU, contextlib.nullcontext()) == ({}, [])

@@ -72,7 +72,7 @@ def run(output: Path, config: TrainingConfig, *, data=None, log=None, judge=None
     objective = objective or Toy(dropout=0.3)
 
     def by_its_losses() -> dict[str, float]:
-        found = evaluate(objective, JUDGED_BY, CPU, contextlib.nullcontext())
+        found, _ = evaluate(objective, JUDGED_BY, CPU, contextlib.nullcontext())
         return {f"valid/{name}": value for name, value in found.items()}
 
     return fit(objective, data or ToyData(), judge or by_its_losses, config, goal, output, log or Log())
@@ -274,7 +274,7 @@ def test_what_is_logged_is_the_mean_over_the_window_s_targets(tmp_path):
     stream = ToyData()(Position())
     for window in (3, 6):
         batches = [next(stream)[0] for _ in range(6)]
-        expected = evaluate(Toy(), batches, CPU, contextlib.nullcontext())
+        expected, _ = evaluate(Toy(), batches, CPU, contextlib.nullcontext())
         for name, value in expected.items():
             assert log.values[f"train/{name}"][window] == pytest.approx(value, rel=1e-5)
         total = expected["token_loss"] + 0.5 * expected["sequence_loss"]
