@@ -5,6 +5,8 @@ from pathlib import Path
 
 from bert.errors import UserError
 
+TO_UTF8 = "convert the file with `iconv -f CP949 -t UTF-8`, or from what it is in (CP1252, UTF-16, ...)."
+
 CARRIAGE_RETURN = "a carriage return inside the line; lines end in LF or CRLF"
 
 
@@ -30,17 +32,15 @@ def text_of_line(raw: bytes, number: int, name: str) -> str:
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         byte = raw[error.start]
-        raise UserError(
-            f"{name}:{number}: byte {byte:#04x} at column {error.start + 1} is not UTF-8; convert the file with "
-            f"`iconv -f CP949 -t UTF-8`, or from what it is in (CP1252, UTF-16, ...)."
-        ) from None
+        where = f"byte {byte:#04x} at column {error.start + 1}"
+        raise UserError(f"{name}:{number}: {where} is not UTF-8; {TO_UTF8}") from None
     if "\0" in text:
         column = raw.index(b"\0") + 1
         raise UserError(f"{name}:{number}: byte 0x00 at column {column} is not text; is the file in UTF-16?")
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def half_of_a_pair(text: str) -> str | None:
+def lone_surrogate(text: str) -> str | None:
     """Describe a lone surrogate in a text from JSON, which can spell what UTF-8 cannot; None where there is none."""
     try:
         text.encode()

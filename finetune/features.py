@@ -21,6 +21,10 @@ from finetune.units import UNITS, Unit
 _AT_ONCE = 1024  # texts
 
 
+PAIRS_RULE = 2
+"""Incremented when other tokens of a pair that is too long are kept; runs are not resumed across that."""
+
+
 @dataclass(frozen=True)
 class Feature:
     """One sequence, with special tokens.
@@ -54,8 +58,8 @@ def of_labelled(examples: list[Labelled], tokenizer: Tokenizer, max_length: int)
         two = example.text_pair is not None
         budget = max_length - (3 if two else 2)
         cut = max(0, len(a) + len(b) - budget)
-        half_of_a = budget - budget // 2 if len(a) > len(b) else budget // 2  # an odd token is the longer text's
-        kept_a = min(len(a), max(budget - len(b), half_of_a))
+        least_a = budget - budget // 2 if len(a) > len(b) else budget // 2  # an odd token is the longer text's
+        kept_a = min(len(a), max(budget - len(b), least_a))
         a, b = a[:kept_a], b[: budget - kept_a]
         ids = [tokenizer.cls_id, *a, tokenizer.sep_id, *([*b, tokenizer.sep_id] if two else [])]
         features.append(Feature(number, ids, [0] * (len(a) + 2) + [1] * (len(ids) - len(a) - 2), cut))

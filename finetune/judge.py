@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from bert.errors import UserError
 from bert.training.device import autocast
 from bert.training.evaluation import evaluate
 from finetune.data import in_order
@@ -21,15 +22,18 @@ CLASSES, WORST = "classes.json", "worst_errors.json"
 
 _WORST_SHOWN = 50
 
+Evaluator = Callable[[], tuple[dict[str, float], Findings]]
+"""Evaluates a task as it is when called: its scores, and what else was found."""
 
-def evaluator(
-    task: Task, examples: Examples, size: int, device: torch.device, name: str = "valid"
-) -> Callable[[], tuple[dict[str, float], Findings]]:
+
+def evaluator(task: Task, examples: Examples, size: int, device: torch.device, name: str = "valid") -> Evaluator:
     """A function that evaluates the task on the examples and prints the class table; its scores are named `name/...`.
 
     How many texts are truncated is printed right away.
     """
     features = task.features(examples.used)
+    if not features:
+        raise UserError(f"{examples.path}: the model's tokenizer finds no tokens in any of its texts.")
     if cut := left_out_in_words(examples, features, task.max_length):
         print(f"{examples.path}: {cut}")
 

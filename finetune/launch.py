@@ -27,8 +27,8 @@ from finetune import builtin_labels, data_summary
 from finetune.config import FinetuneConfig, TaskConfig
 from finetune.data import RULE, Batches
 from finetune.examples import Examples, read
-from finetune.features import Feature
-from finetune.judge import CLASSES, WORST, evaluator, predict, write_findings
+from finetune.features import PAIRS_RULE, Feature
+from finetune.judge import CLASSES, WORST, Evaluator, evaluator, predict, write_findings
 from finetune.model import build, resumed, start_folder
 from finetune.options import check, with_defaults
 from finetune.tasks import TASKS, kind_of
@@ -70,6 +70,8 @@ def _continue(config: FinetuneConfig, device: torch.device, alone: bool) -> dict
     facts = {"train": _fingerprint(train_set)} | {name: _fingerprint(examples) for name, examples in judges.items()}
     if training_config.micro_batches(config.training) > 1:
         facts["batches"] = f"rule {RULE}"
+    if any(getattr(example, "text_pair", None) is not None for example in train_set.used):
+        facts["pairs"] = f"rule {PAIRS_RULE}"
     accepted, defaults = tuple(config.accept_changes) if alone else None, asdict(FinetuneConfig())
     state = distributed.from_first(
         lambda: identity.state_of(output, asdict(config), facts, identity.FREE, accepted, defaults)
@@ -159,11 +161,13 @@ def _run(
     described = asdict(config) | {"model": provenance.model_params(task, task.bert.config)}
     with track(output, config.tracking, described, tags, state != "new", last) as tracker, stop_requests():
         if distributed.is_first():
-            identity.claim(
-                output, asdict(config), facts
-            )  # not before the tracker has the lines of a changed run cut off
+            identity.claim(output, asdict(config), facts)  # not before the tracker cut off a changed run's lines
         tracker.datasets(_datasets(train_set, judges, facts))
-        evaluate_now = evaluator(task, judges["eval"], size, device)
+        evaluators = {
+            name: evaluator(task, examples, size, device, "valid" if name == "eval" else name.replace(".", "/", 1))
+            for name, examples in judges.items()
+        }
+        evaluate_now = evaluators["eval"]
         goal = Goal(f"valid/{config.best}", higher_is_better(config.best), "best", among_equals="valid/loss")
         result = fit(task, batches, lambda: evaluate_now()[0], training, goal, output, tracker)
         print(f"\nthe best by {config.best}, at step {result['best_step']}:")
@@ -171,7 +175,7 @@ def _run(
         result |= scores
         if distributed.is_first():
             write_findings(task, findings, output)
-        result |= _test(task, judges, size, device)
+        result |= _test(evaluators)
         least = task.baseline(train_set.used, judges["eval"].used)
         result |= {f"baseline/{name}": value for name, value in least.scores.items()}
         task.bert.encoder.attend_by("sdpa")  # from here on the model is used as its users will, on any device
@@ -200,12 +204,12 @@ def of_the_best(result: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in named.items() if name.startswith(("best/", "test/", "baseline/"))}
 
 
-def _test(task: Task, judges: dict[str, Examples], size: int, device: torch.device) -> dict[str, float]:
+def _test(evaluators: dict[str, Evaluator]) -> dict[str, float]:
     """The best weights' scores on the files of data.test."""
     found = {}
-    for name in (name for name in judges if name.startswith("test.")):
+    for name in (name for name in evaluators if name.startswith("test.")):
         print(f"\ndata.{name}:")
-        scores, _ = evaluator(task, judges[name], size, device, name.replace(".", "/", 1))()
+        scores, _ = evaluators[name]()
         found |= scores
     return found
 

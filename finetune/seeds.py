@@ -71,8 +71,13 @@ def summary(runs: list[dict[str, float]]) -> dict[str, float]:
     found = {"runs": len(runs)}
     for name in (name for name in runs[0] if name.startswith(("valid/", "test/"))):
         values = [run[name] for run in runs]
-        found |= {name: fmean(values)} | ({f"{name}_std": stdev(values)} if len(values) > 1 else {})
+        found |= {name: fmean(values)} | ({f"{name}_std": _deviation(values)} if len(values) > 1 else {})
     return found
+
+
+def _deviation(values: list[float]) -> float:
+    """The sample standard deviation; NaN where a value is, as a score on questions that a file does not have."""
+    return stdev(values) if all(map(math.isfinite, values)) else math.nan
 
 
 def in_words(runs: list[dict[str, float]]) -> str:

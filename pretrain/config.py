@@ -39,6 +39,10 @@ class DataConfig:
     text: str = "text"
     """jsonl: the field with the text."""
 
+    on_bad_row: Literal["error", "skip"] = "error"
+    """jsonl: what becomes of a line that is not JSON or has no string in that field. error: it stops the run, before
+    anything is made of the text. skip: it is left out and counted. What is not UTF-8 is an error in any case."""
+
     split_sentences: bool | None = None
     """Split lines into sentences. By default jsonl is split and text, one sentence per line already, is not."""
 

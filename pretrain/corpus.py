@@ -220,6 +220,7 @@ class Corpus:
     Attributes:
         num_documents, num_sentences: how many there are.
         empty_documents: documents of a JSON lines file that have no text and therefore no number.
+        refused, faults: how many lines were left out as faulty, and what is wrong with the first.
         num_bytes: size of the file.
         document_sentences: sentences before each document, and the total last, int64 (num_documents + 1,).
         document_hashes: first 8 bytes, little-endian, of the BLAKE2b of a document's sentences joined by
@@ -232,7 +233,7 @@ class Corpus:
         identity = {"path": str(reader.path.resolve()), **asdict(corpus_format)}
         facts, arrays = keep(reader.cache, "documents", identity, reader.fingerprint, self._build)
         self.num_bytes = reader.fingerprint[0]
-        self.empty_documents = facts["empty_documents"]
+        self.empty_documents, self.refused, self.faults = (facts[n] for n in ("empty_documents", "refused", "faults"))
         self.document_sentences = arrays["document_sentences"]
         self.document_hashes = arrays["document_hashes"]
         self._document_lines = arrays["document_lines"]  # (num_documents, 2) first line, line after the last
@@ -299,6 +300,8 @@ def open_corpus(path: Path, reader: str, format: CorpusFormat, cache: Path, argu
 
 
 def _why_none(corpus: Corpus) -> str:
+    if corpus.refused:
+        return f"{corpus.refused} lines are refused, as {corpus.faults[0].removesuffix('.')}"
     if corpus.empty_documents:
         return f"the field {corpus.format.text!r} is blank in all of its {corpus.empty_documents} lines"
     return f"no sentence in its {len(corpus.reader)} lines"

@@ -43,6 +43,9 @@ _STEPS = 8
 _BYTES_PER_TOKEN = 4
 """About, of text in most languages."""
 
+_MOST_BYTES = 64 << 20
+"""Text in a block at most, whatever the batch: a block is held in memory, and built anew by a resumed run."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -236,7 +239,8 @@ def _block_bytes(recipe: Recipe) -> int:
     """About how much text a block has."""
     if recipe.shape is not None:
         return FILLED_BLOCK_BYTES
-    return max(BLOCK_BYTES, _STEPS * recipe.batch_size * recipe.data.max_length * _BYTES_PER_TOKEN)
+    enough = _STEPS * recipe.batch_size * recipe.data.max_length * _BYTES_PER_TOKEN
+    return max(BLOCK_BYTES, min(enough, _MOST_BYTES))
 
 
 class _Blocks(Dataset):

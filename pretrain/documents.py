@@ -5,16 +5,16 @@ A format is one function from a line to its sentences, and one entry in FORMATS.
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from bert.errors import UserError, refuse_if
+from bert.errors import UserError
+from bert.lines import lone_surrogate
 from bert.registry import did_you_mean, lookup
 from bert.sentence_splitter import split_sentences
 from pretrain.array_cache import GrowingArray
@@ -35,6 +35,9 @@ class CorpusFormat:
 
     split_sentences: bool = False
     """Split each line (of text) or paragraph (of jsonl) into sentences; otherwise each is one."""
+
+    on_bad_row: str = "error"
+    """What becomes of a line that is no document: error, or skip."""
 
 
 def text_line(line: str, corpus_format: CorpusFormat) -> list[str] | None:
@@ -71,8 +74,8 @@ def _json_text(line: str, field: str) -> str:
     text = row[field]
     if not isinstance(text, str):
         raise UserError(f"the field {field!r} holds {_shortened(text)}, not a string.")
-    if not text.isascii() and (half := re.search("[\ud800-\udfff]", text)):
-        raise UserError(f"the field {field!r} holds half a character: {half[0]!r} (a lone surrogate).")
+    if not text.isascii() and (half := lone_surrogate(text)):
+        raise UserError(f"the field {field!r} holds {half}.")
     return text
 
 
@@ -100,7 +103,7 @@ _ROWS_AT_ONCE = 1 << 14
 
 def write_index(
     folder: Path, lines: Iterable[tuple[int, str]], corpus_format: CorpusFormat, path: Path
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Write the arrays of a Corpus for a file's numbered lines, in constant memory.
 
     Args:
@@ -111,20 +114,24 @@ def write_index(
         path: of the file, for errors.
 
     Returns:
-        {"empty_documents": number of JSON lines with a blank text}.
+        {"empty_documents": number of JSON lines with a blank text, "refused": number of faulty lines that were left
+        out, "faults": the first of them, as file:line}.
 
     Raises:
-        UserError: with the first faulty lines, as file:line.
+        UserError: with the first faulty lines, as file:line, unless they are to be skipped.
     """
     sentences_of, document_per_line = lookup(FORMATS, corpus_format.format, "data.format")
-    faults, empty_documents = [], 0
+    skipping = corpus_format.on_bad_row == "skip"
+    faults, refused, empty_documents = [], 0, 0
     with _IndexWriter(folder) as index:
         for number, line in lines:
             try:
                 sentences = sentences_of(line, corpus_format)
             except UserError as error:
-                faults.append(f"{path}:{number + 1}: {error}")
-                if len(faults) == _MOST_FAULTS:
+                refused += 1
+                if len(faults) < _MOST_FAULTS:
+                    faults.append(f"{path}:{number + 1}: {error}")
+                elif not skipping:
                     break
                 continue
             if sentences is None or document_per_line:
@@ -134,8 +141,9 @@ def write_index(
             elif sentences is not None:
                 empty_documents += 1
         index.end_document()
-    refuse_if(faults)
-    return {"empty_documents": empty_documents}
+    if faults and not skipping:
+        raise UserError(*faults, "data.on_bad_row=skip leaves out lines like these.")
+    return {"empty_documents": empty_documents, "refused": refused, "faults": faults}
 
 
 class _IndexWriter:

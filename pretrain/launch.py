@@ -32,9 +32,10 @@ from pretrain.options import FREE, check, with_defaults
 from pretrain.packing import Shape, shape_of
 from pretrain.report import print_report, sampling_in_words
 from pretrain.sentence import NEGATIVES
+from pretrain.sentence.nsp import DOCUMENTS, documents_at_once
 from pretrain.start import Start, build_objective, model_config, open_start
 from pretrain.text import TextToLearn, datasets_of, open_text
-from pretrain.validation import JUDGED_ON, build_validation
+from pretrain.validation import JUDGED_ON, MICRO_BATCH, build_validation
 
 
 def pretrain(config: PretrainConfig) -> dict[str, float] | None:
@@ -67,6 +68,7 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
         "tokenizer": text.tokenizer.fingerprint,
         "blocks": str(sampler.num_blocks),
         **_rules(config),
+        **_rule_of_large_documents(config, sampler),
         **OBJECTIVES[config.objective].facts(config),
         **({} if start is None else start.facts),
     }
@@ -99,6 +101,14 @@ def _rules(config: PretrainConfig) -> dict[str, str]:
     return rules
 
 
+def _rule_of_large_documents(config: PretrainConfig, sampler: Sampler) -> dict[str, str]:
+    """How many documents random Bs are drawn from at once, where these are so large that it is fewer than before."""
+    drawn = documents_at_once(sampler.source)
+    if not sampler.sentence.replaces_b or not NEGATIVES[config.sentence.negatives].other_documents:
+        return {}
+    return {} if drawn == DOCUMENTS else {"drawn_at_once": f"{drawn} documents"}
+
+
 def audit_only(config: PretrainConfig) -> None:
     """Audit what a run of this configuration would be trained on, without training."""
     config = with_defaults(config)
@@ -117,8 +127,9 @@ def training_sampler(config: PretrainConfig, text: TextToLearn) -> Sampler:
     """The sampler that a run trains on."""
     training = config.training
     parts = training_config.micro_batches(training)
-    most = training.batch_size or training.batch_tokens  # no sequence is shorter than a token
-    recipe = Recipe(config.data, config.sentence, config.masking, most, training.seed, parts)
+    # With batch_tokens this is for an estimate of lengths, in which any size will do.
+    size = training.batch_size or MICRO_BATCH
+    recipe = Recipe(config.data, config.sentence, config.masking, size, training.seed, parts)
     sampler = Sampler(text.source, text.train_documents, text.tokenizer, recipe)
     if training.batch_tokens is not None:
         recipe = replace(recipe, shape=_shape(config, _first_block(sampler).tally))

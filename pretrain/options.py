@@ -129,7 +129,7 @@ def _foreign_options(config: PretrainConfig) -> list[str]:
         *_foreign(config.model, "model", sizes, random, fresh),
         *_foreign(tokenizer, "tokenizer", ["add"], "init", not fresh),
         *_foreign(data, "data", ["verify"], "data.tokenize=store", data.tokenize == "store"),
-        *_foreign(data, "data", ["text"], "data.format=jsonl", data.format == "jsonl"),
+        *_foreign(data, "data", ["text", "on_bad_row"], "data.format=jsonl", data.format == "jsonl"),
     ]
     for name in dict.fromkeys(option for objective in SENTENCE.values() for option in objective.options):
         owners = [owner for owner, objective in SENTENCE.items() if name in objective.options]

@@ -17,6 +17,7 @@ from pretrain.masking import MASKING
 from pretrain.masking.units import words as words_of
 from pretrain.objectives.objective import PretrainObjective
 from pretrain.text import TextToLearn
+from pretrain.validation import below_unigram
 
 MUCH_CUT = 0.2
 """Share of truncated tokens above which a run warns."""
@@ -94,9 +95,8 @@ def _small_steps(micro_batch_size: float, recipe: Recipe) -> list[str]:
     realised = micro_batch_size * recipe.micro_batches
     if recipe.shape is not None or realised >= SMALLER * recipe.batch_size:
         return []
-    return [
-        f"training.batch_size={recipe.batch_size:,}, but a step has {realised:,.0f} sequences: the corpus gives no more"
-    ]
+    asked = f"training.batch_size={recipe.batch_size:,}"
+    return [f"{asked}, but a step has {realised:,.0f} sequences: a block of text gives no more"]
 
 
 def print_report(
@@ -110,7 +110,7 @@ def print_report(
     shown = [name for name in result if name.startswith("valid/")] + ["steps", "tokens", "epochs"]
     width = max(map(len, shown))
     print("\n" + "\n".join(f"  {name:<{width}}  {result[name]:,.4g}" for name in shown))
-    below = result["valid/unigram_cross_entropy"] - result["valid/masked_lm_loss"]
+    below = below_unigram(result)
     where = "below" if below >= 0 else "above"
     print(f"\n  {abs(below):.2f} nats {where} what unigram frequencies alone would reach")
     fills_masks = served is not None and served.script == "fill_mask"

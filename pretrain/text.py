@@ -78,6 +78,8 @@ def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> Tex
     apart = None if data.valid is None else _corpus(config, Path(data.valid), "data.valid")
     split = open_split(corpus.document_hashes, 0 if apart else data.valid_share, cache, corpus.fingerprint)
     _refuse_too_few(config, split, corpus, apart)
+    if apart is None:
+        print(_held_out_in_words(len(split.valid), corpus.num_documents, data.valid_share))
     tokenizer = tokenizer or _tokenizer(config, corpus, split)
     _warn_of_unknown(config, corpus, split, tokenizer)
     source = _source(config, corpus, tokenizer)
@@ -114,10 +116,10 @@ def _sizes(source: TokenSource, documents: np.ndarray | None = None) -> dict[str
     """Documents, sentences and tokens of some documents, or of all; no tokens if counting would mean tokenising."""
     if documents is None:
         sizes = {"documents": len(source.sentence_offsets) - 1, "sentences": int(source.sentence_offsets[-1])}
-        return sizes if isinstance(source, OnTheFly) else sizes | {"tokens": source.manifest["tokens"]}
+        return sizes if source.total_tokens is None else sizes | {"tokens": source.total_tokens}
     first, last = source.sentence_offsets[documents], source.sentence_offsets[documents + 1]
     sizes = {"documents": len(documents), "sentences": int((last - first).sum())}
-    return sizes if isinstance(source, OnTheFly) else sizes | {"tokens": int(source.counts(first, last).sum())}
+    return sizes if source.total_tokens is None else sizes | {"tokens": int(source.counts(first, last).sum())}
 
 
 def _digest(text: TextToLearn, context: str, sizes: dict[str, int]) -> str:
@@ -141,15 +143,22 @@ def _corpus(config: PretrainConfig, path: Path, argument: str) -> Corpus:
     if data.format == "text" and path.suffix == ".jsonl":
         raise UserError(f"data.format: '{path}' is JSONL by its name, not text: --data.format jsonl --data.text FIELD.")
     split_sentences = FORMATS[data.format].document_per_line if data.split_sentences is None else data.split_sentences
-    held = CorpusFormat(data.format, data.text, split_sentences)
+    held = CorpusFormat(data.format, data.text, split_sentences, data.on_bad_row)
     corpus = open_corpus(path, data.reader, held, Path(data.cache), argument)
     sizes = f"{corpus.num_documents:,} documents, {corpus.num_sentences:,} sentences, {corpus.num_bytes / 1e6:,.1f} MB"
     empty = f"; {corpus.empty_documents:,} empty documents left out" if corpus.empty_documents else ""
-    print(f"{argument}: {path}: {sizes}{empty}")
+    refused = f"; {corpus.refused:,} lines refused" if corpus.refused else ""
+    print("\n  ".join([f"{argument}: {path}: {sizes}{empty}{refused}", *corpus.faults]))
     if corpus.num_bytes > LARGE_DOCUMENT * corpus.num_documents:
         size = f"{corpus.num_bytes / corpus.num_documents / 1e6:,.0f} MB on average, held in memory whole"
         print(f"WARNING: {argument}: large documents ({size}). {_what_documents_are(config)}")
     return corpus
+
+
+def _held_out_in_words(held_out: int, documents: int, share: float) -> str:
+    said = f"data.valid_share: {held_out:,} of {documents:,} documents are held out for validation"
+    many = held_out > 2 * max(1.0, share * documents)
+    return f"{said}: more than {share:.1%}, since copies of a document stay together" if many else said
 
 
 def _what_documents_are(config: PretrainConfig) -> str:
@@ -208,8 +217,9 @@ class _TokenizerLines:
 
     def __iter__(self) -> Iterator[str]:
         order, taken = Permutation(len(self.documents), 0, 0), 0
-        for start in range(0, len(self.documents), _AT_ONCE):
-            some = self.documents[order(np.arange(start, min(start + _AT_ONCE, len(self.documents))))]
+        at_once = min(_AT_ONCE, 1 + self.most * self.corpus.num_documents // self.corpus.num_bytes)
+        for start in range(0, len(self.documents), at_once):
+            some = self.documents[order(np.arange(start, min(start + at_once, len(self.documents))))]
             self.corpus.expect(some)
             for document in some.tolist():
                 sentences = self.corpus.sentences(document)
@@ -223,6 +233,8 @@ def _warn_of_unknown(config: PretrainConfig, corpus: Corpus, split: Split, token
     """Warn where much of the text is lost, in words that become [UNK] whole."""
     characters = lost = 0
     for line in _TokenizerLines(corpus, split.train, _SEARCHED_BYTES):
+        if characters > _SEARCHED_BYTES:  # a document is much larger
+            break
         pieces = tokenizer.encode_text(line)
         characters += len(line) - line.count(" ")
         sizes = [end - start for start, end in pieces.offsets]

@@ -12,11 +12,13 @@ class TokenSource(ABC):
         sentence_offsets: sentences before each document, and the total last, (documents + 1,).
         document_hashes: of each document's text, (documents,), uint64.
         mean_document_bytes: mean size of a document's text, to size blocks by.
+        total_tokens: of the whole corpus; None where counting them would mean tokenising it.
     """
 
     sentence_offsets: np.ndarray
     document_hashes: np.ndarray
     mean_document_bytes: float
+    total_tokens: int | None = None
 
     @abstractmethod
     def counts(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:

@@ -47,6 +47,7 @@ class TokenStore(TokenSource):
         self.sentence_offsets = corpus.document_sentences
         self.document_hashes = corpus.document_hashes
         self.mean_document_bytes = corpus.num_bytes / corpus.num_documents
+        self.total_tokens = self.manifest["tokens"]
         self.token_offsets = np.load(folder / "token_offsets.npy", mmap_mode="r")
         self._ids = np.memmap(folder / "ids.bin", self.manifest["dtype"], "r")
         self._word_starts = np.memmap(folder / "word_starts.bin", np.uint8, "r")

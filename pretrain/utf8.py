@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bert.errors import UserError
+from bert.lines import TO_UTF8
 
 _CHUNK = 1 << 20  # bytes
 
@@ -40,7 +41,5 @@ def _validate(decoder: codecs.IncrementalDecoder, chunk: bytes, path: Path, line
 def _fault(path: Path, error: UnicodeDecodeError, lines: int, size: int) -> UserError:
     """The fault in a piece of the file preceded by this many lines and bytes."""
     line = lines + error.object.count(b"\n", 0, error.start) + 1
-    return UserError(
-        f"{path}:{line}: byte 0x{error.object[error.start]:02x} at offset {size + error.start} is not UTF-8; "
-        "convert the file with `iconv -f CP949 -t UTF-8`, or from what it is in (CP1252, UTF-16, ...)."
-    )
+    where = f"byte {error.object[error.start]:#04x} at offset {size + error.start}"
+    return UserError(f"{path}:{line}: {where} is not UTF-8; {TO_UTF8}")

@@ -112,6 +112,11 @@ def set_of(metric: str) -> str:
     return next((f"{name}_masked_lm" for name in VALIDATION_MASKINGS[1:] if metric.startswith(name)), "masked_lm")
 
 
+def below_unigram(metrics: dict[str, float]) -> float:
+    """Nats by which a run's masked-LM loss is below what unigram frequencies reach; negative where it is above."""
+    return metrics["valid/unigram_cross_entropy"] - metrics["valid/masked_lm_loss"]
+
+
 def _fingerprint(batches: list[PackedBatch]) -> str:
     digest = hashlib.sha256()
     for batch in batches:

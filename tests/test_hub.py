@@ -130,7 +130,7 @@ def test_the_fused_matrix_is_query_key_and_value_in_this_order():
         f"{prefix}.key.weight": [[4, 5], [6, 7]],
         f"{prefix}.value.weight": [[8, 9], [10, 11]],
     }
-    assert [names.ours(name) for name in theirs] == list(ours) * 3
+    assert [names.our_name(name) for name in theirs] == list(ours) * 3
     assert names.parts_of(*ours) == list(theirs)
 
 
@@ -138,7 +138,7 @@ def test_layers_keep_their_numbers_beyond_the_ninth():
     ours = {f"bert.encoder.layers.{layer}.attention_norm.bias": torch.tensor([layer]) for layer in (1, 10, 11)}
     theirs = hub.to_transformers(ours)
     assert set(theirs) == {f"bert.encoder.layer.{layer}.attention.output.LayerNorm.bias" for layer in (1, 10, 11)}
-    assert [names.ours(name) for name in theirs] == list(ours)
+    assert [names.our_name(name) for name in theirs] == list(ours)
 
 
 def test_the_config_holds_the_sizes_and_is_read_back(exported, objective):

@@ -99,7 +99,8 @@ def test_lines_hold_tokens_and_words_with_their_vectors(embedded, folder):
 
 def test_a_text_too_long_is_named_unless_it_may_be_cut(embedded, folder):
     long = "the " * 30
-    with pytest.raises(UserError, match=r"texts.txt:2: 32 tokens, but the model reads 24 at most\.$"):
+    said = r"texts.txt:2: 32 tokens, but the model reads 24 at most\. --max_length truncates texts\.$"
+    with pytest.raises(UserError, match=said):
         embedded("v.npy", ["rain", long])
     assert not list(folder.glob("*v.npy*"))
     array, said = embedded("v.npy", ["the " * 8, long], max_length=10)

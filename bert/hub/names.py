@@ -50,12 +50,12 @@ def parts_of(name: str) -> list[str]:
     return [theirs.replace(_FUSED, part) for part in _PARTS] if _FUSED in theirs else [theirs]
 
 
-def ours(name: str) -> str:
+def our_name(name: str) -> str:
     """Our name for a parameter of transformers; the same name where we have no such parameter."""
     return _rename(re.sub(r"\.self\.(query|key|value)\.", f".self.{_FUSED}.", name), _BACKWARDS)
 
 
-def today(name: str) -> str:
+def modern_name(name: str) -> str:
     """A name as transformers writes it today: older files have gamma and beta, a bare BertModel's lack `bert.`."""
     name = re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name))
     return f"bert.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name

@@ -13,7 +13,7 @@ from bert.errors import UserError
 from bert.hub import roberta
 from bert.hub.description import load_config
 from bert.hub.files import StoredTensor, stored_tensors
-from bert.hub.names import ours, parts_of, to_transformers, today
+from bert.hub.names import modern_name, our_name, parts_of, to_transformers
 
 _TABLE = "bert.embeddings.word_embeddings.weight"
 _DECODER, _DECODER_BIAS, _BIAS = (
@@ -69,7 +69,7 @@ def load_weights(
     wanted = {
         name: (tensor, parts_of(name)) for name, tensor in model.state_dict().items() if not name.startswith(not_taken)
     }
-    there = {ours(name) for name in stored}
+    there = {our_name(name) for name in stored}
     new = [prefix for prefix in may_be_new if _any(wanted, prefix) and not _any(there, prefix)]
     wanted = {name: value for name, value in wanted.items() if not name.startswith(tuple(new))}
     _refuse_what_does_not_fit(folder, stored, wanted)
@@ -81,7 +81,7 @@ def load_weights(
 
 def parameter_names(folder: Path) -> set[str]:
     """The parameters in a folder's weight files, by our names."""
-    return {ours(name) for name in _stored(folder)}
+    return {our_name(name) for name in _stored(folder)}
 
 
 def _any(names: Iterable[str], prefix: str) -> bool:
@@ -94,7 +94,7 @@ def _stored(folder: Path) -> dict[str, StoredTensor]:
     found = stored_tensors(folder)
     if described.get("model_type") in roberta.MODEL_TYPES:
         found = roberta.tensors_as_bert(found, config.pad_token_id)
-    found = {today(name): tensor for name, tensor in found.items()}
+    found = {modern_name(name): tensor for name, tensor in found.items()}
     if _DECODER in found and _TABLE in found:
         _refuse_untied(folder, found)
     if _DECODER_BIAS in found:

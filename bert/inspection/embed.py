@@ -168,7 +168,11 @@ def _encoded(bert: Bert, source: Path, config: EmbedConfig, total: int) -> Itera
     with progress(total=total, unit=" texts") as bar:
         while some := list(islice(lines, config.batch_size)):
             texts, places = [text for _, text in some], [f"{source}:{number}" for number, _ in some]
-            yield from zip(texts, bert.encode(texts, None, config.max_length, places), strict=True)
+            try:
+                encoded = bert.encode(texts, None, config.max_length, places)
+            except UserError as error:  # one is too long
+                raise UserError(f"{error} --max_length truncates texts.") from None
+            yield from zip(texts, encoded, strict=True)
             bar.update(len(texts))
 
 

@@ -68,9 +68,10 @@ def recover_export(folder: Path) -> dict | None:
 
 
 def remove_export(folder: Path) -> None:
-    """Remove what `export` wrote here, if anything."""
+    """Remove what `export` wrote here, if anything; no other folder of that name."""
     for left in (folder, _aside(folder)):
-        shutil.rmtree(left, ignore_errors=True)
+        if (left / _REACHED).is_file():
+            shutil.rmtree(left)
 
 
 def newest(output: Path) -> Path | None:
@@ -160,6 +161,7 @@ class _Unfinished:
             return
         for file in self.unfinished.iterdir():
             whole_file.sync(file)
+        whole_file.sync(self.unfinished)
         if self.folder.is_dir():
             shutil.rmtree(_aside(self.folder), ignore_errors=True)
             self.folder.rename(_aside(self.folder))

@@ -102,7 +102,8 @@ class TrainingConfig:
     """How many checkpoints to keep; older ones are removed."""
 
     save_error: Literal["stop", "go_on"] = "stop"
-    """Whether a checkpoint that cannot be written (a full disk) ends the run, or is skipped with a warning."""
+    """Whether a checkpoint that cannot be written (a full disk) ends the run, or is skipped with a warning; one that a
+    stop was to save ends it in any case."""
 
     workers: int | None = None
     """Pretraining: processes that prepare batches; by default 2 for a GPU and 0 on a CPU. Changes no batch."""

@@ -1,6 +1,7 @@
 """Whether an output folder belongs to the requested run."""
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -26,8 +27,8 @@ FREE = (
 )
 """Options of every run, or groups of them ("tracking."), that do not change its result."""
 
-_FIXED = ("training.minutes",)
-"""Options that may not change when a run resumes: minutes were converted to tokens when it began."""
+_MINUTES = "training.minutes"
+"""It may not change when a run resumes, since minutes were converted to tokens when it began."""
 
 
 def state_of(
@@ -59,38 +60,50 @@ def state_of(
         if (output / "config.json").exists():
             raise UserError(f"output: '{output}' holds a model, but no run of this project. Use another folder.")
         return "new"
-    recorded = _read(output)
-    if has_begun(output) and _groups(recorded) - _groups(now) and _groups(now) - _groups(recorded):
+    recorded, begun, finished = _read(output), has_begun(output), is_finished(output)
+    if begun and _groups(recorded) - _groups(now) and _groups(now) - _groups(recorded):
         raise UserError(f"output: '{output}' holds a run of another command. Use another folder.")
-    before, finished = flatten(defaults or {}) | recorded, is_finished(output)
+    before = flatten(defaults or {}) | recorded
     _refuse_unknown(asked, before | now)
     names = (name for name in sorted(before.keys() | now.keys()) if not is_free(name, free))
     differing = [name for name in names if before.get(name) != now.get(name)]
-    changeable = [] if finished else [name for name in differing if name not in _FIXED]
+    changeable = [] if finished else [name for name in differing if name != _MINUTES]
     taken = [name for name in changeable if name in asked]
     for name in taken:
         print(f"output: '{output}' continues with {name}={now.get(name)}, which was {before.get(name)}")
-        differing.remove(name)
-    if differing and not has_begun(output):
+    refused = [name for name in differing if name not in taken]
+    if refused and begun:
+        way_out = _way_out(refused, {*refused} <= {*changeable} and accepted is not None, finished)
+        raise UserError(*_differences(output, refused, before, now, way_out))
+    if refused:
         return "new"
-    if differing:
-        go_on = "" if accepted is None else f", or continue anyway: --accept_changes '[{','.join(differing)}]'"
-        finished_by = "; a finished run cannot be changed" if finished else ""
-        way_out = f"Use another folder{go_on if {*differing} <= {*changeable} else finished_by}."
-        raise UserError(*_differences(output, differing, before, now, way_out))
-    minutes_are_measured_anew = now.get(_FIXED[0]) is not None and not has_begun(output)
     if finished:
         return "finished"
+    minutes_are_measured_anew = now.get(_MINUTES) is not None and not begun
     return "changed" if taken or minutes_are_measured_anew else "unfinished"
+
+
+def _way_out(refused: list[str], may_be_accepted: bool, finished: bool) -> str:
+    """What can be done where the folder's run differs from the one asked for."""
+    if may_be_accepted:
+        return f"Use another folder, or continue anyway: --accept_changes '[{','.join(refused)}]'."
+    return f"Use another folder{'; a finished run cannot be changed' if finished else ''}."
 
 
 def _differences(output: Path, names: list[str], before: dict, now: dict, way_out: str) -> list[str]:
     """A line for each option or fact that differs, the last with what can be done."""
     lines = [
-        f"output: '{output}' was started with {name}={before.get(name)}, and is now asked for with {now.get(name)}."
+        f"output: '{output}' was started with {name}={_shown(before.get(name))}, and is now asked for with "
+        f"{_shown(now.get(name))}."
         for name in names
     ]
     return [*lines[:-1], f"{lines[-1]} {way_out}"]
+
+
+def _shown(value: Any) -> str:
+    """A value as errors show it: fingerprints of texts or files shortened, and called so."""
+    said, fingerprints = re.subn("([0-9a-f]{8})[0-9a-f]{24,}", r"\1...", str(value))
+    return f"{said} (by its content)" if fingerprints else said
 
 
 def is_free(name: str, free: Iterable[str]) -> bool:

@@ -151,11 +151,7 @@ class _Run:
             self.progress = Progress.from_json(state)
             if self.config.minutes is None:  # minutes were converted to tokens once
                 self.progress = replace(self.progress, budget=Budget.of(self.config))
-            # The best weights may be of a later evaluation than the checkpoint, and stay the best whatever the steps
-            # in between bring this time; if they are gone, the next evaluation is the best, and patience starts anew.
-            reached = distributed.from_first(lambda: checkpoint.recover_export(self.output / "best"))
-            nothing = {"best": None, "best_step": None, "best_among_equals": None, "better_step": self.progress.step}
-            self.progress = replace(self.progress, **(nothing if reached is None else reached))
+            self._take_up_the_best()
             (self.output / STOPPED).unlink(missing_ok=True)
             print(f"resuming from {folder}")
             return
@@ -164,6 +160,17 @@ class _Run:
         )  # of a run killed before it saved
         if self.progress.budget.unit == "minutes":
             self.progress = replace(self.progress, budget=self._minutes_as_tokens())
+
+    def _take_up_the_best(self) -> None:
+        """Let the weights in best/ be the best so far.
+
+        They may be of a later evaluation than the checkpoint, and stay the best whatever the steps in between bring
+        this time. If they are gone, the next evaluation is the best, and patience starts anew.
+        """
+        reached = distributed.from_first(lambda: checkpoint.recover_export(self.output / "best"))
+        if reached is None:
+            reached = {"best": None, "best_step": None, "best_among_equals": None, "better_step": self.progress.step}
+        self.progress = replace(self.progress, **reached)
 
     def train(self, stop_asked: Callable[[], bool]) -> None:
         """Steps until the budget is spent, with evaluations and checkpoints on the way."""
@@ -282,15 +289,24 @@ class _Run:
         self.tracker.log(self.progress.step, self.latest | {"speed/evaluation_seconds": seconds})
         shown = ", ".join(f"{name.removeprefix('valid/')} {value:.4g}" for name, value in self.latest.items())
         bar.write(f"step {self.progress.step} ({self.progress.share:.0%}): {shown}")
-        goal, progress = self.goal, self.progress
-        equals = None if goal.among_equals is None else self.latest[goal.among_equals]
-        if goal.better(self.latest, *(self.seen or (progress.best, progress.best_among_equals))):
-            self.seen = (self.latest[goal.metric], equals)
-            self.progress = replace(self.progress, better_step=progress.step)
-        if goal.better(self.latest, progress.best, progress.best_among_equals):
-            best = {"best": self.latest[goal.metric], "best_step": progress.step, "best_among_equals": equals}
-            if self._write(lambda: checkpoint.export(self.objective, self.output / "best", best)):
-                self.progress = replace(self.progress, **best)
+        equals = None if self.goal.among_equals is None else self.latest[self.goal.among_equals]
+        self._note_improvement(equals)
+        self._keep_if_best(equals)
+
+    def _note_improvement(self, equals: float | None) -> None:
+        """For training.patience, which counts from the best evaluation, whether or not its weights could be written."""
+        before = self.seen or (self.progress.best, self.progress.best_among_equals)
+        if self.goal.better(self.latest, *before):
+            self.seen = (self.latest[self.goal.metric], equals)
+            self.progress = replace(self.progress, better_step=self.progress.step)
+
+    def _keep_if_best(self, equals: float | None) -> None:
+        """Write the weights to best/ if they beat those that are there."""
+        if not self.goal.better(self.latest, self.progress.best, self.progress.best_among_equals):
+            return
+        best = {"best": self.latest[self.goal.metric], "best_step": self.progress.step, "best_among_equals": equals}
+        if self._write(lambda: checkpoint.export(self.objective, self.output / "best", best)):
+            self.progress = replace(self.progress, **best)
 
     def _count_time(self) -> float:
         """The seconds since the last line, without evaluations; those before a stop are in the saved window."""

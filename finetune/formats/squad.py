@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bert.errors import UserError
-from bert.lines import half_of_a_pair, numbered_lines
+from bert.lines import lone_surrogate, numbered_lines
 from finetune.formats.kinds import QuestionRow, Refused
 
 
@@ -53,7 +53,7 @@ def _asked(line: int, number: int, context: object, question: object, labelled: 
     if not asked:
         return Refused(line, f"question {name}: empty")
     for what, told in (("id", name), ("question", asked), ("context", context)):
-        if half := half_of_a_pair(told):
+        if half := lone_surrogate(told):
             return Refused(line, f"{what} of a question: it holds {half}")
     if not labelled:
         return QuestionRow(line, name, asked, context, [])

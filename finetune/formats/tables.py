@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bert.errors import UserError
-from bert.lines import CARRIAGE_RETURN, half_of_a_pair, numbered_lines
+from bert.lines import CARRIAGE_RETURN, lone_surrogate, numbered_lines
 from bert.registry import did_you_mean
 from finetune.formats.kinds import Refused, Row
 
@@ -159,7 +159,7 @@ def _object(line: int, value: object, needed: tuple[str, ...]) -> Row | Refused:
             return Refused(line, f"the field {name!r} holds {_JSON_NAMES[type(value[name])]}, not text or a number")
         if isinstance(value[name], float) and not math.isfinite(value[name]):
             return Refused(line, f"the field {name!r} holds {value[name]}, which stands for a missing value")
-        if isinstance(value[name], str) and (half := half_of_a_pair(value[name])):
+        if isinstance(value[name], str) and (half := lone_surrogate(value[name])):
             return Refused(line, f"the field {name!r} holds {half}")
     return Row(line, {name: value[name] if isinstance(value[name], str) else str(value[name]) for name in needed})
 

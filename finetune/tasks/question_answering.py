@@ -282,4 +282,5 @@ def _with_and_without(
 
 
 def _mean(values: list[float]) -> float:
-    return sum(values) / max(1, len(values))
+    """NaN of none: a score on no question would be no 0."""
+    return sum(values) / len(values) if values else math.nan

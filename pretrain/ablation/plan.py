@@ -96,7 +96,7 @@ def _flops(config: AblateConfig, runs: int) -> float:
     return total * runs / shown
 
 
-_TEXT = ("train", "valid", "valid_share", "format", "text", "split_sentences", "max_length")
+_TEXT = ("train", "valid", "valid_share", "format", "text", "on_bad_row", "split_sentences", "max_length")
 """Options of data.* that determine the validation set."""
 
 

@@ -12,7 +12,7 @@ from bert.training.metric import higher_is_better, meaning
 from bert.training.metrics_file import METRICS
 from pretrain.ablation.grid import LEARNED, AblateConfig, Cell, cells
 from pretrain.ablation.run import cell_folder, metrics_of
-from pretrain.validation import JUDGED_ON
+from pretrain.validation import JUDGED_ON, below_unigram
 
 _CLASSES = "classes.json"
 """Where a fine-tuning run lists the classes it tells apart, a row for each."""
@@ -159,7 +159,7 @@ def _read(config: AblateConfig, folder: Path) -> Result:
         metrics=metrics,
         floors=floors,
         examples=examples,
-        below_unigram=metrics["valid/unigram_cross_entropy"] - metrics["valid/masked_lm_loss"],
+        below_unigram=below_unigram(metrics),
         curve=list(zip(np.interp(at, steps, tokens).tolist(), losses, strict=True)),
         by_tokens=by_tokens,
         judged_on=_json(pretrained / JUDGED_ON),

@@ -33,6 +33,7 @@ from bert.training.lock import take
 from bert.training.stopping import EXIT_CODE
 from pretrain.ablation.grid import LEARNED, AblateConfig, Cell, models_are_alike, pretrain_options
 from pretrain.options import FREE, PATHS
+from pretrain.validation import below_unigram
 
 ROOT = Path(__file__).parents[2]
 """Where run.py and run_finetune.py are."""
@@ -143,8 +144,7 @@ class _Progress:
 
     def _unlearned(self, cell: Cell) -> str:
         """A warning where the model has learned too little to be compared."""
-        found = metrics_of(cell_folder(self.config, cell) / "pretrain")
-        below = found["valid/unigram_cross_entropy"] - found["valid/masked_lm_loss"]
+        below = below_unigram(metrics_of(cell_folder(self.config, cell) / "pretrain"))
         if below >= LEARNED:
             return ""
         return (

@@ -60,7 +60,7 @@ class Spread:
     def chance(self) -> float:
         """At most the probability that chance makes the deviation as large (Bernstein's inequality, both sides).
 
-        Unlike a normal distribution's, it holds for any number of sequences.
+        Unlike a normal distribution's, it holds for any number of sequences, where their variances are known.
         """
         if not self.deviation:
             return 1.0

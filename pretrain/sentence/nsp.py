@@ -19,11 +19,17 @@ from pretrain import ragged
 from pretrain.examples import Examples, Text, cut
 from pretrain.sentence import same_document
 from pretrain.sentence.objective import NegativeSource, SentenceObjective
+from pretrain.token_source import TokenSource
 
 _ROUNDS = 16
 _MOST_DRAWS = 2000
-_DOCUMENTS, _BYTES = 64, 4 << 20
-"""In a draw at most; large documents have many Bs each."""
+
+DOCUMENTS = 64
+"""In a draw, unless they are large: these have many Bs each, all of which are found."""
+
+_LARGE, _FEWEST = 1 << 20, 16
+"""Bytes from which on documents count as large, and how many of them there are in a draw at least: with very few, all
+might be A's own."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +119,15 @@ def from_own_document(
     return examples, first[random], last[random], {"pairs_left_out": int((~kept).sum())}
 
 
+def documents_at_once(source: TokenSource) -> int:
+    """How many documents there are in a draw."""
+    return max(_FEWEST, min(DOCUMENTS, round(DOCUMENTS * _LARGE / source.mean_document_bytes)))
+
+
 def _draw_runs(pool: NegativeSource, wanted: int, rng: np.random.Generator) -> Runs:
     """The true Bs of documents drawn from the training split, cut as the examples themselves are."""
     parts, total = [], 0
-    size = max(1, min(_DOCUMENTS, round(_BYTES / pool.source.mean_document_bytes)))
+    size = documents_at_once(pool.source)
     for _ in range(_MOST_DRAWS):
         part = _true_bs(pool, pool.documents[rng.integers(0, len(pool.documents), size)], rng)
         parts.append(part)

@@ -1,6 +1,7 @@
 """Fine-tuning runs from files to folders: what is kept, how they go on, and what is refused."""
 
 import json
+import math
 import shutil
 import statistics
 from dataclasses import replace
@@ -21,6 +22,7 @@ from finetune.examples import read
 from finetune.judge import evaluator
 from finetune.launch import check_only, train
 from finetune.model import load
+from finetune.seeds import summary
 from finetune.seeds import train as train_seeds
 from tests.finetune.conftest import reviews, sentences
 
@@ -372,6 +374,11 @@ def test_more_files_are_judged_once_by_the_best_weights(make_config, write):
     write(_swapped(14), "swapped.tsv")
     with pytest.raises(UserError, match=r"was started with test.swapped="):
         train(config)
+
+
+def test_the_deviation_of_what_is_no_number_is_none():
+    found = summary([{"valid/f1": 0.5, "test/silent/has_answer_f1": math.nan}] * 2)
+    assert (found["valid/f1_std"], math.isnan(found["test/silent/has_answer_f1_std"])) == (0.0, True)
 
 
 def test_several_seeds_give_mean_and_deviation_and_go_on_where_they_stopped(make_config, stop_before, capsys):

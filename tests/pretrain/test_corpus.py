@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -465,14 +466,15 @@ def test_faulty_json_lines_are_reported_together_with_file_and_line(opened, tmp_
     rows = ['{"content": "a"}', "{", '{"contents": 1, "title": 2}', '{"content": 3}', '["a"]', '{"content": "\\ud800"}']
     with pytest.raises(UserError) as caught:
         opened("\n".join(rows) + "\n" + "[" * 100_000, JSONL, name="c.jsonl")
-    messages = caught.value.messages
+    *messages, way_out = caught.value.messages
+    assert way_out == "data.on_bad_row=skip leaves out lines like these."
     assert [message.split(": ")[0] for message in messages] == [f"{tmp_path / 'c.jsonl'}:{n}" for n in range(2, 8)]
     expected = [
         "not a JSON object .* data.format=text",
         "no field 'content'; it has contents, title .did you mean contents",
         "the field 'content' holds 3, not a string",
         r"not a JSON object with a field 'content', but \[\"a\"\]",
-        "half a character",
+        "the field .content. holds .*half of a surrogate pair",
         "not a JSON object",
     ]
     assert all(re.search(pattern, message) for pattern, message in zip(expected, messages, strict=True))
@@ -481,7 +483,20 @@ def test_faulty_json_lines_are_reported_together_with_file_and_line(opened, tmp_
 def test_at_most_ten_faulty_lines_are_reported(opened):
     with pytest.raises(UserError) as caught:
         opened("{\n" * 100, JSONL)
-    assert len(caught.value.messages) == 10
+    assert len(caught.value.messages) == 10 + 1
+
+
+def test_faulty_lines_may_be_left_out_and_are_counted(opened, tmp_path):
+    rows = ['{"content": "One."}', "{", '{"content": null}', "", '{"content": " "}', '{"content": "Two."}']
+    skipping = replace(JSONL, on_bad_row="skip")
+    for _ in range(2):  # also from the cache
+        corpus = opened("\n".join(rows), skipping, name="c.jsonl")
+        assert [corpus.sentences(number) for number in range(corpus.num_documents)] == [["One."], ["Two."]]
+        assert (corpus.refused, corpus.empty_documents) == (2, 1)
+        said = [fault.partition(": ")[0] for fault in corpus.faults]
+        assert said == [f"{tmp_path / 'c.jsonl'}:{number}" for number in (2, 3)]
+    with pytest.raises(UserError, match=r"no document in .*: 3 lines are refused, as .*c\.jsonl:1: not a JSON object"):
+        opened("{\n" * 3, skipping, name="c.jsonl")
 
 
 def test_a_missing_file_suggests_the_closest_name_in_its_folder(tmp_path):

@@ -476,3 +476,10 @@ def test_with_the_same_document_the_length_of_b_hardly_tells_the_label(name, len
     assert length[label == 1].mean() == pytest.approx(length[label == 0].mean(), rel=0.06)
     for low, high in np.quantile(length, [[0.0, 0.25], [0.25, 0.5], [0.5, 0.75], [0.75, 1.0]]):
         assert label[(length >= low) & (length <= high)].mean() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("size, documents", [(300, 64), (1 << 20, 64), (2 << 20, 32), (100 << 20, 16)])
+def test_of_large_documents_fewer_are_drawn_at_once_but_never_few(size, documents):
+    source = numbered([[3, 3]] * 4)
+    source.mean_document_bytes = float(size)
+    assert nsp.documents_at_once(source) == documents

@@ -177,7 +177,7 @@ def test_steps_much_smaller_than_asked_for_are_warned_of():
     source = numbered([[28]] * 12)  # a sentence fills a sequence
     options = {"sentence__objective": "none", "sentence__input": "doc_sentences", "block_documents": 12}
     (said,) = warnings_of(make_sampler(source, batch_size=8, **options))
-    assert said == "training.batch_size=8, but a step has 6 sequences: the corpus gives no more"
+    assert said == "training.batch_size=8, but a step has 6 sequences: a block of text gives no more"
     (said,) = warnings_of(make_sampler(source, batch_size=8, micro_batches=2, **options))
-    assert said == "training.batch_size=8, but a step has 6 sequences: the corpus gives no more"
+    assert said == "training.batch_size=8, but a step has 6 sequences: a block of text gives no more"
     assert warnings_of(make_sampler(source, batch_size=6, **options)) == []

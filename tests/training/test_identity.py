@@ -151,3 +151,9 @@ def test_a_run_of_another_command_is_called_so_and_not_by_each_of_its_options(cl
     with pytest.raises(UserError) as raised:
         state_of(claimed, other)
     assert str(raised.value) == f"output: '{claimed}' holds a run of another command. Use another folder."
+
+
+def test_fingerprints_are_shortened_and_called_so(claimed):
+    texts = " ".join(digit * 64 for digit in "ab")
+    with pytest.raises(UserError, match=r"asked for with aaaaaaaa\.\.\. bbbbbbbb\.\.\. \(by its content\)\."):
+        state_of(claimed, facts={"corpus": texts})

@@ -1,0 +1,103 @@
+"""Running a command's verb: help, errors and exit codes."""
+
+import errno
+import sys
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from bert.cli.arguments import files_first, name_positional, set_aside, whole_trees
+from bert.cli.parser import instance, parser_of
+from bert.cli.yaml_files import refuse_unclear
+from bert.errors import REFUSED, UserError
+from bert.registry import did_you_mean
+from bert.training import distributed, stopping
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What a command does.
+
+    Attributes:
+        config: the dataclass that holds its options; its docstrings are the help.
+        call: runs it, given an instance.
+        positional: the option whose value may be given without its name.
+        alternatives: sets of options of which one is given, each with those that belong only to it; one on the command
+            line replaces a file's others, and what belongs to them.
+        about: its description in --help, where the dataclass belongs to another verb.
+        trees: options that hold another command's options, nested as in its YAML; single ones may be given too.
+        unused: options of the dataclass that the verb refuses; --help leaves them out.
+    """
+
+    config: type
+    call: Callable[[Any], Any]
+    positional: str | None = None
+    alternatives: tuple[dict[str, tuple[str, ...]], ...] = ()
+    about: str | None = None
+    trees: tuple[str, ...] = ()
+    unused: Collection[str] = ()
+
+
+def main(program: str, description: str, verbs: dict[str, Verb], default: str, arguments: list[str]) -> int:
+    """Run one verb.
+
+    Args:
+        program: its file's name.
+        description: for --help.
+        verbs: by name.
+        default: the verb when the first argument names none.
+        arguments: without the program's name.
+
+    Returns:
+        The exit code: 0 done (under torchrun also where stopped), 2 the user's mistake, 75 stopped on request with a
+        checkpoint saved, 130 interrupted.
+    """
+    # Also into a file, so that each line can be read as it comes, and errors stand in their place.
+    sys.stdout.reconfigure(line_buffering=True)
+    if arguments[:1] in (["--help"], ["-h"]):
+        print(_overview(program, description, verbs, default))
+        return 0
+    name = arguments[0] if arguments and arguments[0] in verbs else default
+    rest = arguments[1:] if arguments and arguments[0] in verbs else arguments
+    if rest and not rest[0].startswith("-") and name == default and arguments[0] not in verbs:
+        return _fail(f"{program}: no verb {rest[0]!r}; one of {', '.join(verbs)}{did_you_mean(rest[0], verbs)}.")
+    try:
+        rest = files_first(name_positional(rest, verbs[name].positional))
+        rest += [option for options in verbs[name].alternatives for option in set_aside(rest, options)]
+        verbs[name].call(_parse(f"{program} {name}", verbs[name], rest))
+        distributed.leave()
+    except UserError as error:
+        return _fail(str(error))
+    except stopping.Stopped as stopped:
+        distributed.leave()
+        print(stopped, file=sys.stderr)
+        return 0 if distributed.started_by_torchrun() else stopping.EXIT_CODE
+    except OSError as error:  # a path that cannot be used; the error names it
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if error.filename is None and not is_full:
+            raise
+        return _fail(
+            f"{error.strerror}: '{error.filename}'" if error.filename else f"{error.strerror}: free some space."
+        )
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    return 0
+
+
+def _parse(program: str, verb: Verb, arguments: list[str]) -> Any:
+    parser = parser_of(program, verb.config, verb.about, verb.unused)
+    refuse_unclear(arguments, verb.config)
+    return instance(parser, verb.config, parser.parse_args(whole_trees(parser, verb.config, verb.trees, arguments)))
+
+
+def _overview(program: str, description: str, verbs: dict[str, Verb], default: str) -> str:
+    lines = [f"usage: python {program} VERB [options]", "", description, ""]
+    for name, verb in verbs.items():
+        note = " (the default)" if name == default else ""
+        lines.append(f"  {name:<14}{verb.about or verb.config.__doc__.splitlines()[0]}{note}")
+    return "\n".join([*lines, "", f"python {program} VERB --help explains every option of a verb."])
+
+
+def _fail(message: str, code: int = REFUSED) -> int:
+    print(message, file=sys.stderr)
+    return code
