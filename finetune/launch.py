@@ -153,9 +153,8 @@ def _run(
     last = math.inf
     if state == "changed":
         last = checkpoint.change_course(output, task, identity.started_with(output, "eval") == facts["eval"])
-    tags = provenance.tags("finetune", device) | {"task": config.task.name} | _TABLE_TAG
-    tags |= {name: value[:16] for name, value in facts.items()}
-    tags |= {} if config.init == "none" else provenance.parent(Path(config.init))
+    init = config.init if state == "new" and config.init != "none" else None
+    tags = provenance.of_run("finetune", device, facts, init) | {"task": config.task.name} | _TABLE_TAG
     if state != "new":
         tags |= identity.accepted_tag(asdict(config), facts, tuple(config.accept_changes))
     described = asdict(config) | {"model": provenance.model_params(task, task.bert.config)}
@@ -163,10 +162,7 @@ def _run(
         if distributed.is_first():
             identity.claim(output, asdict(config), facts)  # not before the tracker cut off a changed run's lines
         tracker.datasets(_datasets(train_set, judges, facts))
-        evaluators = {
-            name: evaluator(task, examples, size, device, "valid" if name == "eval" else name.replace(".", "/", 1))
-            for name, examples in judges.items()
-        }
+        evaluators = _evaluators(task, judges, size, device)
         evaluate_now = evaluators["eval"]
         goal = Goal(f"valid/{config.best}", higher_is_better(config.best), "best", among_equals="valid/loss")
         result = fit(task, batches, lambda: evaluate_now()[0], training, goal, output, tracker)
@@ -202,6 +198,12 @@ def of_the_best(result: dict[str, float]) -> dict[str, float]:
     """The kept weights' scores, for tracking: best/... beside the curves of valid/..., test/... and baseline/..."""
     named = {name.replace("valid/", "best/", 1): value for name, value in result.items()}
     return {name: value for name, value in named.items() if name.startswith(("best/", "test/", "baseline/"))}
+
+
+def _evaluators(task: Task, judges: dict[str, Examples], size: int, device: torch.device) -> dict[str, Evaluator]:
+    """By the names of `judges`; scores are named valid/... on data.eval, and test/NAME/... on files of data.test."""
+    named = {name: "valid" if name == "eval" else name.replace(".", "/", 1) for name in judges}
+    return {name: evaluator(task, judges[name], size, device, prefix) for name, prefix in named.items()}
 
 
 def _test(evaluators: dict[str, Evaluator]) -> dict[str, float]:

@@ -179,9 +179,8 @@ def _run(
     judged_on, last = validation.fingerprints(config.sentence.objective), math.inf
     if state == "changed":
         last = checkpoint.change_course(output, objective, _judged_before(output) in (None, judged_on))
-    tags = provenance.tags("pretrain", device) | {f"judged_on.{name}": value for name, value in judged_on.items()}
-    tags |= {name: value[:16] for name, value in facts.items()}
-    tags |= {} if config.init is None else provenance.parent(Path(config.init))
+    tags = provenance.of_run("pretrain", device, facts, config.init if state == "new" else None)
+    tags |= {f"judged_on.{name}": value for name, value in judged_on.items()}
     if state != "new":
         tags |= identity.accepted_tag(asdict(config), facts, tuple(config.accept_changes))
     model = asdict(config.model) if config.init is None else {}  # the preset

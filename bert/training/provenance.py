@@ -40,6 +40,22 @@ def tags(stage: Literal["pretrain", "finetune", "ablation"], device: torch.devic
     return {"stage": stage, "device": describe(device), "torch": torch.__version__, "git_commit": git_commit()}
 
 
+def of_run(
+    stage: Literal["pretrain", "finetune"], device: torch.device, facts: dict[str, str], init: str | None
+) -> dict[str, str]:
+    """`tags`, and what the run depends on.
+
+    Args:
+        stage: of the run.
+        device: where it computes.
+        facts: fingerprints by name; 16 digits of each are enough.
+        init: what its weights come from; None where they are random, or from its own checkpoint, so that whatever is
+            named now is not where they come from.
+    """
+    parents = {} if init is None else parent(Path(init))
+    return tags(stage, device) | {name: value[:16] for name, value in facts.items()} | parents
+
+
 def model_params(model: nn.Module, config: ModelConfig) -> dict[str, int | float]:
     """A model's sizes as it is built, and how many parameters it has with its heads: for MLflow, as `model.NAME`."""
     return vars(config) | {"parameters": sum(parameter.numel() for parameter in model.parameters())}
@@ -50,7 +66,8 @@ def parent(folder: Path) -> dict[str, str]:
     for place in (folder, *folder.parents[:2]) if folder.is_dir() else ():
         if (place / LEDGER).is_file():
             ledger = json.loads((place / LEDGER).read_text(encoding="utf-8"))
-            return {"parent": ledger["run"], "parent_mlflow_run_id": str(ledger["run_id"]), "parent_folder": str(place)}
+            known = {} if ledger["run_id"] is None else {"parent_mlflow_run_id": ledger["run_id"]}
+            return {"parent": ledger["run"], **known, "parent_folder": str(place)}
     return {"parent_folder": str(folder)}
 
 
