@@ -177,3 +177,8 @@ def wrap(objective: nn.Module) -> nn.Module:
     device = next(objective.parameters()).device
     wait()  # for ranks that had more to do before; what follows has a step's timeout
     return nn.parallel.DistributedDataParallel(objective, device_ids=[device] if device.type == "cuda" else None)
+
+
+def unwrapped(forward: nn.Module) -> nn.Module:
+    """The objective in what `wrap` returned."""
+    return forward.module if isinstance(forward, nn.parallel.DistributedDataParallel) else forward

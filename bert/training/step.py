@@ -66,7 +66,7 @@ def add_gradient(
     Returns:
         The pieces' sums.
     """
-    objective = getattr(forward, "module", forward)
+    objective = distributed.unwrapped(forward)
     sums = dict.fromkeys(counts, torch.zeros((), device=device))
     for number, piece in enumerate(pieces):
         batch = piece.batch.to(device, non_blocking=True)
@@ -107,7 +107,7 @@ def training_step(
         device: where it runs.
         team: processes that compute it together.
     """
-    objective = getattr(forward, "module", forward)
+    objective = distributed.unwrapped(forward)
     counts = Counter()
     for batch in batches:
         counts.update(objective.counts(batch))
