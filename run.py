@@ -13,8 +13,9 @@ from pretrain.ablation.ablate import ablate
 from pretrain.ablation.grid import AblateConfig
 from pretrain.config import PretrainConfig
 from pretrain.launch import audit_only, pretrain
+from pretrain.options import TOKENIZER_OPTIONS
 
-ALTERNATIVES = (BUDGET_OPTIONS, BATCH_OPTIONS)
+ALTERNATIVES = (BUDGET_OPTIONS, BATCH_OPTIONS, TOKENIZER_OPTIONS)
 
 VERBS = {
     "pretrain": Verb(PretrainConfig, pretrain, alternatives=ALTERNATIVES),

@@ -113,6 +113,9 @@ def _not_shares(values: dict[str, float]) -> list[str]:
 
 
 _TRAINED = ("vocab_size", "min_frequency", "max_characters", "lowercase", "strip_accents")
+TOKENIZER_OPTIONS = {"tokenizer.path": (), "tokenizer.vocab_size": tuple(f"tokenizer.{name}" for name in _TRAINED[1:])}
+"""A tokenizer that is given, or one that is trained, with what belongs to it."""
+
 _DROPOUT = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 

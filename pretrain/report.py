@@ -17,7 +17,7 @@ from pretrain.masking import MASKING
 from pretrain.masking.units import words as words_of
 from pretrain.objectives.objective import PretrainObjective
 from pretrain.text import TextToLearn
-from pretrain.validation import below_unigram
+from pretrain.validation import LEARNED, below_unigram
 
 MUCH_CUT = 0.2
 """Share of truncated tokens above which a run warns."""
@@ -113,6 +113,8 @@ def print_report(
     below = below_unigram(result)
     where = "below" if below >= 0 else "above"
     print(f"\n  {abs(below):.2f} nats {where} what unigram frequencies alone would reach")
+    if below < LEARNED:
+        print(f"  With less than {LEARNED} below it has learned little more than these: train it for longer.")
     fills_masks = served is not None and served.script == "fill_mask"
     if fills_masks:
         _show_filled(objective.cpu().eval(), text)
@@ -129,14 +131,14 @@ def print_report(
 
 def _show_filled(objective: PretrainObjective, text: TextToLearn, sentences: int = 4) -> None:
     """Mask one whole-word token in a few validation sentences, and show what the model predicts there."""
-    rng, shown = np.random.default_rng(0), 0
+    rng, shown, special = np.random.default_rng(0), 0, {*text.tokenizer.special_ids.tolist()}
     longest = min(40, objective.bert.config.max_position_embeddings - 2)
     print()
     for document in np.asarray(text.valid_documents[:200]):
         first = text.valid_source.sentence_offsets[document]
         ids, starts = text.valid_source.read(np.array([first]), np.array([first + 1]))
         alone = np.flatnonzero(starts & np.append(starts[1:], True))  # words of one token, but not punctuation
-        alone = [place for place in alone if len(text.tokenizer.token(int(ids[place]))) > 1]
+        alone = [p for p in alone if int(ids[p]) not in special and len(text.tokenizer.token(int(ids[p]))) > 1]
         if not 12 <= len(ids) <= longest or len(alone) < 4:
             continue
         place = int(rng.choice(alone))

@@ -74,13 +74,15 @@ def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> Tex
     data, cache = config.data, Path(config.data.cache)
     if data.valid is not None:
         refuse_unreadable(Path(data.valid), "data.valid")  # now, not after reading all of data.train
+    if tokenizer is None and config.tokenizer.path is not None:
+        tokenizer = tokenizer_files.load(Path(config.tokenizer.path))
     corpus = _corpus(config, _train_file(config), "data.train")
     apart = None if data.valid is None else _corpus(config, Path(data.valid), "data.valid")
     split = open_split(corpus.document_hashes, 0 if apart else data.valid_share, cache, corpus.fingerprint)
     _refuse_too_few(config, split, corpus, apart)
     if apart is None:
         print(_held_out_in_words(len(split.valid), corpus.num_documents, data.valid_share))
-    tokenizer = tokenizer or _tokenizer(config, corpus, split)
+    tokenizer = tokenizer or _trained_tokenizer(config, corpus, split)
     _warn_of_unknown(config, corpus, split, tokenizer)
     source = _source(config, corpus, tokenizer)
     valid_source = _source(config, apart, tokenizer) if apart else source
@@ -189,11 +191,9 @@ def _refuse_too_few(config: PretrainConfig, split: Split, corpus: Corpus, apart:
     raise UserError(few)
 
 
-def _tokenizer(config: PretrainConfig, corpus: Corpus, split: Split) -> Tokenizer:
-    """The tokenizer that was given, or one trained on the training documents and kept in the cache."""
+def _trained_tokenizer(config: PretrainConfig, corpus: Corpus, split: Split) -> Tokenizer:
+    """A tokenizer trained on the training documents, and kept in the cache."""
     options = config.tokenizer
-    if options.path is not None:
-        return tokenizer_files.load(Path(options.path))
     key = json.dumps([corpus.fingerprint, len(split.valid), asdict(options)], sort_keys=True)
     file = Path(config.data.cache) / f"tokenizer-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if not file.is_file():

@@ -35,6 +35,9 @@ _MUCH_LONGER = 1.5
 JUDGED_ON = "judged_on.json"
 """The file in a run's output with the fingerprints of its frozen sets: metrics of different ones are not comparable."""
 
+LEARNED = 0.5
+"""Nats below the unigram cross-entropy that a model must reach to be compared."""
+
 UNIGRAM_BYTES = 64 << 20
 """About how much text unigram frequencies are counted on at most."""
 

@@ -18,6 +18,7 @@ from bert import cli
 from bert.cli import Verb
 from bert.config import PRESETS
 from bert.errors import UserError
+from bert.tokenizer import TokenizerConfig
 from bert.training.stopping import Stopped
 from bert.training.tracking import SyncConfig
 from finetune.config import TaskConfig
@@ -282,6 +283,18 @@ def test_what_belongs_to_a_measure_that_is_put_aside_goes_with_it(call):
     file = config_file("training:\n  batch_tokens: 4096\n  micro_batch_tokens: 512\n")
     _, said, _ = call("--config", file, "--training.batch_size=8", "--training.micro_batch_size=4", "--print_config")
     assert {"  batch_size: 8", "  micro_batch_size: 4", "  micro_batch_tokens: null"} <= set(said.splitlines())
+
+
+def test_a_tokenizer_that_is_given_replaces_the_sizes_of_one_that_a_file_would_train(call, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("tokenizer: {vocab_size: 16000, lowercase: true}\n")
+    _, said, _ = call("--config", str(file), "--tokenizer.path", "t.json", "--print_config")
+    assert yaml.safe_load(said)["tokenizer"] | {"path": None} == vars(TokenizerConfig())
+    code, _, said = call("--config", str(file), "--tokenizer.path", "t.json", "--tokenizer.vocab_size", "100")
+    assert code == 2 and "tokenizer.vocab_size: 100 was given, but it belongs to a tokenizer trained here" in said
+    file.write_text("tokenizer: {path: t.json}\n")
+    _, said, _ = call("--config", str(file), "--tokenizer.vocab_size", "100", "--print_config")
+    assert yaml.safe_load(said)["tokenizer"] == vars(TokenizerConfig(vocab_size=100))
 
 
 @pytest.mark.parametrize("verb", ["pretrain", "sync"])

@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any, get_origin
 
 import yaml
@@ -107,10 +108,11 @@ def files_first(arguments: list[str]) -> list[str]:
     return [argument for option in files + [o for o in given if o not in files] for argument in option]
 
 
-def set_aside(arguments: list[str], alternatives: dict[str, tuple[str, ...]]) -> list[str]:
-    """`--NAME=null` for each alternative that was not given, and for what belongs to it, where another one was."""
+def set_aside(arguments: list[str], alternatives: dict[str, tuple[str, ...]], config: type) -> list[str]:
+    """Each alternative that was not given, and what belongs to it, set to its default where another one was given."""
     typed = {argument.partition("=")[0].removeprefix("--") for argument in arguments if argument.startswith("--")}
     if not typed & alternatives.keys():
         return []
     others = [name for alternative in alternatives.keys() - typed for name in (alternative, *alternatives[alternative])]
-    return [f"--{name}=null" for name in others if name not in typed]
+    unset = config()
+    return [f"--{name}={json.dumps(attrgetter(name)(unset))}" for name in others if name not in typed]

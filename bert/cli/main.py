@@ -63,7 +63,9 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
         return _fail(f"{program}: no verb {rest[0]!r}; one of {', '.join(verbs)}{did_you_mean(rest[0], verbs)}.")
     try:
         rest = files_first(name_positional(rest, verbs[name].positional))
-        rest += [option for options in verbs[name].alternatives for option in set_aside(rest, options)]
+        rest += [
+            option for options in verbs[name].alternatives for option in set_aside(rest, options, verbs[name].config)
+        ]
         verbs[name].call(_parse(f"{program} {name}", verbs[name], rest))
         distributed.leave()
     except UserError as error:

@@ -277,7 +277,7 @@ class SyncConfig:
 
 def print_synced(config: SyncConfig) -> None:
     """Send what is missing, and print how much it was."""
-    print(f"{sync(Path(config.output), config.uri)} lines of metrics sent")
+    print(f"{sync(Path(config.output), config.uri)} lines of metrics sent, and whatever else was missing")
 
 
 def sync(folder: Path, uri: str | None = None) -> int:

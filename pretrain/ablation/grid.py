@@ -21,9 +21,6 @@ from pretrain.config import PretrainConfig
 from pretrain.options import check, with_defaults
 from pretrain.validation import metric_names
 
-LEARNED = 0.5
-"""Nats below the unigram cross-entropy that a model must reach to be compared."""
-
 _TAKEN = ("valid", "pretrain")
 """The names that stand for pretraining: among the metrics, and in a cell's folder."""
 

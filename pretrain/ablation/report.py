@@ -11,11 +11,11 @@ from bert.training.metric import number
 from bert.training.provenance import git_commit
 from pretrain.ablation import charts
 from pretrain.ablation.effects import Effect, Failed, against_baseline, effects, summaries
-from pretrain.ablation.grid import LEARNED, AblateConfig, Cell, cells, combinations, grid_as_yaml, variant_name
+from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, grid_as_yaml, variant_name
 from pretrain.ablation.results import Result
 from pretrain.ablation.sentences import p_value, sentence
 from pretrain.ablation.statistics import Summary, uncertainty
-from pretrain.validation import VALIDATION_MASKINGS
+from pretrain.validation import LEARNED, VALIDATION_MASKINGS
 
 FILES = ("report.md", "report.json", "curves.png", "effects.png")
 

@@ -10,9 +10,9 @@ from bert.training.identity import FACTS, is_finished
 from bert.training.ledger import LEDGER
 from bert.training.metric import higher_is_better, meaning
 from bert.training.metrics_file import METRICS
-from pretrain.ablation.grid import LEARNED, AblateConfig, Cell, cells
+from pretrain.ablation.grid import AblateConfig, Cell, cells
 from pretrain.ablation.run import cell_folder, metrics_of
-from pretrain.validation import JUDGED_ON, below_unigram
+from pretrain.validation import JUDGED_ON, LEARNED, below_unigram
 
 _CLASSES = "classes.json"
 """Where a fine-tuning run lists the classes it tells apart, a row for each."""

@@ -31,9 +31,9 @@ from bert.training.identity import RESULT, flatten, is_finished, is_free
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
 from bert.training.stopping import EXIT_CODE
-from pretrain.ablation.grid import LEARNED, AblateConfig, Cell, models_are_alike, pretrain_options
+from pretrain.ablation.grid import AblateConfig, Cell, models_are_alike, pretrain_options
 from pretrain.options import FREE, PATHS
-from pretrain.validation import below_unigram
+from pretrain.validation import LEARNED, below_unigram
 
 ROOT = Path(__file__).parents[2]
 """Where run.py and run_finetune.py are."""
@@ -148,8 +148,9 @@ class _Progress:
         if below >= LEARNED:
             return ""
         return (
-            f"\nWARNING: {cell.name} is {below:.2f} nats below the unigram cross-entropy; with less than {LEARNED} a "
-            f"model has not learned, and is not compared: more tokens, in another folder, may help"
+            f"\nWARNING: {cell.name} is {abs(below):.2f} nats {'below' if below >= 0 else 'above'} the unigram "
+            f"cross-entropy; with less than {LEARNED} below a model has not learned, and is not compared: more tokens, "
+            f"in another folder, may help"
         )
 
 
