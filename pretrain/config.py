@@ -65,6 +65,11 @@ class DataConfig:
     cache: str = "runs/cache"
     """The folder for what is built once and reused: line indexes, token stores."""
 
+    @property
+    def splits_sentences(self) -> bool:
+        """Whether sentences are looked for within lines."""
+        return FORMATS[self.format].document_per_line if self.split_sentences is None else self.split_sentences
+
 
 @dataclass(frozen=True)
 class SentenceConfig:

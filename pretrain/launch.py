@@ -32,7 +32,6 @@ from pretrain.options import FREE, check, with_defaults
 from pretrain.packing import Shape, shape_of
 from pretrain.report import print_report, sampling_in_words
 from pretrain.sentence import NEGATIVES
-from pretrain.sentence.nsp import DOCUMENTS, documents_at_once
 from pretrain.start import Start, build_objective, model_config, open_start
 from pretrain.text import TextToLearn, datasets_of, open_text
 from pretrain.validation import JUDGED_ON, MICRO_BATCH, build_validation
@@ -68,7 +67,7 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
         "tokenizer": text.tokenizer.fingerprint,
         "blocks": str(sampler.num_blocks),
         **_rules(config),
-        **_rule_of_large_documents(config, sampler),
+        **sampler.sentence.facts(sampler.pool),
         **OBJECTIVES[config.objective].facts(config),
         **({} if start is None else start.facts),
     }
@@ -99,14 +98,6 @@ def _rules(config: PretrainConfig) -> dict[str, str]:
     if config.training.batch_tokens is None and training_config.micro_batches(config.training) > 1:
         rules["batches"] = "rule 2"  # steps are split into micro-batches, not blocks
     return rules
-
-
-def _rule_of_large_documents(config: PretrainConfig, sampler: Sampler) -> dict[str, str]:
-    """How many documents random Bs are drawn from at once, where these are so large that it is fewer than before."""
-    drawn = documents_at_once(sampler.source)
-    if not sampler.sentence.replaces_b or not NEGATIVES[config.sentence.negatives].other_documents:
-        return {}
-    return {} if drawn == DOCUMENTS else {"drawn_at_once": f"{drawn} documents"}
 
 
 def audit_only(config: PretrainConfig) -> None:

@@ -11,7 +11,6 @@ from bert.training.tracking import TrackingConfig
 from pretrain.block import Block
 from pretrain.config import PretrainConfig
 from pretrain.data import Recipe, Sampler
-from pretrain.documents import FORMATS
 from pretrain.inputs import INPUTS
 from pretrain.masking import MASKING
 from pretrain.masking.units import words as words_of
@@ -67,9 +66,7 @@ def sampling_in_words(block: Block, sampler: Sampler) -> str:
 def _lost_text(cut: float, left_over: float, recipe: Recipe) -> list[str]:
     said = []
     if cut > MUCH_CUT:
-        is_split = FORMATS[recipe.data.format].document_per_line
-        is_split = is_split if recipe.data.split_sentences is None else recipe.data.split_sentences
-        split = "" if is_split else "; data.split_sentences=true looks for sentences within lines"
+        split = "" if recipe.data.splits_sentences else "; data.split_sentences=true looks for sentences within lines"
         longer = f"many sentences are longer than data.max_length={recipe.data.max_length}"
         said.append(f"{cut:.0%} of the text is cut off: {longer}{split}")
     if left_over > MUCH_LEFT and INPUTS[recipe.sentence.input].segments == 2 and recipe.sentence.remainder == "reuse":

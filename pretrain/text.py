@@ -144,8 +144,7 @@ def _corpus(config: PretrainConfig, path: Path, argument: str) -> Corpus:
     data = config.data
     if data.format == "text" and path.suffix == ".jsonl":
         raise UserError(f"data.format: '{path}' is JSONL by its name, not text: --data.format jsonl --data.text FIELD.")
-    split_sentences = FORMATS[data.format].document_per_line if data.split_sentences is None else data.split_sentences
-    held = CorpusFormat(data.format, data.text, split_sentences, data.on_bad_row)
+    held = CorpusFormat(data.format, data.text, data.splits_sentences, data.on_bad_row)
     corpus = open_corpus(path, data.reader, held, Path(data.cache), argument)
     sizes = f"{corpus.num_documents:,} documents, {corpus.num_sentences:,} sentences, {corpus.num_bytes / 1e6:,.1f} MB"
     empty = f"; {corpus.empty_documents:,} empty documents left out" if corpus.empty_documents else ""

@@ -155,9 +155,8 @@ class _Run:
             (self.output / STOPPED).unlink(missing_ok=True)
             print(f"resuming from {folder}")
             return
-        distributed.from_first(
-            lambda: checkpoint.remove_export(self.output / "best")
-        )  # of a run killed before it saved
+        # What a run left that was killed before it saved; this one has no best weights yet.
+        distributed.from_first(lambda: checkpoint.remove_export(self.output / "best"))
         if self.progress.budget.unit == "minutes":
             self.progress = replace(self.progress, budget=self._minutes_as_tokens())
 
@@ -321,7 +320,7 @@ class _Run:
             self._count_time()
         state = asdict(self.progress) | {"window": self.window.to_json()}
         keep = self.config.keep_checkpoints
-        self.tracker.sync()  # a resumed run expects every line up to its checkpoint
+        self.tracker.flush()  # a resumed run expects every line up to its checkpoint
         self._write(lambda: checkpoint.save(self.output, self.objective, self.optimizer, state, keep), needed)
 
     def _write(self, call: Callable[[], object], needed: bool = False) -> bool:

@@ -58,7 +58,7 @@ class Appended:
         else:
             self._size, self._waiting = self._size + len(self._waiting), b""
 
-    def sync(self) -> None:
+    def flush(self) -> None:
         """Wait until the disk has what was written."""
         with contextlib.suppress(OSError):  # as `write`, which has said so
             os.fsync(self._file.fileno())

@@ -137,9 +137,9 @@ class Tracker:
             line = {"step": step, "time": round(time.time(), 3), "metrics": written}
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
-    def sync(self) -> None:
+    def flush(self) -> None:
         """Wait until the disk has all lines."""
-        self._file.sync()
+        self._file.flush()
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Queue a file or directory, to be read when it is sent; MLflow gets it as `folder/<its name>`."""
@@ -224,7 +224,7 @@ class _Silent:
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Nothing."""
 
-    def sync(self) -> None:
+    def flush(self) -> None:
         """Nothing."""
 
     def artifact(self, path: Path, folder: str = "") -> None:

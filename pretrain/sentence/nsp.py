@@ -24,7 +24,7 @@ from pretrain.token_source import TokenSource
 _ROUNDS = 16
 _MOST_DRAWS = 2000
 
-DOCUMENTS = 64
+_DOCUMENTS = 64
 """In a draw, unless they are large: these have many Bs each, all of which are found."""
 
 _LARGE, _FEWEST = 1 << 20, 16
@@ -121,7 +121,7 @@ def from_own_document(
 
 def documents_at_once(source: TokenSource) -> int:
     """How many documents there are in a draw."""
-    return max(_FEWEST, min(DOCUMENTS, round(DOCUMENTS * _LARGE / source.mean_document_bytes)))
+    return max(_FEWEST, min(_DOCUMENTS, round(_DOCUMENTS * _LARGE / source.mean_document_bytes)))
 
 
 def _draw_runs(pool: NegativeSource, wanted: int, rng: np.random.Generator) -> Runs:
@@ -221,6 +221,17 @@ def _tokens(pool: NegativeSource, first: np.ndarray, last: np.ndarray) -> np.nda
     return np.add.reduceat(counts, ragged.offsets(last - first)[:-1])
 
 
+def facts(pool: NegativeSource) -> dict[str, str]:
+    """How many documents there are in a draw, where they are so large that it is not the usual number."""
+    drawn = documents_at_once(pool.source)
+    usual = drawn == _DOCUMENTS or not pool.negatives.other_documents
+    return {} if usual else {"drawn_at_once": f"{drawn} documents"}
+
+
 OBJECTIVE = SentenceObjective(
-    labelled=True, replaces_b=True, arrange=arrange, options=("negatives", "random_share", "remainder")
+    labelled=True,
+    replaces_b=True,
+    arrange=arrange,
+    options=("negatives", "random_share", "remainder"),
+    facts=facts,
 )

@@ -56,9 +56,11 @@ class SentenceObjective:
         replaces_b: whether label 1 means that B was replaced by another text.
         arrange: (examples, text, pool, rng) -> (examples, text, tally): makes the labels true.
         options: those of sentence.* that it reads and not every objective does; they are refused with another.
+        facts: what its draws depend on besides options, by name: a run is not resumed with others.
     """
 
     labelled: bool
     replaces_b: bool
     arrange: Callable[[Examples, Text, NegativeSource, np.random.Generator], tuple[Examples, Text, dict[str, int]]]
     options: tuple[str, ...] = ()
+    facts: Callable[[NegativeSource], dict[str, str]] = lambda pool: {}

@@ -483,3 +483,6 @@ def test_of_large_documents_fewer_are_drawn_at_once_but_never_few(size, document
     source = numbered([[3, 3]] * 4)
     source.mean_document_bytes = float(size)
     assert nsp.documents_at_once(source) == documents
+    (pool, own) = (make_sampler(source, sentence__negatives=kind).pool for kind in ("other_document", "same_document"))
+    assert nsp.facts(pool) == ({} if documents == 64 else {"drawn_at_once": f"{documents} documents"})
+    assert nsp.facts(own) == {}

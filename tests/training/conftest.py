@@ -78,7 +78,7 @@ class Log:
     def __init__(self) -> None:
         self.values: dict[str, dict[int, float]] = {}
 
-    def sync(self) -> None:
+    def flush(self) -> None:
         pass
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
