@@ -33,8 +33,8 @@ def vocabulary_cross_entropy(hidden: Tensor, table: Tensor, bias: Tensor, labels
     """
     if uses_onednn(hidden) and torch.is_grad_enabled():
         return _InPlace.apply(hidden, table, bias, labels)
-    logits = F.linear(hidden, table, bias).float()
-    return F.cross_entropy(logits, labels, reduction="sum"), (logits.detach().argmax(-1) == labels).sum()
+    logits = F.linear(hidden, table, bias)
+    return F.cross_entropy(logits.float(), labels, reduction="sum"), (logits.detach().argmax(-1) == labels).sum()
 
 
 class VocabularyCrossEntropy(CompiledForTraining):
