@@ -118,10 +118,11 @@ def _sizes(source: TokenSource, documents: np.ndarray | None = None) -> dict[str
     """Documents, sentences and tokens of some documents, or of all; no tokens if counting would mean tokenising."""
     if documents is None:
         sizes = {"documents": len(source.sentence_offsets) - 1, "sentences": int(source.sentence_offsets[-1])}
-        return sizes if source.total_tokens is None else sizes | {"tokens": source.total_tokens}
-    first, last = source.sentence_offsets[documents], source.sentence_offsets[documents + 1]
-    sizes = {"documents": len(documents), "sentences": int((last - first).sum())}
-    return sizes if source.total_tokens is None else sizes | {"tokens": int(source.counts(first, last).sum())}
+    else:
+        first, last = source.sentence_offsets[documents], source.sentence_offsets[documents + 1]
+        sizes = {"documents": len(documents), "sentences": int((last - first).sum())}
+    tokens = source.tokens_in(documents)
+    return sizes if tokens is None else sizes | {"tokens": tokens}
 
 
 def _digest(text: TextToLearn, context: str, sizes: dict[str, int]) -> str:

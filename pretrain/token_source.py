@@ -12,13 +12,11 @@ class TokenSource(ABC):
         sentence_offsets: sentences before each document, and the total last, (documents + 1,).
         document_hashes: of each document's text, (documents,), uint64.
         mean_document_bytes: mean size of a document's text, to size blocks by.
-        total_tokens: of the whole corpus; None where counting them would mean tokenising it.
     """
 
     sentence_offsets: np.ndarray
     document_hashes: np.ndarray
     mean_document_bytes: float
-    total_tokens: int | None = None
 
     @abstractmethod
     def counts(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
@@ -27,6 +25,10 @@ class TokenSource(ABC):
     @abstractmethod
     def read(self, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ids and word starts of the ranges' tokens, concatenated, (T,) each."""
+
+    def tokens_in(self, documents: np.ndarray | None = None) -> int | None:
+        """Tokens of these documents together, or of all; None where counting them would mean tokenising them."""
+        return None
 
     def document_of(self, sentences: np.ndarray) -> np.ndarray:
         """The document each sentence belongs to."""

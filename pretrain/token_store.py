@@ -47,7 +47,6 @@ class TokenStore(TokenSource):
         self.sentence_offsets = corpus.document_sentences
         self.document_hashes = corpus.document_hashes
         self.mean_document_bytes = corpus.num_bytes / corpus.num_documents
-        self.total_tokens = self.manifest["tokens"]
         self.token_offsets = np.load(folder / "token_offsets.npy", mmap_mode="r")
         self._ids = np.memmap(folder / "ids.bin", self.manifest["dtype"], "r")
         self._word_starts = np.memmap(folder / "word_starts.bin", np.uint8, "r")
@@ -60,6 +59,13 @@ class TokenStore(TokenSource):
         read_ahead(self.token_offsets, first, last + 1)
         sentences = ragged.ranges(first, last - first)
         return self.token_offsets[sentences + 1] - self.token_offsets[sentences]
+
+    def tokens_in(self, documents: np.ndarray | None = None) -> int:
+        """Tokens of these documents together, or of all; from where they begin and end, however long they are."""
+        if documents is None:
+            return self.manifest["tokens"]
+        first, last = self.sentence_offsets[documents], self.sentence_offsets[documents + 1]
+        return int((self.token_offsets[last] - self.token_offsets[first]).sum())
 
     def read(self, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ids and word starts of the ranges' tokens, concatenated."""

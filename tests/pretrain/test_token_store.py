@@ -144,6 +144,14 @@ def test_the_counts_are_those_of_the_ids(store, tokenizer):
     assert store.manifest["unknown_share"] == (ids == tokenizer.unk_id).mean()
 
 
+def test_tokens_of_documents_are_added_up_without_reading_them(store, source):
+    documents = np.array([0, 3, len(store.sentence_offsets) - 2])
+    read, _ = store.read(store.sentence_offsets[documents], store.sentence_offsets[documents + 1])
+    whole, _ = store.read(store.sentence_offsets[:1], store.sentence_offsets[-1:])
+    counted = source.tokens_in(documents), source.tokens_in(documents[:0]), source.tokens_in()
+    assert counted == ((len(read), 0, len(whole)) if source is store else (None, None, None))
+
+
 def test_a_finished_store_is_used_again(corpus, tokenizer, tmp_path, monkeypatch):
     open_store(corpus, tokenizer, tmp_path, 1)
     monkeypatch.setattr(token_store, "_build", None)  # building again would fail
