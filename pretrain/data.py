@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from pretrain.inputs import INPUTS
 from pretrain.loader_workers import follow_the_run, unsignalled
 from pretrain.masking import MASKING
 from pretrain.masking.replace import corrupt
+from pretrain.masking.strategy import Tokens
 from pretrain.packing import Shape
 from pretrain.randomness import MASKS, ORDER, PAIRS, Permutation, generator
 from pretrain.sentence import NEGATIVES, SENTENCE
@@ -115,18 +117,19 @@ class Sampler:
         sequences, cuts, tally = self._sequences(repeated, number)
         if recipe.shape is not None:
             tally["filler_tokens"] = (len(cuts) - 1) * recipe.shape.tokens - tally["tokens"]
-        block = Block(
-            sequences=sequences,
+        rates = self.rates(epoch, number, len(cuts) - 1)
+        seen, masked, units = self._mask(sequences, cuts, rates, repeated if recipe.masking.static else epoch, number)
+        return Block(
+            sequences=replace(sequences, ids=seen),
             cuts=cuts,
-            masked=np.zeros(0, np.int64),
-            units=np.zeros(0, np.int64),
-            masked_labels=np.zeros(0, np.int64),
+            masked=masked,
+            units=units,
+            masked_labels=sequences.ids[masked],
             max_seqlen=recipe.data.max_length,
             labelled=self.sentence.labelled,
             tally=tally,
             shape=recipe.shape,
         )
-        return self._mask(block, epoch, repeated if recipe.masking.static else epoch, number)
 
     def _cuts(self, lengths: np.ndarray) -> np.ndarray:
         """Where micro-batches start, and the number of sequences last; the last step is no small remainder."""
@@ -193,46 +196,27 @@ class Sampler:
         counts[last] += 1
         return Text(ids, starts), counts, documents[with_text][:1]
 
-    def _mask(self, block: Block, epoch: int, masks_epoch: int, number: int) -> Block:
-        """Choose and replace tokens, micro-batch by micro-batch."""
-        masking, sequences = self.recipe.masking, block.sequences
-        rates, seen = self.rates(epoch, number, len(block)), sequences.ids.copy()
-        masked, units, units_before = [], [], 0
-        for micro_batch in range(len(block)):
-            starts = sequences.cu_seqlens[block.cuts[micro_batch] : block.cuts[micro_batch + 1] + 1]
-            tokens = slice(starts[0], starts[-1])
-            rng = generator(self.recipe.seed, MASKS, masks_epoch, number, micro_batch)
-            chosen, of_chosen = self.choose(
-                sequences.maskable[tokens],
-                sequences.word_starts[tokens],
-                starts - starts[0],
-                rates[micro_batch],
-                masking.count == "bernoulli",
-                rng,
-            )
-            seen[tokens] = corrupt(
-                sequences.ids[tokens],
-                chosen,
-                of_chosen,
-                masking.mask_share,
-                masking.random_share,
-                self.mask_id,
-                self.ordinary_ids,
-                rng,
-            )
+    def _mask(
+        self, sequences: Sequences, cuts: np.ndarray, rates: np.ndarray, epoch: int, number: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The ids as the model sees them, the positions to predict, and the unit of each, numbered through the block.
+
+        Each micro-batch is masked by its own generator, at its own rate.
+        """
+        masking, seen, units_before = self.recipe.masking, sequences.ids.copy(), 0
+        masked, units = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for micro_batch, (first, last) in enumerate(pairwise(cuts)):
+            starts = sequences.cu_seqlens[first : last + 1]
+            inside = slice(starts[0], starts[-1])
+            tokens = Tokens(sequences.maskable[inside], sequences.word_starts[inside], starts - starts[0])
+            rng = generator(self.recipe.seed, MASKS, epoch, number, micro_batch)
+            chosen, unit = self.choose(tokens, rates[micro_batch], masking.count == "bernoulli", rng)
+            shares = masking.mask_share, masking.random_share
+            seen[inside] = corrupt(sequences.ids[inside], chosen, unit, *shares, self.mask_id, self.ordinary_ids, rng)
             masked.append(chosen + starts[0])
-            units.append(of_chosen + units_before)
-            units_before += int(of_chosen[-1]) + 1 if len(of_chosen) else 0
-        if not masked:
-            return block
-        masked = np.concatenate(masked)
-        return replace(
-            block,
-            sequences=replace(sequences, ids=seen),
-            masked=masked,
-            units=np.concatenate(units),
-            masked_labels=sequences.ids[masked],
-        )
+            units.append(unit + units_before)
+            units_before += int(unit[-1]) + 1 if len(unit) else 0
+        return seen, np.concatenate(masked), np.concatenate(units)
 
 
 def _block_bytes(recipe: Recipe) -> int:
