@@ -14,10 +14,11 @@ from bert.training.device import autocast
 from bert.training.evaluation import evaluate
 from bert.training.objective import Objective
 from pretrain.config import DataConfig, MaskingConfig, PretrainConfig, SentenceConfig
-from pretrain.data import Recipe, Sampler, frozen_batches
+from pretrain.data import Recipe, Sampler
 from pretrain.objectives import OBJECTIVES
 from pretrain.randomness import Permutation
 from pretrain.sentence import SENTENCE
+from pretrain.stream import frozen_batches
 from pretrain.text import TextToLearn
 
 VALIDATION_SEED = 20181011
