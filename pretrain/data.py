@@ -11,10 +11,10 @@ import numpy as np
 
 from bert.tokenizer import Tokenizer
 from pretrain import examples as examples_
-from pretrain import packing, ragged
+from pretrain import packing
 from pretrain.block import Block
 from pretrain.config import DataConfig, MaskingConfig, SentenceConfig
-from pretrain.examples import Cutting, Sequences, Text
+from pretrain.examples import Cutting, Sentences, Sequences, Text
 from pretrain.inputs import INPUTS
 from pretrain.masking import MASKING
 from pretrain.masking.replace import corrupt
@@ -148,11 +148,11 @@ class Sampler:
         places = np.arange(number * size // self.num_blocks, (number + 1) * size // self.num_blocks)
         documents = np.asarray(self.documents[Permutation(size, seed, epoch)(places)])
         rng = generator(seed, PAIRS, epoch, number)
-        text, counts, numbers, per_document = self._read(documents)
+        sentences = Sentences.of(self.source, documents)
+        text = Text(*self.source.read(*self.source.sentences_of(documents)))
         if self.input.crosses_documents:
-            text, counts, documents = self._joined(text, counts, per_document, documents)
-            per_document = np.array([len(counts)])
-        examples, tally = examples_.cut(counts, numbers, per_document, documents, self.cutting, rng)
+            sentences, text = self._joined(sentences, text)
+        examples, tally = examples_.cut(sentences, self.cutting, rng)
         examples, text, of_sentence = self.sentence.arrange(examples, text, self.pool, rng)
         examples, of_truncation = examples_.truncate(examples, self.budget, options.truncation, rng)
         examples = examples.take(generator(seed, ORDER, epoch, number).permutation(len(examples)))
@@ -167,26 +167,16 @@ class Sampler:
         sizes = {"documents": len(places), "sequences": len(examples), "tokens": len(sequences.ids)}
         return sequences, cuts, sizes | tally | of_sentence | of_truncation
 
-    def _read(self, documents: np.ndarray) -> tuple[Text, np.ndarray, np.ndarray, np.ndarray]:
-        """The documents' text; token count and number of each non-empty sentence; how many each document has."""
-        first, last = self.source.sentence_offsets[documents], self.source.sentence_offsets[documents + 1]
-        counts, numbers = self.source.counts(first, last), ragged.ranges(first, last - first)
-        document = np.repeat(np.arange(len(documents)), last - first)
-        kept = counts > 0
-        text = Text(*self.source.read(first, last))
-        return text, counts[kept], numbers[kept], np.bincount(document[kept], minlength=len(documents))
-
-    def _joined(
-        self, text: Text, counts: np.ndarray, per_document: np.ndarray, documents: np.ndarray
-    ) -> tuple[Text, np.ndarray, np.ndarray]:
+    def _joined(self, sentences: Sentences, text: Text) -> tuple[Sentences, Text]:
         """The block as one document, with a [SEP] after each of its documents, as a token of the last sentence."""
-        with_text = per_document > 0
-        last = np.cumsum(per_document[with_text]) - 1  # each document's last sentence
-        places = np.cumsum(counts)[last]
-        ids, starts = np.insert(text.ids, places, self.sep_id), np.insert(text.word_starts, places, True)
-        counts = counts.copy()
+        with_text = sentences.per_document > 0
+        last = np.cumsum(sentences.per_document[with_text]) - 1  # each document's last sentence
+        ends = np.cumsum(sentences.counts)[last]
+        text = Text(np.insert(text.ids, ends, self.sep_id), np.insert(text.word_starts, ends, True))
+        counts = sentences.counts.copy()
         counts[last] += 1
-        return Text(ids, starts), counts, documents[with_text][:1]
+        one = sentences.documents[with_text][:1]
+        return Sentences(counts, sentences.numbers, np.array([len(counts)]), one), text
 
     def _mask(
         self, sequences: Sequences, cuts: np.ndarray, rates: np.ndarray, epoch: int, number: int

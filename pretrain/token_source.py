@@ -28,6 +28,10 @@ class TokenSource(ABC):
     def read(self, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ids and word starts of the ranges' tokens, concatenated, (T,) each."""
 
+    def sentences_of(self, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The first sentence of each document, and its end (exclusive)."""
+        return self.sentence_offsets[documents], self.sentence_offsets[documents + 1]
+
     def document_of(self, sentences: np.ndarray) -> np.ndarray:
         """The document each sentence belongs to."""
         return np.searchsorted(self.sentence_offsets, sentences, side="right") - 1

@@ -202,6 +202,6 @@ def _training_counts(text: TextToLearn) -> np.ndarray:
     wanted = min(size, 1 + int(UNIGRAM_BYTES / source.mean_document_bytes))
     drawn = np.asarray(text.train_documents[Permutation(size, VALIDATION_SEED, 0)(np.arange(wanted))])
     for documents in np.array_split(drawn, 1 + wanted // 1000):
-        ids, _ = source.read(source.sentence_offsets[documents], source.sentence_offsets[documents + 1])
+        ids, _ = source.read(*source.sentences_of(documents))
         counts += np.bincount(ids, minlength=len(counts))
     return counts
