@@ -98,7 +98,8 @@ def _begin_on_arc(length: np.ndarray, sequence: np.ndarray, rate: float, rng: np
     on it at random, and the units that begin there are taken: every unit with the same probability, whatever its
     length.
     """
-    _, opens, circle = np.unique(sequence, return_index=True, return_inverse=True)  # (C,), (U,)
+    opens = np.diff(sequence, prepend=-1) > 0  # whether a unit is its sequence's first
+    circle = np.cumsum(opens) - 1  # of each unit
     begin = np.cumsum(length) - length
     begin -= begin[opens][circle]  # where each unit begins on its circle
     around = np.bincount(circle, weights=length)  # tokens of each circle, (C,)
