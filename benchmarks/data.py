@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.same_work import apart, parser, prepare, prepare_again, report, spread
 from bert.training.position import Position
 from pretrain.corpus import CorpusFormat, open_corpus
-from pretrain.data import Stream
+from pretrain.stream import Stream
 from pretrain.token_store import open_store
 
 

@@ -32,9 +32,9 @@ from bert.training.position import Position
 from pretrain.array_cache import GrowingArray
 from pretrain.config import DataConfig, PretrainConfig
 from pretrain.corpus import Corpus, CorpusFormat, MmapReader
-from pretrain.data import Stream
 from pretrain.launch import training_sampler
 from pretrain.options import with_defaults
+from pretrain.stream import Stream
 from pretrain.text import open_text
 from pretrain.token_store import TokenStore, folder_of, write_manifest
 

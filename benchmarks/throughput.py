@@ -35,7 +35,7 @@ from bert.training.device import autocast, product_type
 from bert.training.optim import build_optimizer, parameter_groups
 from bert.training.position import Position
 from bert.training.step import training_step
-from pretrain.data import Stream
+from pretrain.stream import Stream
 
 WARM_UP = 12
 """Untimed steps, for compilation and memory allocation."""

@@ -42,8 +42,8 @@ from bert.training.optim import build_optimizer
 from bert.training.position import Position
 from bert.training.schedule import SCHEDULES
 from bert.training.tracking import TrackingConfig, track
-from pretrain.data import Stream
 from pretrain.objectives.masked_lm import MaskedLM
+from pretrain.stream import Stream
 from pretrain.validation import build_validation
 
 

@@ -1,30 +1,24 @@
-"""From blocks of documents to micro-batches: the stream that a run trains on, and frozen sets to evaluate it on.
+"""From documents to blocks of micro-batches.
 
-The state of the data is a Position (epoch, block, micro-batch). A block is built from that and the configuration
-alone, so any worker can build it and a resume rebuilds at most one block.
+A block is built from its place (epoch, number) and the configuration alone, so any worker can build it.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset
 
-from bert.packed import PackedBatch
 from bert.tokenizer import Tokenizer
-from bert.training.position import Position
 from pretrain import examples as examples_
-from pretrain import packing, ragged
+from pretrain import packing
 from pretrain.block import Block
 from pretrain.config import DataConfig, MaskingConfig, SentenceConfig
-from pretrain.examples import Cutting, Sequences, Text
+from pretrain.examples import Cutting, Sentences, Sequences, Text
 from pretrain.inputs import INPUTS
-from pretrain.loader_workers import follow_the_run, unsignalled
 from pretrain.masking import MASKING
 from pretrain.masking.replace import corrupt
+from pretrain.masking.strategy import Tokens
 from pretrain.packing import Shape
 from pretrain.randomness import MASKS, ORDER, PAIRS, Permutation, generator
 from pretrain.sentence import NEGATIVES, SENTENCE
@@ -115,18 +109,19 @@ class Sampler:
         sequences, cuts, tally = self._sequences(repeated, number)
         if recipe.shape is not None:
             tally["filler_tokens"] = (len(cuts) - 1) * recipe.shape.tokens - tally["tokens"]
-        block = Block(
-            sequences=sequences,
+        rates = self.rates(epoch, number, len(cuts) - 1)
+        seen, masked, units = self._mask(sequences, cuts, rates, repeated if recipe.masking.static else epoch, number)
+        return Block(
+            sequences=replace(sequences, ids=seen),
             cuts=cuts,
-            masked=np.zeros(0, np.int64),
-            units=np.zeros(0, np.int64),
-            masked_labels=np.zeros(0, np.int64),
+            masked=masked,
+            units=units,
+            masked_labels=sequences.ids[masked],
             max_seqlen=recipe.data.max_length,
             labelled=self.sentence.labelled,
             tally=tally,
             shape=recipe.shape,
         )
-        return self._mask(block, epoch, repeated if recipe.masking.static else epoch, number)
 
     def _cuts(self, lengths: np.ndarray) -> np.ndarray:
         """Where micro-batches start, and the number of sequences last; the last step is no small remainder."""
@@ -153,11 +148,11 @@ class Sampler:
         places = np.arange(number * size // self.num_blocks, (number + 1) * size // self.num_blocks)
         documents = np.asarray(self.documents[Permutation(size, seed, epoch)(places)])
         rng = generator(seed, PAIRS, epoch, number)
-        text, counts, numbers, per_document = self._read(documents)
+        sentences = Sentences.of(self.source, documents)
+        text = Text(*self.source.read(*self.source.sentences_of(documents)))
         if self.input.crosses_documents:
-            text, counts, documents = self._joined(text, counts, per_document, documents)
-            per_document = np.array([len(counts)])
-        examples, tally = examples_.cut(counts, numbers, per_document, documents, self.cutting, rng)
+            sentences, text = self._joined(sentences, text)
+        examples, tally = examples_.cut(sentences, self.cutting, rng)
         examples, text, of_sentence = self.sentence.arrange(examples, text, self.pool, rng)
         examples, of_truncation = examples_.truncate(examples, self.budget, options.truncation, rng)
         examples = examples.take(generator(seed, ORDER, epoch, number).permutation(len(examples)))
@@ -172,67 +167,38 @@ class Sampler:
         sizes = {"documents": len(places), "sequences": len(examples), "tokens": len(sequences.ids)}
         return sequences, cuts, sizes | tally | of_sentence | of_truncation
 
-    def _read(self, documents: np.ndarray) -> tuple[Text, np.ndarray, np.ndarray, np.ndarray]:
-        """The documents' text; token count and number of each non-empty sentence; how many each document has."""
-        first, last = self.source.sentence_offsets[documents], self.source.sentence_offsets[documents + 1]
-        counts, numbers = self.source.counts(first, last), ragged.ranges(first, last - first)
-        document = np.repeat(np.arange(len(documents)), last - first)
-        kept = counts > 0
-        text = Text(*self.source.read(first, last))
-        return text, counts[kept], numbers[kept], np.bincount(document[kept], minlength=len(documents))
-
-    def _joined(
-        self, text: Text, counts: np.ndarray, per_document: np.ndarray, documents: np.ndarray
-    ) -> tuple[Text, np.ndarray, np.ndarray]:
+    def _joined(self, sentences: Sentences, text: Text) -> tuple[Sentences, Text]:
         """The block as one document, with a [SEP] after each of its documents, as a token of the last sentence."""
-        with_text = per_document > 0
-        last = np.cumsum(per_document[with_text]) - 1  # each document's last sentence
-        places = np.cumsum(counts)[last]
-        ids, starts = np.insert(text.ids, places, self.sep_id), np.insert(text.word_starts, places, True)
-        counts = counts.copy()
+        with_text = sentences.per_document > 0
+        last = np.cumsum(sentences.per_document[with_text]) - 1  # each document's last sentence
+        ends = np.cumsum(sentences.counts)[last]
+        text = Text(np.insert(text.ids, ends, self.sep_id), np.insert(text.word_starts, ends, True))
+        counts = sentences.counts.copy()
         counts[last] += 1
-        return Text(ids, starts), counts, documents[with_text][:1]
+        one = sentences.documents[with_text][:1]
+        return Sentences(counts, sentences.numbers, np.array([len(counts)]), one), text
 
-    def _mask(self, block: Block, epoch: int, masks_epoch: int, number: int) -> Block:
-        """Choose and replace tokens, micro-batch by micro-batch."""
-        masking, sequences = self.recipe.masking, block.sequences
-        rates, seen = self.rates(epoch, number, len(block)), sequences.ids.copy()
-        masked, units, units_before = [], [], 0
-        for micro_batch in range(len(block)):
-            starts = sequences.cu_seqlens[block.cuts[micro_batch] : block.cuts[micro_batch + 1] + 1]
-            tokens = slice(starts[0], starts[-1])
-            rng = generator(self.recipe.seed, MASKS, masks_epoch, number, micro_batch)
-            chosen, of_chosen = self.choose(
-                sequences.maskable[tokens],
-                sequences.word_starts[tokens],
-                starts - starts[0],
-                rates[micro_batch],
-                masking.count == "bernoulli",
-                rng,
-            )
-            seen[tokens] = corrupt(
-                sequences.ids[tokens],
-                chosen,
-                of_chosen,
-                masking.mask_share,
-                masking.random_share,
-                self.mask_id,
-                self.ordinary_ids,
-                rng,
-            )
+    def _mask(
+        self, sequences: Sequences, cuts: np.ndarray, rates: np.ndarray, epoch: int, number: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The ids as the model sees them, the positions to predict, and the unit of each, numbered through the block.
+
+        Each micro-batch is masked by its own generator, at its own rate.
+        """
+        masking, seen, units_before = self.recipe.masking, sequences.ids.copy(), 0
+        masked, units = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for micro_batch, (first, last) in enumerate(pairwise(cuts)):
+            starts = sequences.cu_seqlens[first : last + 1]
+            inside = slice(starts[0], starts[-1])
+            tokens = Tokens(sequences.maskable[inside], sequences.word_starts[inside], starts - starts[0])
+            rng = generator(self.recipe.seed, MASKS, epoch, number, micro_batch)
+            chosen, unit = self.choose(tokens, rates[micro_batch], masking.count == "bernoulli", rng)
+            shares = masking.mask_share, masking.random_share
+            seen[inside] = corrupt(sequences.ids[inside], chosen, unit, *shares, self.mask_id, self.ordinary_ids, rng)
             masked.append(chosen + starts[0])
-            units.append(of_chosen + units_before)
-            units_before += int(of_chosen[-1]) + 1 if len(of_chosen) else 0
-        if not masked:
-            return block
-        masked = np.concatenate(masked)
-        return replace(
-            block,
-            sequences=replace(sequences, ids=seen),
-            masked=masked,
-            units=np.concatenate(units),
-            masked_labels=sequences.ids[masked],
-        )
+            units.append(unit + units_before)
+            units_before += int(unit[-1]) + 1 if len(unit) else 0
+        return seen, np.concatenate(masked), np.concatenate(units)
 
 
 def _block_bytes(recipe: Recipe) -> int:
@@ -241,85 +207,3 @@ def _block_bytes(recipe: Recipe) -> int:
         return FILLED_BLOCK_BYTES
     enough = _STEPS * recipe.batch_size * recipe.data.max_length * _BYTES_PER_TOKEN
     return max(BLOCK_BYTES, min(enough, _MOST_BYTES))
-
-
-class _Blocks(Dataset):
-    def __init__(self, sampler: Sampler) -> None:
-        self.sampler = sampler
-
-    def __getitem__(self, place: tuple[int, int]) -> Block:
-        return self.sampler.block(*place).to_send()
-
-
-class Stream:
-    """An endless stream of micro-batches, from any position.
-
-    Args:
-        sampler: builds the blocks.
-        workers: processes that build blocks ahead; 0 builds them in this one. The batches are the same.
-    """
-
-    def __init__(self, sampler: Sampler, workers: int) -> None:
-        self.sampler = sampler
-        self.workers = workers
-
-    def epochs(self, position: Position) -> float:
-        """The epochs completed at a position, as a fraction."""
-        within = position.micro_batch / position.micro_batches if position.micro_batches else 0.0
-        return position.epoch + (position.block + within) / self.sampler.num_blocks
-
-    def __call__(self, position: Position) -> Iterator[tuple[PackedBatch, Position]]:
-        """Micro-batches from a position on, each with the position after it."""
-        loader = DataLoader(
-            _Blocks(self.sampler),
-            batch_size=None,
-            sampler=self._places(position.epoch, position.block),
-            num_workers=self.workers,
-            collate_fn=_as_it_is,
-            worker_init_fn=follow_the_run,
-            pin_memory=bool(self.workers) and torch.cuda.is_initialized(),  # a thread then reads blocks from the pipe
-            # Not forked: the process has threads by now, and a fork copies the locks they hold.
-            multiprocessing_context="spawn" if self.workers else None,
-        )
-        threads = torch.get_num_threads()
-        with unsignalled() if self.workers else nullcontext():
-            blocks = iter(loader)  # starts the workers
-        for (epoch, number), block in zip(self._places(position.epoch, position.block), blocks, strict=False):
-            if loader.pin_memory:  # whose thread sets the number for threads yet to come, as of the backward pass, to 1
-                torch.set_num_threads(threads)
-            # A run may be resumed with its steps split differently.
-            start = position.micro_batch * len(block) // max(1, position.micro_batches)
-            for micro_batch in range(start, len(block)):
-                yield block.micro_batch(micro_batch), self._after(epoch, number, micro_batch, len(block))
-            position = Position(epoch, number)
-
-    def _after(self, epoch: int, number: int, micro_batch: int, micro_batches: int) -> Position:
-        if micro_batch + 1 < micro_batches:
-            return Position(epoch, number, micro_batch + 1, micro_batches)
-        if number + 1 < self.sampler.num_blocks:
-            return Position(epoch, number + 1)
-        return Position(epoch + 1)
-
-    def _places(self, epoch: int, number: int) -> Iterator[tuple[int, int]]:
-        while True:
-            for block in range(number, self.sampler.num_blocks):
-                yield epoch, block
-            epoch, number = epoch + 1, 0
-
-
-def _as_it_is(block: Block) -> Block:
-    return block
-
-
-def frozen_batches(sampler: Sampler, sequences: int) -> list[PackedBatch]:
-    """The first micro-batches of a sampler's first epoch: at most this many sequences, but at least one micro-batch."""
-    batches, total = [], 0
-    for number in range(sampler.num_blocks):
-        block = sampler.block(0, number)
-        for micro_batch in range(len(block)):
-            batch = block.micro_batch(micro_batch)
-            total += batch.num_sequences
-            if total > sequences and batches:
-                return batches
-            batches.append(batch)
-    return batches

@@ -1,6 +1,6 @@
 """From documents to examples: where segments begin and end, how they are truncated, and how they are laid out.
 
-Letters: S sentences of the block, E examples, T tokens.
+Letters: D documents of the block, S sentences of these, E examples, T tokens.
 """
 
 from dataclasses import dataclass, replace
@@ -9,6 +9,7 @@ import numpy as np
 
 from pretrain import ragged
 from pretrain.inputs.format import Format
+from pretrain.token_source import TokenSource
 
 
 @dataclass(frozen=True)
@@ -79,40 +80,56 @@ class Cutting:
     reuse_remainder: bool
 
 
-def cut(
-    counts: np.ndarray,
-    sentence_numbers: np.ndarray,
-    per_document: np.ndarray,
-    documents: np.ndarray,
-    cutting: Cutting,
-    rng: np.random.Generator,
-) -> tuple[Examples, dict[str, int]]:
+@dataclass(frozen=True)
+class Sentences:
+    """The sentences of a block of documents, without empty ones; sentences and documents are numbered in the corpus.
+
+    Attributes:
+        counts: tokens of each sentence, (S,).
+        numbers: the number of each sentence, (S,).
+        per_document: sentences of each document, (D,).
+        documents: the number of each document, (D,).
+    """
+
+    counts: np.ndarray
+    numbers: np.ndarray
+    per_document: np.ndarray
+    documents: np.ndarray
+
+    @classmethod
+    def of(cls, source: TokenSource, documents: np.ndarray) -> "Sentences":
+        """Those of documents of a corpus, from their numbers, (D,)."""
+        first, last = source.sentences_of(documents)
+        counts, numbers = source.counts(first, last), ragged.ranges(first, last - first)
+        document = np.repeat(np.arange(len(documents)), last - first)
+        kept = counts > 0
+        return cls(counts[kept], numbers[kept], np.bincount(document[kept], minlength=len(documents)), documents)
+
+
+def cut(sentences: Sentences, cutting: Cutting, rng: np.random.Generator) -> tuple[Examples, dict[str, int]]:
     """Cut a block of documents into examples, B being what truly follows A.
 
     The label is drawn after the cut and independently of it, so it reveals nothing about an example's length or place.
 
     Args:
-        counts: tokens of each sentence of the block, none of them 0, (S,).
-        sentence_numbers: each sentence's number in the corpus, (S,).
-        per_document: sentences of each document, (D,).
-        documents: each document's number in the corpus, (D,).
+        sentences: those of the documents.
         cutting: how they are cut.
         rng: the generator of this block's pairs.
 
     Returns:
         The examples, in the order of the text, and counts of what became of the sentences.
     """
-    token_offsets = ragged.offsets(counts)
-    rows, unused = _walk(token_offsets.tolist(), per_document.tolist(), cutting, rng)
+    token_offsets = ragged.offsets(sentences.counts)
+    rows, unused = _walk(token_offsets.tolist(), sentences.per_document.tolist(), cutting, rng)
     a_first, a_last, b_last, labels, document = np.array(rows, np.int64).reshape(-1, 5).T
-    following = sentence_numbers[np.minimum(a_last, len(counts) - 1)]
+    following = sentences.numbers[np.minimum(a_last, len(sentences.counts) - 1)]
     examples = Examples(
         a_start=token_offsets[a_first],
         a_length=token_offsets[a_last] - token_offsets[a_first],
         b_start=token_offsets[a_last],
         b_length=token_offsets[b_last] - token_offsets[a_last],
-        document=documents[document],
-        a_sentence=sentence_numbers[a_first],
+        document=sentences.documents[document],
+        a_sentence=sentences.numbers[a_first],
         b_sentence=following,
         next_sentence=following,
         labels=labels,
@@ -120,7 +137,7 @@ def cut(
     replaced = (labels == 1) if cutting.label_one_replaces_b else np.zeros(len(labels), bool)
     remainder = int((b_last - a_last)[replaced].sum())
     return examples, {
-        "sentences": len(counts),
+        "sentences": len(sentences.counts),
         "sentences_left_over": unused if cutting.reuse_remainder else unused + remainder,
         "sentences_after_random_b": remainder,
     }

@@ -25,7 +25,7 @@ from pretrain.audit.audit import FILES as AUDIT_FILES
 from pretrain.audit.audit import audit
 from pretrain.block import Block
 from pretrain.config import PretrainConfig
-from pretrain.data import Recipe, Sampler, Stream
+from pretrain.data import Recipe, Sampler
 from pretrain.masking import MASKING
 from pretrain.objectives import OBJECTIVES
 from pretrain.options import FREE, check, with_defaults
@@ -33,6 +33,7 @@ from pretrain.packing import Shape, shape_of
 from pretrain.report import print_report, sampling_in_words
 from pretrain.sentence import NEGATIVES
 from pretrain.start import Start, build_objective, model_config, open_start
+from pretrain.stream import Stream
 from pretrain.text import TextToLearn, datasets_of, open_text
 from pretrain.validation import JUDGED_ON, MICRO_BATCH, build_validation
 

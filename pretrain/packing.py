@@ -81,19 +81,14 @@ def cut(lengths: np.ndarray, shape: Shape) -> np.ndarray:
         Where each micro-batch starts, and E last, (micro-batches + 1,).
     """
     total = int(lengths.sum())
-    # `room` is how many real tokens a micro-batch is certain to hold. The rest of its tokens are lost to a last
-    # sequence that does not fit (longest) and to sequences left free, each of which takes at least one filler token
-    # (sequences - room / mean length): tokens = room + longest + sequences - room / mean, solved for room.
-    taken = 1 - len(lengths) / max(1, total)
-    room = max((shape.tokens - shape.longest - shape.sequences) / max(taken, 0.5), shape.tokens / 2)
-    share = total / max(1, math.ceil(total / room))
-    cuts, before, tokens, sequences = [], 0, 0, 0
+    share = total / max(1, math.ceil(total / _room(lengths, shape)))
+    cuts, done, tokens, sequences = [], 0, 0, 0
     for place, length in enumerate(lengths.tolist()):
-        has_share = before + tokens >= share * len(cuts)  # from the block's start, so that errors do not accumulate
+        has_share = done >= share * len(cuts)  # by all tokens of the block so far, so that errors do not accumulate
         if has_share or not shape.admits(tokens + length, sequences + 1):
             cuts.append(place)
-            before, tokens, sequences = before + tokens, 0, 0
-        tokens, sequences = tokens + length, sequences + 1
+            tokens, sequences = 0, 0
+        done, tokens, sequences = done + length, tokens + length, sequences + 1
     return np.array([*cuts, len(lengths)])
 
 
@@ -141,6 +136,17 @@ def without_fillers(batch: PackedBatch) -> PackedBatch:
         targets={name: values[kept[type(TARGETS[name])]] for name, values in batch.targets.items()},
         real=None,
     )
+
+
+def _room(lengths: np.ndarray, shape: Shape) -> float:
+    """How many tokens of the text a micro-batch is certain to hold, if its sequences are of the mean length.
+
+    Up to S tokens are lost where the next sequence does not fit, and at least one to each filler. There are N fillers
+    less the room / mean sequences of the text, so T = room + S + N - room / mean, which is solved here for room.
+    """
+    sequences_per_token = len(lengths) / max(1, int(lengths.sum()))  # 1 / mean
+    room = (shape.tokens - shape.longest - shape.sequences) / max(1 - sequences_per_token, 0.5)
+    return max(room, shape.tokens / 2)
 
 
 def _padded(values: Tensor, rows: int, padding: int) -> Tensor:

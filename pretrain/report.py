@@ -13,6 +13,7 @@ from pretrain.config import PretrainConfig
 from pretrain.data import Recipe, Sampler
 from pretrain.inputs import INPUTS
 from pretrain.masking import MASKING
+from pretrain.masking.strategy import Tokens
 from pretrain.masking.units import words as words_of
 from pretrain.objectives.objective import PretrainObjective
 from pretrain.text import TextToLearn
@@ -37,7 +38,8 @@ def sampling_in_words(block: Block, sampler: Sampler) -> str:
     tally = block.tally
     sequences, sentences = tally["sequences"], max(1, tally["sentences"])
     cut = tally["tokens_truncated"] / (tally["tokens"] + tally["tokens_truncated"])
-    _, words = words_of(block.sequences.maskable, block.sequences.word_starts, block.sequences.cu_seqlens)
+    text = block.sequences
+    words = words_of(Tokens(text.maskable, text.word_starts, text.cu_seqlens)).length
     pieces = float(words.mean()) if len(words) else 1.0
     said = [
         f"{tally['documents']:,} documents (of {len(sampler.documents):,}) give {sequences:,} sequences of "

@@ -119,7 +119,7 @@ def _sizes(source: TokenSource, documents: np.ndarray | None = None) -> dict[str
     if documents is None:
         sizes = {"documents": len(source.sentence_offsets) - 1, "sentences": int(source.sentence_offsets[-1])}
     else:
-        first, last = source.sentence_offsets[documents], source.sentence_offsets[documents + 1]
+        first, last = source.sentences_of(documents)
         sizes = {"documents": len(documents), "sentences": int((last - first).sum())}
     tokens = source.tokens_in(documents)
     return sizes if tokens is None else sizes | {"tokens": tokens}
@@ -272,5 +272,5 @@ def _characters_per_token(corpus: Corpus, source: TokenSource, documents: np.nda
     wanted = min(len(documents), 1 + int(MEASURED_BYTES / source.mean_document_bytes))
     drawn = np.sort(documents[Permutation(len(documents), 0, 0)(np.arange(wanted))])
     corpus.expect(drawn)
-    tokens = source.counts(source.sentence_offsets[drawn], source.sentence_offsets[drawn + 1]).sum()
+    tokens = source.counts(*source.sentences_of(drawn)).sum()
     return sum(len(s) for document in drawn.tolist() for s in corpus.sentences(document)) / max(1, int(tokens))

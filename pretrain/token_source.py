@@ -30,6 +30,10 @@ class TokenSource(ABC):
         """Tokens of these documents together, or of all; None where counting them would mean tokenising them."""
         return None
 
+    def sentences_of(self, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The first sentence of each document, and its end (exclusive)."""
+        return self.sentence_offsets[documents], self.sentence_offsets[documents + 1]
+
     def document_of(self, sentences: np.ndarray) -> np.ndarray:
         """The document each sentence belongs to."""
         return np.searchsorted(self.sentence_offsets, sentences, side="right") - 1

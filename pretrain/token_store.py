@@ -64,7 +64,7 @@ class TokenStore(TokenSource):
         """Tokens of these documents together, or of all; from where they begin and end, however long they are."""
         if documents is None:
             return self.manifest["tokens"]
-        first, last = self.sentence_offsets[documents], self.sentence_offsets[documents + 1]
+        first, last = self.sentences_of(documents)
         return int((self.token_offsets[last] - self.token_offsets[first]).sum())
 
     def read(self, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

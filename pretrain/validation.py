@@ -14,10 +14,11 @@ from bert.training.device import autocast
 from bert.training.evaluation import evaluate
 from bert.training.objective import Objective
 from pretrain.config import DataConfig, MaskingConfig, PretrainConfig, SentenceConfig
-from pretrain.data import Recipe, Sampler, frozen_batches
+from pretrain.data import Recipe, Sampler
 from pretrain.objectives import OBJECTIVES
 from pretrain.randomness import Permutation
 from pretrain.sentence import SENTENCE
+from pretrain.stream import frozen_batches
 from pretrain.text import TextToLearn
 
 VALIDATION_SEED = 20181011
@@ -201,6 +202,6 @@ def _training_counts(text: TextToLearn) -> np.ndarray:
     wanted = min(size, 1 + int(UNIGRAM_BYTES / source.mean_document_bytes))
     drawn = np.asarray(text.train_documents[Permutation(size, VALIDATION_SEED, 0)(np.arange(wanted))])
     for documents in np.array_split(drawn, 1 + wanted // 1000):
-        ids, _ = source.read(source.sentence_offsets[documents], source.sentence_offsets[documents + 1])
+        ids, _ = source.read(*source.sentences_of(documents))
         counts += np.bincount(ids, minlength=len(counts))
     return counts

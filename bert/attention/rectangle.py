@@ -3,6 +3,8 @@
 Letters: T tokens of a rectangle, N its sequences, S the longest of them, A heads, D width of a head.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -75,16 +77,24 @@ def alike_in_length(batch: PackedBatch) -> list[Rectangle]:
     lengths = batch.cu_seqlens.diff()
     if not lengths_at_hand(batch) or bool((lengths.diff() > 0).any()):
         return [one_for_all(batch)]
-    rectangles, first, padding, all_lengths = [], 0, 0, lengths.tolist()
-    for end in range(1, len(all_lengths) + 1):
-        longest, full = all_lengths[first], all_lengths[first] == all_lengths[end - 1]
-        following = all_lengths[end] if end < len(all_lengths) else 0
-        padding += longest**2 - following**2
-        alone = full and end - first >= _MANY and following < longest
-        if following == 0 or alone or padding > max(_PADDING, longest**2 // 2):
-            rectangles.append(Rectangle(lengths[first:end], sum(all_lengths[first:end]), longest, full))
-            first, padding = end, 0
-    return rectangles
+    tokens = lengths.tolist()  # of each sequence
+    return [
+        Rectangle(lengths[first:end], sum(tokens[first:end]), tokens[first], full=tokens[first] == tokens[end - 1])
+        for first, end in pairwise(_cuts(tokens))
+    ]
+
+
+def _cuts(lengths: list[int]) -> list[int]:
+    """Where each rectangle's sequences start, and the number of sequences last, from lengths in descending order."""
+    cuts, padding = [0] if lengths else [], 0
+    for place, length in enumerate(lengths):
+        longest, so_far = lengths[cuts[-1]], place - cuts[-1]
+        padding += longest**2 - length**2  # query-key pairs wasted, from the rectangle's first sequence to this one
+        many_alike = so_far >= _MANY and lengths[place - 1] == longest  # all so far are of one length
+        if (many_alike and length < longest) or padding > max(_PADDING, longest**2 // 2):
+            cuts.append(place)
+            padding = 0
+    return [*cuts, len(lengths)]
 
 
 class _ToCells(torch.autograd.Function):

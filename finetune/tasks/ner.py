@@ -4,7 +4,7 @@ Letters: N sequences, K units that carry a tag, H width, L tags.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,11 +20,12 @@ from bert.training.objective import Row
 from finetune import metrics, pictures
 from finetune.decoding import forbidding
 from finetune.example_kinds import Tagged
-from finetune.features import Feature, character_tags, of_tagged, pack, tag_at, tags_of_units
+from finetune.features import Feature, of_tagged, pack, tag_at, tags_of_units
 from finetune.heads import AS_TRANSFORMERS, HEADS, SMOOTHED
 from finetune.layer_mix import LayerMix
 from finetune.metrics import Span
 from finetune.schemes import TAGGINGS, Tagging
+from finetune.tasks.ner_scores import Found, character_scores, klue_scores, unit_scores
 from finetune.tasks.task import Baseline, Findings, Mistake, Task, label_smoothing_faults
 from finetune.units import Unit
 
@@ -87,7 +88,6 @@ class Ner(Task):
         self.tagging = TAGGINGS[task.tagging]
         self.legal = forbidding(labels, self.tagging.follows) if task.constrained else None
         self.types = sorted({label[2:] for label in labels if label != "O"})
-        self.character_labels = ["O", *(f"{prefix}-{kind}" for kind in self.types for prefix in "BI")]
 
     @classmethod
     def check(cls, config: "TaskConfig") -> list[str]:
@@ -169,56 +169,19 @@ class Ner(Task):
         found = self._found(examples, features, rows)
         gold = [self._gold(example, of.units) for example, of in zip(examples, found, strict=True)]
         table = metrics.span_counts([e.entities for e in examples], [of.entities for of in found], self.types)
-        char_macro_f1, confusion = self._of_characters(examples, found)
+        char_macro_f1, confusion = character_scores(examples, found, self.types)
         scores = {
             "entity_micro_f1": metrics.micro_f1(table),
             "entity_macro_f1": metrics.macro_f1(table),
             "char_macro_f1": char_macro_f1,
-            **self._klue_scores(examples, found),
-            **self._unit_scores([tag for tags in gold for tag in tags], [tag for of in found for tag in of.tags]),
+            **klue_scores(examples, found, self.types),
+            **unit_scores(gold, found, self.labels),
             "entity_micro_f1_ceiling": self.ceiling(examples, features),
         }
         if self.task.original_compat:
             scores |= self._original_scores(examples, features, rows)
         draw = partial(pictures.confusion, confusion, ["O", *self.types])
         return scores, Findings(table, self._mistakes(examples, found), draw)
-
-    def _of_characters(self, examples: list[Tagged], found: list["Found"]) -> tuple[float, list[list[int]]]:
-        """The macro F1 of all characters of all texts, including spaces, and the confusion of their types."""
-        gold = [tag for example in examples for tag in character_tags(len(example.text), example.entities)]
-        predicted = [
-            tag
-            for example, of in zip(examples, found, strict=True)
-            for tag in character_tags(len(example.text), of.entities)
-        ]
-        table = metrics.label_counts(gold, predicted, self.character_labels)
-        of_types = ([tag[2:] or "O" for tag in tags] for tags in (gold, predicted))
-        return metrics.macro_f1(_occurring(table)), metrics.confusion(*of_types, ["O", *self.types])
-
-    def _klue_scores(self, examples: list[Tagged], found: list["Found"]) -> dict[str, float]:
-        """KLUE's own (Park et al. 2021, section 3.3): characters without spaces, tags as predicted.
-
-        Its code also counts two special tokens of each sentence, whose gold is O; here they are not.
-        """
-        gold = [_klue_tags(e.text, e.units, e.tags) for e in examples]
-        predicted = [_klue_tags(e.text, of.units, of.raw) for e, of in zip(examples, found, strict=True)]
-        entities = metrics.span_counts(*([metrics.spans_of(t) for t in tags] for tags in (gold, predicted)), self.types)
-        flat = [[tag for tags in side for tag in tags] for side in (gold, predicted)]
-        table = metrics.label_counts(*flat, self.character_labels)
-        without = {label: counts for label, counts in table.items() if label != "O"}
-        return {
-            "klue_entity_macro_f1": metrics.macro_f1(_occurring(entities)),
-            "klue_char_macro_f1": metrics.klue_macro_f1(table),
-            "klue_char_macro_f1_without_o": metrics.klue_macro_f1(without),
-        }
-
-    def _unit_scores(self, gold: list[str], predicted: list[str]) -> dict[str, float]:
-        table = _occurring(metrics.label_counts(gold, predicted, self.labels))
-        return {
-            "token_micro_f1": metrics.micro_f1(table),
-            "token_macro_f1": metrics.macro_f1(table),
-            "token_accuracy": metrics.accuracy(gold, predicted),
-        }
 
     def _original_scores(self, examples: list[Tagged], features: list[Feature], rows: list[Row]) -> dict[str, float]:
         batches: list[tuple[list[str], list[str]]] = []
@@ -230,7 +193,7 @@ class Ner(Task):
         micro, macro = metrics.batch_averaged_f1(batches)
         return {"original_micro_f1": micro, "original_macro_f1": macro}
 
-    def _mistakes(self, examples: list[Tagged], found: list["Found"]) -> list[Mistake]:
+    def _mistakes(self, examples: list[Tagged], found: list[Found]) -> list[Mistake]:
         """Texts with a wrong or missed entity; confidence is the geometric mean of the units' tag probabilities."""
         return [
             Mistake(
@@ -251,10 +214,7 @@ class Ner(Task):
 
     def ceiling(self, examples: list[Tagged], features: list[Feature]) -> float:
         """Entity micro F1 of tagging every unit correctly: below 1 where units straddle entity boundaries."""
-        units: list[list[Unit]] = [[] for _ in examples]
-        for feature in features:
-            units[feature.example] += feature.units
-        gold = [example.entities for example in examples]
+        gold, units = [example.entities for example in examples], _units(examples, features)
         reached = [entities_of(u, self._gold(e, u), self.tagging) for e, u in zip(examples, units, strict=True)]
         return metrics.micro_f1(metrics.span_counts(gold, reached, self.types))
 
@@ -279,7 +239,7 @@ class Ner(Task):
         """A CRF's transitions, or the whole head if `architecture` has no place for it."""
         return ".crf." in name if self.as_transformers else not name.startswith("bert.")
 
-    def _gold(self, example: Tagged, units: list[Unit] | tuple[Unit, ...]) -> list[str]:
+    def _gold(self, example: Tagged, units: Sequence[Unit]) -> list[str]:
         """The units' tags in the model's scheme; a unit carries that of its first character."""
         if not units:
             return []
@@ -289,38 +249,17 @@ class Ner(Task):
         tags = tags_of_units(example.in_order, units) + ([tag_at(after, example.in_order)] if behind.strip() else [])
         return self.tagging.from_iob2(tags)[: len(units)]
 
-    def _found(self, examples: list[Tagged], features: list[Feature], rows: list[Row]) -> list["Found"]:
+    def _found(self, examples: list[Tagged], features: list[Feature], rows: list[Row]) -> list[Found]:
         """The prediction for each example, a long one's windows joined."""
-        parts: list[list[tuple[Feature, Row]]] = [[] for _ in examples]
+        tags: list[list[str]] = [[] for _ in examples]
+        logarithms = [0.0] * len(examples)
         for feature, row in zip(features, rows, strict=True):
-            parts[feature.example].append((feature, row))
-        found = []
-        for of_example in parts:
-            units = [unit for feature, _ in of_example for unit in feature.units]
-            tags = [self.labels[number] for _, row in of_example for number in row["tags"]]
-            raw = self.tagging.with_strays(tags)
-            logarithm = sum(row["log_probability"] for _, row in of_example)
-            found.append(Found(units, tags, raw, entities_of(units, tags, self.tagging), logarithm))
-        return found
-
-
-@dataclass(frozen=True)
-class Found:
-    """The prediction for a text.
-
-    Attributes:
-        units: those that carry tags.
-        tags: in the model's scheme.
-        raw: in IOB2, stray ones unchanged.
-        entities: as character ranges.
-        log_probability: of all tags.
-    """
-
-    units: list[Unit]
-    tags: list[str]
-    raw: list[str]
-    entities: set[Span]
-    log_probability: float
+            tags[feature.example] += [self.labels[number] for number in row["tags"]]
+            logarithms[feature.example] += row["log_probability"]
+        return [
+            Found(units, of, self.tagging.with_strays(of), entities_of(units, of, self.tagging), logarithm)
+            for units, of, logarithm in zip(_units(examples, features), tags, logarithms, strict=True)
+        ]
 
 
 def entities_of(units: list[Unit], tags: list[str], tagging: Tagging = TAGGINGS["iob2"]) -> set[Span]:
@@ -337,20 +276,15 @@ def marked(text: str, entities: set[Span]) -> str:
     return said + text[end:]
 
 
+def _units(examples: list[Tagged], features: list[Feature]) -> list[list[Unit]]:
+    """Those of each example, over all its windows."""
+    units: list[list[Unit]] = [[] for _ in examples]
+    for feature in features:
+        units[feature.example] += feature.units
+    return units
+
+
 def _refuse_layers(layers: list[int], there: int) -> None:
     wrong = [layer for layer in layers if not -there - 1 <= layer <= there]
     if wrong or not layers:
         raise UserError(f"task.layers: {layers}, but the model has the hidden states {-there - 1} to {there}.")
-
-
-def _klue_tags(text: str, units: list[tuple], tags: list[str]) -> list[str]:
-    """A tag for each non-space character: the unit's on its first character, and its I- on the rest."""
-    found = ["O"] * len(text)
-    for (*_, start, end), tag in zip(units, tags, strict=True):
-        found[start:end] = [tag] + [f"I-{tag[2:]}" if tag != "O" else "O"] * (end - start - 1)
-    return [tag for tag, character in zip(found, text, strict=True) if not character.isspace()]
-
-
-def _occurring(table: dict[str, metrics.Counts]) -> dict[str, metrics.Counts]:
-    """The table without `O`, and without labels that neither occur nor were predicted: not every type has an I-."""
-    return {label: counts for label, counts in table.items() if label != "O" and counts != metrics.Counts()}

@@ -116,20 +116,21 @@ class QuestionAnswering(Task):
 
         A score is the sum of two logits, by which a text's windows are compared (Devlin et al. 2019, code).
         """
-        logarithms = logits.log_softmax(1)
         may_answer = batch.to_padded(batch.targets["may_answer"])  # (N, S)
-        start, end = logits.masked_fill(~may_answer[..., None], -torch.inf).unbind(-1)
-        pairs = start[:, :, None] + end[:, None, :]  # (N, S, S)
-        longest = torch.ones(pairs.shape[1:], dtype=torch.bool, device=pairs.device)
-        fits = longest.triu() & longest.tril(self.task.max_answer_length - 1)
-        score, place = pairs.masked_fill(~fits, -torch.inf).flatten(1).max(1)
-        starts, ends = place // pairs.shape[1], place % pairs.shape[1]
-        rows = torch.arange(len(place), device=place.device)
-        probability = (logarithms[rows, starts, 0] + logarithms[rows, ends, 1]).exp()
-        nothing = (logits[:, 0].sum(-1), logarithms[:, 0].sum(-1).exp())
-        found = (batch.targets["example"], starts, ends, score, probability, *nothing)
-        names = ("example", "start", "end", "score", "probability", "none", "none_probability")
-        return [dict(zip(names, row, strict=True)) for row in zip(*(part.tolist() for part in found), strict=True)]
+        in_text = logits.masked_fill(~may_answer[..., None], -torch.inf)
+        scores, starts, ends = best_ranges(in_text, self.task.max_answer_length)
+        logarithms, rows = logits.log_softmax(1), torch.arange(len(logits), device=logits.device)
+        columns = {
+            "example": batch.targets["example"],
+            "start": starts,
+            "end": ends,
+            "score": scores,
+            "probability": (logarithms[rows, starts, 0] + logarithms[rows, ends, 1]).exp(),
+            "none": logits[:, 0].sum(-1),  # [CLS] as start and end
+            "none_probability": logarithms[:, 0].sum(-1).exp(),
+        }
+        values = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in values]
 
     def score(
         self, examples: list[Question], features: list[Feature], rows: list[Row]
@@ -245,6 +246,24 @@ class Answer:
     def margin(self) -> float:
         """How much higher no answer scores."""
         return self.none - self.score
+
+
+def best_ranges(logits: Tensor, longest: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The range of tokens whose two logits have the highest sum, among those of 1 to `longest` tokens.
+
+    Args:
+        logits: of starting and of ending at each token, (N, S, 2).
+        longest: maximum tokens of a range.
+
+    Returns:
+        The sum, the first and the last token, (N,) each.
+    """
+    start, end = logits.unbind(-1)
+    sums = start[:, :, None] + end[:, None, :]  # (N, S, S): from each token to each
+    every = torch.ones(sums.shape[1:], dtype=torch.bool, device=sums.device)
+    allowed = every.triu() & every.tril(longest - 1)  # ends no earlier than it starts, and not too late
+    best, place = sums.masked_fill(~allowed, -torch.inf).flatten(1).max(1)
+    return best, place // sums.shape[1], place % sums.shape[1]
 
 
 def answer_tokens(feature: Feature, answers: tuple[tuple[int, int], ...]) -> tuple[int, int]:

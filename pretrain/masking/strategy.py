@@ -9,24 +9,35 @@ from typing import Protocol
 import numpy as np
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """What a strategy sees of a micro-batch.
+
+    Attributes:
+        maskable: True where a token may be masked (special tokens may not), (T,).
+        word_starts: True where a token begins a word, (T,).
+        cu_seqlens: where each sequence starts, and T last, (N + 1,).
+    """
+
+    maskable: np.ndarray
+    word_starts: np.ndarray
+    cu_seqlens: np.ndarray
+
+    def sequence_of(self, positions: np.ndarray) -> np.ndarray:
+        """The sequence that each position is in."""
+        return np.searchsorted(self.cu_seqlens, positions, side="right") - 1
+
+
 class Choose(Protocol):
     """Chooses what to predict in a micro-batch."""
 
     def __call__(
-        self,
-        maskable: np.ndarray,
-        word_starts: np.ndarray,
-        cu_seqlens: np.ndarray,
-        rate: float,
-        bernoulli: bool,
-        rng: np.random.Generator,
+        self, tokens: Tokens, rate: float, bernoulli: bool, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Choose units of tokens at random: on average, up to rounding, a given share of each sequence's tokens.
 
         Args:
-            maskable: True where a token may be masked (special tokens may not), (T,).
-            word_starts: True where a token begins a word, (T,).
-            cu_seqlens: where each sequence starts, and T last, (N + 1,).
+            tokens: those of the micro-batch.
             rate: share of the maskable tokens to choose, in (0, 1].
             bernoulli: draw each unit independently, instead of keeping each sequence as near to the rate as possible.
             rng: the generator of this micro-batch's masks.

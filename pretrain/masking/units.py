@@ -1,87 +1,82 @@
 """Runs of tokens that are masked as a unit, and how units are drawn; the strategies are built from these.
 
-Letters: T tokens in the micro-batch, N sequences, U units, K chosen tokens.
+Letters: T tokens in the micro-batch, N sequences, U units, K chosen tokens, C sequences with a unit.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from pretrain import ragged
+from pretrain.masking.strategy import Tokens
 
 
-def words(maskable: np.ndarray, word_starts: np.ndarray, cu_seqlens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First token and length of every word, as a run of maskable tokens, (U,) each."""
-    begins = maskable & word_starts
+@dataclass(frozen=True)
+class Units:
+    """Runs of maskable tokens, in the text's order: the first token of each, and its length in tokens, (U,) each."""
+
+    first: np.ndarray
+    length: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def words(tokens: Tokens) -> Units:
+    """Every word, as far as it is maskable."""
+    maskable, starts = tokens.maskable, tokens.cu_seqlens[:-1]
+    begins = maskable & tokens.word_starts
     begins[1:] |= maskable[1:] & ~maskable[:-1]  # a word split by a special token, or truncated
-    begins[cu_seqlens[:-1]] |= maskable[cu_seqlens[:-1]]
+    begins[starts] |= maskable[starts]
     first = np.flatnonzero(begins)
     word = np.cumsum(begins) - 1
-    return first, np.bincount(word[maskable], minlength=len(first))
+    return Units(first, np.bincount(word[maskable], minlength=len(first)))
 
 
-def spans(
-    first: np.ndarray, length: np.ndarray, cu_seqlens: np.ndarray, words_each: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """First token and length of spans that together cover all words: (U,) words -> fewer units.
+def spans(words: Units, words_each: np.ndarray, tokens: Tokens) -> Units:
+    """Spans that together cover all words; none contains a special token or goes on in the next sequence.
+
+    So words fall into runs, and each run is divided anew: by the wanted lengths of its own words, in order, as far as
+    they are needed. A run of four words and one of three, whose wanted lengths are 3 2 1 5 and 1 4 2, become spans of
+    3 and 1 words, and of 1 and 2.
 
     Args:
-        first, length: the words.
-        cu_seqlens: where each sequence starts, and T last, (N + 1,).
-        words_each: wanted lengths of successive spans in words, (U,); a span ends early at a special token.
+        words: U of them.
+        words_each: wanted lengths in words, at least 1, (U,).
+        tokens: those of the micro-batch.
     """
-    opens = np.ones(len(first), bool)  # words after a special token, or at the start of a sequence
-    opens[1:] = first[1:] != first[:-1] + length[:-1]
-    opens |= np.isin(first, cu_seqlens)
-    run = np.cumsum(opens) - 1
-    run_starts = np.flatnonzero(opens)  # in words
-    ends = np.cumsum(words_each)
-    place = ends - words_each  # where each span would begin if nothing interrupted it ...
-    place = place - place[run_starts][run] + run_starts[run]  # ... restarting in each run of words
-    begins = np.zeros(len(first), bool)
-    run_ends = np.append(run_starts[1:], len(first))
-    begins[place[place < run_ends[run]]] = True
-    span_starts = np.flatnonzero(begins)
-    tokens = np.add.reduceat(length, span_starts) if len(span_starts) else length[:0]
-    return first[span_starts], tokens
+    opens = np.ones(len(words), bool)  # whether a word is the first of a run
+    opens[1:] = words.first[1:] != words.first[:-1] + words.length[:-1]
+    opens |= np.isin(words.first, tokens.cu_seqlens)
+    run = np.cumsum(opens) - 1  # of each word
+    run_starts = np.flatnonzero(opens)
+    start, end = run_starts[run], np.append(run_starts[1:], len(words))[run]  # of each word's run, in words
+    wanted_before = np.cumsum(words_each) - words_each
+    begins = start + wanted_before - wanted_before[start]  # the word that a run's first, second, ... span begins with
+    begins = begins[begins < end]
+    return Units(words.first[begins], np.add.reduceat(words.length, begins))
 
 
 def draw(
-    first: np.ndarray,
-    length: np.ndarray,
-    cu_seqlens: np.ndarray,
-    rate: float,
-    bernoulli: bool,
-    rng: np.random.Generator,
+    units: Units, tokens: Tokens, rate: float, bernoulli: bool, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw units uniformly at random, so that the expected share of tokens is the rate.
 
-    Args:
-        first, length: the units, in tokens, (U,) each.
-        cu_seqlens: where each sequence starts, and T last, (N + 1,).
-        rate: share of each sequence's maskable tokens.
-        bernoulli: each unit independently; otherwise as near to the share in each sequence as its units allow.
-        rng: the generator of this micro-batch's masks.
-
-    Returns:
-        Chosen positions, ascending, (K,), and the unit each belongs to, (K,): its tokens are replaced alike.
+    The arguments after `units` and what is returned are those of `strategy.Choose`. Without `bernoulli` each sequence
+    gets as near to its share as its units allow.
     """
     if bernoulli:
-        taken = np.flatnonzero(rng.random(len(first)) < rate)
+        taken = np.flatnonzero(rng.random(len(units)) < rate)
     else:
-        sequence = np.searchsorted(cu_seqlens, first, side="right") - 1
-        order = np.argsort(sequence + rng.random(len(first)))  # shuffled, still grouped by sequence
-        taken = np.sort(order[_arc(length[order], sequence[order], rate, rng)])
-    positions = ragged.ranges(first[taken], length[taken])
-    return positions, np.repeat(np.arange(len(taken)), length[taken])
+        sequence = tokens.sequence_of(units.first)
+        shuffled = np.argsort(sequence + rng.random(len(units)))  # still grouped by sequence
+        taken = np.sort(shuffled[_begin_on_arc(units.length[shuffled], sequence, rate, rng)])
+    length = units.length[taken]
+    return ragged.ranges(units.first[taken], length), np.repeat(np.arange(len(taken)), length)
 
 
 def choose_spans(
-    chances: np.ndarray,
-    maskable: np.ndarray,
-    word_starts: np.ndarray,
-    cu_seqlens: np.ndarray,
-    rate: float,
-    bernoulli: bool,
-    rng: np.random.Generator,
+    chances: np.ndarray, tokens: Tokens, rate: float, bernoulli: bool, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose spans of whole words; the arguments after `chances` and what is returned are those of `strategy.Choose`.
 
@@ -91,24 +86,23 @@ def choose_spans(
     Args:
         chances: probability of each length in words, from one word on.
     """
-    first, length = words(maskable, word_starts, cu_seqlens)
-    wanted = rng.choice(np.arange(1, len(chances) + 1), len(first), p=chances)
-    return draw(*spans(first, length, cu_seqlens, wanted), cu_seqlens, rate, bernoulli, rng)
+    whole = words(tokens)
+    wanted = rng.choice(np.arange(1, len(chances) + 1), len(whole), p=chances)
+    return draw(spans(whole, wanted, tokens), tokens, rate, bernoulli, rng)
 
 
-def _arc(length: np.ndarray, sequence: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
-    """Which units are taken, in the order given, (U,).
+def _begin_on_arc(length: np.ndarray, sequence: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
+    """Which units are taken, (U,); they are given sequence after sequence, shuffled within each.
 
-    A sequence's shuffled units lie on a circle, each as long as its tokens. An arc of the wanted length is placed at
-    random, and the units that begin in it are taken: every unit with the same probability, whatever its length.
+    A sequence's units lie in this order on a circle, each as long as its tokens. An arc of the wanted length is placed
+    on it at random, and the units that begin there are taken: every unit with the same probability, whatever its
+    length.
     """
-    if len(length) == 0:
-        return np.zeros(0, bool)
-    opens = np.r_[True, sequence[1:] != sequence[:-1]]  # a sequence's first unit
-    group = np.cumsum(opens) - 1
-    before = np.cumsum(length) - length
-    before -= before[opens][group]  # where each unit begins on its circle
-    around = np.bincount(group, weights=length)
+    opens = np.diff(sequence, prepend=-1) > 0  # whether a unit is its sequence's first
+    circle = np.cumsum(opens) - 1  # of each unit
+    begin = np.cumsum(length) - length
+    begin -= begin[opens][circle]  # where each unit begins on its circle
+    around = np.bincount(circle, weights=length)  # tokens of each circle, (C,)
     wanted = np.maximum(1, np.rint(rate * around))
-    arc = rng.random(len(around)) * around
-    return np.mod(before - arc[group], around[group]) < wanted[group]
+    arc = rng.random(len(around)) * around  # where each arc begins
+    return np.mod(begin - arc[circle], around[circle]) < wanted[circle]

@@ -16,7 +16,7 @@ import numpy as np
 
 from bert.errors import UserError
 from pretrain import ragged
-from pretrain.examples import Examples, Text, cut
+from pretrain.examples import Examples, Sentences, Text, cut
 from pretrain.sentence import same_document
 from pretrain.sentence.objective import NegativeSource, SentenceObjective
 from pretrain.token_source import TokenSource
@@ -34,7 +34,7 @@ might be A's own."""
 
 @dataclass(frozen=True)
 class Runs:
-    """Runs of whole sentences that may serve as B, ascending by length, (R,) each.
+    """Runs of whole sentences that may serve as B, (R,) each.
 
     Attributes:
         length: in tokens, capped at the budget.
@@ -125,37 +125,36 @@ def documents_at_once(source: TokenSource) -> int:
 
 
 def _draw_runs(pool: NegativeSource, wanted: int, rng: np.random.Generator) -> Runs:
-    """The true Bs of documents drawn from the training split, cut as the examples themselves are."""
+    """The true Bs of documents drawn from the training split, cut as the examples are, ascending by length."""
     parts, total = [], 0
     size = documents_at_once(pool.source)
     for _ in range(_MOST_DRAWS):
-        part = _true_bs(pool, pool.documents[rng.integers(0, len(pool.documents), size)], rng)
-        parts.append(part)
-        total += part.shape[1]
+        documents = np.asarray(pool.documents[rng.integers(0, len(pool.documents), size)])
+        parts.append(_true_bs(pool, documents, rng))
+        total += len(parts[-1].length)
         if total >= wanted:
             break
-    length, first, last, document = np.concatenate(parts, axis=1)
     if total == 0:
         raise UserError(
             "sentence.objective: nsp needs documents of at least two sentences, and hardly any has them. In a text "
             "file blank lines separate documents, and each line is a sentence unless data.split_sentences=true."
         )
-    order = np.argsort(length, kind="stable")
-    return Runs(length=length[order], first=first[order], last=last[order], document=document[order])
+    whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])}
+    order = np.argsort(whole["length"], kind="stable")
+    return Runs(**{name: array[order] for name, array in whole.items()})
 
 
-def _true_bs(pool: NegativeSource, documents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Length, first sentence, end and document of every true B of these documents, (4, R)."""
-    documents = np.asarray(documents)
-    first, last = pool.source.sentence_offsets[documents], pool.source.sentence_offsets[documents + 1]
-    counts, numbers = pool.source.counts(first, last), ragged.ranges(first, last - first)
-    document = np.repeat(np.arange(len(documents)), last - first)[counts > 0]
-    counts, numbers = counts[counts > 0], numbers[counts > 0]
-    per_document = np.bincount(document, minlength=len(documents))
-    pairs, _ = cut(counts, numbers, per_document, documents, pool.cutting, rng)
-    ends = np.searchsorted(ragged.offsets(counts), pairs.b_start + pairs.b_length)
-    length = np.minimum(pairs.b_length, pool.cutting.budget)
-    return np.stack([length, pairs.b_sentence, numbers[ends - 1] + 1, pairs.document])
+def _true_bs(pool: NegativeSource, documents: np.ndarray, rng: np.random.Generator) -> Runs:
+    """Every true B of these documents, in order."""
+    sentences = Sentences.of(pool.source, documents)
+    pairs, _ = cut(sentences, pool.cutting, rng)
+    last = np.searchsorted(ragged.offsets(sentences.counts), pairs.b_start + pairs.b_length) - 1  # B's last sentence
+    return Runs(
+        length=np.minimum(pairs.b_length, pool.cutting.budget),
+        first=pairs.b_sentence,
+        last=sentences.numbers[last] + 1,
+        document=pairs.document,
+    )
 
 
 def _match(examples: Examples, text: Text, runs: Runs, pool: NegativeSource, rng: np.random.Generator) -> np.ndarray:
@@ -163,12 +162,12 @@ def _match(examples: Examples, text: Text, runs: Runs, pool: NegativeSource, rng
     wanted = np.minimum(examples.b_length, pool.cutting.budget)
     chosen = np.full(len(examples), -1)
     for _ in range(_ROUNDS):
-        open_ = np.flatnonzero(chosen < 0)
-        if len(open_) == 0:
+        unmatched = np.flatnonzero(chosen < 0)
+        if len(unmatched) == 0:
             return chosen
-        tried = _of_length(runs.length, wanted[open_], rng)
-        fits = _may_stand(examples.take(open_), text, runs, tried, pool)
-        chosen[open_[fits]] = tried[fits]
+        tried = _of_length(runs.length, wanted[unmatched], rng)
+        fits = _may_stand(examples.take(unmatched), text, runs, tried, pool)
+        chosen[unmatched[fits]] = tried[fits]
     for example in np.flatnonzero(chosen < 0):  # its length is rare: the nearest that is allowed
         nearest = np.argsort(np.abs(runs.length - wanted[example]), kind="stable")
         one = np.full(len(nearest), example)

@@ -63,7 +63,7 @@ def draw(
 def _lay_out(examples: Examples, source: TokenSource) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tokens before each sentence of the examples' documents, (S + 1,); where each example's begins and ends, (E,)."""
     documents, which = np.unique(examples.document, return_inverse=True)
-    first, last = source.sentence_offsets[documents], source.sentence_offsets[documents + 1]
+    first, last = source.sentences_of(documents)
     places = ragged.offsets(last - first)
     return ragged.offsets(source.counts(first, last)), places[which], places[which + 1]
 

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from bert.packed import PackedBatch
 from bert.tokenizer import Tokenizer, TokenizerConfig, train
 from pretrain import ragged
 from pretrain.block import Block
@@ -107,6 +109,24 @@ def make_sampler(source: TokenSource, tokenizer=None, block_documents: int = 16,
     sampler = Sampler(source, drawn, chosen, make_recipe(**options))
     sampler.num_blocks = -(-len(drawn) // block_documents)
     return sampler
+
+
+def blocks_of(sampler: Sampler, epoch: int = 0) -> list[Block]:
+    return [sampler.block(epoch, number) for number in range(sampler.num_blocks)]
+
+
+def batches_of(sampler: Sampler, epoch: int = 0) -> list[PackedBatch]:
+    return [block.micro_batch(n) for block in blocks_of(sampler, epoch) for n in range(len(block))]
+
+
+def fields(batch: PackedBatch) -> dict[str, torch.Tensor]:
+    names = ("token_ids", "segment_ids", "position_ids", "cu_seqlens")
+    return {**{name: getattr(batch, name) for name in names}, **batch.targets}
+
+
+def same(one: PackedBatch, other: PackedBatch) -> bool:
+    a, b = fields(one), fields(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def unmasked(block: Block) -> np.ndarray:

@@ -117,7 +117,7 @@ def test_too_few_masks_are_caught(monkeypatch, source):
 
 
 def test_a_mask_on_a_special_token_is_caught(monkeypatch, source):
-    def shift(chosen, units, maskable, *_):
+    def shift(chosen, units, *_):
         chosen = np.union1d(chosen, [0])
         return chosen, np.arange(len(chosen))
 
@@ -142,10 +142,10 @@ def test_a_unit_with_a_gap_is_caught(monkeypatch, source):
 
 
 def test_spans_longer_than_they_may_be_are_caught(monkeypatch, source):
-    def all_in_one(chosen, units, maskable, word_starts, cu_seqlens, *_):
-        first, last = cu_seqlens[:-1] + 1, cu_seqlens[1:] - 1
+    def all_in_one(chosen, units, tokens, *_):
+        first, last = tokens.cu_seqlens[:-1] + 1, tokens.cu_seqlens[1:] - 1
         whole = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
-        kept = whole[maskable[whole]]
+        kept = whole[tokens.maskable[whole]]
         return kept, np.cumsum(np.r_[False, np.diff(kept) > 1])
 
     with_masking(monkeypatch, "ngram", all_in_one)

@@ -7,6 +7,7 @@ from pretrain.examples import (
     TRUNCATION,
     Cutting,
     Examples,
+    Sentences,
     Text,
     cut,
     lay_out,
@@ -26,8 +27,8 @@ def cutting(name: str, budget: int, **changes) -> Cutting:
 def cut_up(lengths: list[list[int]], how: Cutting, seed: int = 0) -> tuple[Examples, dict[str, int]]:
     """Cut documents of sentences of these lengths; documents are numbered from 100, sentences from 1000."""
     counts, sizes = np.concatenate(lengths), np.array([len(document) for document in lengths])
-    sentences, documents = 1000 + np.arange(len(counts)), 100 + np.arange(len(sizes))
-    return cut(counts, sentences, sizes, documents, how, np.random.default_rng(seed))
+    sentences = Sentences(counts, 1000 + np.arange(len(counts)), sizes, 100 + np.arange(len(sizes)))
+    return cut(sentences, how, np.random.default_rng(seed))
 
 
 def ranges_of(examples: Examples) -> list[tuple[int, int, int, int]]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.examples import Cutting, cut
+from pretrain.examples import Cutting, Sentences, cut
 from pretrain.inputs import INPUTS
 from tests.pretrain.conftest import numbered
 
@@ -111,11 +111,11 @@ def test_special_tokens_are_cls_and_a_sep_for_each_segment(name):
 def test_a_document_boundary_is_never_crossed(name, budget):
     lengths = [[2, 1], [1], [3, 1, 1], [4], [5], [1, 1, 1, 1, 1, 1, 1], [9, 1]]
     source = numbered(lengths)
-    counts, sizes = np.concatenate(lengths), np.array([len(document) for document in lengths])
+    sentences = Sentences.of(source, np.arange(len(lengths)))
     cutting = Cutting(INPUTS[name], budget, 0.3, 0.5, True, True)
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        examples, _ = cut(counts, np.arange(len(counts)), sizes, np.arange(len(sizes)), cutting, rng)
+        examples, _ = cut(sentences, cutting, rng)
         for place, a, b, document in zip(
             examples.a_start, examples.a_length, examples.b_length, examples.document, strict=True
         ):

@@ -1,28 +1,21 @@
+from dataclasses import replace
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.masking import MASKING, token, whole_word
+from pretrain.masking import MASKING, token
 from pretrain.masking.replace import corrupt
+from pretrain.masking.strategy import Tokens
 
 EVERY_STRATEGY = pytest.mark.parametrize("strategy", MASKING)
 WITHIN_A_SEQUENCE = pytest.mark.parametrize("strategy", ["token", "whole_word"])
 SPANS = pytest.mark.parametrize(("strategy", "longest"), [("ngram", 3), ("span", 10)])
 
 
-class MicroBatch(NamedTuple):
-    """What a strategy is given."""
-
-    maskable: np.ndarray
-    word_starts: np.ndarray
-    cu_seqlens: np.ndarray
-
-
-def micro_batch(*sequences: str) -> MicroBatch:
+def micro_batch(*sequences: str) -> Tokens:
     """From words by their tokens: "2 1 | 3" is [CLS], words of 2 and 1, [SEP], a word of 3, [SEP]; x is [UNK]."""
     maskable, starts, cu_seqlens = [], [], [0]
     for sequence in sequences:
@@ -34,22 +27,22 @@ def micro_batch(*sequences: str) -> MicroBatch:
             maskable.append(False)
             starts.append(True)
         cu_seqlens.append(len(maskable))
-    return MicroBatch(np.array(maskable, bool), np.array(starts, bool), np.array(cu_seqlens))
+    return Tokens(np.array(maskable, bool), np.array(starts, bool), np.array(cu_seqlens))
 
 
-def repeated(sequence: str, times: int) -> MicroBatch:
+def repeated(sequence: str, times: int) -> Tokens:
     return micro_batch(*[sequence] * times)
 
 
 @st.composite
-def micro_batches(draw) -> MicroBatch:
+def micro_batches(draw) -> Tokens:
     """Any flags at all, of up to six sequences between special tokens."""
     maskable, cu_seqlens = [], [0]
     for _ in range(draw(st.integers(1, 6))):
         maskable += [False, *draw(st.lists(st.sampled_from([True, True, True, False]), max_size=15)), False]
         cu_seqlens.append(len(maskable))
     starts = draw(st.lists(st.booleans(), min_size=len(maskable), max_size=len(maskable)))
-    return MicroBatch(np.array(maskable, bool), np.array(starts, bool), np.array(cu_seqlens))
+    return Tokens(np.array(maskable, bool), np.array(starts, bool), np.array(cu_seqlens))
 
 
 RATES = st.sampled_from([0.001, 0.15, 0.4, 0.9, 1.0])
@@ -57,12 +50,12 @@ SEEDS = st.integers(0, 2**32)
 
 
 def choose(
-    strategy: str, batch: MicroBatch, rate: float, seed: int, bernoulli: bool = False
+    strategy: str, batch: Tokens, rate: float, seed: int, bernoulli: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    return MASKING[strategy].choose(*batch, rate, bernoulli, np.random.default_rng(seed))
+    return MASKING[strategy].choose(batch, rate, bernoulli, np.random.default_rng(seed))
 
 
-def per_sequence(batch: MicroBatch, positions: np.ndarray) -> np.ndarray:
+def per_sequence(batch: Tokens, positions: np.ndarray) -> np.ndarray:
     """How many of the positions each sequence has, (N,)."""
     return np.array([((positions >= a) & (positions < b)).sum() for a, b in pairwise(batch.cu_seqlens)])
 
@@ -106,10 +99,10 @@ def test_units_are_numbered_in_order_and_none_spans_two_sequences_or_a_special_t
 @EVERY_STRATEGY
 @given(micro_batches(), RATES, SEEDS)
 def test_a_choice_repeats_with_its_generator_and_changes_no_input(strategy, batch, rate, seed):
-    before = [array.copy() for array in batch]
+    before = [array.copy() for array in vars(batch).values()]
     first, again = choose(strategy, batch, rate, seed), choose(strategy, batch, rate, seed)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert all(np.array_equal(a, b) for a, b in zip(batch, before, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(vars(batch).values(), before, strict=True))
 
 
 @EVERY_STRATEGY
@@ -211,7 +204,7 @@ def test_a_span_stops_at_sep_and_begins_anew_behind_it():
 @SPANS
 def test_a_span_does_not_go_on_in_the_next_sequence(strategy, longest):
     every, starts = np.ones(200, bool), np.arange(0, 201, 2)  # sequences of two words, no special token between them
-    chosen, units = MASKING[strategy].choose(every, every, starts, 0.5, False, np.random.default_rng(0))
+    chosen, units = MASKING[strategy].choose(Tokens(every, every, starts), 0.5, False, np.random.default_rng(0))
     sequences = [set((chosen[units == unit] // 2).tolist()) for unit in set(units.tolist())]
     assert {len(of_unit) for of_unit in sequences} == {1}
     assert 2 in np.bincount(units)  # some cover a sequence
@@ -246,15 +239,15 @@ def test_15_percent_in_whole_tokens(available, expected):
 
 def test_token_masking_does_not_look_at_words():
     batch, rng = micro_batch("4 4 4 4 4"), np.random.default_rng
-    other = np.ones_like(batch.word_starts)
-    with_words = token.choose(batch.maskable, batch.word_starts, batch.cu_seqlens, 0.3, False, rng(0))[0]
-    assert with_words.tolist() == token.choose(batch.maskable, other, batch.cu_seqlens, 0.3, False, rng(0))[0].tolist()
+    other = replace(batch, word_starts=np.ones_like(batch.word_starts))
+    with_words = token.choose(batch, 0.3, False, rng(0))[0]
+    assert with_words.tolist() == token.choose(other, 0.3, False, rng(0))[0].tolist()
 
 
 # Whole words.
 
 
-def words_of(batch: MicroBatch) -> list[list[int]]:
+def words_of(batch: Tokens) -> list[list[int]]:
     """A token goes on with a word where it starts none, and a maskable token of its sequence stands before it."""
     words, starts = [], set(batch.cu_seqlens.tolist())
     for place in np.flatnonzero(batch.maskable).tolist():
@@ -286,23 +279,19 @@ def test_a_word_does_not_go_on_across_sep():
     #                     CLS  a  ##b SEP ##c ##d SEP: B was cut inside a word, whose start is not marked
     maskable = np.array([0, 1, 1, 0, 1, 1, 0], bool)
     starts = np.array([1, 1, 0, 1, 0, 0, 1], bool)
-    units = {
-        tuple(
-            whole_word.choose(maskable, starts, np.array([0, 7]), 0.5, False, np.random.default_rng(seed))[0].tolist()
-        )
-        for seed in range(50)
-    }
+    batch = Tokens(maskable, starts, np.array([0, 7]))
+    units = {tuple(choose("whole_word", batch, 0.5, seed)[0].tolist()) for seed in range(50)}
     assert units == {(1, 2), (4, 5)}
 
 
 def test_a_word_does_not_go_on_in_the_next_sequence():
     maskable, starts = np.ones(4, bool), np.array([1, 0, 0, 0], bool)  # without any special token between them
-    chosen, units = whole_word.choose(maskable, starts, np.array([0, 2, 4]), 1.0, False, np.random.default_rng(0))
+    chosen, units = choose("whole_word", Tokens(maskable, starts, np.array([0, 2, 4])), 1.0, 0)
     assert (chosen.tolist(), units.tolist()) == ([0, 1, 2, 3], [0, 0, 1, 1])
 
 
 def test_an_unknown_word_splits_the_pieces_around_it():
-    batch = MicroBatch(np.array([0, 1, 0, 1, 0], bool), np.array([1, 1, 0, 0, 1], bool), np.array([0, 5]))
+    batch = Tokens(np.array([0, 1, 0, 1, 0], bool), np.array([1, 1, 0, 0, 1], bool), np.array([0, 5]))
     assert {tuple(choose("whole_word", batch, 0.5, seed)[0].tolist()) for seed in range(50)} == {(1,), (3,)}
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from bert.errors import UserError
 from pretrain import ragged
-from pretrain.examples import Cutting, Examples, Text, cut
+from pretrain.examples import Cutting, Examples, Sentences, Text, cut
 from pretrain.inputs import INPUTS
 from pretrain.sentence import NEGATIVES, SENTENCE, nsp
 from pretrain.sentence.objective import NegativeSource
@@ -22,11 +22,9 @@ def arranged(
 ) -> tuple[Examples, Examples, Text, dict[str, int]]:
     """The whole source cut, half of it with label 1: as cut, as arranged, the text, and the tally."""
     documents = np.arange(len(source.documents))
-    sentences = np.arange(source.sentence_offsets[-1])
     rng = np.random.default_rng(seed)
     how = Cutting(INPUTS[name], budget, 0.1, 0.5, True, True)
-    sizes = np.diff(source.sentence_offsets)
-    true, _ = cut(np.diff(source.token_offsets), sentences, sizes, documents, how, rng)
+    true, _ = cut(Sentences.of(source, documents), how, rng)
     training = NegativeSource(source, documents, NEGATIVES[negatives], how)
     examples, text, tally = nsp.arrange(true, Text(source.ids, source.word_starts), training, rng)
     return true, examples, text, tally
@@ -440,14 +438,7 @@ def test_equally_near_runs_of_the_same_document_all_come_to_stand_as_b():
 def test_which_pairs_of_the_same_document_are_left_out_does_not_depend_on_the_label():
     source = numbered(random_lengths(200, seed=8, sentences=6))
     documents, how = np.arange(200), Cutting(INPUTS["segment_pair"], 29, 0.1, 0.5, True, True)
-    true, _ = cut(
-        np.diff(source.token_offsets),
-        np.arange(source.sentence_offsets[-1]),
-        np.diff(source.sentence_offsets),
-        documents,
-        how,
-        np.random.default_rng(0),
-    )
+    true, _ = cut(Sentences.of(source, documents), how, np.random.default_rng(0))
     training = NegativeSource(source, documents, NEGATIVES["same_document"], how)
     kept = []
     for labels in (true.labels, 1 - true.labels):

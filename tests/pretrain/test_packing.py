@@ -10,13 +10,13 @@ from bert.config import ModelConfig
 from bert.packed import PackedBatch
 from bert.targets import PerToken
 from bert.training.position import Position
-from pretrain.block import Block
-from pretrain.data import Recipe, Sampler, Stream
+from pretrain.data import Recipe, Sampler
 from pretrain.masking import MASKING
 from pretrain.objectives.masked_lm import MaskedLM
 from pretrain.packing import Shape, cut, fill, shape_of, without_fillers
+from pretrain.stream import Stream
 from pretrain.targets import TARGETS
-from tests.pretrain.conftest import ListSource, make_recipe, numbered, random_lengths
+from tests.pretrain.conftest import ListSource, blocks_of, fields, make_recipe, numbered, random_lengths
 
 # The shape, and what it admits.
 
@@ -132,15 +132,6 @@ def fixed_sampler(source: ListSource, tokens: int = 256, **options) -> Sampler:
     sampler = Sampler(source, np.arange(60), source.tokenizer(), Recipe(**vars(recipe) | {"shape": shape}))
     sampler.num_blocks = 4
     return sampler
-
-
-def blocks_of(sampler: Sampler, epoch: int = 0) -> list[Block]:
-    return [sampler.block(epoch, number) for number in range(sampler.num_blocks)]
-
-
-def fields(batch: PackedBatch) -> dict[str, torch.Tensor]:
-    names = ("token_ids", "segment_ids", "position_ids", "cu_seqlens")
-    return {**{name: getattr(batch, name) for name in names}, **batch.targets}
 
 
 @pytest.mark.parametrize("strategy", MASKING)

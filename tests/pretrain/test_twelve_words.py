@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pretrain.examples import Cutting, Examples, Text, cut, lay_out
+from pretrain.examples import Cutting, Examples, Sentences, Text, cut, lay_out
 from pretrain.inputs import INPUTS
 from pretrain.report import sampling_in_words
 from pretrain.sentence import NEGATIVES, SENTENCE
@@ -25,7 +25,7 @@ def arranged(objective: str, labels: list[int], negatives: str = "other_document
     source = numbered(LENGTHS)
     cutting = Cutting(INPUTS["sentence_pair"], 20, 0.0, 0.0, SENTENCE[objective].replaces_b, False)
     rng = np.random.default_rng(0)
-    pairs, _ = cut(np.array([3, 1, 2, 1, 2, 3]), np.arange(6), np.array([4, 2]), np.arange(2), cutting, rng)
+    pairs, _ = cut(Sentences.of(source, np.arange(2)), cutting, rng)
     pairs = replace(pairs, labels=np.array(labels))
     training = NegativeSource(source, np.arange(2), NEGATIVES[negatives], cutting)
     found, text, _ = SENTENCE[objective].arrange(pairs, Text(source.ids, source.word_starts), training, rng)
@@ -128,7 +128,7 @@ def test_a_run_within_one_block_is_masked_at_all_of_its_rates():
 
 def test_examples_know_what_truly_follows():
     cutting = Cutting(INPUTS["sentence_pair"], 20, 0.0, 0.0, False, False)
-    found, _ = cut(np.array([3, 1, 2, 1]), np.arange(4), np.array([4]), np.arange(1), cutting, np.random.default_rng(0))
+    found, _ = cut(Sentences.of(numbered(LENGTHS[:1]), np.arange(1)), cutting, np.random.default_rng(0))
     assert isinstance(found, Examples)
     assert (found.a_sentence.tolist(), found.next_sentence.tolist()) == ([0, 2], [1, 3])
 
