@@ -202,10 +202,13 @@ def _numbers(config: AblateConfig) -> Iterator[str]:
 
 
 def _effects(config: AblateConfig) -> Iterator[str]:
+    options = _options()
+    known = [axis for axis in config.axes if axis in options]  # `_axes` says what the others may have been meant for
     for name in config.effects:
         if name not in config.axes:
-            close = did_you_mean(name, config.axes)
-            yield f"effects: {name!r} is not an axis; one of {', '.join(config.axes)}{close}."
+            close = "" if name in options else did_you_mean(name, known)
+            instead = f"; one of {', '.join(known)}{close}" if known else ""
+            yield f"effects: {name!r} is not an axis{instead}."
         elif len(config.axes[name]) == 1:
             yield f"effects: {name!r} has one value, {config.axes[name][0]!r}, and none to compare it with."
     for name in sorted({name for name in config.effects if config.effects.count(name) > 1}):
@@ -225,7 +228,7 @@ def _tasks(config: AblateConfig) -> Iterator[str]:
 def _axes(config: AblateConfig) -> Iterator[str]:
     if not config.axes:
         yield "axes: none given; name an option and its values."
-    options = flatten(asdict(PretrainConfig()))
+    options = _options()
     for name, values in config.axes.items():
         if not values:
             yield f"axes: {name} has no values."
@@ -239,6 +242,11 @@ def _axes(config: AblateConfig) -> Iterator[str]:
     names = [variant_name(values) for values in combinations(config)]
     if len(set(names)) < len(names):
         yield "axes: two combinations have the same name."
+
+
+def _options() -> dict[str, Any]:
+    """Every option of pretraining, with its default."""
+    return flatten(asdict(PretrainConfig()))
 
 
 def _metrics(config: AblateConfig) -> Iterator[str]:

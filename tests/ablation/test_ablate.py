@@ -70,6 +70,14 @@ def base(tmp_path_factory) -> dict:
             {"effects": ["masking.strategi"]},
             r"effects: 'masking.strategi' is not an axis; .*did you mean masking.strat",
         ),
+        (
+            {"axes": {"masking.stratgy": ["token"], "masking.rate": [0.1]}, "effects": ["masking.strategy"]},
+            r"effects: 'masking.strategy' is not an axis; one of masking.rate\.",
+        ),
+        (
+            {"axes": {"masking.stratgy": ["token"]}, "effects": ["masking.strategy"]},
+            r"effects: 'masking.strategy' is not an axis\.",
+        ),
         ({"baseline": {"sentence.objective": "nsp"}}, "baseline: no value for masking.strategy"),
         ({"baseline": {"sentence.objective": "sop", "masking.strategy": "token"}}, "'sop' is not among its values"),
         ({"seeds": [1, 1]}, r"seeds: \[1, 1\], but each may be given once only"),
