@@ -60,7 +60,7 @@ class Validation:
 
     def fingerprints(self, objective: str) -> dict[str, str]:
         """Fingerprints of each frozen set's text, masks and labels, named as by `set_of`; for a run's objective."""
-        found = {set_of(f"{name}_masked_lm_loss"): _fingerprint(batches) for name, batches in self.masked.items()}
+        found = {set_of(loss_under(name)): _fingerprint(batches) for name, batches in self.masked.items()}
         for name, batches in self.pairs.items():
             found[name] = _fingerprint(batches)
             if name == objective:
@@ -79,7 +79,7 @@ class Validation:
         def run() -> dict[str, float]:
             found = judged(self.masked["token"])
             for name in VALIDATION_MASKINGS[1:]:
-                found[f"{name}_masked_lm_loss"] = judged(self.masked[name])["masked_lm_loss"]
+                found[loss_under(name)] = judged(self.masked[name])["masked_lm_loss"]
             for name, batches in self.pairs.items():
                 of_pairs = judged(batches)
                 found[f"{name}_accuracy"] = of_pairs["sentence_accuracy"]
@@ -107,11 +107,21 @@ class Validation:
         return said
 
 
+def loss_under(masking: str) -> str:
+    """The masked-LM loss under the frozen masks of this kind, by its name without `valid/`."""
+    return "masked_lm_loss" if masking == VALIDATION_MASKINGS[0] else f"{masking}_masked_lm_loss"
+
+
+def is_on_pairs(metric: str) -> bool:
+    """Whether a metric is measured on a set of sentence pairs, by its name without `valid/`."""
+    first = metric.partition("_")[0]
+    return first == "sentence" or first in SENTENCE
+
+
 def set_of(metric: str) -> str:
     """The frozen set that a metric is measured on, by its name without `valid/`."""
-    first = metric.partition("_")[0]
-    if first == "sentence" or first in SENTENCE:
-        return first
+    if is_on_pairs(metric):
+        return metric.partition("_")[0]
     return next((f"{name}_masked_lm" for name in VALIDATION_MASKINGS[1:] if metric.startswith(name)), "masked_lm")
 
 
@@ -139,7 +149,7 @@ def _mean_length(batches: list[PackedBatch]) -> float:
 
 def metric_names(config: PretrainConfig) -> list[str]:
     """The metrics that an evaluation on the frozen sets gives, by their names without `valid/`."""
-    names = ["masked_lm_loss", "masked_lm_accuracy", *(f"{name}_masked_lm_loss" for name in VALIDATION_MASKINGS[1:])]
+    names = ["masked_lm_loss", "masked_lm_accuracy", *map(loss_under, VALIDATION_MASKINGS[1:])]
     if pairs := config.sentence.judged_on:
         names += ["sentence_loss", "sentence_accuracy", *(f"{name}_accuracy" for name in pairs)]
     return [*names, *OBJECTIVES[config.objective].scores(config), "unigram_cross_entropy", "bits_per_character"]

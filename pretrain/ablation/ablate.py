@@ -161,7 +161,7 @@ def _refuse_wrong_tasks(config: AblateConfig) -> None:
         if said.returncode:
             raise UserError(f"finetune.{name}: {said.stderr.strip()}")
         scores = said.stdout.rpartition(SCORES)[2].strip().split(", ")
-        refuse_if(unknown_metrics(config, f"{name}/", scores))
+        refuse_if(unknown_metrics(config, name, scores))
 
 
 @contextmanager

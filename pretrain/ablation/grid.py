@@ -17,11 +17,12 @@ from bert.training import config as training_config
 from bert.training.identity import flatten
 from bert.training.metric import is_known
 from bert.training.tracking import TrackingConfig
+from pretrain.ablation.metric_names import PRETRAINING, full_name, place_of, prefix_of
 from pretrain.config import PretrainConfig
 from pretrain.options import check, with_defaults
 from pretrain.validation import metric_names
 
-_TAKEN = ("valid", "pretrain")
+_TAKEN = (PRETRAINING, "pretrain")
 """The names that stand for pretraining: among the metrics, and in a cell's folder."""
 
 
@@ -167,19 +168,19 @@ def refuse_wrong(config: AblateConfig) -> None:
         except UserError as error:
             raise UserError(f"axes: {named}: {error}") from error
         faults = check(run)
-        for fault in faults + unknown_metrics(config, "valid/", metric_names(run)):
+        for fault in faults + unknown_metrics(config, PRETRAINING, metric_names(run)):
             first_with.setdefault(fault, named)
     refuse_if([f"axes: {named}: {fault}" for fault, named in first_with.items()])
 
 
-def unknown_metrics(config: AblateConfig, prefix: str, names: Iterable[str]) -> list[str]:
-    """Faults of the grid's metrics under a prefix, that of pretraining or of a task: those not among its names, or
-    with no known direction."""
-    known = [prefix + name for name in names if is_known(name)]
+def unknown_metrics(config: AblateConfig, place: str, names: Iterable[str]) -> list[str]:
+    """Faults of the grid's metrics of a place, pretraining or a task: those not among its names, or with no known
+    direction."""
+    known = [full_name(place, name) for name in names if is_known(name)]
     return [
         f"metrics: no {metric!r}; one of {', '.join(known)}{did_you_mean(metric, known)}."
         for metric in config.metrics
-        if metric.startswith(prefix) and metric not in known
+        if place_of(metric) == place and metric not in known
     ]
 
 
@@ -254,11 +255,11 @@ def _metrics(config: AblateConfig) -> Iterator[str]:
         yield "metrics: none given."
     if len(set(config.metrics)) < len(config.metrics):
         yield f"metrics: {config.metrics}, but each may be given once only."
-    known = [f"{name}/" for name in ("valid", *config.finetune)]
+    known = [prefix_of(place) for place in (PRETRAINING, *config.finetune)]
     for metric in config.metrics:
-        task = metric.partition("/")[0]
-        if f"{task}/" not in known or "/" not in metric:
-            yield f"metrics: {metric!r} begins with none of {', '.join(known)}{did_you_mean(task, known)}."
+        if not metric.startswith(tuple(known)):
+            close = did_you_mean(place_of(metric), known)
+            yield f"metrics: {metric!r} begins with none of {', '.join(known)}{close}."
 
 
 def _set_by_the_grid(config: AblateConfig) -> Iterator[str]:

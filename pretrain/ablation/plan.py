@@ -10,11 +10,12 @@ from bert.flops import matrix_rate
 from bert.training.device import describe, is_on_gpu, product_type
 from bert.training.identity import is_finished
 from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, models_are_alike, pretrain_options
+from pretrain.ablation.metric_names import is_of_pretraining, name_in_place
 from pretrain.ablation.results import Result
 from pretrain.ablation.run import cell_folder, done
 from pretrain.config import PretrainConfig
-from pretrain.sentence import SENTENCE
 from pretrain.start import model_config, open_start
+from pretrain.validation import is_on_pairs
 
 
 def plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) -> str:
@@ -102,13 +103,12 @@ _TEXT = ("train", "valid", "valid_share", "format", "text", "on_bad_row", "split
 
 def _perhaps_not_compared(config: AblateConfig) -> list[str]:
     """Effects that change what pretraining metrics are measured on."""
-    of_pairs = ("sentence_", *(f"{name}_" for name, objective in SENTENCE.items() if objective.labelled))
-    measured = [metric for metric in config.metrics if metric.startswith("valid/")]
+    measured = [metric for metric in config.metrics if is_of_pretraining(metric)]
+    on_pairs = [metric for metric in measured if is_on_pairs(name_in_place(metric))]
     text = ("tokenizer.", "init", "training.eval_sequences", *(f"data.{name}" for name in _TEXT))
     said = []
     for axis in config.effects:
-        named = [m for m in measured if m.removeprefix("valid/").startswith(of_pairs)]
-        touched = measured if axis.startswith(text) else named if axis.startswith("sentence.") else []
+        touched = measured if axis.startswith(text) else on_pairs if axis.startswith("sentence.") else []
         if touched:
             said.append(
                 f"{axis}: no comparison on {', '.join(touched)} where it changes the text, tokens or pairs that these "

@@ -12,10 +12,11 @@ from bert.training.provenance import git_commit
 from pretrain.ablation import charts
 from pretrain.ablation.effects import Effect, Failed, against_baseline, effects, summaries
 from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, grid_as_yaml, variant_name
+from pretrain.ablation.metric_names import PRETRAINING, full_name
 from pretrain.ablation.results import Result
 from pretrain.ablation.sentences import p_value, sentence
 from pretrain.ablation.statistics import Summary, uncertainty
-from pretrain.validation import LEARNED, VALIDATION_MASKINGS
+from pretrain.validation import LEARNED, VALIDATION_MASKINGS, loss_under
 
 FILES = ("report.md", "report.json", "curves.png", "effects.png")
 
@@ -103,10 +104,11 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
             f"looking after each seed until something is found, finds something by chance in more than 5% of cases.",
             "",
         ]
-    judged = [metric for metric in config.metrics if metric.startswith("valid/") and metric.endswith("masked_lm_loss")]
+    masks = {full_name(PRETRAINING, loss_under(masking)): masking for masking in VALIDATION_MASKINGS}
+    judged = [f"`{metric}` by {masks[metric].replace('_', ' ')}" for metric in config.metrics if metric in masks]
     if judged and any(axis.startswith("masking.") for axis in config.effects):
         lines += [
-            f"Each masked-LM loss is measured on frozen masks of one kind: {', '.join(map(_masks, judged))}. A model "
+            f"Each masked-LM loss is measured on frozen masks of one kind: {', '.join(judged)}. A model "
             f"does better on the kind that it was trained on; to compare maskings, use all kinds, or a task.",
             "",
         ]
@@ -140,12 +142,6 @@ def _at_floor(results: dict[Cell, Result], metric: str) -> list[str]:
             "",
         )
     ]
-
-
-def _masks(metric: str) -> str:
-    """Which masks a masked-LM loss is measured under."""
-    kind = metric.removeprefix("valid/").removesuffix("masked_lm_loss").rstrip("_")
-    return f"`{metric}` by {(kind or VALIDATION_MASKINGS[0]).replace('_', ' ')}"
 
 
 def _findings(found: dict[str, list[Effect]]) -> list[str]:

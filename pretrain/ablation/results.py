@@ -11,6 +11,7 @@ from bert.training.ledger import LEDGER
 from bert.training.metric import higher_is_better, meaning
 from bert.training.metrics_file import METRICS
 from pretrain.ablation.grid import AblateConfig, Cell, cells
+from pretrain.ablation.metric_names import floors_of, full_name, is_loss, place_of, scores_of
 from pretrain.ablation.run import cell_folder, metrics_of
 from pretrain.validation import JUDGED_ON, LEARNED, below_unigram
 
@@ -67,8 +68,8 @@ class Result:
         """
         if metric in self.floors and self._no_better(metric):
             return [metric]
-        known = [name for name in self.floors if name.partition("/")[0] == metric.partition("/")[0]]
-        return known if not metric.endswith("loss") and all(map(self._no_better, known)) else []
+        known = [name for name in self.floors if place_of(name) == place_of(metric)]
+        return known if not is_loss(metric) and all(map(self._no_better, known)) else []
 
     def _no_better(self, metric: str) -> bool:
         above = self.metrics[metric] - self.floors[metric]
@@ -79,7 +80,7 @@ class Result:
 
         Those of a share of n are sqrt(p (1 - p) / n), near enough for an F1 too; those of no correlation 1 / sqrt(n).
         """
-        examples = self.examples[metric.partition("/")[0]]
+        examples = self.examples[place_of(metric)]
         if not examples or not higher_is_better(metric):
             return 0.0
         share = self.floors[metric] or self.metrics[metric]
@@ -144,17 +145,14 @@ def _read(config: AblateConfig, folder: Path) -> Result:
     floors: dict[str, float] = {}
     examples: dict[str, int | None] = {}
     for name, task in config.finetune.items():
-        every = [metrics_of(folder / f"{name}-{seed}") for seed in task.seeds]
         first = folder / f"{name}-{task.seeds[0]}"
-        floors |= {f"{name}/{metric}": floor for metric, floor in _floors(first).items()}
+        floors |= _floors(name, first)
         examples[name] = _judged_examples(first)
-        of_seeds = [_scores(of_seed) for of_seed in every]
-        for metric in of_seeds[0]:
-            metrics[f"{name}/{metric}"] = float(np.mean([scores[metric] for scores in of_seeds]))
+        metrics |= _means([scores_of(name, metrics_of(folder / f"{name}-{seed}")) for seed in task.seeds])
         for step, of_step in _checkpoints(folder, name, task.seeds).items():
             when = "last" if step == steps[-1] else step
             for metric, score in of_step.items():
-                by_tokens.setdefault(f"{name}/{metric}", {})[when] = (float(np.interp(step, steps, tokens)), score)
+                by_tokens.setdefault(metric, {})[when] = (float(np.interp(step, steps, tokens)), score)
     return Result(
         metrics=metrics,
         floors=floors,
@@ -171,18 +169,16 @@ def _read(config: AblateConfig, folder: Path) -> Result:
     )
 
 
-def _floors(run: Path) -> dict[str, float]:
-    """What each score of a fine-tuning run would be without reading, where that is known.
+def _floors(task: str, run: Path) -> dict[str, float]:
+    """What each metric of a task would be without reading, where its run tells.
 
     A class that is guessed at rate q and occurs at rate p has F1 2pq / (p + q), at most (p + q) / 2: over C classes the
     mean is at most 1 / C, which guessing each as often as it occurs reaches, and a constant answer does not.
     """
-    floors = {
-        name.removeprefix("baseline/"): value for name, value in metrics_of(run).items() if name.startswith("baseline/")
-    }
+    floors, macro_f1 = floors_of(task, metrics_of(run)), full_name(task, "macro_f1")
     classes = _json(run / _CLASSES).get("data", [])
-    if "macro_f1" in floors and classes:
-        floors["macro_f1"] = 1 / len(classes)
+    if macro_f1 in floors and classes:
+        floors[macro_f1] = 1 / len(classes)
     return floors
 
 
@@ -212,10 +208,9 @@ def _seconds(run: Path) -> float:
     return sum(training) + sum(evaluation) if training else float("nan")
 
 
-def _scores(metrics: dict[str, float]) -> dict[str, float]:
-    """Scores under a grid's names, less TASK/: macro_f1, and test/hard/macro_f1 of a file of data.test."""
-    named = {name: value for name, value in metrics.items() if name.startswith(("valid/", "test/"))}
-    return {name.removeprefix("valid/"): value for name, value in named.items()}
+def _means(of_runs: list[dict[str, float]]) -> dict[str, float]:
+    """Each metric's mean over runs that have the same metrics."""
+    return {metric: float(np.mean([of_run[metric] for of_run in of_runs])) for metric in of_runs[0]}
 
 
 def _column(lines: list[dict], name: str) -> tuple[list[int], list[float]]:
@@ -230,5 +225,5 @@ def _checkpoints(folder: Path, task: str, seeds: list[int]) -> dict[int, dict[st
     for seed in seeds:
         for run in sorted(folder.glob(f"{task}-{seed}-step-*")):
             if is_finished(run):
-                found.setdefault(int(run.name.rpartition("-")[2]), []).append(_scores(metrics_of(run)))
-    return {step: {m: float(np.mean([s[m] for s in scores])) for m in scores[0]} for step, scores in found.items()}
+                found.setdefault(int(run.name.rpartition("-")[2]), []).append(scores_of(task, metrics_of(run)))
+    return {step: _means(of_runs) for step, of_runs in found.items()}
