@@ -17,12 +17,13 @@ from bert import whole_file
 from bert.checking import LATER, SCORES
 from bert.errors import UserError, refuse_if
 from bert.training import provenance
-from bert.training.identity import flatten, is_finished
+from bert.training.identity import flatten
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
 from bert.training.mlflow_feed import FIRST_CONTACT
 from bert.training.stopping import Stopped, stop_requests
 from bert.training.tracking import Tracker, track
+from pretrain.ablation.cell_runs import PRETRAINING, any_is_pretrained, cell_folder
 from pretrain.ablation.grid import (
     AblateConfig,
     Cell,
@@ -35,7 +36,7 @@ from pretrain.ablation.grid import (
 from pretrain.ablation.plan import device_of, plan
 from pretrain.ablation.report import FILES, write_report
 from pretrain.ablation.results import lacking, mixed, read_results
-from pretrain.ablation.run import ROOT, cell_folder, checked, differences, failures, run_cells
+from pretrain.ablation.run import ROOT, checked, differences, failures, run_cells
 
 _GRID = "grid.yaml"
 
@@ -54,7 +55,7 @@ def ablate(config: AblateConfig) -> None:
     refuse_if(_missing_files(config))
     _refuse_wrong_tasks(config)
     there = read_results(config)
-    refuse_if(differences(config, cells(config)) + lacking(config, there) + mixed(there))
+    refuse_if(differences(config, cells(config)) + lacking(config, there) + mixed(config, there))
     wanted = _only(config)
     print(plan(config, wanted, there), file=sys.stderr if config.print_cells else sys.stdout)
     if config.dry_run:
@@ -63,7 +64,7 @@ def ablate(config: AblateConfig) -> None:
     output.mkdir(parents=True, exist_ok=True)
     if config.only is None:  # a single cell is given this file, perhaps while others run
         whole_file.write(output / _GRID, grid_as_yaml(config))
-    if not any(map(is_finished, output.glob("cells/*/*/pretrain"))):
+    if not any_is_pretrained(output):
         whole_file.write(output / _DECLARED, grid_as_yaml(config))
     if config.print_cells:
         with _grid_run(config) as tracker:  # so that cells find their parent in MLflow wherever they run
@@ -83,13 +84,13 @@ def ablate(config: AblateConfig) -> None:
                 print(f"another process is working on '{output}', and will write the report.")
             else:
                 _report(config, failed, late)
-    refuse_if([f"{cell.name}: {fault}" for cell, fault in failed.items()] + mixed(read_results(config)))
+    refuse_if([f"{cell.name}: {fault}" for cell, fault in failed.items()] + mixed(config, read_results(config)))
 
 
 def _report(config: AblateConfig, failed: dict[Cell, str], tracker: Tracker) -> None:
     output = Path(config.output)
     results = read_results(config)
-    if mixed(results):
+    if mixed(config, results):
         return  # nothing to compare; `ablate` ends with the reason
     text = write_report(config, results, failed, changed_since(config), output)
     print(f"\n{text.partition('## Effects')[0]}all of it:  {output / FILES[0]}")
@@ -150,8 +151,9 @@ def _missing_files(config: AblateConfig) -> list[str]:
 def _refuse_wrong_tasks(config: AblateConfig) -> None:
     """Have the fine-tuning command check each task's options and files, and the first cell's model if it is finished
     and all models are alike."""
-    first = cell_folder(config, cells(config)[0]) / "pretrain"
-    init = str(first) if models_are_alike(config) and is_finished(first) else LATER
+    first = cell_folder(config, cells(config)[0])
+    there = models_are_alike(config) and PRETRAINING.is_finished(first)
+    init = str(PRETRAINING.output(first)) if there else LATER
     for name, task in config.finetune.items():
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{name}.yaml"

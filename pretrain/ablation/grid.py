@@ -23,7 +23,7 @@ from pretrain.options import check, with_defaults
 from pretrain.validation import metric_names
 
 _TAKEN = (PRETRAINING, "pretrain")
-"""The names that stand for pretraining: among the metrics, and in a cell's folder."""
+"""The names that stand for pretraining: among the metrics, and in a cell's folder (`cell_runs`)."""
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import torch
 from bert.cli import read_options
 from bert.flops import matrix_rate
 from bert.training.device import describe, is_on_gpu, product_type
-from bert.training.identity import is_finished
+from pretrain.ablation.cell_runs import PRETRAINING, cell_folder
 from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, models_are_alike, pretrain_options
 from pretrain.ablation.metric_names import is_of_pretraining, name_in_place
 from pretrain.ablation.results import Result
-from pretrain.ablation.run import cell_folder, done
+from pretrain.ablation.run import done
 from pretrain.config import PretrainConfig
 from pretrain.start import model_config, open_start
 from pretrain.validation import is_on_pairs
@@ -26,7 +26,7 @@ def plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) ->
         wanted: the cells to finish.
         there: the results of those already finished.
     """
-    pretrained = [cell for cell in wanted if is_finished(cell_folder(config, cell) / "pretrain")]
+    pretrained = [cell for cell in wanted if PRETRAINING.is_finished(cell_folder(config, cell))]
     to_train = len(wanted) - len(pretrained)
     flops = _flops(config, to_train)
     of_grid = f"{len(combinations(config))} combinations x {len(config.seeds)} seeds"

@@ -10,9 +10,9 @@ from bert.training.identity import FACTS, is_finished
 from bert.training.ledger import LEDGER
 from bert.training.metric import higher_is_better, meaning
 from bert.training.metrics_file import METRICS
+from pretrain.ablation.cell_runs import PRETRAINING, CellRun, cell_folder, checkpoint_runs, metrics_of, runs_of
 from pretrain.ablation.grid import AblateConfig, Cell, cells
 from pretrain.ablation.metric_names import floors_of, full_name, is_loss, place_of, scores_of
-from pretrain.ablation.run import cell_folder, metrics_of
 from pretrain.validation import JUDGED_ON, LEARNED, below_unigram
 
 _CLASSES = "classes.json"
@@ -35,7 +35,7 @@ class Result:
         by_tokens: for each TASK/METRIC, the (tokens, score) of each checkpoint scored, by its step; that of the last by
             "last", since with a budget in tokens each seed ends at a step of its own.
         judged_on: the fingerprints of its frozen validation sets, by name.
-        facts: the fingerprints of what each of its runs read, by the run's name (pretrain, TASK-SEED).
+        facts: the fingerprints of what each of its runs read, by the run's name.
         run_by: commit, PyTorch and device of its runs.
         seconds, tokens_per_second: of its pretraining, without the time between a stop and a resume; seconds are nan
             where unknown.
@@ -93,25 +93,24 @@ def read_results(config: AblateConfig) -> dict[Cell, Result]:
     found = {}
     for cell in cells(config):
         folder = cell_folder(config, cell)
-        runs = [f"{name}-{seed}" for name, task in config.finetune.items() for seed in task.seeds]
-        if is_finished(folder / "pretrain") and all(is_finished(folder / run) for run in runs):
+        if all(run.is_finished(folder) for run in runs_of(config)):
             found[cell] = _read(config, folder)
     return found
 
 
-def mixed(results: dict[Cell, Result]) -> list[str]:
+def mixed(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
     """Faults of finished cells whose texts or tokenizers differ in ways that the grid's options do not explain."""
     reasons = {"corpus": ("data.", "init"), "tokenizer": ("data.", "tokenizer.", "init")}
     found: dict[tuple, dict[str, str]] = {}
     for cell, result in results.items():
         for fact, reason in reasons.items():
             alike = tuple(str(value) for axis, value in cell.values.items() if axis.startswith(reason))
-            value = result.facts["pretrain"].get(fact, "?")
-            found.setdefault((fact, *alike), {}).setdefault(value, f"{cell.name}/pretrain")
-        for run, facts in result.facts.items():
-            for fact, value in facts.items() if run != "pretrain" else ():
-                of_task = f"the {fact} data of finetune.{run.rpartition('-')[0]}"
-                found.setdefault((of_task,), {}).setdefault(value, f"{cell.name}/{run}")
+            value = result.facts[PRETRAINING.name].get(fact, "?")
+            found.setdefault((fact, *alike), {}).setdefault(value, f"{cell.name}/{PRETRAINING.name}")
+        for run in runs_of(config):
+            for fact, value in result.facts[run.name].items() if run != PRETRAINING else ():
+                of_task = f"the {fact} data of finetune.{run.task}"
+                found.setdefault((of_task,), {}).setdefault(value, f"{cell.name}/{run.name}")
     return [
         f"output: finished cells differ in {what}, though their options are alike: "
         + " and ".join(f"{value[:12]} ('{name}' for one)" for value, name in values.items())
@@ -134,22 +133,22 @@ def lacking(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
 
 
 def _read(config: AblateConfig, folder: Path) -> Result:
-    pretrained = folder / "pretrain"
+    pretrained = PRETRAINING.output(folder)
     metrics, lines = metrics_of(pretrained), _lines(pretrained)
     steps, tokens = _column(lines, "train/tokens")
     steps, tokens = [0, *steps], [0.0, *tokens]  # np.interp would give what is before the first line its tokens
     at, losses = _column(lines, "valid/masked_lm_loss")
     _, speeds = _column(lines, "speed/tokens_per_second")
-    runs = ["pretrain", *(f"{name}-{seed}" for name, task in config.finetune.items() for seed in task.seeds)]
     by_tokens: dict[str, dict[int | str, tuple[float, float]]] = {}
     floors: dict[str, float] = {}
     examples: dict[str, int | None] = {}
     for name, task in config.finetune.items():
-        first = folder / f"{name}-{task.seeds[0]}"
+        runs = [CellRun(name, seed) for seed in task.seeds]
+        first = runs[0].output(folder)
         floors |= _floors(name, first)
         examples[name] = _judged_examples(first)
-        metrics |= _means([scores_of(name, metrics_of(folder / f"{name}-{seed}")) for seed in task.seeds])
-        for step, of_step in _checkpoints(folder, name, task.seeds).items():
+        metrics |= _means([_scores(folder, run) for run in runs])
+        for step, of_step in _by_step(folder, runs).items():
             when = "last" if step == steps[-1] else step
             for metric, score in of_step.items():
                 by_tokens.setdefault(metric, {})[when] = (float(np.interp(step, steps, tokens)), score)
@@ -161,8 +160,8 @@ def _read(config: AblateConfig, folder: Path) -> Result:
         curve=list(zip(np.interp(at, steps, tokens).tolist(), losses, strict=True)),
         by_tokens=by_tokens,
         judged_on=_json(pretrained / JUDGED_ON),
-        facts={run: _json(folder / run / FACTS) for run in runs},
-        run_by=sorted({_run_by(folder / run) for run in runs}),
+        facts={run.name: _json(run.output(folder) / FACTS) for run in runs_of(config)},
+        run_by=sorted({_run_by(run.output(folder)) for run in runs_of(config)}),
         seconds=_seconds(pretrained),
         tokens_per_second=float(np.median(speeds)),
         seconds_in_all=sum(_seconds(file.parent) for file in folder.glob(f"*/{METRICS}") if is_finished(file.parent)),
@@ -219,11 +218,15 @@ def _column(lines: list[dict], name: str) -> tuple[list[int], list[float]]:
     return [step for step, _ in points], [value for _, value in points]
 
 
-def _checkpoints(folder: Path, task: str, seeds: list[int]) -> dict[int, dict[str, float]]:
-    """Scores of a task by the checkpoint's step, means over the task's seeds."""
+def _scores(folder: Path, run: CellRun) -> dict[str, float]:
+    """The metrics of a task's run in a cell's folder, by their full names."""
+    return scores_of(run.task, metrics_of(run.output(folder)))
+
+
+def _by_step(folder: Path, runs: list[CellRun]) -> dict[int, dict[str, float]]:
+    """A task's metrics by the step of the checkpoint scored: means over the seeds that `runs` have."""
     found: dict[int, list[dict[str, float]]] = {}
-    for seed in seeds:
-        for run in sorted(folder.glob(f"{task}-{seed}-step-*")):
-            if is_finished(run):
-                found.setdefault(int(run.name.rpartition("-")[2]), []).append(scores_of(task, metrics_of(run)))
+    for run in runs:
+        for of_checkpoint in checkpoint_runs(folder, run):
+            found.setdefault(of_checkpoint.step, []).append(_scores(folder, of_checkpoint))
     return {step: _means(of_runs) for step, of_runs in found.items()}

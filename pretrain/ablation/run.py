@@ -6,6 +6,7 @@ what was stopped resumes from its checkpoint, as every command does.
 """
 
 import fcntl
+import itertools
 import json
 import math
 import os
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +29,12 @@ import yaml
 from bert import whole_file
 from bert.cli import put
 from bert.errors import REFUSED
-from bert.training.identity import RESULT, flatten, is_finished, is_free
+from bert.training import checkpoint
+from bert.training.identity import flatten, is_free
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
 from bert.training.stopping import EXIT_CODE
+from pretrain.ablation.cell_runs import PRETRAINING, CellRun, cell_folder, metrics_of
 from pretrain.ablation.grid import AblateConfig, Cell, models_are_alike, pretrain_options
 from pretrain.options import FREE, PATHS
 from pretrain.validation import LEARNED, below_unigram
@@ -49,19 +53,14 @@ class Step:
     """One command of a cell.
 
     Attributes:
-        name: of its folder within the cell's.
+        run: the run that it makes.
         program: run.py or run_finetune.py, and its verb.
         options: for --config.
     """
 
-    name: str
+    run: CellRun
     program: tuple[str, str]
     options: dict[str, Any]
-
-
-def cell_folder(config: AblateConfig, cell: Cell) -> Path:
-    """The folder with a cell's runs."""
-    return Path(config.output) / "cells" / cell.name
 
 
 def failures(config: AblateConfig, cells: list[Cell]) -> dict[Cell, str]:
@@ -144,7 +143,7 @@ class _Progress:
 
     def _unlearned(self, cell: Cell) -> str:
         """A warning where the model has learned too little to be compared."""
-        below = below_unigram(metrics_of(cell_folder(self.config, cell) / "pretrain"))
+        below = below_unigram(metrics_of(PRETRAINING.output(cell_folder(self.config, cell))))
         if below >= LEARNED:
             return ""
         return (
@@ -210,23 +209,21 @@ def _taken(folder: Path) -> Iterator[int | None]:
 def steps(config: AblateConfig, cell: Cell, parent: str | None) -> Iterator[Step]:
     """A cell's commands; those that depend on pretraining are yielded once it is finished."""
     folder = cell_folder(config, cell)
-    pretrained = folder / "pretrain"
+    pretrained = PRETRAINING.output(folder)
     tags = {name: str(value) for name, value in cell.values.items()} | {"seed": str(cell.seed)}
     options = pretrain_options(config, cell, pretrained)
-    yield Step("pretrain", ("run.py", "pretrain"), _tracked(config, options, f"{cell.name}", tags, parent))
+    yield Step(PRETRAINING, ("run.py", "pretrain"), _tracked(config, options, cell.name, tags, parent))
     child = json.loads((pretrained / LEDGER).read_text(encoding="utf-8"))["run_id"]
-    for task_name, task in config.finetune.items():
-        starts = {"": pretrained}
-        if task.checkpoints:
-            starts |= {f"-{step.name}": step for step in sorted((pretrained / "checkpoints").glob("step-*"))}
-        for seed in task.seeds:
-            for suffix, start in starts.items():
-                name = f"{task_name}-{seed}{suffix}"
-                options = json.loads(json.dumps(task.options))
-                for option, value in (("training.seed", seed), ("init", str(start)), ("output", str(folder / name))):
-                    put(options, option, value)
-                run_name, of_task = f"{cell.name} {name}", tags | {"finetune": task_name, "finetune_seed": str(seed)}
-                yield Step(name, ("run_finetune.py", "train"), _tracked(config, options, run_name, of_task, child))
+    starts = {None: pretrained} | {checkpoint.step_of(saved.name): saved for saved in checkpoint.folders(pretrained)}
+    for name, task in config.finetune.items():
+        for seed, step in itertools.product(task.seeds, starts if task.checkpoints else [None]):
+            run = CellRun(name, seed, step)
+            options = deepcopy(task.options)
+            output = str(run.output(folder))
+            for option, value in (("training.seed", seed), ("init", str(starts[step])), ("output", output)):
+                put(options, option, value)
+            run_name, of_task = f"{cell.name} {run.name}", tags | {"finetune": name, "finetune_seed": str(seed)}
+            yield Step(run, ("run_finetune.py", "train"), _tracked(config, options, run_name, of_task, child))
 
 
 def _tracked(
@@ -238,28 +235,23 @@ def _tracked(
     return options | {"tracking": place}
 
 
-def metrics_of(folder: Path) -> dict[str, float]:
-    """The metrics of a finished run."""
-    return json.loads((folder / RESULT).read_text(encoding="utf-8"))
-
-
 def differences(config: AblateConfig, cells: list[Cell]) -> list[str]:
     """Options of these cells' finished commands that differ from what they would be now: a report must not mix them."""
     found: dict[str, list[str]] = {}
     for cell in cells:
         folder = cell_folder(config, cell)
-        if not is_finished(folder / "pretrain"):
+        if not PRETRAINING.is_finished(folder):
             continue
         for step in steps(config, cell, None):
-            file = folder / f"{step.name}.yaml"
-            if not is_finished(folder / step.name) or not file.is_file():
+            file = step.run.options(folder)
+            if not step.run.is_finished(folder) or not file.is_file():
                 continue
             given = yaml.safe_load(file.read_text(encoding="utf-8"))
-            before, now = (_telling(options, step.name) for options in (given, step.options))
+            before, now = (_telling(options, step.run) for options in (given, step.options))
             for name in sorted(before.keys() | now.keys()):
                 if before.get(name) != now.get(name):
                     said = f"{step.program[0]}: {name}={before.get(name)}, and is now asked for with {now.get(name)}"
-                    found.setdefault(said, []).append(str(folder / step.name))
+                    found.setdefault(said, []).append(str(step.run.output(folder)))
     return [
         f"output: {len(runs)} finished runs of this grid ('{runs[0]}' for one) had {said}. Use another folder, or "
         f"remove those runs."
@@ -267,19 +259,17 @@ def differences(config: AblateConfig, cells: list[Cell]) -> list[str]:
     ]
 
 
-def _telling(options: dict[str, Any], step: str) -> dict[str, Any]:
+def _telling(options: dict[str, Any], run: CellRun) -> dict[str, Any]:
     """A command's options, without those that do not affect results, and without a task's starting model."""
     free = [name for name in FREE if name not in PATHS]
-    free += [] if step == "pretrain" else ["init", "training.eval_sequences"]  # the latter was once accepted but unused
+    free += [] if run == PRETRAINING else ["init"]
     return {name: value for name, value in flatten(options).items() if not is_free(name, free)}
 
 
 def done(config: AblateConfig, cell: Cell) -> bool:
     """Whether all commands of a cell are finished, including those on its checkpoints."""
     folder = cell_folder(config, cell)
-    if not is_finished(folder / "pretrain"):
-        return False
-    return all(is_finished(folder / step.name) for step in steps(config, cell, None))
+    return PRETRAINING.is_finished(folder) and all(step.run.is_finished(folder) for step in steps(config, cell, None))
 
 
 def _run_cell(
@@ -302,20 +292,19 @@ def _run_steps(
     # In one write, since cells may run in parallel.
     print(f"{cell.name}: started; its commands' output is in {folder}/*.log\n", end="", flush=True)
     for step in steps(config, cell, parent):
-        if is_finished(folder / step.name):
+        if step.run.is_finished(folder):
             continue
-        file = folder / f"{step.name}.yaml"
+        file, log = step.run.options(folder), step.run.log(folder)
         file.write_text(yaml.safe_dump(step.options, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        log = folder / f"{step.name}.log"
         code = _command(command(step, file), log, lock, stop_asked, environment)
         if stop_asked():
             return None
         if code == EXIT_CODE:
-            return _Fault(f"{step.name}: someone else asked it to stop; the same command continues from there")
+            return _Fault(f"{step.run.name}: someone else asked it to stop; the same command continues from there")
         if code != 0:
             last = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-            said = f"{step.name}: exit code {code}: {last[-1] if last else 'no output'} (all of it in {log})"
-            return _Fault(said, of_all=code == REFUSED and step.name != "pretrain" and _refused_by_all(config, file))
+            said = f"{step.run.name}: exit code {code}: {last[-1] if last else 'no output'} (all of it in {log})"
+            return _Fault(said, of_all=code == REFUSED and step.run != PRETRAINING and _refused_by_all(config, file))
     return None
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from bert.training.tracking import TrackingConfig
+from pretrain.ablation.cell_runs import cell_folder
 from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells
-from pretrain.ablation.run import cell_folder
 
 AXES = {"sentence.objective": ["nsp", "none"], "masking.strategy": ["token", "span"]}
 BASELINE = {"sentence.objective": "nsp", "masking.strategy": "token"}

@@ -20,13 +20,13 @@ from bert.cli import read_options
 from bert.errors import UserError
 from bert.training.tracking import TrackingConfig
 from pretrain.ablation.ablate import _parent, ablate
+from pretrain.ablation.cell_runs import cell_folder
 from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, grid_as_yaml, models_are_alike, refuse_wrong
 from pretrain.ablation.plan import plan
 from pretrain.ablation.results import read_results
 from pretrain.ablation.run import (
     ROOT,
     _taken,
-    cell_folder,
     differences,
     environment,
     failures,

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from pretrain.ablation.ablate import changed_since
+from pretrain.ablation.cell_runs import cell_folder
 from pretrain.ablation.effects import against_baseline, effects, summaries
 from pretrain.ablation.grid import cells, grid_as_yaml
 from pretrain.ablation.report import _design, write_report
 from pretrain.ablation.results import mixed, read_results
-from pretrain.ablation.run import cell_folder
 from pretrain.ablation.sentences import p_value, sentence
 from pretrain.ablation.statistics import compare
 from pretrain.validation import JUDGED_ON
@@ -372,12 +372,12 @@ def test_cells_of_another_corpus_are_not_mixed_with_the_others(make_grid):
         text = "old" if cell.seed == 0 else "new"
         facts = {"corpus": text, "tokenizer": "one"}
         (cell_folder(config, cell) / "pretrain" / "run_facts.json").write_text(json.dumps(facts))
-    (said,) = mixed(read_results(config))
+    (said,) = mixed(config, read_results(config))
     assert (
         "cells differ in corpus, though their options are alike: old ('nsp-token/seed-0/pretrain' for one) and new "
         "('nsp-token/seed-1/pretrain' for one). Remove"
     ) in said
-    assert mixed(read_results(replace(config, seeds=[0]))) == []
+    assert mixed(replace(config, seeds=[0]), read_results(replace(config, seeds=[0]))) == []
 
 
 def test_scores_on_another_file_of_labels_under_the_same_path_are_not_mixed_with_the_others(make_grid, with_task):
@@ -387,7 +387,7 @@ def test_scores_on_another_file_of_labels_under_the_same_path_are_not_mixed_with
         for seed in (0, 1):
             facts = {"train": "one", "eval": "corrected" if (cell.name, seed) == ("none-span/seed-1", 1) else "first"}
             (cell_folder(config, cell) / f"topic-{seed}" / "run_facts.json").write_text(json.dumps(facts))
-    assert mixed(read_results(config)) == [
+    assert mixed(config, read_results(config)) == [
         "output: finished cells differ in the eval data of finetune.topic, though their options are alike: first "
         "('nsp-token/seed-0/topic-0' for one) and corrected ('none-span/seed-1/topic-1' for one). Remove the runs of "
         "all but one."
