@@ -39,8 +39,7 @@ class Ledger:
         try:
             if not path.exists():
                 return None
-            added_since = {"datasets": [], "datasets_sent": False, "model": None, "model_sent": None}
-            return cls(folder, added_since | json.loads(path.read_text(encoding="utf-8")))
+            return cls(folder, json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
             raise UserError(f"{path}: damaged ({error}); without it, MLflow gets a new run.") from error
 

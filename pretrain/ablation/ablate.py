@@ -54,6 +54,7 @@ def ablate(config: AblateConfig) -> None:
     refuse_wrong(config)
     refuse_if(_missing_files(config))
     _refuse_wrong_tasks(config)
+    refuse_if(_undeclared(config))
     there = read_results(config)
     refuse_if(differences(config, cells(config)) + lacking(config, there) + mixed(config, there))
     wanted = _only(config)
@@ -99,12 +100,20 @@ def _report(config: AblateConfig, failed: dict[Cell, str], tracker: Tracker) -> 
             tracker.artifact(output / name)
 
 
-def changed_since(config: AblateConfig) -> list[str] | None:
-    """What affects p values and differs from the declaration before the first cell was finished, in words; None where
-    an earlier version ran the first cells and kept no declaration."""
+def _undeclared(config: AblateConfig) -> list[str]:
+    """The fault of a grid with finished cells whose declaration is gone."""
+    output = Path(config.output)
+    if (output / _DECLARED).is_file() or not any_is_pretrained(output):
+        return []
+    return [
+        f"output: '{output / _DECLARED}' is missing, which says what was chosen before the first cell was finished. "
+        f"Put it back; if nothing has been chosen since, a copy of {_GRID} is the same."
+    ]
+
+
+def changed_since(config: AblateConfig) -> list[str]:
+    """What affects p values and differs from the declaration before the first cell was finished, in words."""
     file = Path(config.output) / _DECLARED
-    if not file.is_file():
-        return None
     declared, now = (yaml.safe_load(text) for text in (file.read_text(encoding="utf-8"), grid_as_yaml(config)))
     names = ("axes", "baseline", "effects", "metrics", "seeds")
     found = [f"{name} {now[name]}, declared as {declared[name]}" for name in names if now[name] != declared[name]]

@@ -12,7 +12,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from bert.errors import UserError
 from bert.training import checkpoint
 from bert.training.identity import RESULT, is_finished
 from pretrain.ablation.grid import AblateConfig, Cell
@@ -84,6 +86,24 @@ def checkpoint_runs(folder: Path, run: CellRun) -> Iterator[CellRun]:
             yield CellRun(run.task, run.seed, checkpoint.step_of(output.name.removeprefix(f"{run.name}-")))
 
 
+def text_of(output: Path, name: str) -> str:
+    """A file that a finished run left in its output folder.
+
+    Raises:
+        UserError: it has been removed.
+    """
+    file = output / name
+    if not file.is_file():
+        lost = f"output: '{file}' is missing, which the run wrote before it was finished"
+        raise UserError(f"{lost}. Put it back, or remove '{output.parent}', so that this cell is run again.")
+    return file.read_text(encoding="utf-8")
+
+
+def record_of(output: Path, name: str) -> dict[str, Any]:
+    """A JSON file that a finished run left in its output folder; raises as `text_of` does."""
+    return json.loads(text_of(output, name))
+
+
 def metrics_of(output: Path) -> dict[str, float]:
     """The metrics of a finished run."""
-    return json.loads((output / RESULT).read_text(encoding="utf-8"))
+    return record_of(output, RESULT)

@@ -158,13 +158,8 @@ def _paired(
 
 
 def _judged_otherwise(one: Result, other: Result, metric: str) -> str | None:
-    """Why a pretraining metric was not measured on the same frozen set; None if it was, or for a task's metric.
-
-    Two runs of a version that did not record their frozen sets count as alike.
-    """
+    """Why a pretraining metric was not measured on the same frozen set; None if it was, or for a task's metric."""
     sets = [result.judged_on.get(set_of(name_in_place(metric))) for result in (one, other)]
     if not is_of_pretraining(metric) or sets[0] == sets[1]:
         return None
-    if None in sets:
-        return "what one of them was judged on is not known, since an earlier version ran it"
     return "they are judged on different text, tokens or pairs"

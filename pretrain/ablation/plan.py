@@ -37,7 +37,7 @@ def plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) ->
         f"cost: {to_train * config.tokens:,} tokens of pretraining to go, at least {flops / 1e15:.2g} PFLOP",
         *_perhaps_not_compared(config),
     ]
-    seconds = [s for result in there.values() if not math.isnan(s := result.seconds_in_all)]
+    seconds = [result.seconds_in_all for result in there.values()]
     if seconds:
         rounds = math.ceil(sum(not done(config, cell) for cell in wanted) / config.jobs)
         left = rounds * sum(seconds) / len(seconds)

@@ -22,7 +22,7 @@ FILES = ("report.md", "report.json", "curves.png", "effects.png")
 
 
 def write_report(
-    config: AblateConfig, results: dict[Cell, Result], failed: Failed, changed: list[str] | None, folder: Path
+    config: AblateConfig, results: dict[Cell, Result], failed: Failed, changed: list[str], folder: Path
 ) -> str:
     """Write report.md, report.json and the charts.
 
@@ -30,7 +30,7 @@ def write_report(
         config: the grid.
         results: of its finished cells.
         failed: cells that failed, and why.
-        changed: what differs from the declaration before the first cell was finished, in words; None if unknown.
+        changed: what differs from the declaration before the first cell was finished, in words.
         folder: the grid's.
 
     Returns:
@@ -71,7 +71,7 @@ def write_report(
     return text
 
 
-def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, changed: list[str] | None) -> list[str]:
+def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, changed: list[str]) -> list[str]:
     wanted = cells(config)
     unlearned = sorted({cell.variant for cell, result in results.items() if not result.learned})
     axes = "; ".join(f"`{name}` in {', '.join(map(str, values))}" for name, values in config.axes.items())
@@ -86,8 +86,6 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
     ]
     if config.effects:
         declared = "" if changed else " declared beforehand"
-        if changed is None:  # no declared.yaml: an earlier version ran the first cells
-            declared = " (when they were declared is not known)"
         named = ", ".join(f"`{name}`" for name in config.effects)
         how = (
             "and paired by seed; a paired t-test gives the interval, and p values are corrected for the number of "
@@ -205,9 +203,8 @@ def _cell_table(config: AblateConfig, results: dict[Cell, Result], failed: Faile
         shown = [_cell_value(by_metric[m][variant], differences[m].get(variant), m) for m in config.metrics]
         speed = sum(result.tokens_per_second for result in of_variant) / len(of_variant)
         minutes = sum(result.seconds for result in of_variant) / len(of_variant) / 60
-        took = "" if math.isnan(minutes) else f"{minutes:.1f}"
         row = [variant, str(len(of_variant)), f"{min(below):.2f} to {max(below):.2f}{mark}", *shown]
-        lines.append("| " + " | ".join([*row, f"{speed:,.0f}", took]) + " |")
+        lines.append("| " + " | ".join([*row, f"{speed:,.0f}", f"{minutes:.1f}"]) + " |")
     note = "Mean ± deviation over seeds [95% interval of the mean] (paired difference from the baseline)."
     return [*lines, "", note, ""]
 

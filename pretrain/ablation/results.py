@@ -10,7 +10,16 @@ from bert.training.identity import FACTS, is_finished
 from bert.training.ledger import LEDGER
 from bert.training.metric import higher_is_better, meaning
 from bert.training.metrics_file import METRICS
-from pretrain.ablation.cell_runs import PRETRAINING, CellRun, cell_folder, checkpoint_runs, metrics_of, runs_of
+from pretrain.ablation.cell_runs import (
+    PRETRAINING,
+    CellRun,
+    cell_folder,
+    checkpoint_runs,
+    metrics_of,
+    record_of,
+    runs_of,
+    text_of,
+)
 from pretrain.ablation.grid import AblateConfig, Cell, cells
 from pretrain.ablation.metric_names import floors_of, full_name, is_loss, place_of, scores_of
 from pretrain.validation import JUDGED_ON, LEARNED, below_unigram
@@ -29,7 +38,7 @@ class Result:
     Attributes:
         metrics: of pretraining by their full names (valid/...), of tasks as TASK/METRIC, means over their seeds.
         floors: what can be had without reading, for some TASK/METRIC: a constant answer's score, or that of guessing.
-        examples: how many examples each TASK is scored on; None where an earlier version ran it.
+        examples: how many examples each TASK is scored on.
         below_unigram: nats by which its masked-LM loss is below the unigram cross-entropy.
         curve: (tokens, masked-LM loss) at each evaluation.
         by_tokens: for each TASK/METRIC, the (tokens, score) of each checkpoint scored, by its step; that of the last by
@@ -37,14 +46,13 @@ class Result:
         judged_on: the fingerprints of its frozen validation sets, by name.
         facts: the fingerprints of what each of its runs read, by the run's name.
         run_by: commit, PyTorch and device of its runs.
-        seconds, tokens_per_second: of its pretraining, without the time between a stop and a resume; seconds are nan
-            where unknown.
+        seconds, tokens_per_second: of its pretraining, without the time between a stop and a resume.
         seconds_in_all: including its fine-tuning runs.
     """
 
     metrics: dict[str, float]
     floors: dict[str, float]
-    examples: dict[str, int | None]
+    examples: dict[str, int]
     below_unigram: float
     curve: list[tuple[float, float]]
     by_tokens: dict[str, dict[int | str, tuple[float, float]]]
@@ -76,16 +84,15 @@ class Result:
         return (above if higher_is_better(metric) else -above) < max(1e-9, self._margin(metric))
 
     def _margin(self, metric: str) -> float:
-        """Two standard errors of a score at its floor, or where it is if that is 0; 0 where they are not known.
+        """Two standard errors of a score at its floor, or where it is if that is 0; 0 for what is lower where better.
 
         Those of a share of n are sqrt(p (1 - p) / n), near enough for an F1 too; those of no correlation 1 / sqrt(n).
         """
-        examples = self.examples[place_of(metric)]
-        if not examples or not higher_is_better(metric):
+        if not higher_is_better(metric):
             return 0.0
         share = self.floors[metric] or self.metrics[metric]
         variance = share * (1 - share) if meaning(metric).unit == "points" else 1.0
-        return 2 * (variance / examples) ** 0.5
+        return 2 * (variance / self.examples[place_of(metric)]) ** 0.5
 
 
 def read_results(config: AblateConfig) -> dict[Cell, Result]:
@@ -105,7 +112,7 @@ def mixed(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
     for cell, result in results.items():
         for fact, reason in reasons.items():
             alike = tuple(str(value) for axis, value in cell.values.items() if axis.startswith(reason))
-            value = result.facts[PRETRAINING.name].get(fact, "?")
+            value = result.facts[PRETRAINING.name][fact]
             found.setdefault((fact, *alike), {}).setdefault(value, f"{cell.name}/{PRETRAINING.name}")
         for run in runs_of(config):
             for fact, value in result.facts[run.name].items() if run != PRETRAINING else ():
@@ -121,7 +128,7 @@ def mixed(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
 
 
 def lacking(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
-    """Metrics of the grid that finished cells lack, since another version ran them."""
+    """Metrics of the grid that finished cells lack: those that the code measures only since it ran them."""
     found: dict[str, list[str]] = {}
     for cell, result in results.items():
         for metric in (metric for metric in config.metrics if metric not in result.metrics):
@@ -141,7 +148,7 @@ def _read(config: AblateConfig, folder: Path) -> Result:
     _, speeds = _column(lines, "speed/tokens_per_second")
     by_tokens: dict[str, dict[int | str, tuple[float, float]]] = {}
     floors: dict[str, float] = {}
-    examples: dict[str, int | None] = {}
+    examples: dict[str, int] = {}
     for name, task in config.finetune.items():
         runs = [CellRun(name, seed) for seed in task.seeds]
         first = runs[0].output(folder)
@@ -159,8 +166,8 @@ def _read(config: AblateConfig, folder: Path) -> Result:
         below_unigram=below_unigram(metrics),
         curve=list(zip(np.interp(at, steps, tokens).tolist(), losses, strict=True)),
         by_tokens=by_tokens,
-        judged_on=_json(pretrained / JUDGED_ON),
-        facts={run.name: _json(run.output(folder) / FACTS) for run in runs_of(config)},
+        judged_on=record_of(pretrained, JUDGED_ON),
+        facts={run.name: record_of(run.output(folder), FACTS) for run in runs_of(config)},
         run_by=sorted({_run_by(run.output(folder)) for run in runs_of(config)}),
         seconds=_seconds(pretrained),
         tokens_per_second=float(np.median(speeds)),
@@ -175,36 +182,30 @@ def _floors(task: str, run: Path) -> dict[str, float]:
     mean is at most 1 / C, which guessing each as often as it occurs reaches, and a constant answer does not.
     """
     floors, macro_f1 = floors_of(task, metrics_of(run)), full_name(task, "macro_f1")
-    classes = _json(run / _CLASSES).get("data", [])
-    if macro_f1 in floors and classes:
-        floors[macro_f1] = 1 / len(classes)
+    if macro_f1 in floors:
+        floors[macro_f1] = 1 / len(record_of(run, _CLASSES)["data"])
     return floors
 
 
-def _judged_examples(run: Path) -> int | None:
-    """How many examples a fine-tuning run is scored on; None where it did not record this."""
-    datasets = _json(run / LEDGER).get("datasets", [])
-    return next((of["profile"]["used"] for of in datasets if of["context"] == "evaluation"), None)
+def _judged_examples(run: Path) -> int:
+    """How many examples a fine-tuning run is scored on."""
+    datasets = record_of(run, LEDGER)["datasets"]
+    return next(of["profile"]["used"] for of in datasets if of["context"] == "evaluation")
 
 
 def _run_by(run: Path) -> str:
-    tags = _json(run / LEDGER).get("tags", {})
-    return ", ".join(f"{what}{tags.get(name, '?')}" for name, what in _RUN_BY.items())
+    tags = record_of(run, LEDGER)["tags"]
+    return ", ".join(f"{what}{tags[name]}" for name, what in _RUN_BY.items())
 
 
 def _lines(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
-
-
-def _json(file: Path) -> dict:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return [json.loads(line) for line in text_of(run, METRICS).splitlines()]
 
 
 def _seconds(run: Path) -> float:
-    """A run's time; nan for one of an earlier version, which did not record it."""
+    """A run's time, in training and evaluation."""
     lines = _lines(run)
-    training, evaluation = (_column(lines, f"speed/{name}")[1] for name in ("seconds", "evaluation_seconds"))
-    return sum(training) + sum(evaluation) if training else float("nan")
+    return sum(sum(_column(lines, f"speed/{name}")[1]) for name in ("seconds", "evaluation_seconds"))
 
 
 def _means(of_runs: list[dict[str, float]]) -> dict[str, float]:

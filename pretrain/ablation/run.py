@@ -7,7 +7,6 @@ what was stopped resumes from its checkpoint, as every command does.
 
 import fcntl
 import itertools
-import json
 import math
 import os
 import signal
@@ -34,7 +33,7 @@ from bert.training.identity import flatten, is_free
 from bert.training.ledger import LEDGER
 from bert.training.lock import take
 from bert.training.stopping import EXIT_CODE
-from pretrain.ablation.cell_runs import PRETRAINING, CellRun, cell_folder, metrics_of
+from pretrain.ablation.cell_runs import PRETRAINING, CellRun, cell_folder, metrics_of, record_of
 from pretrain.ablation.grid import AblateConfig, Cell, models_are_alike, pretrain_options
 from pretrain.options import FREE, PATHS
 from pretrain.validation import LEARNED, below_unigram
@@ -213,7 +212,7 @@ def steps(config: AblateConfig, cell: Cell, parent: str | None) -> Iterator[Step
     tags = {name: str(value) for name, value in cell.values.items()} | {"seed": str(cell.seed)}
     options = pretrain_options(config, cell, pretrained)
     yield Step(PRETRAINING, ("run.py", "pretrain"), _tracked(config, options, cell.name, tags, parent))
-    child = json.loads((pretrained / LEDGER).read_text(encoding="utf-8"))["run_id"]
+    child = record_of(pretrained, LEDGER)["run_id"]
     starts = {None: pretrained} | {checkpoint.step_of(saved.name): saved for saved in checkpoint.folders(pretrained)}
     for name, task in config.finetune.items():
         for seed, step in itertools.product(task.seeds, starts if task.checkpoints else [None]):

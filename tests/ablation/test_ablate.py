@@ -397,7 +397,7 @@ def test_a_task_whose_finished_runs_were_told_otherwise_is_refused(finished_grid
     assert "4 finished runs" in said and "run_finetune.py: training.lr=0.1, and is now asked for with 0.2" in said
 
 
-def test_a_metric_that_a_finished_cell_of_another_version_does_not_have_is_said_first(finished_grid, tmp_path):
+def test_a_metric_that_a_finished_cell_does_not_have_is_said_first(finished_grid, tmp_path):
     config, _, _ = finished_grid
     copy = replace(config, output=str(tmp_path / "out"), metrics=["valid/bits_per_character"], dry_run=True)
     shutil.copytree(config.output, copy.output)
@@ -408,6 +408,17 @@ def test_a_metric_that_a_finished_cell_of_another_version_does_not_have_is_said_
     file.write_text(json.dumps(found))
     with pytest.raises(UserError, match=r"metrics: 1 finished cells \('span/seed-0' for one\) have no 'valid/bits_per"):
         ablate(copy)
+
+
+def test_a_grid_whose_declaration_was_removed_is_refused(finished_grid, tmp_path):
+    config, _, _ = finished_grid
+    copy = replace(config, output=str(tmp_path / "out"), dry_run=True)
+    shutil.copytree(config.output, copy.output)
+    (tmp_path / "out" / "declared.yaml").unlink()
+    with pytest.raises(UserError, match=r"declared.yaml' is missing, which says what was chosen before .*grid.yaml"):
+        ablate(copy)
+    shutil.rmtree(tmp_path / "out" / "cells")
+    ablate(copy)  # nothing is known yet
 
 
 def test_a_fine_tuning_that_no_model_fits_ends_the_grid_at_its_first_cell(finished_grid, tmp_path, capsys):
