@@ -5,8 +5,8 @@ A task's NAME is a score on its data.eval (ner/entity_macro_f1), or on a file of
 baseline/NAME.
 """
 
-PRETRAINING = "valid"
-"""The place of pretraining's metrics, which its runs write under these names already."""
+VALID = "valid"
+"""The place of the metrics of pretraining, whose runs write them under these names already."""
 
 
 def prefix_of(place: str) -> str:
@@ -20,7 +20,7 @@ def full_name(place: str, name: str) -> str:
 
 
 def place_of(metric: str) -> str:
-    """PRETRAINING, or the task that a metric is of."""
+    """VALID, or the task that a metric is of."""
     return metric.partition("/")[0]
 
 
@@ -31,7 +31,7 @@ def name_in_place(metric: str) -> str:
 
 def is_of_pretraining(metric: str) -> bool:
     """Whether a metric is one of pretraining, and of no task."""
-    return place_of(metric) == PRETRAINING
+    return place_of(metric) == VALID
 
 
 def is_loss(metric: str) -> bool:

@@ -9,10 +9,10 @@ from bert.cli import read_options
 from bert.flops import matrix_rate
 from bert.training.device import describe, is_on_gpu, product_type
 from pretrain.ablation.cell_runs import PRETRAINING, cell_folder
+from pretrain.ablation.commands import done
 from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, models_are_alike, pretrain_options
 from pretrain.ablation.metric_names import is_of_pretraining, name_in_place
 from pretrain.ablation.results import Result
-from pretrain.ablation.run import done
 from pretrain.config import PretrainConfig
 from pretrain.start import model_config, open_start
 from pretrain.validation import is_on_pairs

@@ -12,7 +12,7 @@ from bert.training.provenance import git_commit
 from pretrain.ablation import charts
 from pretrain.ablation.effects import Effect, Failed, against_baseline, effects, summaries
 from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, grid_as_yaml, variant_name
-from pretrain.ablation.metric_names import PRETRAINING, full_name
+from pretrain.ablation.metric_names import VALID, full_name
 from pretrain.ablation.results import Result
 from pretrain.ablation.sentences import p_value, sentence
 from pretrain.ablation.statistics import Summary, uncertainty
@@ -102,7 +102,7 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
             f"looking after each seed until something is found, finds something by chance in more than 5% of cases.",
             "",
         ]
-    masks = {full_name(PRETRAINING, loss_under(masking)): masking for masking in VALIDATION_MASKINGS}
+    masks = {full_name(VALID, loss_under(masking)): masking for masking in VALIDATION_MASKINGS}
     judged = [f"`{metric}` by {masks[metric].replace('_', ' ')}" for metric in config.metrics if metric in masks]
     if judged and any(axis.startswith("masking.") for axis in config.effects):
         lines += [

@@ -19,20 +19,16 @@ from bert import whole_file
 from bert.cli import read_options
 from bert.errors import UserError
 from bert.training.tracking import TrackingConfig
-from pretrain.ablation.ablate import _parent, ablate
+from pretrain.ablation.ablate import ablate
 from pretrain.ablation.cell_runs import cell_folder
-from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, grid_as_yaml, models_are_alike, refuse_wrong
+from pretrain.ablation.checks import refuse_wrong
+from pretrain.ablation.child import environment, taken
+from pretrain.ablation.commands import ROOT, differences, steps
+from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, grid_as_yaml, models_are_alike
+from pretrain.ablation.grid_run import parent_of_cells
 from pretrain.ablation.plan import plan
 from pretrain.ablation.results import read_results
-from pretrain.ablation.run import (
-    ROOT,
-    _taken,
-    differences,
-    environment,
-    failures,
-    run_cells,
-    steps,
-)
+from pretrain.ablation.run import failures, run_cells
 from tests.ablation.conftest import AXES, BASELINE
 from tests.pretrain.conftest import made_up_text, write_text
 
@@ -499,7 +495,7 @@ def test_a_second_process_waits_for_the_first_ones_run_in_mlflow(make_grid):
     later = threading.Timer(0.5, lambda: whole_file.write(folder / "tracking.json", json.dumps({"run_id": "abc"})))
     whole_file.write(folder / "tracking.json", json.dumps({"run_id": None}))
     later.start()
-    assert _parent(config, None) == "abc"
+    assert parent_of_cells(config, None) == "abc"
     later.join()
 
 
@@ -509,9 +505,9 @@ def test_a_lock_of_a_dead_process_is_free(make_grid):
     folder.mkdir(parents=True)
     lock = f"fcntl.flock(os.open({str(folder / '.lock')!r}, os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX)"
     subprocess.run([sys.executable, "-c", f"import fcntl, os; {lock}; os._exit(9)"], check=False)
-    with _taken(folder) as lock:
+    with taken(folder) as lock:
         assert lock is not None
-        with _taken(folder) as second:
+        with taken(folder) as second:
             assert second is None
 
 
