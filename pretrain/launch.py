@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from bert import whole_file
+from bert.counting import count_of
 from bert.errors import UserError, refuse_if
 from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
@@ -211,6 +212,6 @@ def _first_block(sampler: Sampler) -> Block:
     single = "; sentence.objective=none with sentence.input=doc_sentences needs one" * (sampler.input.segments > 1)
     raise UserError(
         f"data.train: no example in it: sentence.input={sampler.recipe.sentence.input} needs documents of at least "
-        f"{sampler.input.segments} sentence(s){single}. A line of text is a sentence unless data.split_sentences=true "
-        f"looks for them within lines."
+        f"{count_of(sampler.input.segments, 'sentence')}{single}. A line of text is a sentence unless "
+        f"data.split_sentences=true looks for them within lines."
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from bert.counting import count_of
 from bert.errors import UserError
 from bert.packed import PackedBatch
 from bert.training.device import autocast
@@ -94,7 +95,7 @@ class Validation:
     def in_words(self, trained_length: float) -> str:
         """How much there is to evaluate on, and whether its sequences are much longer than training's, in tokens."""
         masked = sum(len(batch.targets["masked_labels"]) for batch in self.masked["token"])
-        said = f"validation: {masked:,} masked tokens"
+        said = f"validation: {count_of(masked, 'masked token')}"
         length = _mean_length(self.masked["token"])
         if length > _MUCH_LONGER * trained_length:
             said += (
@@ -103,7 +104,7 @@ class Validation:
             )
         for name, batches in self.pairs.items():
             labels = np.concatenate([batch.targets["sentence_labels"].numpy() for batch in batches])
-            said += f"; {name}: {len(labels):,} pairs of which {labels.mean():.1%} have label 1"
+            said += f"; {name}: {count_of(len(labels), 'pair')} of which {labels.mean():.1%} have label 1"
         return said
 
 

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from bert.counting import count_of
 from bert.errors import UserError
 from bert.training.metrics_file import METRICS, whole_lines
 
@@ -118,7 +119,7 @@ def unsent(folder: Path, ledger: Ledger) -> str:
     """What MLflow has not got yet, in words; empty where it has everything."""
     lines = sum(map(len, whole_lines(folder / METRICS, ledger["sent"])))
     artifacts = len(ledger["artifacts"]) - ledger["artifacts_sent"]
-    left = [f"{lines} metric lines"] * bool(lines) + [f"{artifacts} artifacts"] * bool(artifacts)
+    left = [count_of(number, noun) for number, noun in ((lines, "metric line"), (artifacts, "artifact")) if number]
     left += ["the datasets"] * (bool(ledger["datasets"]) and not ledger["datasets_sent"])
     left += ["the model"] * (ledger["model"] is not None and ledger["model_sent"] is None)
     return ", ".join(left + [f"status {ledger['status']}"] * (ledger["status"] != ledger["status_sent"]))

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from bert.cli import put
+from bert.counting import count_of
 from bert.training import checkpoint
 from bert.training.identity import flatten, is_free
 from bert.training.ledger import LEDGER
@@ -107,8 +108,8 @@ def differences(config: AblateConfig, cells: list[Cell]) -> list[str]:
                     said = f"{step.program[0]}: {name}={before.get(name)}, and is now asked for with {now.get(name)}"
                     found.setdefault(said, []).append(str(step.run.output(folder)))
     return [
-        f"output: {len(runs)} finished runs of this grid ('{runs[0]}' for one) had {said}. Use another folder, or "
-        f"remove those runs."
+        f"output: {count_of(len(runs), 'finished run')} of this grid ('{runs[0]}' for one) had {said}. Use another "
+        f"folder, or remove what was run so."
         for said, runs in found.items()
     ]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from bert.cli import read_options
+from bert.counting import count_of
 from bert.flops import matrix_rate
 from bert.training.device import describe, is_on_gpu, product_type
 from pretrain.ablation.cell_runs import PRETRAINING, cell_folder
@@ -29,9 +30,9 @@ def plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) ->
     pretrained = [cell for cell in wanted if PRETRAINING.is_finished(cell_folder(config, cell))]
     to_train = len(wanted) - len(pretrained)
     flops = _flops(config, to_train)
-    of_grid = f"{len(combinations(config))} combinations x {len(config.seeds)} seeds"
+    of_grid = f"{count_of(len(combinations(config)), 'combination')} x {count_of(len(config.seeds), 'seed')}"
     lines = [
-        (f"{of_grid} = {len(wanted)} runs" if config.only is None else f"1 run of {of_grid}")
+        (f"{of_grid} = {count_of(len(wanted), 'run')}" if config.only is None else f"1 run of {of_grid}")
         + f" of {config.tokens:,} tokens, {len(pretrained)} of them pretrained already",
         _finetuning(config),
         f"cost: {to_train * config.tokens:,} tokens of pretraining to go, at least {flops / 1e15:.2g} PFLOP",
@@ -53,7 +54,7 @@ def plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) ->
 def _finetuning(config: AblateConfig) -> str:
     """How often each model is fine-tuned."""
     runs = sum(len(task.seeds) for task in config.finetune.values())
-    said = f"fine-tuning: {runs} runs on each model ({', '.join(config.finetune) or 'none'})"
+    said = f"fine-tuning: {count_of(runs, 'run')} on each model ({', '.join(config.finetune) or 'none'})"
     on_checkpoints = [name for name, task in config.finetune.items() if task.checkpoints]
     if not on_checkpoints:
         return said

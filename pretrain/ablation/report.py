@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bert.counting import count_of
 from bert.training.metric import number
 from bert.training.provenance import git_commit
 from pretrain.ablation import charts
@@ -75,11 +76,10 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
     wanted = cells(config)
     unlearned = sorted({cell.variant for cell, result in results.items() if not result.learned})
     axes = "; ".join(f"`{name}` in {', '.join(map(str, values))}" for name, values in config.axes.items())
-    seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
     baseline = variant_name({name: config.baseline[name] for name in config.axes})
     run_by = sorted({one for result in results.values() for one in result.run_by})
     lines = [
-        f"{axes}: {len(combinations(config))} combinations, {seeds} each, "
+        f"{axes}: {count_of(len(combinations(config)), 'combination')}, {count_of(len(config.seeds), 'seed')} each, "
         f"{config.tokens:,} tokens a run. Baseline: {baseline}. Run by "
         f"{'; '.join(run_by) or 'nobody yet'}; reported by commit {git_commit()}.",
         "",
@@ -111,7 +111,7 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
             "",
         ]
     if missing := len(set(wanted) - results.keys() - failed.keys()):
-        interim = f"**{missing} of {len(wanted)} cells are not finished**; p values are interim."
+        interim = f"**Not finished: {missing} of {count_of(len(wanted), 'cell')}**; p values are interim."
         lines += [interim, ""]
     lines += [f"- failed: {cell.name}: {fault}" for cell, fault in failed.items()] + [""] * bool(failed)
     if unlearned:
@@ -152,8 +152,8 @@ def _findings(found: dict[str, list[Effect]]) -> list[str]:
     if secondary:
         tests = sum(len(found[metric]) for metric in secondary)
         lines += [
-            f"On the others ({tests} more effects, corrected only within each metric: the more metrics, the likelier "
-            f"a difference by chance):",
+            f"On the others ({count_of(tests, 'more effect')}, corrected only within each metric: the more metrics, "
+            f"the likelier a difference by chance):",
             "",
         ]
     for metric in secondary:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bert.counting import count_of
 from bert.training.identity import FACTS, is_finished
 from bert.training.ledger import LEDGER
 from bert.training.metric import higher_is_better, meaning
@@ -134,7 +135,8 @@ def lacking(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
         for metric in (metric for metric in config.metrics if metric not in result.metrics):
             found.setdefault(metric, []).append(cell.name)
     return [
-        f"metrics: {len(names)} finished cells ('{names[0]}' for one) have no {metric!r}. Leave it out, or remove them."
+        f"metrics: no {metric!r} in {count_of(len(names), 'finished cell')} ('{names[0]}' for one). Leave it out, or "
+        f"remove what lacks it."
         for metric, names in found.items()
     ]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from bert import whole_file
+from bert.counting import count_of
 from bert.errors import REFUSED
 from bert.training.stopping import EXIT_CODE
 from pretrain.ablation import child
@@ -97,7 +98,7 @@ class _Progress:
             self.settled.add(cell)
             if seconds is None:
                 return
-            said = f"{len(self.settled)} of {self.total} cells: {cell.name}"
+            said = f"{len(self.settled)} of {count_of(self.total, 'cell')}: {cell.name}"
             if fault is not None:
                 self.failed[cell] = fault.said
                 print(f"{said}: failed: {fault.said}", file=sys.stderr, flush=True)

@@ -284,12 +284,12 @@ def test_cells_that_are_not_there_are_counted(make_grid):
     write_cells(config, lambda cell: 5.0, leave_out=["nsp-token/seed-0"])
     failed = {cells(config)[0]: "pretrain: exit code 1"}
     text = write_report(config, read_results(config), failed, [], report_folder(config))
-    assert "not finished" not in text and "failed: nsp-token/seed-0: pretrain: exit code 1" in text
+    assert "Not finished" not in text and "failed: nsp-token/seed-0: pretrain: exit code 1" in text
     # One of the others has its results, and failed in what is no part of them.
     text = write_report(config, read_results(config), {cells(config)[1]: "topic"}, [], report_folder(config))
-    assert "**1 of 8 cells are not finished**; p values are interim." in text
+    assert "**Not finished: 1 of 8 cells**; p values are interim." in text
     text = write_report(config, read_results(config), {}, [], report_folder(config))
-    assert "**1 of 8 cells are not finished**; p values are interim." in text
+    assert "**Not finished: 1 of 8 cells**; p values are interim." in text
 
 
 def test_a_combination_that_has_not_learned_in_a_seed_without_a_partner_is_not_compared_either(make_grid):

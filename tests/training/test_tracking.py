@@ -246,7 +246,7 @@ def test_a_dead_server_costs_two_warnings_and_a_sync_sends_all_elsewhere(tmp_pat
     assert tracker.run_id is None
     first, last = capsys.readouterr().err.splitlines()
     assert f"{DEAD} fails; everything is kept in {tmp_path}" in first and "Connection refused" in first
-    assert "not sent" in last and "700 metric lines, 1 artifacts, status FINISHED" in last
+    assert "not sent" in last and "700 metric lines, 1 artifact, status FINISHED" in last
 
     with pytest.raises(UserError, match="still to send: 700 metric lines"):
         sync(tmp_path)
