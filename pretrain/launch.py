@@ -13,6 +13,7 @@ from bert.counting import count_of
 from bert.errors import UserError, refuse_if
 from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
+from bert.training.conclude import conclude
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device, default_workers, refuse_unfit_attention
 from bert.training.goal import Goal
@@ -187,17 +188,9 @@ def _run(
         goal = Goal(objective.goal, higher_is_better=False, root="last")
         result = fit(objective, stream, evaluate_now, config.training, goal, output, tracker)
         objective.bert.encoder.attend_by("sdpa")  # from here on as its users will use it: fp32, any device
-        served = objective.served() if distributed.is_first() else None
-        if served is not None:
-            served.write(output)
-        for name in (identity.OPTIONS, *AUDIT_FILES):
-            if (output / name).is_file():
-                tracker.artifact(output / name)
-        if served is not None:
-            tracker.model(result["steps"])
         if distributed.is_first():
-            identity.finish(output, result)  # not before all else is on its way: a finished run is not started again
-            tracker.artifact(output / identity.RESULT)
+            served = objective.served()
+            conclude(output, result, served, result["steps"], AUDIT_FILES, tracker)
     if distributed.is_first():
         print_report(config, result, objective, text, served)
     return result
