@@ -8,6 +8,7 @@ import torch
 from tokenizers import Tokenizer as Backend
 from torch import nn
 
+from bert.counting import count_of
 from bert.errors import UserError, refuse_if
 from bert.tokenizer import Tokenizer
 
@@ -51,7 +52,7 @@ def add_words(tokenizer: Tokenizer, file: Path, argument: str) -> tuple[Tokenize
             pieces.append(tokenizer.encode_text(line).ids)
             vocabulary[words[0][0]] = size + len(pieces) - 1
     refuse_if(faults[:20])
-    print(f"{argument}: {file}: {len(pieces):,} words added, {known:,} were already in the vocabulary")
+    print(f"{argument}: {file}: {count_of(len(pieces), 'word')} added, {known:,} already in the vocabulary")
     return Tokenizer(Backend.from_str(json.dumps(described)), tokenizer.special_tokens, argument), pieces
 
 

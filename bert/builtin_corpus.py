@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bert import whole_file
+from bert.counting import count_of
 from bert.errors import UserError
 from bert.sentence_splitter import split_sentences
 
@@ -36,7 +37,7 @@ def write(path: Path) -> None:
     if not documents:
         raise UserError("data.train: this Python comes without its library's sources; give a corpus file.")
     if unread:
-        print(f"built-in corpus: {len(unread)} sources left out, {unread[0]} the first", file=sys.stderr)
+        print(f"built-in corpus: {count_of(len(unread), 'source')} left out, {unread[0]} the first", file=sys.stderr)
     whole_file.write(path, "\n".join("".join(f"{sentence}\n" for sentence in document) for document in documents))
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bert.config import ModelConfig
+from bert.counting import count_of
 from bert.embeddings import Embeddings
 from bert.encoder import Encoder, initialise
 from bert.errors import UserError
@@ -86,7 +87,7 @@ class BertModel(nn.Module):
         layers = len(self.encoder.layers)
         lowest = {"embeddings": 0, "encoder": layers}.get(what, what)
         if not 0 <= lowest <= layers:
-            raise UserError(f"training.freeze: {lowest}, but the model has {layers} layers.")
+            raise UserError(f"training.freeze: {lowest}, but the model has {count_of(layers, 'layer')}.")
         self.frozen = [self.embeddings, *self.encoder.layers[:lowest]]
         for part in self.frozen:
             part.requires_grad_(False).eval()
@@ -99,7 +100,7 @@ class BertModel(nn.Module):
         """
         there = len(self.encoder.layers)
         if not 0 <= layers <= there:
-            raise UserError(f"reinit_layers: {layers}, but the model has {there} layers.")
+            raise UserError(f"reinit_layers: {layers}, but the model has {count_of(there, 'layer')}.")
         for part in (*self.encoder.layers[there - layers :], *([self.pooler] if self.pooler else [])):
             initialise(part, self.config.initializer_range)
 

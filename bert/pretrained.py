@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from bert import hub
 from bert.config import ModelConfig
+from bert.counting import count_of
 from bert.errors import UserError, refuse_if
 from bert.heads import MaskedLMHead, SentenceHead
 from bert.model import BertModel, BertOutput
@@ -160,7 +161,7 @@ class Bert(nn.Module):
             ][:1]
         )
         if pairs is not None and len(pairs) != len(texts):
-            raise UserError(f"text_pairs: {len(pairs)} of them, for {len(texts)} texts.")
+            raise UserError(f"text_pairs: {len(pairs)} of them, for {count_of(len(texts), 'text')}.")
         if pairs is not None and (max_length is not None or self.bert.config.type_vocab_size < 2):
             raise UserError("text_pairs: pairs are not cut (give no max_length), and the model must have two segments.")
         if max_length is not None and max_length < 3:

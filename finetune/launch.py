@@ -15,6 +15,7 @@ from bert.errors import UserError, refuse_if
 from bert.serving.served import Served
 from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
+from bert.training.conclude import conclude
 from bert.training.device import choose_device, refuse_unfit_attention
 from bert.training.goal import Goal
 from bert.training.loop import fit
@@ -22,7 +23,7 @@ from bert.training.metric import higher_is_better
 from bert.training.mlflow_feed import resolve
 from bert.training.provenance import UsedDataset
 from bert.training.stopping import stop_requests
-from bert.training.tracking import Tracker, track
+from bert.training.tracking import track
 from finetune import builtin_labels, data_summary
 from finetune.config import FinetuneConfig, TaskConfig
 from finetune.data import RULE, Batches
@@ -176,22 +177,12 @@ def _run(
         result |= {f"baseline/{name}": value for name, value in least.scores.items()}
         task.bert.encoder.attend_by("sdpa")  # from here on the model is used as its users will, on any device
         if distributed.is_first():
-            _conclude(task, result, _served(task, judges["eval"], device), output, tracker)
+            tracker.log(int(result["steps"]), of_the_best(result))
+            served = _served(task, judges["eval"], device)
+            conclude(output, result, served, result["best_step"], (CLASSES, WORST, task.picture), tracker)
     if distributed.is_first():
         _print_report(config, result, task, least, judges["eval"], device)
     return result
-
-
-def _conclude(task: Task, result: dict[str, float], served: Served, output: Path, tracker: Tracker) -> None:
-    """Log the run's output files, and mark it as finished."""
-    served.write(output)
-    tracker.log(int(result["steps"]), of_the_best(result))
-    for name in (identity.OPTIONS, CLASSES, WORST, task.picture):
-        if (output / name).is_file():
-            tracker.artifact(output / name)
-    tracker.model(result["best_step"])
-    identity.finish(output, result)  # not before all else is on its way: a finished run is not started again
-    tracker.artifact(output / identity.RESULT)
 
 
 def of_the_best(result: dict[str, float]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from bert.counting import count_of
 from bert.errors import UserError
 from bert.progress import progress
 from bert.registry import did_you_mean, lookup
@@ -301,10 +302,10 @@ def open_corpus(path: Path, reader: str, format: CorpusFormat, cache: Path, argu
 
 def _why_none(corpus: Corpus) -> str:
     if corpus.refused:
-        return f"{corpus.refused} lines are refused, as {corpus.faults[0].removesuffix('.')}"
+        return f"{count_of(corpus.refused, 'line')} refused, as {corpus.faults[0].removesuffix('.')}"
     if corpus.empty_documents:
-        return f"the field {corpus.format.text!r} is blank in all of its {corpus.empty_documents} lines"
-    return f"no sentence in its {len(corpus.reader)} lines"
+        return f"the field {corpus.format.text!r} is blank throughout ({count_of(corpus.empty_documents, 'line')})"
+    return f"no sentence in its {count_of(len(corpus.reader), 'line')}"
 
 
 _SIGNATURES = {

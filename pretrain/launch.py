@@ -9,9 +9,11 @@ from typing import Literal
 import torch
 
 from bert import whole_file
+from bert.counting import count_of
 from bert.errors import UserError, refuse_if
 from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
+from bert.training.conclude import conclude
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device, default_workers, refuse_unfit_attention
 from bert.training.goal import Goal
@@ -187,17 +189,9 @@ def _run(
         goal = Goal(objective.goal, higher_is_better=False, root="last")
         result = fit(objective, stream, evaluate_now, config.training, goal, output, tracker)
         objective.bert.encoder.attend_by("sdpa")  # from here on as its users will use it: fp32, any device
-        served = objective.served() if distributed.is_first() else None
-        if served is not None:
-            served.write(output)
-        for name in (identity.OPTIONS, *AUDIT_FILES):
-            if (output / name).is_file():
-                tracker.artifact(output / name)
-        if served is not None:
-            tracker.model(result["steps"])
         if distributed.is_first():
-            identity.finish(output, result)  # not before all else is on its way: a finished run is not started again
-            tracker.artifact(output / identity.RESULT)
+            served = objective.served()
+            conclude(output, result, served, result["steps"], AUDIT_FILES, tracker)
     if distributed.is_first():
         print_report(config, result, objective, text, served)
     return result
@@ -212,6 +206,6 @@ def _first_block(sampler: Sampler) -> Block:
     single = "; sentence.objective=none with sentence.input=doc_sentences needs one" * (sampler.input.segments > 1)
     raise UserError(
         f"data.train: no example in it: sentence.input={sampler.recipe.sentence.input} needs documents of at least "
-        f"{sampler.input.segments} sentence(s){single}. A line of text is a sentence unless data.split_sentences=true "
-        f"looks for them within lines."
+        f"{count_of(sampler.input.segments, 'sentence')}{single}. A line of text is a sentence unless "
+        f"data.split_sentences=true looks for them within lines."
     )

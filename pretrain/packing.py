@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bert.counting import count_of
 from bert.packed import PackedBatch
 from bert.targets import PerPosition, PerSequence, PerToken, Positions
 from pretrain import ragged
@@ -48,7 +49,9 @@ class Shape:
 
     def in_words(self) -> str:
         """The shape in words."""
-        return f"{self.tokens:,} tokens in {self.sequences:,} sequences with {self.masked:,} places to predict"
+        return (
+            f"{self.tokens:,} tokens in {count_of(self.sequences, 'sequence')} with {self.masked:,} places to predict"
+        )
 
 
 def shape_of(tokens: int, longest: int, mean_length: float, rate: float) -> Shape:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bert.counting import count_of
 from bert.pretrained import fill_mask
 from bert.serving.served import Served
 from bert.training.tracking import TrackingConfig
@@ -52,7 +53,7 @@ def sampling_in_words(block: Block, sampler: Sampler) -> str:
         if name in tally:
             said.append(f"{tally[name] / sequences:.1%} of the pairs {what}")
     if tally.get("pairs_left_out"):
-        said.append(f"{tally['pairs_left_out']:,} pairs are left out: their document has no other B to offer")
+        said.append(f"{count_of(tally['pairs_left_out'], 'pair')} left out, for want of another B in the document")
     if sampler.recipe.shape is not None:
         said.append(f"each micro-batch is {sampler.recipe.shape.in_words()}")
         fillers = tally["filler_tokens"] / (tally["tokens"] + tally["filler_tokens"])

@@ -9,6 +9,7 @@ import torch
 from bert import hub
 from bert.added_words import add_words, grow
 from bert.config import ModelConfig, resolve
+from bert.counting import count_of
 from bert.errors import refuse_if
 from bert.tokenizer import Tokenizer
 from bert.training import checkpoint, identity
@@ -59,8 +60,8 @@ def open_start(config: PretrainConfig) -> Start | None:
         reads = f"the model of '{config.init}' reads {sizes.max_position_embeddings} tokens"
         faults.append(f"data.max_length: {config.data.max_length}, but {reads} at most.")
     if segments > sizes.type_vocab_size:
-        has = f"the model of '{config.init}' knows {sizes.type_vocab_size} segment"
-        faults.append(f"sentence.input: '{config.sentence.input}' has {segments} segments, but {has}.")
+        has = f"the model of '{config.init}' knows {count_of(sizes.type_vocab_size, 'segment')}"
+        faults.append(f"sentence.input: '{config.sentence.input}' has {count_of(segments, 'segment')}, but {has}.")
     refuse_if(faults)
     return Start(folder, tokenizer, added, newest is not None, _facts(config))
 
@@ -89,7 +90,7 @@ def build_objective(
     if config.training.compile:
         objective.compile_parts()
     size = sum(parameter.numel() for parameter in objective.parameters())
-    shape = f"{model.num_hidden_layers} layers, width {model.hidden_size}, {size / 1e6:.1f} M parameters"
+    shape = f"{count_of(model.num_hidden_layers, 'layer')}, width {model.hidden_size}, {size / 1e6:.1f} M parameters"
     print(f"model: {shape}, {describe(device)}")
     return objective.to(device)
 

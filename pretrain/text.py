@@ -11,6 +11,7 @@ import torch
 
 from bert import builtin_corpus, tokenizer_files, whole_file
 from bert import tokenizer as tokenizers
+from bert.counting import count_of
 from bert.errors import UserError
 from bert.tokenizer import Tokenizer
 from bert.training import provenance
@@ -147,9 +148,10 @@ def _corpus(config: PretrainConfig, path: Path, argument: str) -> Corpus:
         raise UserError(f"data.format: '{path}' is JSONL by its name, not text: --data.format jsonl --data.text FIELD.")
     held = CorpusFormat(data.format, data.text, data.splits_sentences, data.on_bad_row)
     corpus = open_corpus(path, data.reader, held, Path(data.cache), argument)
-    sizes = f"{corpus.num_documents:,} documents, {corpus.num_sentences:,} sentences, {corpus.num_bytes / 1e6:,.1f} MB"
-    empty = f"; {corpus.empty_documents:,} empty documents left out" if corpus.empty_documents else ""
-    refused = f"; {corpus.refused:,} lines refused" if corpus.refused else ""
+    sizes = f"{count_of(corpus.num_documents, 'document')}, {count_of(corpus.num_sentences, 'sentence')}"
+    sizes += f", {corpus.num_bytes / 1e6:,.1f} MB"
+    empty = f"; {count_of(corpus.empty_documents, 'empty document')} left out" if corpus.empty_documents else ""
+    refused = f"; {count_of(corpus.refused, 'line')} refused" if corpus.refused else ""
     print("\n  ".join([f"{argument}: {path}: {sizes}{empty}{refused}", *corpus.faults]))
     if corpus.num_bytes > LARGE_DOCUMENT * corpus.num_documents:
         size = f"{corpus.num_bytes / corpus.num_documents / 1e6:,.0f} MB on average, held in memory whole"
@@ -158,7 +160,7 @@ def _corpus(config: PretrainConfig, path: Path, argument: str) -> Corpus:
 
 
 def _held_out_in_words(held_out: int, documents: int, share: float) -> str:
-    said = f"data.valid_share: {held_out:,} of {documents:,} documents are held out for validation"
+    said = f"data.valid_share: {held_out:,} of {count_of(documents, 'document')} held out for validation"
     many = held_out > 2 * max(1.0, share * documents)
     return f"{said}: more than {share:.1%}, since copies of a document stay together" if many else said
 
@@ -175,8 +177,8 @@ def _refuse_too_few(config: PretrainConfig, split: Split, corpus: Corpus, apart:
     if len(split.train) < needed:
         held = f", besides {len(split.valid)} held out for validation (data.valid names a file instead)"
         raise UserError(
-            f"data.train: {number} document(s) in '{corpus.reader.path}', and sentence.objective={sentence.objective} "
-            f"needs at least {needed}{'' if apart else held}. {_what_documents_are(config)}"
+            f"data.train: {count_of(number, 'document')} in '{corpus.reader.path}', and sentence.objective="
+            f"{sentence.objective} needs at least {needed}{'' if apart else held}. {_what_documents_are(config)}"
         )
     of_another = [name for name, pairs in sentence.judged_on.items() if pairs.needs_another_document]
     if not of_another or (apart.num_documents if apart else len(split.valid)) >= 2:
@@ -186,7 +188,7 @@ def _refuse_too_few(config: PretrainConfig, split: Split, corpus: Corpus, apart:
     if apart:
         few = f"data.valid: 1 document in '{apart.reader.path}', and {why}. {_what_documents_are(config)}"
     else:
-        share = f"data.valid_share: {config.data.valid_share:g} of {number} documents is {len(split.valid)}"
+        share = f"data.valid_share: {config.data.valid_share:g} of {count_of(number, 'document')} is {len(split.valid)}"
         few = f"{share}, and {why}; use {2 / number:.2g} at least."
     raise UserError(few)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from bert.counting import count_of
 from bert.errors import UserError
 from bert.packed import PackedBatch
 from bert.training.device import autocast
@@ -61,7 +62,7 @@ class Validation:
 
     def fingerprints(self, objective: str) -> dict[str, str]:
         """Fingerprints of each frozen set's text, masks and labels, named as by `set_of`; for a run's objective."""
-        found = {set_of(f"{name}_masked_lm_loss"): _fingerprint(batches) for name, batches in self.masked.items()}
+        found = {set_of(loss_under(name)): _fingerprint(batches) for name, batches in self.masked.items()}
         for name, batches in self.pairs.items():
             found[name] = _fingerprint(batches)
             if name == objective:
@@ -80,7 +81,7 @@ class Validation:
         def run() -> dict[str, float]:
             found = judged(self.masked["token"])
             for name in VALIDATION_MASKINGS[1:]:
-                found[f"{name}_masked_lm_loss"] = judged(self.masked[name])["masked_lm_loss"]
+                found[loss_under(name)] = judged(self.masked[name])["masked_lm_loss"]
             for name, batches in self.pairs.items():
                 of_pairs = judged(batches)
                 found[f"{name}_accuracy"] = of_pairs["sentence_accuracy"]
@@ -95,7 +96,7 @@ class Validation:
     def in_words(self, trained_length: float) -> str:
         """How much there is to evaluate on, and whether its sequences are much longer than training's, in tokens."""
         masked = sum(len(batch.targets["masked_labels"]) for batch in self.masked["token"])
-        said = f"validation: {masked:,} masked tokens"
+        said = f"validation: {count_of(masked, 'masked token')}"
         length = _mean_length(self.masked["token"])
         if length > _MUCH_LONGER * trained_length:
             said += (
@@ -104,15 +105,25 @@ class Validation:
             )
         for name, batches in self.pairs.items():
             labels = np.concatenate([batch.targets["sentence_labels"].numpy() for batch in batches])
-            said += f"; {name}: {len(labels):,} pairs of which {labels.mean():.1%} have label 1"
+            said += f"; {name}: {count_of(len(labels), 'pair')} of which {labels.mean():.1%} have label 1"
         return said
+
+
+def loss_under(masking: str) -> str:
+    """The masked-LM loss under the frozen masks of this kind, by its name without `valid/`."""
+    return "masked_lm_loss" if masking == VALIDATION_MASKINGS[0] else f"{masking}_masked_lm_loss"
+
+
+def is_on_pairs(metric: str) -> bool:
+    """Whether a metric is measured on a set of sentence pairs, by its name without `valid/`."""
+    first = metric.partition("_")[0]
+    return first == "sentence" or first in SENTENCE
 
 
 def set_of(metric: str) -> str:
     """The frozen set that a metric is measured on, by its name without `valid/`."""
-    first = metric.partition("_")[0]
-    if first == "sentence" or first in SENTENCE:
-        return first
+    if is_on_pairs(metric):
+        return metric.partition("_")[0]
     return next((f"{name}_masked_lm" for name in VALIDATION_MASKINGS[1:] if metric.startswith(name)), "masked_lm")
 
 
@@ -140,7 +151,7 @@ def _mean_length(batches: list[PackedBatch]) -> float:
 
 def metric_names(config: PretrainConfig) -> list[str]:
     """The metrics that an evaluation on the frozen sets gives, by their names without `valid/`."""
-    names = ["masked_lm_loss", "masked_lm_accuracy", *(f"{name}_masked_lm_loss" for name in VALIDATION_MASKINGS[1:])]
+    names = ["masked_lm_loss", "masked_lm_accuracy", *map(loss_under, VALIDATION_MASKINGS[1:])]
     if pairs := config.sentence.judged_on:
         names += ["sentence_loss", "sentence_accuracy", *(f"{name}_accuracy" for name in pairs)]
     return [*names, *OBJECTIVES[config.objective].scores(config), "unigram_cross_entropy", "bits_per_character"]

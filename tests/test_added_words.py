@@ -25,7 +25,7 @@ def words(tmp_path):
 def test_added_words_are_whole_and_all_other_ids_stay(small_tokenizer, words, capsys):
     tokenizer, pieces = add_words(small_tokenizer, words("sundog\n\nroofcat\ncat\n"), "tokenizer.add")
     size = small_tokenizer.vocab_size
-    assert capsys.readouterr().out.endswith("2 words added, 1 were already in the vocabulary\n")
+    assert capsys.readouterr().out.endswith("2 words added, 1 already in the vocabulary\n")
     assert tokenizer.encode_text("sundog roofcat").ids == [size, size + 1]
     assert pieces == [small_tokenizer.encode_text(word).ids for word in ("sundog", "roofcat")]
     assert all(len(old) > 1 for old in pieces)

@@ -16,6 +16,7 @@ LAYERS = (
         "bert.config",
         "bert.registry",
         "bert.errors",
+        "bert.counting",
         "bert.targets",
         "bert.packed",
         "bert.compiled",

@@ -142,8 +142,8 @@ def test_in_a_log_file_an_error_stands_after_what_was_said_before_it(tmp_path):
     with (tmp_path / "log").open("w") as log:
         subprocess.run(command, stdout=log, stderr=log, cwd=tmp_path, env=environment, check=False)
     said = (tmp_path / "log").read_text().splitlines()
-    assert said[0].startswith("data.train: one.txt: 1 documents")
-    assert said[-1].startswith("data.train: 1 document(s) in 'one.txt', and sentence.objective=nsp needs at least 2")
+    assert said[0].startswith("data.train: one.txt: 1 document, 1 sentence, ")
+    assert said[-1].startswith("data.train: 1 document in 'one.txt', and sentence.objective=nsp needs at least 2")
 
 
 # Options
@@ -407,11 +407,11 @@ def without_breaks(text: str) -> str:
         ("empty.txt", b"", "data.train: 'empty.txt' is empty."),
         ("blank.txt", b"\n \n\n", "data.train: no document in 'blank.txt': no sentence in its 3 lines."),
         ("bytes.txt", b"good\nbad \xff line\n", "bytes.txt:2: byte 0xff at offset 9 is not UTF-8; "),
-        ("one.txt", b"One sentence.\n", "data.train: 1 document(s) in 'one.txt', and sentence.objective=nsp needs at "),
+        ("one.txt", b"One sentence.\n", "data.train: 1 document in 'one.txt', and sentence.objective=nsp needs at "),
         (
             "single.txt",
             b"One.\nTwo.\nThree.\n",
-            "data.train: 1 document(s) in 'single.txt', and sentence.objective=nsp",
+            "data.train: 1 document in 'single.txt', and sentence.objective=nsp",
         ),
         (
             "alone.txt",

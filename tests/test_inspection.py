@@ -74,7 +74,7 @@ def test_an_array_has_a_row_for_each_line_whatever_the_batches(embedded, folder)
     assert (array.shape, array.dtype) == ((4, 8), np.float32)
     assert (
         said
-        == f"4 texts, vectors of 8 numbers: {folder}/v.npy; 1 have no tokens, so a vector of [CLS] and [SEP] alone\n"
+        == f"4 texts, vectors of 8 numbers: {folder}/v.npy; 1 without tokens, so a vector of [CLS] and [SEP] alone\n"
     )
     alone, _ = embedded("w.npy", batch_size=1)
     np.testing.assert_allclose(array, alone, atol=1e-6)
@@ -104,7 +104,7 @@ def test_a_text_too_long_is_named_unless_it_may_be_cut(embedded, folder):
         embedded("v.npy", ["rain", long])
     assert not list(folder.glob("*v.npy*"))
     array, said = embedded("v.npy", ["the " * 8, long], max_length=10)
-    assert said.endswith("1 were cut to 10 tokens\n")
+    assert said.endswith("1 cut to 10 tokens\n")
     np.testing.assert_allclose(array[0], array[1], atol=1e-6)
 
 
@@ -117,7 +117,7 @@ def test_a_text_too_long_is_named_unless_it_may_be_cut(embedded, folder):
         ({"layers": []}, "layers: none given"),
         ({"weights": [1.0]}, "weights are for weighted_sum"),
         ({"combine": "weighted_sum"}, "weights: None, but combine=weighted_sum"),
-        ({"combine": "weighted_sum", "weights": [1.0, 2.0]}, "weights: 2 of them, for 1 layers"),
+        ({"combine": "weighted_sum", "weights": [1.0, 2.0]}, "weights: 2 of them, for 1 layer"),
         ({"batch_size": 0}, "batch_size: 0"),
         ({"max_length": 2}, "max_length: 2"),
     ],

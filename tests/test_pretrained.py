@@ -153,7 +153,7 @@ def test_a_text_too_long_for_the_model_is_named(objective, tmp_path):
         bert.encode(["a", "a " * 12])
     with pytest.raises(UserError, match=r"^text_pairs: 1 of them, for 2 texts\.$"):
         bert.encode(["a", "a"], ["a"])
-    with pytest.raises(UserError, match=r"^text_pairs: 0 of them, for 1 texts\.$"):
+    with pytest.raises(UserError, match=r"^text_pairs: 0 of them, for 1 text\.$"):
         bert.encode(["a"], [])
     with pytest.raises(UserError, match=r"^texts: \('a', 'b'\) is not a text; the second texts of pairs go into"):
         bert.encode([("a", "b")])

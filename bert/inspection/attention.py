@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from bert.counting import count_of
 from bert.errors import UserError
 from bert.picture import blank, save
 from bert.pretrained import Bert, Encoded
@@ -88,7 +89,7 @@ def in_words(tokens: list[str], attention: Tensor) -> str:
         spread = math.exp(-sum(p * math.log(p) for p in row.tolist() if p > 0))
         lines.append(f"{token:>16}  ->  {tokens[most]:<16} {row[most]:6.1%}   spread over {spread:.1f} tokens")
     if len(tokens) > _MOST_IN_WORDS:
-        lines.append(f"... and {len(tokens) - _MOST_IN_WORDS} more tokens")
+        lines.append(f"... and {count_of(len(tokens) - _MOST_IN_WORDS, 'more token')}")
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bert import whole_file
+from bert.counting import count_of
 from bert.errors import UserError, refuse_if
 from bert.lines import numbered_lines
 from bert.pretrained import Bert, Encoded
@@ -85,9 +86,9 @@ def embed(config: EmbedConfig) -> None:
     write = _write_array if target.suffix == ".npy" else _write_lines
     with whole_file.replacing(target) as unfinished:
         width = write(unfinished, encoded, config, total)
-    said = f"; {encoded.cut:,} were cut to {config.max_length} tokens" if encoded.cut else ""
-    said += f"; {encoded.empty:,} have no tokens, so a vector of [CLS] and [SEP] alone" if encoded.empty else ""
-    print(f"{total:,} texts, vectors of {width} numbers: {target}{said}")
+    said = f"; {encoded.cut:,} cut to {config.max_length} tokens" if encoded.cut else ""
+    said += f"; {encoded.empty:,} without tokens, so a vector of [CLS] and [SEP] alone" if encoded.empty else ""
+    print(f"{count_of(total, 'text')}, vectors of {width} numbers: {target}{said}")
 
 
 def check(config: EmbedConfig) -> list[str]:
@@ -110,7 +111,7 @@ def check(config: EmbedConfig) -> list[str]:
             f"weights: {config.weights}, but combine={config.combine}; weights are for weighted_sum, which needs them."
         )
     elif config.weights is not None and len(config.weights) != len(config.layers):
-        faults.append(f"weights: {len(config.weights)} of them, for {len(config.layers)} layers.")
+        faults.append(f"weights: {len(config.weights)} of them, for {count_of(len(config.layers), 'layer')}.")
     if config.batch_size < 1:
         faults.append(f"batch_size: {config.batch_size}, but it must be at least 1.")
     if config.max_length is not None and config.max_length < 3:

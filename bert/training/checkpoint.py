@@ -22,6 +22,24 @@ from bert.training.objective import Objective
 
 _MANIFEST, _REACHED = "manifest.json", "reached.json"
 
+NAMES = "step-*"
+"""What the folders of checkpoints are called."""
+
+
+def name_of(step: int) -> str:
+    """The name of a step's checkpoint; names are in the order of steps."""
+    return NAMES.replace("*", f"{step:08d}")
+
+
+def step_of(name: str) -> int:
+    """The step of a checkpoint, by its name."""
+    return int(name.removeprefix(NAMES.rstrip("*")))
+
+
+def folders(output: Path) -> list[Path]:
+    """The checkpoints of a run, damaged or not, in the order of steps."""
+    return sorted((output / "checkpoints").glob(NAMES))
+
 
 def save(output: Path, objective: Objective, optimizer: torch.optim.Optimizer, state: dict, keep: int) -> Path:
     """Write the checkpoint of state["step"], and remove earlier ones, so that `keep` are left.
@@ -29,7 +47,7 @@ def save(output: Path, objective: Objective, optimizer: torch.optim.Optimizer, s
     Later ones can only be damaged, or the run would have resumed from them; they do not count, and are rewritten in
     their turn.
     """
-    folder = output / "checkpoints" / f"step-{state['step']:08d}"
+    folder = output / "checkpoints" / name_of(state["step"])
     if folder.is_dir() and _damage(folder) is not None:
         shutil.rmtree(folder)
     if not folder.is_dir():
@@ -40,7 +58,7 @@ def save(output: Path, objective: Objective, optimizer: torch.optim.Optimizer, s
             _write_manifest(unfinished)
     for left in folder.parent.glob(".step-*.unfinished"):  # by killed processes
         shutil.rmtree(left, ignore_errors=True)
-    earlier = sorted(old for old in folder.parent.glob("step-*") if old.name < folder.name)
+    earlier = [old for old in folders(output) if old.name < folder.name]
     for old in earlier[: max(0, len(earlier) - (keep - 1))]:
         shutil.rmtree(old)
     return folder
@@ -80,8 +98,8 @@ def newest(output: Path) -> Path | None:
     Raises:
         UserError: there are checkpoints, and every one of them is damaged.
     """
-    found = sorted((output / "checkpoints").glob("step-*"), reverse=True)
-    for folder in found:
+    found = folders(output)
+    for folder in reversed(found):
         damaged = _damage(folder)
         if damaged is None:
             return folder

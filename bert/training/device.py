@@ -11,6 +11,7 @@ import torch
 
 from bert.attention import BACKENDS
 from bert.config import ModelConfig
+from bert.counting import count_of
 from bert.errors import UserError, refuse_if
 from bert.registry import lookup
 from bert.training import distributed
@@ -107,8 +108,9 @@ def _refuse_uneven(config: TrainingConfig) -> None:
     even = ((parts, -(-whole // parts)) for parts in more)
     none = f"no smaller one helps; give a batch_{unit} that {ranks} divides"
     advice = next((f"{size} makes {parts} of them" for parts, size in even if -(-whole // size) == parts), none)
+    cut = count_of(pieces, "micro-batch", "micro-batches")
     raise UserError(
-        f"training.micro_batch_{unit}: a step of training.batch_{unit}={whole} is cut into {pieces} micro-batches, "
+        f"training.micro_batch_{unit}: a step of training.batch_{unit}={whole} is cut into {cut}, "
         f"which {ranks} ranks cannot share evenly; {advice}."
     )
 
@@ -178,4 +180,4 @@ def describe(device: torch.device) -> str:
     """The device in words: the GPU's name, or the processor and its threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+    return f"cpu ({platform.machine()}, {count_of(torch.get_num_threads(), 'thread')})"

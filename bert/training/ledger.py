@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from bert.counting import count_of
 from bert.errors import UserError
 from bert.training.metrics_file import METRICS, whole_lines
 
@@ -39,8 +40,7 @@ class Ledger:
         try:
             if not path.exists():
                 return None
-            added_since = {"datasets": [], "datasets_sent": False, "model": None, "model_sent": None}
-            return cls(folder, added_since | json.loads(path.read_text(encoding="utf-8")))
+            return cls(folder, json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
             raise UserError(f"{path}: damaged ({error}); without it, MLflow gets a new run.") from error
 
@@ -119,7 +119,7 @@ def unsent(folder: Path, ledger: Ledger) -> str:
     """What MLflow has not got yet, in words; empty where it has everything."""
     lines = sum(map(len, whole_lines(folder / METRICS, ledger["sent"])))
     artifacts = len(ledger["artifacts"]) - ledger["artifacts_sent"]
-    left = [f"{lines} metric lines"] * bool(lines) + [f"{artifacts} artifacts"] * bool(artifacts)
+    left = [count_of(number, noun) for number, noun in ((lines, "metric line"), (artifacts, "artifact")) if number]
     left += ["the datasets"] * (bool(ledger["datasets"]) and not ledger["datasets_sent"])
     left += ["the model"] * (ledger["model"] is not None and ledger["model_sent"] is None)
     return ", ".join(left + [f"status {ledger['status']}"] * (ledger["status"] != ledger["status_sent"]))

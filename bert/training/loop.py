@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from tqdm import tqdm
 
+from bert.counting import count_of
 from bert.errors import UserError
 from bert.flops import matrix_rate
 from bert.packed import PackedBatch
@@ -198,7 +199,9 @@ class _Run:
         if last or step % config.eval_every == 0:
             self._evaluate(bar)
         if not last and self._out_of_patience():
-            bar.write(f"no improvement in training.patience={config.patience} evaluations: stopping early")
+            bar.write(
+                f"{count_of(config.patience, 'evaluation')} without improvement (training.patience): stopping early"
+            )
             self._log(bar)
             saving = True
         if saving:
@@ -277,7 +280,8 @@ class _Run:
             self.last_said = time.perf_counter()
             bar.write(f"step {self.progress.step} ({self.progress.share:.0%}): {said}")
         if skipped := metrics["train/skipped_steps"]:
-            bar.write(f"step {self.progress.step}: {skipped:.0f} steps skipped: their loss or gradient is not finite")
+            many = count_of(round(skipped), "step")
+            bar.write(f"step {self.progress.step}: {many} skipped, with a loss or gradient that is not finite")
 
     def _evaluate(self, bar: tqdm) -> None:
         self._wait_for_device()
@@ -403,5 +407,6 @@ class _Run:
         self.optimizer.state.clear()
         self.progress, self.window = fresh, Window()
         steps = max(1.0, (seconds - evaluation) / (per_step + evaluation / self.config.eval_every))
-        print(f"{self.config.minutes:g} minutes come to {steps * tokens:,.0f} tokens here (about {steps:,.0f} steps)")
+        so_many = f"{steps * tokens:,.0f} tokens here (about {steps:,.0f} steps)"
+        print(f"training.minutes: {self.config.minutes:g} makes {so_many}")
         return Budget("tokens", int(steps * tokens))

@@ -21,6 +21,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Literal
 
+from bert.counting import count_of
 from bert.errors import UserError, refuse_if
 from bert.training import distributed
 from bert.training.ledger import LEDGER, Ledger, new_ledger, unsent, warn
@@ -277,7 +278,7 @@ class SyncConfig:
 
 def print_synced(config: SyncConfig) -> None:
     """Send what is missing, and print how much it was."""
-    print(f"{sync(Path(config.output), config.uri)} lines of metrics sent, and whatever else was missing")
+    print(f"{count_of(sync(Path(config.output), config.uri), 'line')} of metrics sent, and whatever else was missing")
 
 
 def sync(folder: Path, uri: str | None = None) -> int:

@@ -1,41 +1,25 @@
 """The verb ablate: plan, run, report; by one process or by several on one folder."""
 
-import fcntl
 import json
-import os
 import shlex
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
 from bert import whole_file
-from bert.checking import LATER, SCORES
 from bert.errors import UserError, refuse_if
-from bert.training import provenance
-from bert.training.identity import flatten, is_finished
-from bert.training.ledger import LEDGER
-from bert.training.lock import take
-from bert.training.mlflow_feed import FIRST_CONTACT
 from bert.training.stopping import Stopped, stop_requests
-from bert.training.tracking import Tracker, track
-from pretrain.ablation.grid import (
-    AblateConfig,
-    Cell,
-    cells,
-    grid_as_yaml,
-    models_are_alike,
-    refuse_wrong,
-    unknown_metrics,
-)
-from pretrain.ablation.plan import device_of, plan
+from bert.training.tracking import Tracker
+from pretrain.ablation.cell_runs import any_is_pretrained
+from pretrain.ablation.checks import missing_files, refuse_wrong, refuse_wrong_tasks
+from pretrain.ablation.commands import ROOT, differences
+from pretrain.ablation.grid import AblateConfig, Cell, cells, grid_as_yaml
+from pretrain.ablation.grid_run import grid_run, parent_of_cells
+from pretrain.ablation.plan import plan
 from pretrain.ablation.report import FILES, write_report
 from pretrain.ablation.results import lacking, mixed, read_results
-from pretrain.ablation.run import ROOT, cell_folder, checked, differences, failures, run_cells
+from pretrain.ablation.run import failures, run_cells
 
 _GRID = "grid.yaml"
 
@@ -51,10 +35,11 @@ def ablate(config: AblateConfig) -> None:
         Stopped: a signal asked to stop; the same command resumes from there.
     """
     refuse_wrong(config)
-    refuse_if(_missing_files(config))
-    _refuse_wrong_tasks(config)
+    refuse_if(missing_files(config))
+    refuse_wrong_tasks(config)
+    refuse_if(_undeclared(config))
     there = read_results(config)
-    refuse_if(differences(config, cells(config)) + lacking(config, there) + mixed(there))
+    refuse_if(differences(config, cells(config)) + lacking(config, there) + mixed(config, there))
     wanted = _only(config)
     print(plan(config, wanted, there), file=sys.stderr if config.print_cells else sys.stdout)
     if config.dry_run:
@@ -63,33 +48,33 @@ def ablate(config: AblateConfig) -> None:
     output.mkdir(parents=True, exist_ok=True)
     if config.only is None:  # a single cell is given this file, perhaps while others run
         whole_file.write(output / _GRID, grid_as_yaml(config))
-    if not any(map(is_finished, output.glob("cells/*/*/pretrain"))):
+    if not any_is_pretrained(output):
         whole_file.write(output / _DECLARED, grid_as_yaml(config))
     if config.print_cells:
-        with _grid_run(config) as tracker:  # so that cells find their parent in MLflow wherever they run
-            _parent(config, tracker)
+        with grid_run(config) as tracker:  # so that cells find their parent in MLflow wherever they run
+            parent_of_cells(config, tracker)
         print("\n".join(_cell_command(config, cell) for cell in wanted))
         return
-    with stop_requests() as stop_asked, _grid_run(config) as tracker:
-        run_cells(config, wanted, _parent(config, tracker), stop_asked)
+    with stop_requests() as stop_asked, grid_run(config) as tracker:
+        run_cells(config, wanted, parent_of_cells(config, tracker), stop_asked)
         failed = failures(config, wanted)
         if tracker is not None:
             _report(config, failed, tracker)
         if stop_asked():
             raise Stopped("stopped; the same command continues from there.")
     if tracker is None and config.only is None:
-        with _grid_run(config) as late:  # the process that held the grid may be gone by now
+        with grid_run(config) as late:  # the process that held the grid may be gone by now
             if late is None:
                 print(f"another process is working on '{output}', and will write the report.")
             else:
                 _report(config, failed, late)
-    refuse_if([f"{cell.name}: {fault}" for cell, fault in failed.items()] + mixed(read_results(config)))
+    refuse_if([f"{cell.name}: {fault}" for cell, fault in failed.items()] + mixed(config, read_results(config)))
 
 
 def _report(config: AblateConfig, failed: dict[Cell, str], tracker: Tracker) -> None:
     output = Path(config.output)
     results = read_results(config)
-    if mixed(results):
+    if mixed(config, results):
         return  # nothing to compare; `ablate` ends with the reason
     text = write_report(config, results, failed, changed_since(config), output)
     print(f"\n{text.partition('## Effects')[0]}all of it:  {output / FILES[0]}")
@@ -98,12 +83,20 @@ def _report(config: AblateConfig, failed: dict[Cell, str], tracker: Tracker) -> 
             tracker.artifact(output / name)
 
 
-def changed_since(config: AblateConfig) -> list[str] | None:
-    """What affects p values and differs from the declaration before the first cell was finished, in words; None where
-    an earlier version ran the first cells and kept no declaration."""
+def _undeclared(config: AblateConfig) -> list[str]:
+    """The fault of a grid with finished cells whose declaration is gone."""
+    output = Path(config.output)
+    if (output / _DECLARED).is_file() or not any_is_pretrained(output):
+        return []
+    return [
+        f"output: '{output / _DECLARED}' is missing, which says what was chosen before the first cell was finished. "
+        f"Put it back; if nothing has been chosen since, a copy of {_GRID} is the same."
+    ]
+
+
+def changed_since(config: AblateConfig) -> list[str]:
+    """What affects p values and differs from the declaration before the first cell was finished, in words."""
     file = Path(config.output) / _DECLARED
-    if not file.is_file():
-        return None
     declared, now = (yaml.safe_load(text) for text in (file.read_text(encoding="utf-8"), grid_as_yaml(config)))
     names = ("axes", "baseline", "effects", "metrics", "seeds")
     found = [f"{name} {now[name]}, declared as {declared[name]}" for name in names if now[name] != declared[name]]
@@ -129,73 +122,3 @@ def _cell_command(config: AblateConfig, cell: Cell) -> str:
     if config.tracking.tags:
         words += ["--tracking.tags", json.dumps(config.tracking.tags, ensure_ascii=False)]
     return shlex.join([*words, "--only", cell.name])
-
-
-_FILES = ("data.train", "data.valid", "tokenizer.path", "tokenizer.add")
-
-
-def _missing_files(config: AblateConfig) -> list[str]:
-    given = flatten(config.base) | config.axes
-    named = {
-        name: value if name in config.axes else [value] for name, value in given.items() if name in _FILES and value
-    }
-    return [
-        f"{name}: no such file: '{path}'."
-        for name, paths in named.items()
-        for path in paths
-        if path not in (None, "builtin") and not Path(str(path)).exists()
-    ]
-
-
-def _refuse_wrong_tasks(config: AblateConfig) -> None:
-    """Have the fine-tuning command check each task's options and files, and the first cell's model if it is finished
-    and all models are alike."""
-    first = cell_folder(config, cells(config)[0]) / "pretrain"
-    init = str(first) if models_are_alike(config) and is_finished(first) else LATER
-    for name, task in config.finetune.items():
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / f"{name}.yaml"
-            options = task.options | {"init": init}
-            file.write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True), encoding="utf-8")
-            said = checked(file)
-        if said.returncode:
-            raise UserError(f"finetune.{name}: {said.stderr.strip()}")
-        scores = said.stdout.rpartition(SCORES)[2].strip().split(", ")
-        refuse_if(unknown_metrics(config, f"{name}/", scores))
-
-
-@contextmanager
-def _grid_run(config: AblateConfig) -> Iterator[Tracker | None]:
-    """The grid's own run in MLflow; None if another process holds it, or only one cell is run."""
-    output = Path(config.output)
-    descriptor = os.open(output / ".grid", os.O_RDWR | os.O_CREAT)
-    try:
-        if config.only is not None or not take(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            yield None
-            return
-        resume = (output / LEDGER).is_file()
-        described = yaml.safe_load(grid_as_yaml(config))
-        with track(output, config.tracking, described, _tags(config), resume) as tracker:
-            yield tracker
-    finally:
-        os.close(descriptor)
-
-
-def _tags(config: AblateConfig) -> dict[str, str]:
-    """Where the cells will run, and what may be added to a grid later, which its parameters in MLflow do not show."""
-    now = {name: ", ".join(map(str, getattr(config, name))) for name in ("seeds", "effects", "metrics")}
-    return provenance.tags("ablation", device_of(config)) | now
-
-
-def _parent(config: AblateConfig, tracker: Tracker | None) -> str | None:
-    """MLflow's id of the grid's run, as the cells' parent, once the process that holds the grid has it; None where
-    there is no store, or it fails."""
-    if tracker is not None:
-        return tracker.awaited_run_id()
-    ledger, began = Path(config.output) / LEDGER, time.monotonic()
-    while time.monotonic() - began < FIRST_CONTACT and config.tracking.uri != "none":
-        known = json.loads(ledger.read_text(encoding="utf-8"))["run_id"] if ledger.is_file() else None
-        if known or config.only is not None:
-            return known
-        time.sleep(0.1)
-    return None

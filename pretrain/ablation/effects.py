@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, variant_name
+from pretrain.ablation.metric_names import is_of_pretraining, name_in_place
 from pretrain.ablation.results import Result
 from pretrain.ablation.statistics import Comparison, Summary, compare, detectable, holm, summarise
 from pretrain.validation import set_of
@@ -157,14 +158,8 @@ def _paired(
 
 
 def _judged_otherwise(one: Result, other: Result, metric: str) -> str | None:
-    """Why a pretraining metric was not measured on the same frozen set; None if it was, or for a task's metric.
-
-    Two runs of a version that did not record their frozen sets count as alike.
-    """
-    place, _, name = metric.partition("/")
-    sets = [result.judged_on.get(set_of(name)) for result in (one, other)]
-    if place != "valid" or sets[0] == sets[1]:
+    """Why a pretraining metric was not measured on the same frozen set; None if it was, or for a task's metric."""
+    sets = [result.judged_on.get(set_of(name_in_place(metric))) for result in (one, other)]
+    if not is_of_pretraining(metric) or sets[0] == sets[1]:
         return None
-    if None in sets:
-        return "what one of them was judged on is not known, since an earlier version ran it"
     return "they are judged on different text, tokens or pairs"

@@ -2,7 +2,6 @@
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,19 +9,9 @@ from typing import Any
 
 import yaml
 
-from bert.cli import put, read_options
-from bert.errors import UserError, refuse_if
-from bert.registry import did_you_mean
+from bert.cli import put
 from bert.training import config as training_config
-from bert.training.identity import flatten
-from bert.training.metric import is_known
 from bert.training.tracking import TrackingConfig
-from pretrain.config import PretrainConfig
-from pretrain.options import check, with_defaults
-from pretrain.validation import metric_names
-
-_TAKEN = ("valid", "pretrain")
-"""The names that stand for pretraining: among the metrics, and in a cell's folder."""
 
 
 @dataclass(frozen=True)
@@ -149,117 +138,3 @@ def pretrain_options(config: AblateConfig, cell: Cell, folder: Path) -> dict[str
     for name, value in changes.items():
         put(options, name, value)
     return options
-
-
-def refuse_wrong(config: AblateConfig) -> None:
-    """Check the grid and every combination before any compute is spent.
-
-    Raises:
-        UserError: with all faults found.
-    """
-    refuse_if(_grid_faults(config))
-    first_with: dict[str, str] = {}  # a fault of many combinations is reported for the first
-    for values in combinations(config):
-        named = ", ".join(f"{name}={value}" for name, value in values.items())
-        try:
-            options = pretrain_options(config, Cell(values, config.seeds[0]), Path(config.output))
-            run = with_defaults(read_options("run.py pretrain", PretrainConfig, options))
-        except UserError as error:
-            raise UserError(f"axes: {named}: {error}") from error
-        faults = check(run)
-        for fault in faults + unknown_metrics(config, "valid/", metric_names(run)):
-            first_with.setdefault(fault, named)
-    refuse_if([f"axes: {named}: {fault}" for fault, named in first_with.items()])
-
-
-def unknown_metrics(config: AblateConfig, prefix: str, names: Iterable[str]) -> list[str]:
-    """Faults of the grid's metrics under a prefix, that of pretraining or of a task: those not among its names, or
-    with no known direction."""
-    known = [prefix + name for name in names if is_known(name)]
-    return [
-        f"metrics: no {metric!r}; one of {', '.join(known)}{did_you_mean(metric, known)}."
-        for metric in config.metrics
-        if metric.startswith(prefix) and metric not in known
-    ]
-
-
-def _grid_faults(config: AblateConfig) -> list[str]:
-    """All that is wrong with the grid itself, whatever its cells are."""
-    checks = (_numbers, _effects, _tasks, _axes, _metrics, _set_by_the_grid)
-    return [fault for check_of in checks for fault in check_of(config)]
-
-
-def _numbers(config: AblateConfig) -> Iterator[str]:
-    if not config.seeds:
-        yield "seeds: none given."
-    if len(set(config.seeds)) < len(config.seeds):
-        yield f"seeds: {config.seeds}, but each may be given once only."
-    yield from (f"seeds: {seed}, but each must be at least 0." for seed in config.seeds if seed < 0)
-    if config.tokens <= 0:
-        yield f"tokens: {config.tokens}, but it must be above 0."
-    if config.jobs < 1:
-        yield f"jobs: {config.jobs}, but it must be at least 1."
-
-
-def _effects(config: AblateConfig) -> Iterator[str]:
-    for name in config.effects:
-        if name not in config.axes:
-            close = did_you_mean(name, config.axes)
-            yield f"effects: {name!r} is not an axis; one of {', '.join(config.axes)}{close}."
-        elif len(config.axes[name]) == 1:
-            yield f"effects: {name!r} has one value, {config.axes[name][0]!r}, and none to compare it with."
-    for name in sorted({name for name in config.effects if config.effects.count(name) > 1}):
-        yield f"effects: {name!r} is given twice, and would count as two tests."
-
-
-def _tasks(config: AblateConfig) -> Iterator[str]:
-    for name, task in config.finetune.items():
-        if name in _TAKEN or not re.fullmatch(r"\w[\w.-]*", name):
-            allowed = f"use letters, digits and any of . _ -, but neither {' nor '.join(_TAKEN)}"
-            yield f"finetune: {name!r} is not a valid task name; {allowed}."
-        if not task.seeds or len(set(task.seeds)) < len(task.seeds):
-            yield f"finetune.{name}.seeds: {task.seeds}, but there must be at least one, and each only once."
-        yield from (f"finetune.{name}.seeds: {seed}, but each must be at least 0." for seed in task.seeds if seed < 0)
-
-
-def _axes(config: AblateConfig) -> Iterator[str]:
-    if not config.axes:
-        yield "axes: none given; name an option and its values."
-    options = flatten(asdict(PretrainConfig()))
-    for name, values in config.axes.items():
-        if not values:
-            yield f"axes: {name} has no values."
-        if name not in options:
-            yield f"axes: no option {name!r}{did_you_mean(name, options)}."
-        elif name not in config.baseline:
-            yield f"baseline: no value for {name}; one of {values}."
-        elif config.baseline[name] not in values:
-            yield f"baseline: {name}={config.baseline[name]!r} is not among its values {values}."
-    yield from (f"baseline: {name!r} is not an axis." for name in config.baseline if name not in config.axes)
-    names = [variant_name(values) for values in combinations(config)]
-    if len(set(names)) < len(names):
-        yield "axes: two combinations have the same name."
-
-
-def _metrics(config: AblateConfig) -> Iterator[str]:
-    if not config.metrics:
-        yield "metrics: none given."
-    if len(set(config.metrics)) < len(config.metrics):
-        yield f"metrics: {config.metrics}, but each may be given once only."
-    known = [f"{name}/" for name in ("valid", *config.finetune)]
-    for metric in config.metrics:
-        task = metric.partition("/")[0]
-        if f"{task}/" not in known or "/" not in metric:
-            yield f"metrics: {metric!r} begins with none of {', '.join(known)}{did_you_mean(task, known)}."
-
-
-def _set_by_the_grid(config: AblateConfig) -> Iterator[str]:
-    for name, task in config.finetune.items():
-        for option in flatten(task.options):
-            if option in ("init", "output", "seeds", "training.seed") or option.startswith("tracking"):
-                by = f"set by the grid (output, tracking, finetune.{name}.seeds)"
-                yield f"finetune.{name}.options: {option} is {by}."
-    given = [("base", name) for name in flatten(config.base)] + [("axes", name) for name in config.axes]
-    for where, name in given:
-        if name in ("output", "training.seed", *training_config.BUDGET_OPTIONS) or name.startswith("tracking."):
-            yield f"{where}: {name} is set by the grid (axes, seeds, tokens, output, tracking)."

@@ -6,15 +6,17 @@ from pathlib import Path
 import torch
 
 from bert.cli import read_options
+from bert.counting import count_of
 from bert.flops import matrix_rate
 from bert.training.device import describe, is_on_gpu, product_type
-from bert.training.identity import is_finished
+from pretrain.ablation.cell_runs import PRETRAINING, cell_folder
+from pretrain.ablation.commands import done
 from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, models_are_alike, pretrain_options
+from pretrain.ablation.metric_names import is_of_pretraining, name_in_place
 from pretrain.ablation.results import Result
-from pretrain.ablation.run import cell_folder, done
 from pretrain.config import PretrainConfig
-from pretrain.sentence import SENTENCE
 from pretrain.start import model_config, open_start
+from pretrain.validation import is_on_pairs
 
 
 def plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) -> str:
@@ -25,18 +27,18 @@ def plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) ->
         wanted: the cells to finish.
         there: the results of those already finished.
     """
-    pretrained = [cell for cell in wanted if is_finished(cell_folder(config, cell) / "pretrain")]
+    pretrained = [cell for cell in wanted if PRETRAINING.is_finished(cell_folder(config, cell))]
     to_train = len(wanted) - len(pretrained)
     flops = _flops(config, to_train)
-    of_grid = f"{len(combinations(config))} combinations x {len(config.seeds)} seeds"
+    of_grid = f"{count_of(len(combinations(config)), 'combination')} x {count_of(len(config.seeds), 'seed')}"
     lines = [
-        (f"{of_grid} = {len(wanted)} runs" if config.only is None else f"1 run of {of_grid}")
+        (f"{of_grid} = {count_of(len(wanted), 'run')}" if config.only is None else f"1 run of {of_grid}")
         + f" of {config.tokens:,} tokens, {len(pretrained)} of them pretrained already",
         _finetuning(config),
         f"cost: {to_train * config.tokens:,} tokens of pretraining to go, at least {flops / 1e15:.2g} PFLOP",
         *_perhaps_not_compared(config),
     ]
-    seconds = [s for result in there.values() if not math.isnan(s := result.seconds_in_all)]
+    seconds = [result.seconds_in_all for result in there.values()]
     if seconds:
         rounds = math.ceil(sum(not done(config, cell) for cell in wanted) / config.jobs)
         left = rounds * sum(seconds) / len(seconds)
@@ -52,7 +54,7 @@ def plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) ->
 def _finetuning(config: AblateConfig) -> str:
     """How often each model is fine-tuned."""
     runs = sum(len(task.seeds) for task in config.finetune.values())
-    said = f"fine-tuning: {runs} runs on each model ({', '.join(config.finetune) or 'none'})"
+    said = f"fine-tuning: {count_of(runs, 'run')} on each model ({', '.join(config.finetune) or 'none'})"
     on_checkpoints = [name for name, task in config.finetune.items() if task.checkpoints]
     if not on_checkpoints:
         return said
@@ -102,13 +104,12 @@ _TEXT = ("train", "valid", "valid_share", "format", "text", "on_bad_row", "split
 
 def _perhaps_not_compared(config: AblateConfig) -> list[str]:
     """Effects that change what pretraining metrics are measured on."""
-    of_pairs = ("sentence_", *(f"{name}_" for name, objective in SENTENCE.items() if objective.labelled))
-    measured = [metric for metric in config.metrics if metric.startswith("valid/")]
+    measured = [metric for metric in config.metrics if is_of_pretraining(metric)]
+    on_pairs = [metric for metric in measured if is_on_pairs(name_in_place(metric))]
     text = ("tokenizer.", "init", "training.eval_sequences", *(f"data.{name}" for name in _TEXT))
     said = []
     for axis in config.effects:
-        named = [m for m in measured if m.removeprefix("valid/").startswith(of_pairs)]
-        touched = measured if axis.startswith(text) else named if axis.startswith("sentence.") else []
+        touched = measured if axis.startswith(text) else on_pairs if axis.startswith("sentence.") else []
         if touched:
             said.append(
                 f"{axis}: no comparison on {', '.join(touched)} where it changes the text, tokens or pairs that these "

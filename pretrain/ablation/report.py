@@ -7,21 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
+from bert.counting import count_of
 from bert.training.metric import number
 from bert.training.provenance import git_commit
 from pretrain.ablation import charts
 from pretrain.ablation.effects import Effect, Failed, against_baseline, effects, summaries
 from pretrain.ablation.grid import AblateConfig, Cell, cells, combinations, grid_as_yaml, variant_name
+from pretrain.ablation.metric_names import VALID, full_name
 from pretrain.ablation.results import Result
 from pretrain.ablation.sentences import p_value, sentence
 from pretrain.ablation.statistics import Summary, uncertainty
-from pretrain.validation import LEARNED, VALIDATION_MASKINGS
+from pretrain.validation import LEARNED, VALIDATION_MASKINGS, loss_under
 
 FILES = ("report.md", "report.json", "curves.png", "effects.png")
 
 
 def write_report(
-    config: AblateConfig, results: dict[Cell, Result], failed: Failed, changed: list[str] | None, folder: Path
+    config: AblateConfig, results: dict[Cell, Result], failed: Failed, changed: list[str], folder: Path
 ) -> str:
     """Write report.md, report.json and the charts.
 
@@ -29,7 +31,7 @@ def write_report(
         config: the grid.
         results: of its finished cells.
         failed: cells that failed, and why.
-        changed: what differs from the declaration before the first cell was finished, in words; None if unknown.
+        changed: what differs from the declaration before the first cell was finished, in words.
         folder: the grid's.
 
     Returns:
@@ -70,23 +72,20 @@ def write_report(
     return text
 
 
-def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, changed: list[str] | None) -> list[str]:
+def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, changed: list[str]) -> list[str]:
     wanted = cells(config)
     unlearned = sorted({cell.variant for cell, result in results.items() if not result.learned})
     axes = "; ".join(f"`{name}` in {', '.join(map(str, values))}" for name, values in config.axes.items())
-    seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
     baseline = variant_name({name: config.baseline[name] for name in config.axes})
     run_by = sorted({one for result in results.values() for one in result.run_by})
     lines = [
-        f"{axes}: {len(combinations(config))} combinations, {seeds} each, "
+        f"{axes}: {count_of(len(combinations(config)), 'combination')}, {count_of(len(config.seeds), 'seed')} each, "
         f"{config.tokens:,} tokens a run. Baseline: {baseline}. Run by "
         f"{'; '.join(run_by) or 'nobody yet'}; reported by commit {git_commit()}.",
         "",
     ]
     if config.effects:
         declared = "" if changed else " declared beforehand"
-        if changed is None:  # no declared.yaml: an earlier version ran the first cells
-            declared = " (when they were declared is not known)"
         named = ", ".join(f"`{name}`" for name in config.effects)
         how = (
             "and paired by seed; a paired t-test gives the interval, and p values are corrected for the number of "
@@ -103,15 +102,16 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
             f"looking after each seed until something is found, finds something by chance in more than 5% of cases.",
             "",
         ]
-    judged = [metric for metric in config.metrics if metric.startswith("valid/") and metric.endswith("masked_lm_loss")]
+    masks = {full_name(VALID, loss_under(masking)): masking for masking in VALIDATION_MASKINGS}
+    judged = [f"`{metric}` by {masks[metric].replace('_', ' ')}" for metric in config.metrics if metric in masks]
     if judged and any(axis.startswith("masking.") for axis in config.effects):
         lines += [
-            f"Each masked-LM loss is measured on frozen masks of one kind: {', '.join(map(_masks, judged))}. A model "
+            f"Each masked-LM loss is measured on frozen masks of one kind: {', '.join(judged)}. A model "
             f"does better on the kind that it was trained on; to compare maskings, use all kinds, or a task.",
             "",
         ]
     if missing := len(set(wanted) - results.keys() - failed.keys()):
-        interim = f"**{missing} of {len(wanted)} cells are not finished**; p values are interim."
+        interim = f"**Not finished: {missing} of {count_of(len(wanted), 'cell')}**; p values are interim."
         lines += [interim, ""]
     lines += [f"- failed: {cell.name}: {fault}" for cell, fault in failed.items()] + [""] * bool(failed)
     if unlearned:
@@ -142,12 +142,6 @@ def _at_floor(results: dict[Cell, Result], metric: str) -> list[str]:
     ]
 
 
-def _masks(metric: str) -> str:
-    """Which masks a masked-LM loss is measured under."""
-    kind = metric.removeprefix("valid/").removesuffix("masked_lm_loss").rstrip("_")
-    return f"`{metric}` by {(kind or VALIDATION_MASKINGS[0]).replace('_', ' ')}"
-
-
 def _findings(found: dict[str, list[Effect]]) -> list[str]:
     """The primary metric's sentences, and the others' separately: Holm's correction is within each metric only."""
     if not any(found.values()):
@@ -158,8 +152,8 @@ def _findings(found: dict[str, list[Effect]]) -> list[str]:
     if secondary:
         tests = sum(len(found[metric]) for metric in secondary)
         lines += [
-            f"On the others ({tests} more effects, corrected only within each metric: the more metrics, the likelier "
-            f"a difference by chance):",
+            f"On the others ({count_of(tests, 'more effect')}, corrected only within each metric: the more metrics, "
+            f"the likelier a difference by chance):",
             "",
         ]
     for metric in secondary:
@@ -209,9 +203,8 @@ def _cell_table(config: AblateConfig, results: dict[Cell, Result], failed: Faile
         shown = [_cell_value(by_metric[m][variant], differences[m].get(variant), m) for m in config.metrics]
         speed = sum(result.tokens_per_second for result in of_variant) / len(of_variant)
         minutes = sum(result.seconds for result in of_variant) / len(of_variant) / 60
-        took = "" if math.isnan(minutes) else f"{minutes:.1f}"
         row = [variant, str(len(of_variant)), f"{min(below):.2f} to {max(below):.2f}{mark}", *shown]
-        lines.append("| " + " | ".join([*row, f"{speed:,.0f}", took]) + " |")
+        lines.append("| " + " | ".join([*row, f"{speed:,.0f}", f"{minutes:.1f}"]) + " |")
     note = "Mean ± deviation over seeds [95% interval of the mean] (paired difference from the baseline)."
     return [*lines, "", note, ""]
 

@@ -6,12 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
+from bert.counting import count_of
 from bert.training.identity import FACTS, is_finished
 from bert.training.ledger import LEDGER
 from bert.training.metric import higher_is_better, meaning
 from bert.training.metrics_file import METRICS
+from pretrain.ablation.cell_runs import (
+    PRETRAINING,
+    CellRun,
+    cell_folder,
+    checkpoint_runs,
+    metrics_of,
+    record_of,
+    runs_of,
+    text_of,
+)
 from pretrain.ablation.grid import AblateConfig, Cell, cells
-from pretrain.ablation.run import cell_folder, metrics_of
+from pretrain.ablation.metric_names import floors_of, full_name, is_loss, place_of, scores_of
 from pretrain.validation import JUDGED_ON, LEARNED, below_unigram
 
 _CLASSES = "classes.json"
@@ -28,22 +39,21 @@ class Result:
     Attributes:
         metrics: of pretraining by their full names (valid/...), of tasks as TASK/METRIC, means over their seeds.
         floors: what can be had without reading, for some TASK/METRIC: a constant answer's score, or that of guessing.
-        examples: how many examples each TASK is scored on; None where an earlier version ran it.
+        examples: how many examples each TASK is scored on.
         below_unigram: nats by which its masked-LM loss is below the unigram cross-entropy.
         curve: (tokens, masked-LM loss) at each evaluation.
         by_tokens: for each TASK/METRIC, the (tokens, score) of each checkpoint scored, by its step; that of the last by
             "last", since with a budget in tokens each seed ends at a step of its own.
         judged_on: the fingerprints of its frozen validation sets, by name.
-        facts: the fingerprints of what each of its runs read, by the run's name (pretrain, TASK-SEED).
+        facts: the fingerprints of what each of its runs read, by the run's name.
         run_by: commit, PyTorch and device of its runs.
-        seconds, tokens_per_second: of its pretraining, without the time between a stop and a resume; seconds are nan
-            where unknown.
+        seconds, tokens_per_second: of its pretraining, without the time between a stop and a resume.
         seconds_in_all: including its fine-tuning runs.
     """
 
     metrics: dict[str, float]
     floors: dict[str, float]
-    examples: dict[str, int | None]
+    examples: dict[str, int]
     below_unigram: float
     curve: list[tuple[float, float]]
     by_tokens: dict[str, dict[int | str, tuple[float, float]]]
@@ -67,24 +77,23 @@ class Result:
         """
         if metric in self.floors and self._no_better(metric):
             return [metric]
-        known = [name for name in self.floors if name.partition("/")[0] == metric.partition("/")[0]]
-        return known if not metric.endswith("loss") and all(map(self._no_better, known)) else []
+        known = [name for name in self.floors if place_of(name) == place_of(metric)]
+        return known if not is_loss(metric) and all(map(self._no_better, known)) else []
 
     def _no_better(self, metric: str) -> bool:
         above = self.metrics[metric] - self.floors[metric]
         return (above if higher_is_better(metric) else -above) < max(1e-9, self._margin(metric))
 
     def _margin(self, metric: str) -> float:
-        """Two standard errors of a score at its floor, or where it is if that is 0; 0 where they are not known.
+        """Two standard errors of a score at its floor, or where it is if that is 0; 0 for what is lower where better.
 
         Those of a share of n are sqrt(p (1 - p) / n), near enough for an F1 too; those of no correlation 1 / sqrt(n).
         """
-        examples = self.examples[metric.partition("/")[0]]
-        if not examples or not higher_is_better(metric):
+        if not higher_is_better(metric):
             return 0.0
         share = self.floors[metric] or self.metrics[metric]
         variance = share * (1 - share) if meaning(metric).unit == "points" else 1.0
-        return 2 * (variance / examples) ** 0.5
+        return 2 * (variance / self.examples[place_of(metric)]) ** 0.5
 
 
 def read_results(config: AblateConfig) -> dict[Cell, Result]:
@@ -92,25 +101,24 @@ def read_results(config: AblateConfig) -> dict[Cell, Result]:
     found = {}
     for cell in cells(config):
         folder = cell_folder(config, cell)
-        runs = [f"{name}-{seed}" for name, task in config.finetune.items() for seed in task.seeds]
-        if is_finished(folder / "pretrain") and all(is_finished(folder / run) for run in runs):
+        if all(run.is_finished(folder) for run in runs_of(config)):
             found[cell] = _read(config, folder)
     return found
 
 
-def mixed(results: dict[Cell, Result]) -> list[str]:
+def mixed(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
     """Faults of finished cells whose texts or tokenizers differ in ways that the grid's options do not explain."""
     reasons = {"corpus": ("data.", "init"), "tokenizer": ("data.", "tokenizer.", "init")}
     found: dict[tuple, dict[str, str]] = {}
     for cell, result in results.items():
         for fact, reason in reasons.items():
             alike = tuple(str(value) for axis, value in cell.values.items() if axis.startswith(reason))
-            value = result.facts["pretrain"].get(fact, "?")
-            found.setdefault((fact, *alike), {}).setdefault(value, f"{cell.name}/pretrain")
-        for run, facts in result.facts.items():
-            for fact, value in facts.items() if run != "pretrain" else ():
-                of_task = f"the {fact} data of finetune.{run.rpartition('-')[0]}"
-                found.setdefault((of_task,), {}).setdefault(value, f"{cell.name}/{run}")
+            value = result.facts[PRETRAINING.name][fact]
+            found.setdefault((fact, *alike), {}).setdefault(value, f"{cell.name}/{PRETRAINING.name}")
+        for run in runs_of(config):
+            for fact, value in result.facts[run.name].items() if run != PRETRAINING else ():
+                of_task = f"the {fact} data of finetune.{run.task}"
+                found.setdefault((of_task,), {}).setdefault(value, f"{cell.name}/{run.name}")
     return [
         f"output: finished cells differ in {what}, though their options are alike: "
         + " and ".join(f"{value[:12]} ('{name}' for one)" for value, name in values.items())
@@ -121,40 +129,38 @@ def mixed(results: dict[Cell, Result]) -> list[str]:
 
 
 def lacking(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
-    """Metrics of the grid that finished cells lack, since another version ran them."""
+    """Metrics of the grid that finished cells lack: those that the code measures only since it ran them."""
     found: dict[str, list[str]] = {}
     for cell, result in results.items():
         for metric in (metric for metric in config.metrics if metric not in result.metrics):
             found.setdefault(metric, []).append(cell.name)
     return [
-        f"metrics: {len(names)} finished cells ('{names[0]}' for one) have no {metric!r}. Leave it out, or remove them."
+        f"metrics: no {metric!r} in {count_of(len(names), 'finished cell')} ('{names[0]}' for one). Leave it out, or "
+        f"remove what lacks it."
         for metric, names in found.items()
     ]
 
 
 def _read(config: AblateConfig, folder: Path) -> Result:
-    pretrained = folder / "pretrain"
+    pretrained = PRETRAINING.output(folder)
     metrics, lines = metrics_of(pretrained), _lines(pretrained)
     steps, tokens = _column(lines, "train/tokens")
     steps, tokens = [0, *steps], [0.0, *tokens]  # np.interp would give what is before the first line its tokens
     at, losses = _column(lines, "valid/masked_lm_loss")
     _, speeds = _column(lines, "speed/tokens_per_second")
-    runs = ["pretrain", *(f"{name}-{seed}" for name, task in config.finetune.items() for seed in task.seeds)]
     by_tokens: dict[str, dict[int | str, tuple[float, float]]] = {}
     floors: dict[str, float] = {}
-    examples: dict[str, int | None] = {}
+    examples: dict[str, int] = {}
     for name, task in config.finetune.items():
-        every = [metrics_of(folder / f"{name}-{seed}") for seed in task.seeds]
-        first = folder / f"{name}-{task.seeds[0]}"
-        floors |= {f"{name}/{metric}": floor for metric, floor in _floors(first).items()}
+        runs = [CellRun(name, seed) for seed in task.seeds]
+        first = runs[0].output(folder)
+        floors |= _floors(name, first)
         examples[name] = _judged_examples(first)
-        of_seeds = [_scores(of_seed) for of_seed in every]
-        for metric in of_seeds[0]:
-            metrics[f"{name}/{metric}"] = float(np.mean([scores[metric] for scores in of_seeds]))
-        for step, of_step in _checkpoints(folder, name, task.seeds).items():
+        metrics |= _means([_scores(folder, run) for run in runs])
+        for step, of_step in _by_step(folder, runs).items():
             when = "last" if step == steps[-1] else step
             for metric, score in of_step.items():
-                by_tokens.setdefault(f"{name}/{metric}", {})[when] = (float(np.interp(step, steps, tokens)), score)
+                by_tokens.setdefault(metric, {})[when] = (float(np.interp(step, steps, tokens)), score)
     return Result(
         metrics=metrics,
         floors=floors,
@@ -162,60 +168,51 @@ def _read(config: AblateConfig, folder: Path) -> Result:
         below_unigram=below_unigram(metrics),
         curve=list(zip(np.interp(at, steps, tokens).tolist(), losses, strict=True)),
         by_tokens=by_tokens,
-        judged_on=_json(pretrained / JUDGED_ON),
-        facts={run: _json(folder / run / FACTS) for run in runs},
-        run_by=sorted({_run_by(folder / run) for run in runs}),
+        judged_on=record_of(pretrained, JUDGED_ON),
+        facts={run.name: record_of(run.output(folder), FACTS) for run in runs_of(config)},
+        run_by=sorted({_run_by(run.output(folder)) for run in runs_of(config)}),
         seconds=_seconds(pretrained),
         tokens_per_second=float(np.median(speeds)),
         seconds_in_all=sum(_seconds(file.parent) for file in folder.glob(f"*/{METRICS}") if is_finished(file.parent)),
     )
 
 
-def _floors(run: Path) -> dict[str, float]:
-    """What each score of a fine-tuning run would be without reading, where that is known.
+def _floors(task: str, run: Path) -> dict[str, float]:
+    """What each metric of a task would be without reading, where its run tells.
 
     A class that is guessed at rate q and occurs at rate p has F1 2pq / (p + q), at most (p + q) / 2: over C classes the
     mean is at most 1 / C, which guessing each as often as it occurs reaches, and a constant answer does not.
     """
-    floors = {
-        name.removeprefix("baseline/"): value for name, value in metrics_of(run).items() if name.startswith("baseline/")
-    }
-    classes = _json(run / _CLASSES).get("data", [])
-    if "macro_f1" in floors and classes:
-        floors["macro_f1"] = 1 / len(classes)
+    floors, macro_f1 = floors_of(task, metrics_of(run)), full_name(task, "macro_f1")
+    if macro_f1 in floors:
+        floors[macro_f1] = 1 / len(record_of(run, _CLASSES)["data"])
     return floors
 
 
-def _judged_examples(run: Path) -> int | None:
-    """How many examples a fine-tuning run is scored on; None where it did not record this."""
-    datasets = _json(run / LEDGER).get("datasets", [])
-    return next((of["profile"]["used"] for of in datasets if of["context"] == "evaluation"), None)
+def _judged_examples(run: Path) -> int:
+    """How many examples a fine-tuning run is scored on."""
+    datasets = record_of(run, LEDGER)["datasets"]
+    return next(of["profile"]["used"] for of in datasets if of["context"] == "evaluation")
 
 
 def _run_by(run: Path) -> str:
-    tags = _json(run / LEDGER).get("tags", {})
-    return ", ".join(f"{what}{tags.get(name, '?')}" for name, what in _RUN_BY.items())
+    tags = record_of(run, LEDGER)["tags"]
+    return ", ".join(f"{what}{tags[name]}" for name, what in _RUN_BY.items())
 
 
 def _lines(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
-
-
-def _json(file: Path) -> dict:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return [json.loads(line) for line in text_of(run, METRICS).splitlines()]
 
 
 def _seconds(run: Path) -> float:
-    """A run's time; nan for one of an earlier version, which did not record it."""
+    """A run's time, in training and evaluation."""
     lines = _lines(run)
-    training, evaluation = (_column(lines, f"speed/{name}")[1] for name in ("seconds", "evaluation_seconds"))
-    return sum(training) + sum(evaluation) if training else float("nan")
+    return sum(sum(_column(lines, f"speed/{name}")[1]) for name in ("seconds", "evaluation_seconds"))
 
 
-def _scores(metrics: dict[str, float]) -> dict[str, float]:
-    """Scores under a grid's names, less TASK/: macro_f1, and test/hard/macro_f1 of a file of data.test."""
-    named = {name: value for name, value in metrics.items() if name.startswith(("valid/", "test/"))}
-    return {name.removeprefix("valid/"): value for name, value in named.items()}
+def _means(of_runs: list[dict[str, float]]) -> dict[str, float]:
+    """Each metric's mean over runs that have the same metrics."""
+    return {metric: float(np.mean([of_run[metric] for of_run in of_runs])) for metric in of_runs[0]}
 
 
 def _column(lines: list[dict], name: str) -> tuple[list[int], list[float]]:
@@ -224,11 +221,15 @@ def _column(lines: list[dict], name: str) -> tuple[list[int], list[float]]:
     return [step for step, _ in points], [value for _, value in points]
 
 
-def _checkpoints(folder: Path, task: str, seeds: list[int]) -> dict[int, dict[str, float]]:
-    """Scores of a task by the checkpoint's step, means over the task's seeds."""
+def _scores(folder: Path, run: CellRun) -> dict[str, float]:
+    """The metrics of a task's run in a cell's folder, by their full names."""
+    return scores_of(run.task, metrics_of(run.output(folder)))
+
+
+def _by_step(folder: Path, runs: list[CellRun]) -> dict[int, dict[str, float]]:
+    """A task's metrics by the step of the checkpoint scored: means over the seeds that `runs` have."""
     found: dict[int, list[dict[str, float]]] = {}
-    for seed in seeds:
-        for run in sorted(folder.glob(f"{task}-{seed}-step-*")):
-            if is_finished(run):
-                found.setdefault(int(run.name.rpartition("-")[2]), []).append(_scores(metrics_of(run)))
-    return {step: {m: float(np.mean([s[m] for s in scores])) for m in scores[0]} for step, scores in found.items()}
+    for run in runs:
+        for of_checkpoint in checkpoint_runs(folder, run):
+            found.setdefault(of_checkpoint.step, []).append(_scores(folder, of_checkpoint))
+    return {step: _means(of_runs) for step, of_runs in found.items()}

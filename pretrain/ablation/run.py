@@ -5,63 +5,31 @@ share a grid, and a cell whose starter was killed stays taken until its last com
 what was stopped resumes from its checkpoint, as every command does.
 """
 
-import fcntl
-import json
 import math
-import os
-import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 import yaml
 
 from bert import whole_file
-from bert.cli import put
+from bert.counting import count_of
 from bert.errors import REFUSED
-from bert.training.identity import RESULT, flatten, is_finished, is_free
-from bert.training.ledger import LEDGER
-from bert.training.lock import take
 from bert.training.stopping import EXIT_CODE
-from pretrain.ablation.grid import AblateConfig, Cell, models_are_alike, pretrain_options
-from pretrain.options import FREE, PATHS
+from pretrain.ablation import child
+from pretrain.ablation.cell_runs import PRETRAINING, cell_folder, metrics_of
+from pretrain.ablation.commands import checked, command, done, steps
+from pretrain.ablation.grid import AblateConfig, Cell, models_are_alike
 from pretrain.validation import LEARNED, below_unigram
-
-ROOT = Path(__file__).parents[2]
-"""Where run.py and run_finetune.py are."""
 
 _POLL = 1.0  # seconds
 
 _FAILED = "failed.txt"
 """In a cell's folder: why its last attempt failed. Its combination's other seeds would be a biased selection."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One command of a cell.
-
-    Attributes:
-        name: of its folder within the cell's.
-        program: run.py or run_finetune.py, and its verb.
-        options: for --config.
-    """
-
-    name: str
-    program: tuple[str, str]
-    options: dict[str, Any]
-
-
-def cell_folder(config: AblateConfig, cell: Cell) -> Path:
-    """The folder with a cell's runs."""
-    return Path(config.output) / "cells" / cell.name
 
 
 def failures(config: AblateConfig, cells: list[Cell]) -> dict[Cell, str]:
@@ -90,7 +58,7 @@ def run_cells(
     """
     progress = _Progress(config, cells)
     with ThreadPoolExecutor(config.jobs) as pool:
-        environments = [environment(config.jobs, job) for job in range(config.jobs)]
+        environments = [child.environment(config.jobs, job) for job in range(config.jobs)]
         workers = [pool.submit(_work, config, cells, parent, progress, stop_asked, its) for its in environments]
         # A signal may arrive at another thread, but only this one acts on it, and only when it wakes up.
         while wait(workers, timeout=_POLL).not_done:
@@ -130,7 +98,7 @@ class _Progress:
             self.settled.add(cell)
             if seconds is None:
                 return
-            said = f"{len(self.settled)} of {self.total} cells: {cell.name}"
+            said = f"{len(self.settled)} of {count_of(self.total, 'cell')}: {cell.name}"
             if fault is not None:
                 self.failed[cell] = fault.said
                 print(f"{said}: failed: {fault.said}", file=sys.stderr, flush=True)
@@ -144,7 +112,7 @@ class _Progress:
 
     def _unlearned(self, cell: Cell) -> str:
         """A warning where the model has learned too little to be compared."""
-        below = below_unigram(metrics_of(cell_folder(self.config, cell) / "pretrain"))
+        below = below_unigram(metrics_of(PRETRAINING.output(cell_folder(self.config, cell))))
         if below >= LEARNED:
             return ""
         return (
@@ -160,21 +128,6 @@ def _last_failure(config: AblateConfig, cell: Cell) -> tuple[int, int] | None:
     return (file.stat().st_mtime_ns, file.stat().st_ino) if file.is_file() else None
 
 
-def environment(jobs: int, job: int) -> dict[str, str]:
-    """The environment variables of one job's commands: its share of the processors, and its own GPU of several."""
-    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    there = torch.cuda.device_count()  # CUDA ignores all GPUs named from the first missing one on
-    gpus = named[:there] or named or [str(number) for number in range(there)]
-    own = {"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} if jobs > 1 and gpus else {}
-    threads = str(max(1, _processors() // jobs))  # training.threads, if given, overrides this
-    return {"OMP_NUM_THREADS": threads} | os.environ | own
-
-
-def _processors() -> int:
-    """The processors that this process may use: under taskset or Slurm, not all there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _work(config: AblateConfig, cells: list[Cell], parent, progress: _Progress, stop_asked, environment) -> None:
     """Run cell after cell until all are settled; one that another process holds is tried again."""
 
@@ -185,7 +138,7 @@ def _work(config: AblateConfig, cells: list[Cell], parent, progress: _Progress, 
         for cell in open_:
             if ended():
                 return
-            with _taken(cell_folder(config, cell)) as lock:
+            with child.taken(cell_folder(config, cell)) as lock:
                 if lock is not None and cell not in progress.settled:
                     began, before = time.monotonic(), done(config, cell)
                     failure = _last_failure(config, cell)
@@ -194,92 +147,6 @@ def _work(config: AblateConfig, cells: list[Cell], parent, progress: _Progress, 
                     if not stop_asked():
                         progress.note(cell, fault, None if before or tried else time.monotonic() - began)
         time.sleep(_POLL / 10 if progress.jobs == 1 else _POLL)
-
-
-@contextmanager
-def _taken(folder: Path) -> Iterator[int | None]:
-    """The descriptor of the folder's lock, held; None where another process or thread has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
-    try:
-        yield descriptor if take(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) else None
-    finally:
-        os.close(descriptor)
-
-
-def steps(config: AblateConfig, cell: Cell, parent: str | None) -> Iterator[Step]:
-    """A cell's commands; those that depend on pretraining are yielded once it is finished."""
-    folder = cell_folder(config, cell)
-    pretrained = folder / "pretrain"
-    tags = {name: str(value) for name, value in cell.values.items()} | {"seed": str(cell.seed)}
-    options = pretrain_options(config, cell, pretrained)
-    yield Step("pretrain", ("run.py", "pretrain"), _tracked(config, options, f"{cell.name}", tags, parent))
-    child = json.loads((pretrained / LEDGER).read_text(encoding="utf-8"))["run_id"]
-    for task_name, task in config.finetune.items():
-        starts = {"": pretrained}
-        if task.checkpoints:
-            starts |= {f"-{step.name}": step for step in sorted((pretrained / "checkpoints").glob("step-*"))}
-        for seed in task.seeds:
-            for suffix, start in starts.items():
-                name = f"{task_name}-{seed}{suffix}"
-                options = json.loads(json.dumps(task.options))
-                for option, value in (("training.seed", seed), ("init", str(start)), ("output", str(folder / name))):
-                    put(options, option, value)
-                run_name, of_task = f"{cell.name} {name}", tags | {"finetune": task_name, "finetune_seed": str(seed)}
-                yield Step(name, ("run_finetune.py", "train"), _tracked(config, options, run_name, of_task, child))
-
-
-def _tracked(
-    config: AblateConfig, options: dict[str, Any], run_name: str, tags: dict[str, str], parent: str | None
-) -> dict[str, Any]:
-    """The options with those for tracking in MLflow, under the grid's run or a cell's."""
-    tags = config.tracking.tags | tags | ({"mlflow.parentRunId": parent} if parent else {})
-    place = {"uri": config.tracking.uri, "experiment": config.tracking.experiment, "run_name": run_name, "tags": tags}
-    return options | {"tracking": place}
-
-
-def metrics_of(folder: Path) -> dict[str, float]:
-    """The metrics of a finished run."""
-    return json.loads((folder / RESULT).read_text(encoding="utf-8"))
-
-
-def differences(config: AblateConfig, cells: list[Cell]) -> list[str]:
-    """Options of these cells' finished commands that differ from what they would be now: a report must not mix them."""
-    found: dict[str, list[str]] = {}
-    for cell in cells:
-        folder = cell_folder(config, cell)
-        if not is_finished(folder / "pretrain"):
-            continue
-        for step in steps(config, cell, None):
-            file = folder / f"{step.name}.yaml"
-            if not is_finished(folder / step.name) or not file.is_file():
-                continue
-            given = yaml.safe_load(file.read_text(encoding="utf-8"))
-            before, now = (_telling(options, step.name) for options in (given, step.options))
-            for name in sorted(before.keys() | now.keys()):
-                if before.get(name) != now.get(name):
-                    said = f"{step.program[0]}: {name}={before.get(name)}, and is now asked for with {now.get(name)}"
-                    found.setdefault(said, []).append(str(folder / step.name))
-    return [
-        f"output: {len(runs)} finished runs of this grid ('{runs[0]}' for one) had {said}. Use another folder, or "
-        f"remove those runs."
-        for said, runs in found.items()
-    ]
-
-
-def _telling(options: dict[str, Any], step: str) -> dict[str, Any]:
-    """A command's options, without those that do not affect results, and without a task's starting model."""
-    free = [name for name in FREE if name not in PATHS]
-    free += [] if step == "pretrain" else ["init", "training.eval_sequences"]  # the latter was once accepted but unused
-    return {name: value for name, value in flatten(options).items() if not is_free(name, free)}
-
-
-def done(config: AblateConfig, cell: Cell) -> bool:
-    """Whether all commands of a cell are finished, including those on its checkpoints."""
-    folder = cell_folder(config, cell)
-    if not is_finished(folder / "pretrain"):
-        return False
-    return all(is_finished(folder / step.name) for step in steps(config, cell, None))
 
 
 def _run_cell(
@@ -302,58 +169,22 @@ def _run_steps(
     # In one write, since cells may run in parallel.
     print(f"{cell.name}: started; its commands' output is in {folder}/*.log\n", end="", flush=True)
     for step in steps(config, cell, parent):
-        if is_finished(folder / step.name):
+        if step.run.is_finished(folder):
             continue
-        file = folder / f"{step.name}.yaml"
+        file, log = step.run.options(folder), step.run.log(folder)
         file.write_text(yaml.safe_dump(step.options, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        log = folder / f"{step.name}.log"
-        code = _command(command(step, file), log, lock, stop_asked, environment)
+        code = child.run(command(step, file), log, lock, stop_asked, environment)
         if stop_asked():
             return None
         if code == EXIT_CODE:
-            return _Fault(f"{step.name}: someone else asked it to stop; the same command continues from there")
+            return _Fault(f"{step.run.name}: someone else asked it to stop; the same command continues from there")
         if code != 0:
             last = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-            said = f"{step.name}: exit code {code}: {last[-1] if last else 'no output'} (all of it in {log})"
-            return _Fault(said, of_all=code == REFUSED and step.name != "pretrain" and _refused_by_all(config, file))
+            said = f"{step.run.name}: exit code {code}: {last[-1] if last else 'no output'} (all of it in {log})"
+            return _Fault(said, of_all=code == REFUSED and step.run != PRETRAINING and _refused_by_all(config, file))
     return None
 
 
 def _refused_by_all(config: AblateConfig, file: Path) -> bool:
     """Whether a refused fine-tuning run would be refused with every model: for its options, where models are alike."""
     return models_are_alike(config) and checked(file).returncode == REFUSED
-
-
-def checked(file: Path) -> subprocess.CompletedProcess[str]:
-    """Fine-tuning's check of the options in a YAML file, and of the files and the model they name."""
-    asked = [sys.executable, str(ROOT / "run_finetune.py"), "check", "--config", str(file)]
-    return subprocess.run(asked, capture_output=True, text=True, check=False)
-
-
-def command(step: Step, file: Path) -> list[str]:
-    """A step as a command line."""
-    program, verb = step.program
-    return [sys.executable, str(ROOT / program), verb, "--config", str(file)]
-
-
-def _command(
-    arguments: list[str], log: Path, lock: int, stop_asked: Callable[[], bool], environment: dict[str, str]
-) -> int:
-    """Run a command, its output going to a file; it inherits the lock, and is asked to stop when this process is."""
-    with log.open("ab") as file:
-        process = subprocess.Popen(
-            arguments,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=environment,
-            pass_fds=(lock,),
-            start_new_session=True,
-        )
-        asked = False
-        while process.poll() is None:
-            if stop_asked() and not asked:
-                process.send_signal(signal.SIGTERM)
-                asked = True
-            time.sleep(0.1)
-    return process.returncode

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from bert.counting import count_of
 from bert.errors import UserError, refuse_if
 from pretrain.audit import picture
 from pretrain.audit.checks import Check, check
@@ -45,13 +46,13 @@ def audit(sampler: Sampler, text: TextToLearn, config: PretrainConfig) -> None:
 def in_words(numbers: dict, checks: list[Check]) -> str:
     """The table of checks, and a line of further figures."""
     width, asked = (max(len(getattr(check, name)) for check in checks) for name in ("name", "asked"))
-    lines = [f"audit of {numbers['sequences']:,} sequences, {numbers['tokens']:,} tokens"]
+    lines = [f"audit of {count_of(numbers['sequences'], 'sequence')}, {numbers['tokens']:,} tokens"]
     lines += [
         f"  {check.status:<6}  {check.name:<{width}}  asked {check.asked:<{asked}}  {check.found}" for check in checks
     ]
     lines.append(
         f"  {numbers['tokens_per_sequence']:.0f} tokens a sequence; {numbers['truncated_share']:.2%} of the tokens cut "
-        f"off; {numbers['unknown_share']:.2%} [UNK]; {numbers['duplicate_documents']:,} duplicate documents"
+        f"off; {numbers['unknown_share']:.2%} [UNK]; {count_of(numbers['duplicate_documents'], 'duplicate document')}"
     )
     return "\n".join(lines)
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from bert.training.tracking import TrackingConfig
+from pretrain.ablation.cell_runs import CellRun, cell_folder
 from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells
-from pretrain.ablation.run import cell_folder
+from pretrain.validation import JUDGED_ON
 
 AXES = {"sentence.objective": ["nsp", "none"], "masking.strategy": ["token", "span"]}
 BASELINE = {"sentence.objective": "nsp", "masking.strategy": "token"}
@@ -32,16 +33,31 @@ def make_grid(tmp_path):
     return make
 
 
+def write_run(folder: Path, metrics: dict[str, float], facts: dict[str, str]) -> None:
+    """What every finished run leaves in its output folder."""
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "run_facts.json").write_text(json.dumps(facts))
+    write_ledger(folder)
+
+
+def write_ledger(folder: Path, device: str = "cpu", examples: int = 1_000_000) -> None:
+    """A run's tracking.json. With so many examples a score is two standard errors above its floor once it is above."""
+    tags = {"git_commit": "abc", "torch": "2", "device": device}
+    datasets = [{"context": "training"}, {"context": "evaluation", "profile": {"used": examples}}]
+    (folder / "tracking.json").write_text(json.dumps({"run_id": None, "tags": tags, "datasets": datasets}))
+
+
 def write_cells(config: AblateConfig, score, below: float = 1.0, leave_out=()) -> None:
     """Finished cells whose metrics are `score(cell)`, and whose models lie so far below the unigram."""
     for cell in cells(config):
         if cell.name in leave_out:
             continue
         folder = cell_folder(config, cell) / "pretrain"
-        folder.mkdir(parents=True)
         loss = score(cell)
         metrics = {"valid/masked_lm_loss": loss, "valid/unigram_cross_entropy": loss + below}
-        (folder / "metrics.json").write_text(json.dumps(metrics))
+        write_run(folder, metrics, {"corpus": "a", "tokenizer": "b"})
+        (folder / JUDGED_ON).write_text(json.dumps({"masked_lm": "c"}))
         lines = [
             {
                 "step": step,
@@ -54,9 +70,8 @@ def write_cells(config: AblateConfig, score, below: float = 1.0, leave_out=()) -
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         for name, task in config.finetune.items():
             for seed in task.seeds:
-                tuned: Path = cell_folder(config, cell) / f"{name}-{seed}"
-                tuned.mkdir()
-                (tuned / "metrics.json").write_text(json.dumps({"valid/macro_f1": score(cell) / 10 + seed / 100}))
+                tuned = CellRun(name, seed).output(cell_folder(config, cell))
+                write_run(tuned, {"valid/macro_f1": score(cell) / 10 + seed / 100}, {"train": "d", "eval": "e"})
 
 
 @pytest.fixture

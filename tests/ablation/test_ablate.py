@@ -19,20 +19,16 @@ from bert import whole_file
 from bert.cli import read_options
 from bert.errors import UserError
 from bert.training.tracking import TrackingConfig
-from pretrain.ablation.ablate import _parent, ablate
-from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, grid_as_yaml, models_are_alike, refuse_wrong
+from pretrain.ablation.ablate import ablate
+from pretrain.ablation.cell_runs import cell_folder
+from pretrain.ablation.checks import refuse_wrong
+from pretrain.ablation.child import environment, taken
+from pretrain.ablation.commands import ROOT, differences, steps
+from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, grid_as_yaml, models_are_alike
+from pretrain.ablation.grid_run import parent_of_cells
 from pretrain.ablation.plan import plan
 from pretrain.ablation.results import read_results
-from pretrain.ablation.run import (
-    ROOT,
-    _taken,
-    cell_folder,
-    differences,
-    environment,
-    failures,
-    run_cells,
-    steps,
-)
+from pretrain.ablation.run import failures, run_cells
 from tests.ablation.conftest import AXES, BASELINE
 from tests.pretrain.conftest import made_up_text, write_text
 
@@ -69,6 +65,14 @@ def base(tmp_path_factory) -> dict:
         (
             {"effects": ["masking.strategi"]},
             r"effects: 'masking.strategi' is not an axis; .*did you mean masking.strat",
+        ),
+        (
+            {"axes": {"masking.stratgy": ["token"], "masking.rate": [0.1]}, "effects": ["masking.strategy"]},
+            r"effects: 'masking.strategy' is not an axis; one of masking.rate\.",
+        ),
+        (
+            {"axes": {"masking.stratgy": ["token"]}, "effects": ["masking.strategy"]},
+            r"effects: 'masking.strategy' is not an axis\.",
         ),
         ({"baseline": {"sentence.objective": "nsp"}}, "baseline: no value for masking.strategy"),
         ({"baseline": {"sentence.objective": "sop", "masking.strategy": "token"}}, "'sop' is not among its values"),
@@ -342,7 +346,7 @@ def test_a_grid_that_is_asked_to_stop_says_so_and_goes_on(finished_grid, tmp_pat
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 75 and "the same command continues from there" in said
-    assert "of 4 cells are not finished" in (tmp_path / "out" / "report.md").read_text()
+    assert "of 4 cells**; p values are interim" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_two_processes_share_a_grid_without_doing_a_cell_twice(shared_grid):
@@ -389,7 +393,7 @@ def test_a_task_whose_finished_runs_were_told_otherwise_is_refused(finished_grid
     assert "4 finished runs" in said and "run_finetune.py: training.lr=0.1, and is now asked for with 0.2" in said
 
 
-def test_a_metric_that_a_finished_cell_of_another_version_does_not_have_is_said_first(finished_grid, tmp_path):
+def test_a_metric_that_a_finished_cell_does_not_have_is_said_first(finished_grid, tmp_path):
     config, _, _ = finished_grid
     copy = replace(config, output=str(tmp_path / "out"), metrics=["valid/bits_per_character"], dry_run=True)
     shutil.copytree(config.output, copy.output)
@@ -398,8 +402,19 @@ def test_a_metric_that_a_finished_cell_of_another_version_does_not_have_is_said_
     found = json.loads(file.read_text())
     del found["valid/bits_per_character"]
     file.write_text(json.dumps(found))
-    with pytest.raises(UserError, match=r"metrics: 1 finished cells \('span/seed-0' for one\) have no 'valid/bits_per"):
+    with pytest.raises(UserError, match=r"metrics: no 'valid/bits_per.*' in 1 finished cell \('span/seed-0' for one\)"):
         ablate(copy)
+
+
+def test_a_grid_whose_declaration_was_removed_is_refused(finished_grid, tmp_path):
+    config, _, _ = finished_grid
+    copy = replace(config, output=str(tmp_path / "out"), dry_run=True)
+    shutil.copytree(config.output, copy.output)
+    (tmp_path / "out" / "declared.yaml").unlink()
+    with pytest.raises(UserError, match=r"declared.yaml' is missing, which says what was chosen before .*grid.yaml"):
+        ablate(copy)
+    shutil.rmtree(tmp_path / "out" / "cells")
+    ablate(copy)  # nothing is known yet
 
 
 def test_a_fine_tuning_that_no_model_fits_ends_the_grid_at_its_first_cell(finished_grid, tmp_path, capsys):
@@ -480,7 +495,7 @@ def test_a_second_process_waits_for_the_first_ones_run_in_mlflow(make_grid):
     later = threading.Timer(0.5, lambda: whole_file.write(folder / "tracking.json", json.dumps({"run_id": "abc"})))
     whole_file.write(folder / "tracking.json", json.dumps({"run_id": None}))
     later.start()
-    assert _parent(config, None) == "abc"
+    assert parent_of_cells(config, None) == "abc"
     later.join()
 
 
@@ -490,9 +505,9 @@ def test_a_lock_of_a_dead_process_is_free(make_grid):
     folder.mkdir(parents=True)
     lock = f"fcntl.flock(os.open({str(folder / '.lock')!r}, os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX)"
     subprocess.run([sys.executable, "-c", f"import fcntl, os; {lock}; os._exit(9)"], check=False)
-    with _taken(folder) as lock:
+    with taken(folder) as lock:
         assert lock is not None
-        with _taken(folder) as second:
+        with taken(folder) as second:
             assert second is None
 
 

@@ -495,7 +495,7 @@ def test_faulty_lines_may_be_left_out_and_are_counted(opened, tmp_path):
         assert (corpus.refused, corpus.empty_documents) == (2, 1)
         said = [fault.partition(": ")[0] for fault in corpus.faults]
         assert said == [f"{tmp_path / 'c.jsonl'}:{number}" for number in (2, 3)]
-    with pytest.raises(UserError, match=r"no document in .*: 3 lines are refused, as .*c\.jsonl:1: not a JSON object"):
+    with pytest.raises(UserError, match=r"no document in .*: 3 lines refused, as .*c\.jsonl:1: not a JSON object"):
         opened("{\n" * 3, skipping, name="c.jsonl")
 
 
@@ -532,7 +532,7 @@ def test_a_file_that_is_no_corpus_is_refused_with_a_hint(opened, content, hint):
 
 def test_json_lines_without_any_text_are_no_corpus(opened):
     with pytest.raises(
-        UserError, match=r"data\.valid: no document in .*: the field 'content' is blank in all of its 2"
+        UserError, match=r"data\.valid: no document in .*: the field 'content' is blank throughout \(2 lines"
     ):
         opened('{"content": ""}\n{"content": " "}\n', JSONL)
 

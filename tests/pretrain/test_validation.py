@@ -320,7 +320,7 @@ def refused(tmp_path, documents: list[list[str]], **sentence) -> str:
 def test_documents_of_one_sentence_are_refused_for_pairs(tmp_path, objective):
     said = refused(tmp_path, [[f"Line number {n}."] for n in range(30)], objective=objective)
     assert said == (
-        "data.train: no example in it: sentence.input=segment_pair needs documents of at least 2 sentence(s); "
+        "data.train: no example in it: sentence.input=segment_pair needs documents of at least 2 sentences; "
         "sentence.objective=none with sentence.input=doc_sentences needs one. "
         "A line of text is a sentence unless data.split_sentences=true looks for them within lines."
     )
@@ -328,7 +328,7 @@ def test_documents_of_one_sentence_are_refused_for_pairs(tmp_path, objective):
 
 def test_one_document_is_refused_since_one_is_held_out(tmp_path):
     said = refused(tmp_path, [["One line.", "Another line.", "A third."]], objective="none")
-    assert "1 document(s)" in said
+    assert "1 document in" in said
     assert "needs at least 1, besides 1 held out for validation" in said
 
 

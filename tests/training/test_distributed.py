@@ -244,7 +244,7 @@ distributed.leave()
     ("ranks", "step", "said"),
     [
         (4, {"batch_size": 64, "micro_batch_size": 32}, "into 2 micro-batches, which 4 ranks .* evenly; 16 makes 4 of"),
-        (8, {"batch_size": 100}, "micro_batch_size: .* into 1 micro-batches, .* evenly; 13 makes 8 of them"),
+        (8, {"batch_size": 100}, "micro_batch_size: .* into 1 micro-batch, .* evenly; 13 makes 8 of them"),
         (2, {"batch_size": 12, "micro_batch_size": 4}, "into 3 micro-batches, .* evenly; 3 makes 4 of them"),
         (4, {"batch_size": 10, "micro_batch_size": 2}, "into 5 micro-batches, .* evenly; no smaller one helps; give"),
         (8, {"batch_size": 9}, "which 8 ranks cannot .*; no smaller one helps; give a batch_size that 8 divides"),

@@ -234,17 +234,6 @@ def test_what_a_run_reads_are_its_datasets_in_mlflow(tmp_path, store, client):
     assert len(client().get_run(tracker.run_id).inputs.dataset_inputs) == 1
 
 
-def test_a_ledger_from_before_there_were_models_and_datasets_is_read(tmp_path, store):
-    tracker = start(tmp_path, "none")
-    tracker.log(1, {"loss": 1.0})
-    tracker.finish("FINISHED")
-    newer = ("datasets", "datasets_sent", "model", "model_sent")
-    older = {name: value for name, value in ledger(tmp_path).items() if name not in newer}
-    (tmp_path / "tracking.json").write_text(json.dumps(older))
-    assert sync(tmp_path, store) == 1
-    assert ledger(tmp_path)["model_sent"] is None
-
-
 def test_a_dead_server_costs_two_warnings_and_a_sync_sends_all_elsewhere(tmp_path, store, client, monkeypatch, capsys):
     monkeypatch.setattr(tracking, "PATIENCE", 1.0)
     tracker = start(tmp_path, DEAD)
@@ -257,7 +246,7 @@ def test_a_dead_server_costs_two_warnings_and_a_sync_sends_all_elsewhere(tmp_pat
     assert tracker.run_id is None
     first, last = capsys.readouterr().err.splitlines()
     assert f"{DEAD} fails; everything is kept in {tmp_path}" in first and "Connection refused" in first
-    assert "not sent" in last and "700 metric lines, 1 artifacts, status FINISHED" in last
+    assert "not sent" in last and "700 metric lines, 1 artifact, status FINISHED" in last
 
     with pytest.raises(UserError, match="still to send: 700 metric lines"):
         sync(tmp_path)

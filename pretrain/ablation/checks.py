@@ -1,0 +1,193 @@
+"""Whether a grid can be run: its own options, those of every combination and task, and the files that they name."""
+
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bert.checking import LATER, SCORES
+from bert.cli import read_options
+from bert.errors import UserError, refuse_if
+from bert.registry import did_you_mean
+from bert.training import config as training_config
+from bert.training.identity import flatten
+from bert.training.metric import is_known
+from pretrain.ablation.cell_runs import PRETRAINING, cell_folder
+from pretrain.ablation.commands import checked
+from pretrain.ablation.grid import (
+    AblateConfig,
+    Cell,
+    cells,
+    combinations,
+    models_are_alike,
+    pretrain_options,
+    variant_name,
+)
+from pretrain.ablation.metric_names import VALID, full_name, place_of, prefix_of
+from pretrain.config import PretrainConfig
+from pretrain.options import check, with_defaults
+from pretrain.validation import metric_names
+
+_TAKEN = (VALID, PRETRAINING.name)
+"""The names that stand for pretraining: among the metrics, and in a cell's folder."""
+
+_FILES = ("data.train", "data.valid", "tokenizer.path", "tokenizer.add")
+"""Options that name a file."""
+
+
+def refuse_wrong(config: AblateConfig) -> None:
+    """Check the grid and every combination before any compute is spent.
+
+    Raises:
+        UserError: with all faults found.
+    """
+    refuse_if(_grid_faults(config))
+    first_with: dict[str, str] = {}  # a fault of many combinations is reported for the first
+    for values in combinations(config):
+        named = ", ".join(f"{name}={value}" for name, value in values.items())
+        try:
+            options = pretrain_options(config, Cell(values, config.seeds[0]), Path(config.output))
+            run = with_defaults(read_options("run.py pretrain", PretrainConfig, options))
+        except UserError as error:
+            raise UserError(f"axes: {named}: {error}") from error
+        faults = check(run)
+        for fault in faults + _unknown_metrics(config, VALID, metric_names(run)):
+            first_with.setdefault(fault, named)
+    refuse_if([f"axes: {named}: {fault}" for fault, named in first_with.items()])
+
+
+def missing_files(config: AblateConfig) -> list[str]:
+    """Faults of the files that pretraining would read: those that are not there."""
+    given = flatten(config.base) | config.axes
+    named = {
+        name: value if name in config.axes else [value] for name, value in given.items() if name in _FILES and value
+    }
+    return [
+        f"{name}: no such file: '{path}'."
+        for name, paths in named.items()
+        for path in paths
+        if path not in (None, "builtin") and not Path(str(path)).exists()
+    ]
+
+
+def refuse_wrong_tasks(config: AblateConfig) -> None:
+    """Have the fine-tuning command check each task's options and files, and the first cell's model if it is finished
+    and all models are alike."""
+    first = cell_folder(config, cells(config)[0])
+    there = models_are_alike(config) and PRETRAINING.is_finished(first)
+    init = str(PRETRAINING.output(first)) if there else LATER
+    for name, task in config.finetune.items():
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"{name}.yaml"
+            options = task.options | {"init": init}
+            file.write_text(yaml.safe_dump(options, sort_keys=False, allow_unicode=True), encoding="utf-8")
+            said = checked(file)
+        if said.returncode:
+            raise UserError(f"finetune.{name}: {said.stderr.strip()}")
+        scores = said.stdout.rpartition(SCORES)[2].strip().split(", ")
+        refuse_if(_unknown_metrics(config, name, scores))
+
+
+def _unknown_metrics(config: AblateConfig, place: str, names: Iterable[str]) -> list[str]:
+    """Faults of the grid's metrics of a place, pretraining or a task: those not among its names, or with no known
+    direction."""
+    known = [full_name(place, name) for name in names if is_known(name)]
+    return [
+        f"metrics: no {metric!r}; one of {', '.join(known)}{did_you_mean(metric, known)}."
+        for metric in config.metrics
+        if place_of(metric) == place and metric not in known
+    ]
+
+
+def _grid_faults(config: AblateConfig) -> list[str]:
+    """All that is wrong with the grid itself, whatever its cells are."""
+    checks = (_numbers, _effects, _tasks, _axes, _metrics, _set_by_the_grid)
+    return [fault for check_of in checks for fault in check_of(config)]
+
+
+def _numbers(config: AblateConfig) -> Iterator[str]:
+    if not config.seeds:
+        yield "seeds: none given."
+    if len(set(config.seeds)) < len(config.seeds):
+        yield f"seeds: {config.seeds}, but each may be given once only."
+    yield from (f"seeds: {seed}, but each must be at least 0." for seed in config.seeds if seed < 0)
+    if config.tokens <= 0:
+        yield f"tokens: {config.tokens}, but it must be above 0."
+    if config.jobs < 1:
+        yield f"jobs: {config.jobs}, but it must be at least 1."
+
+
+def _effects(config: AblateConfig) -> Iterator[str]:
+    options = _options()
+    known = [axis for axis in config.axes if axis in options]  # `_axes` says what the others may have been meant for
+    for name in config.effects:
+        if name not in config.axes:
+            close = "" if name in options else did_you_mean(name, known)
+            instead = f"; one of {', '.join(known)}{close}" if known else ""
+            yield f"effects: {name!r} is not an axis{instead}."
+        elif len(config.axes[name]) == 1:
+            yield f"effects: {name!r} has one value, {config.axes[name][0]!r}, and none to compare it with."
+    for name in sorted({name for name in config.effects if config.effects.count(name) > 1}):
+        yield f"effects: {name!r} is given twice, and would count as two tests."
+
+
+def _tasks(config: AblateConfig) -> Iterator[str]:
+    for name, task in config.finetune.items():
+        if name in _TAKEN or not re.fullmatch(r"\w[\w.-]*", name):
+            allowed = f"use letters, digits and any of . _ -, but neither {' nor '.join(_TAKEN)}"
+            yield f"finetune: {name!r} is not a valid task name; {allowed}."
+        if not task.seeds or len(set(task.seeds)) < len(task.seeds):
+            yield f"finetune.{name}.seeds: {task.seeds}, but there must be at least one, and each only once."
+        yield from (f"finetune.{name}.seeds: {seed}, but each must be at least 0." for seed in task.seeds if seed < 0)
+
+
+def _axes(config: AblateConfig) -> Iterator[str]:
+    if not config.axes:
+        yield "axes: none given; name an option and its values."
+    options = _options()
+    for name, values in config.axes.items():
+        if not values:
+            yield f"axes: {name} has no values."
+        if name not in options:
+            yield f"axes: no option {name!r}{did_you_mean(name, options)}."
+        elif name not in config.baseline:
+            yield f"baseline: no value for {name}; one of {values}."
+        elif config.baseline[name] not in values:
+            yield f"baseline: {name}={config.baseline[name]!r} is not among its values {values}."
+    yield from (f"baseline: {name!r} is not an axis." for name in config.baseline if name not in config.axes)
+    names = [variant_name(values) for values in combinations(config)]
+    if len(set(names)) < len(names):
+        yield "axes: two combinations have the same name."
+
+
+def _options() -> dict[str, Any]:
+    """Every option of pretraining, with its default."""
+    return flatten(asdict(PretrainConfig()))
+
+
+def _metrics(config: AblateConfig) -> Iterator[str]:
+    if not config.metrics:
+        yield "metrics: none given."
+    if len(set(config.metrics)) < len(config.metrics):
+        yield f"metrics: {config.metrics}, but each may be given once only."
+    known = [prefix_of(place) for place in (VALID, *config.finetune)]
+    for metric in config.metrics:
+        if not metric.startswith(tuple(known)):
+            close = did_you_mean(place_of(metric), known)
+            yield f"metrics: {metric!r} begins with none of {', '.join(known)}{close}."
+
+
+def _set_by_the_grid(config: AblateConfig) -> Iterator[str]:
+    for name, task in config.finetune.items():
+        for option in flatten(task.options):
+            if option in ("init", "output", "seeds", "training.seed") or option.startswith("tracking"):
+                by = f"set by the grid (output, tracking, finetune.{name}.seeds)"
+                yield f"finetune.{name}.options: {option} is {by}."
+    given = [("base", name) for name in flatten(config.base)] + [("axes", name) for name in config.axes]
+    for where, name in given:
+        if name in ("output", "training.seed", *training_config.BUDGET_OPTIONS) or name.startswith("tracking."):
+            yield f"{where}: {name} is set by the grid (axes, seeds, tokens, output, tracking)."

@@ -1,0 +1,56 @@
+"""The grid's own run in MLflow, of which its cells are children; one process at a time holds it."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from bert.training import provenance
+from bert.training.ledger import LEDGER
+from bert.training.lock import take
+from bert.training.mlflow_feed import FIRST_CONTACT
+from bert.training.tracking import Tracker, track
+from pretrain.ablation.grid import AblateConfig, grid_as_yaml
+from pretrain.ablation.plan import device_of
+
+
+@contextmanager
+def grid_run(config: AblateConfig) -> Iterator[Tracker | None]:
+    """The grid's own run in MLflow; None if another process holds it, or only one cell is run."""
+    output = Path(config.output)
+    descriptor = os.open(output / ".grid", os.O_RDWR | os.O_CREAT)
+    try:
+        if config.only is not None or not take(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            yield None
+            return
+        resume = (output / LEDGER).is_file()
+        described = yaml.safe_load(grid_as_yaml(config))
+        with track(output, config.tracking, described, _tags(config), resume) as tracker:
+            yield tracker
+    finally:
+        os.close(descriptor)
+
+
+def _tags(config: AblateConfig) -> dict[str, str]:
+    """Where the cells will run, and what may be added to a grid later, which its parameters in MLflow do not show."""
+    now = {name: ", ".join(map(str, getattr(config, name))) for name in ("seeds", "effects", "metrics")}
+    return provenance.tags("ablation", device_of(config)) | now
+
+
+def parent_of_cells(config: AblateConfig, tracker: Tracker | None) -> str | None:
+    """MLflow's id of the grid's run, as the cells' parent, once the process that holds the grid has it; None where
+    there is no store, or it fails."""
+    if tracker is not None:
+        return tracker.awaited_run_id()
+    ledger, began = Path(config.output) / LEDGER, time.monotonic()
+    while time.monotonic() - began < FIRST_CONTACT and config.tracking.uri != "none":
+        known = json.loads(ledger.read_text(encoding="utf-8"))["run_id"] if ledger.is_file() else None
+        if known or config.only is not None:
+            return known
+        time.sleep(0.1)
+    return None
