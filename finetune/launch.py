@@ -280,11 +280,12 @@ def _datasets(train_set: Examples, judges: dict[str, Examples], facts: dict[str,
 
 
 def _served(task: Task, examples: Examples, device: torch.device) -> Served:
-    """An example request and its answer: a pair where the model was evaluated on pairs."""
-    pairs = getattr(examples.used[0], "text_pair", None) is not None
-    row = {"text": "a text"} | ({"text_pair": "another text"} if pairs else {})
-    (answer,) = predict(task.eval(), [kind_of(task.task).unlabelled(1, **row)], 1, device)
-    return Served("task", row, answer)
+    """An example request and its answer: two texts where the model was evaluated on two."""
+    kind, texts = kind_of(task.task), ["a text"]
+    if getattr(examples.used[0], "text_pair", None) is not None:
+        texts.append("another text")
+    (answer,) = predict(task.eval(), [kind.unlabelled(1, *texts)], 1, device)
+    return Served("task", dict(zip((*kind.columns, "text_pair"), texts, strict=False)), answer)
 
 
 def _print_report(

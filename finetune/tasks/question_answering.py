@@ -178,8 +178,8 @@ class QuestionAnswering(Task):
         return [
             {
                 "id": example.id,
-                "text": example.text,
-                "text_pair": example.text_pair,
+                "question": example.text,
+                "context": example.text_pair,
                 "answer": self._said(answer),
                 "start": answer.start if self._said(answer) else None,
                 "probability": answer.probability if self._said(answer) else answer.none_probability,
@@ -195,7 +195,7 @@ class QuestionAnswering(Task):
 
     def in_words(self, prediction: dict) -> str:
         """The answer, then the question."""
-        return f"{prediction['answer'] or _NONE} ({prediction['probability']:.2f}): {prediction['text']}"
+        return f"{prediction['answer'] or _NONE} ({prediction['probability']:.2f}): {prediction['question']}"
 
     def _answers(self, examples: list[Question], features: list[Feature], rows: list[Row]) -> list["Answer"]:
         """The best answer over each example's windows; no answer scores as in the window where it scores lowest."""
