@@ -61,8 +61,8 @@ def write_findings(task: Task, findings: Findings, folder: Path) -> None:
         rows = [[name, c.precision, c.recall, c.f1, c.support] for name, c in findings.table.items()]
         _write_table(folder / CLASSES, ["class", "precision", "recall", "f1", "support"], rows)
     worst = sorted(findings.mistakes, key=lambda mistake: -mistake.confidence)[:_WORST_SHOWN]
-    rows = [[mistake.line, mistake.gold, mistake.predicted, mistake.confidence, mistake.text] for mistake in worst]
-    _write_table(folder / WORST, ["line", "gold", "predicted", task.sureness, "text"], rows)
+    rows = [[wrong.place, wrong.gold, wrong.predicted, wrong.confidence, *wrong.texts] for wrong in worst]
+    _write_table(folder / WORST, [task.found_by, "gold", "predicted", task.sureness, *task.text_columns], rows)
     findings.draw(folder / task.picture)
 
 

@@ -53,6 +53,8 @@ class QuestionAnswering(Task):
     }
     architecture = "BertForQuestionAnswering"
     pooler = False
+    found_by = "id"  # a whole file may be one line
+    text_columns = ("question", "context")
 
     def __init__(self, config, *rest, **named) -> None:
         super().__init__(config, *rest, **named)
@@ -145,8 +147,8 @@ class QuestionAnswering(Task):
         exact = [metrics.exact_match(*pair) for pair in zip(said, gold, strict=True)]
         mistakes = [
             Mistake(
-                e.line,
-                f"{e.id}: {e.text} | {e.text_pair}",
+                e.id,
+                (e.text, e.text_pair),
                 " / ".join(sorted(set(g))) or _NONE,
                 s or _NONE,
                 a.probability if s else a.none_probability,

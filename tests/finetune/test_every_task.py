@@ -95,7 +95,9 @@ def test_it_is_judged_by_what_it_says_and_its_findings_are_written(made, tmp_pat
     assert {*found} == {f"valid/{name}" for name in task.scores(task.task, examples)}
     assert {"loss", task.best, *task.metrics} <= {*task.scores(task.task, examples)}
     write_findings(task, findings, tmp_path)
-    assert json.loads((tmp_path / WORST).read_text())["columns"][3] == task.sureness
+    worst = json.loads((tmp_path / WORST).read_text())
+    assert worst["columns"] == [task.found_by, "gold", "predicted", task.sureness, *task.text_columns]
+    assert [len(row) for row in worst["data"]] == [len(worst["columns"])] * len(findings.mistakes)
     assert (tmp_path / task.picture).read_bytes().startswith(b"\x89PNG")
 
 
