@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from bert.counting import count_of
 from bert.tokenizer import Tokenizer
 from finetune.example_kinds import Labelled, Question, Tagged
 from finetune.example_kinds.kind import looks
@@ -18,6 +19,8 @@ MOST_LABELS = 8
 
 MUCH_UNKNOWN = 0.05
 """Share of [UNK] among the tokens above which a run warns."""
+
+_OF_BOTH = " of questions with their contexts"
 
 _RARE = 2
 """Numbers that occur at most so many times on average are probably measurements, not classes."""
@@ -44,9 +47,9 @@ def in_words(
         header_in_words(used) if kind is Labelled and examples.path.suffix in (".tsv", ".csv") else None,
         entities_in_words(used) if kind is Tagged else None,
         questions_in_words(used) if kind is Question else None,
-        f"lengths: {lengths_in_words(lengths_of(len(used), features))}",
+        f"lengths{_OF_BOTH * (kind is Question)}: {lengths_in_words(lengths_of(len(used), features))}",
         left_out_in_words(examples, features, max_length),
-        windows_in_words(features, max_length),
+        windows_in_words(features, max_length, asked=kind is Question),
         no_token_in_words(len(used), features),
         unknown_in_words(features, tokenizer),
         line_ends_in_words(used) if kind is Labelled else None,
@@ -120,11 +123,10 @@ def entities_in_words(examples: list[Tagged]) -> str:
 
 
 def questions_in_words(examples: list[Question]) -> str:
-    """How many questions there are, about how many texts, and how many have no answer."""
-    silent, texts = sum(not example.answers for example in examples), len({example.text_pair for example in examples})
-    return (
-        f"questions: {len(examples):,} about {texts:,} texts; {silent:,} ({silent / len(examples):.1%}) have no answer"
-    )
+    """How many questions there are, about how many contexts, and how many have no answer."""
+    silent, about = sum(not example.answers for example in examples), len({example.text_pair for example in examples})
+    share = f"{silent:,} ({silent / len(examples):.1%})"
+    return f"questions: {len(examples):,} about {count_of(about, 'context')}; {share} have no answer"
 
 
 def lengths_of(count: int, features: list[Feature]) -> list[int]:
@@ -177,12 +179,19 @@ def cut_questions_in_words(features: list[Feature], max_length: int) -> str | No
     return f"{said} cut to half of data.max_length={max_length}" if cut else None
 
 
-def windows_in_words(features: list[Feature], max_length: int) -> str | None:
-    """How many texts are read in several windows, and in how many in all; None where none is."""
+def windows_in_words(features: list[Feature], max_length: int, asked: bool = False) -> str | None:
+    """How many texts are read in several windows, and in how many in all; None where none is.
+
+    Args:
+        features: of all examples.
+        max_length: maximum tokens in a sequence.
+        asked: whether examples are questions, each read with its context: one context may be that of several.
+    """
     several = [count for count in Counter(feature.example for feature in features).values() if count > 1]
     if not several:
         return None
-    return f"{_texts(len(several))} longer than data.max_length={max_length} and read in {sum(several):,} sequences"
+    what = _questions(len(several)) if asked else _texts(len(several))
+    return f"{what} longer than data.max_length={max_length} and read in {sum(several):,} sequences"
 
 
 def no_token_in_words(count: int, features: list[Feature]) -> str | None:
@@ -223,6 +232,10 @@ def _shares(names: list[str]) -> str:
     if more := ranked[MOST_LABELS:]:
         said += f" and {len(more):,} more, the rarest {more[-1][0]} {more[-1][1]:,}"
     return said
+
+
+def _questions(count: int) -> str:
+    return "1 question with its context is" if count == 1 else f"{count:,} questions with their contexts are"
 
 
 def _texts(count: int) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bert.errors import UserError, refuse_if
 from finetune.config import DataConfig, TaskConfig
-from finetune.example_kinds import Example, Tagged
+from finetune.example_kinds import Example, Question, Tagged
 from finetune.example_kinds.kind import HowRead
 from finetune.formats import FORMATS
 from finetune.formats.kinds import Refused
@@ -42,6 +42,11 @@ class Examples:
         if self.repaired:
             counts += f"; {self.repaired:,} I- tags that continue nothing were made B-"
         return f"{argument}: {self.path}: {counts}{shown}"
+
+    @property
+    def called(self) -> str:
+        """What one of the examples is, in messages."""
+        return "question" if isinstance(self.used[0], Question) else "text"
 
     @property
     def trimmed(self) -> int:

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 
 from bert.checking import LATER, SCORES
+from bert.counting import count_of
 from bert.errors import UserError, refuse_if
 from bert.serving.served import Served
 from bert.training import checkpoint, distributed, identity, lock, provenance
@@ -115,7 +116,8 @@ def _read(config: FinetuneConfig) -> tuple[Examples, dict[str, Examples]]:
         print(examples.in_words(f"data.{name}"))
         if shared := train_set.shared_with(examples):
             warning = "WARNING: " if shared > MUCH_SHARED * len(examples.used) else ""
-            print(f"data.{name}: {warning}{shared:,} of its {len(examples.used):,} texts are in data.train too")
+            several = f"{shared:,} of its {count_of(len(examples.used), examples.called)}"
+            print(f"data.{name}: {warning}{several} {'is' if shared == 1 else 'are'} in data.train too")
     return train_set, judges
 
 

@@ -29,7 +29,7 @@ from finetune.data_summary import (
 )
 from finetune.example_kinds import Labelled, Question, Tagged
 from finetune.examples import Examples
-from finetune.features import Feature, of_labelled, of_tagged
+from finetune.features import Feature, of_labelled, of_questions, of_tagged
 
 
 def labelled(*labels: str) -> list[Labelled]:
@@ -100,6 +100,10 @@ def test_texts_in_several_sequences_are_counted_with_these():
     said = windows_in_words(features, 8)
     assert said == "2 texts are longer than data.max_length=8 and read in 5 sequences"
     assert windows_in_words(features[:1], 8) is None
+    asked = "2 questions with their contexts are longer than data.max_length=8 and read in 5 sequences"
+    assert windows_in_words(features, 8, asked=True) == asked
+    one = "1 question with its context is longer than data.max_length=8 and read in 2 sequences"
+    assert windows_in_words(features[:3], 8, asked=True) == one
 
 
 def test_texts_without_a_token_are_counted():
@@ -175,7 +179,20 @@ def test_questions_are_counted_with_their_texts_and_those_without_an_answer():
         Question(2, "b", "?", "text", ()),
         Question(3, "c", "?", "other", ((0, 1), (1, 2))),
     ]
-    assert questions_in_words(examples) == "questions: 3 about 2 texts; 1 (33.3%) have no answer"
+    assert questions_in_words(examples) == "questions: 3 about 2 contexts; 1 (33.3%) have no answer"
+
+
+def test_a_file_of_questions_in_words(pieces):
+    """Two questions about one context: what is counted and measured is said."""
+    # [CLS] dog [SEP] the cat sat on a mat [SEP]: 10 tokens; at 8 at most, four pieces of the context at a time.
+    used = [Question(n, str(n), "dog", "the cat sat on a mat", ((4, 7),)) for n in (1, 2)]
+    said = in_words(Examples(Path("x.json"), used, 2, []), of_questions(used, pieces, 8), 8, pieces, ["answer"])
+    assert said == [
+        "data.train: questions: 2 about 1 context; 0 (0.0%) have no answer",
+        "data.train: lengths of questions with their contexts: median 10 tokens; 90% have at most 10, 99% 10, the "
+        "longest 10",
+        "data.train: 2 questions with their contexts are longer than data.max_length=8 and read in 4 sequences",
+    ]
 
 
 def test_questions_that_are_cut_are_counted_once_however_many_windows_they_have():

@@ -694,6 +694,16 @@ def test_a_check_reads_everything_names_the_scores_and_leaves_nothing(make_confi
         checked(config, data=replace(config.data, eval="gone.conll"))
 
 
+def test_what_is_in_the_training_file_too_is_counted_as_what_it_is(make_config, write, capsys):
+    """Of these questions, number 6 is number 0 again, and 7 is 1."""
+    asked = [str(write(questions(count), f"{count}.json")) for count in (6, 1, 8)]
+    config = make_config(parts={"task": TaskConfig("question_answering")})
+    check_only(replace(config, init="later", data=DataConfig(train=asked[0], eval=asked[1], test={"more": asked[2]})))
+    said = capsys.readouterr().out
+    assert "data.eval: WARNING: 1 of its 1 question is in data.train too\n" in said
+    assert "data.test.more: WARNING: 8 of its 8 questions are in data.train too\n" in said
+
+
 def test_a_name_of_a_test_file_that_mlflow_has_no_tag_for_is_refused(make_config):
     config = make_config()
     config = replace(config, data=replace(config.data, test={"hard(1)": "x.tsv", "어려운 것": "y.tsv"}))
