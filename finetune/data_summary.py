@@ -9,16 +9,15 @@ import numpy as np
 
 from bert.counting import count_of
 from bert.tokenizer import Tokenizer
-from finetune.example_kinds import Labelled, Question, Tagged
+from bert.unknown import MUCH_UNKNOWN, unknown_characters
+from finetune.example_kinds import Example, Labelled, Question, Tagged
 from finetune.example_kinds.kind import looks
 from finetune.examples import Examples
 from finetune.features import Feature
+from finetune.units import UNITS
 
 MOST_LABELS = 8
 """Labels listed with their share."""
-
-MUCH_UNKNOWN = 0.05
-"""Share of [UNK] among the tokens above which a run warns."""
 
 _OF_BOTH = " of questions with their contexts"
 
@@ -27,7 +26,12 @@ _RARE = 2
 
 
 def in_words(
-    examples: Examples, features: list[Feature], max_length: int, tokenizer: Tokenizer, labels: list[str]
+    examples: Examples,
+    features: list[Feature],
+    max_length: int,
+    tokenizer: Tokenizer,
+    labels: list[str],
+    unit: str = "wordpiece",
 ) -> list[str]:
     """Labels, lengths, what data.max_length costs and what the vocabulary lacks, a line each.
 
@@ -37,6 +41,7 @@ def in_words(
         max_length: maximum tokens in a sequence.
         tokenizer: the one that made the features.
         labels: the classes to learn; empty where labels are numbers.
+        unit: what carries a tag, one of UNITS: single characters are looked up as such.
     """
     used, kind = examples.used, type(examples.used[0])
     said = [
@@ -51,7 +56,7 @@ def in_words(
         left_out_in_words(examples, features, max_length),
         windows_in_words(features, max_length, asked=kind is Question),
         no_token_in_words(len(used), features),
-        unknown_in_words(features, tokenizer),
+        unknown_in_words(used, features, tokenizer, unit),
         line_ends_in_words(used) if kind is Labelled else None,
         quoted_in_words(used) if kind is Labelled and examples.path.suffix == ".tsv" else None,
     ]
@@ -200,12 +205,29 @@ def no_token_in_words(count: int, features: list[Feature]) -> str | None:
     return f"{empty:,} texts have no tokens at all" if empty else None
 
 
-def unknown_in_words(features: list[Feature], tokenizer: Tokenizer) -> str | None:
-    """The share of unknown tokens; None where there are none."""
+def unknown_in_words(
+    examples: list[Example], features: list[Feature], tokenizer: Tokenizer, unit: str = "wordpiece"
+) -> str | None:
+    """The share of unknown tokens, and of the characters that they stand for; None where there are none."""
     unknown = sum(feature.token_ids.count(tokenizer.unk_id) for feature in features)
-    share = unknown / max(1, sum(len(feature.token_ids) for feature in features))
+    if not unknown:
+        return None
+    texts = dict.fromkeys(text for e in examples for text in (e.text, getattr(e, "text_pair", None)) if text)
+    counts = (unknown_characters(text, *_tokens(text, tokenizer, unit), tokenizer.unk_id) for text in texts)
+    lost, characters = map(sum, zip(*counts, strict=True))
+    share = lost / max(1, characters)
     warning = "WARNING: " if share > MUCH_UNKNOWN else ""
-    return f"{warning}{share:.2%} of the tokens are {tokenizer.token(tokenizer.unk_id)}" if unknown else None
+    of_tokens = f"{unknown / sum(len(feature.token_ids) for feature in features):.2%} of the tokens"
+    return f"{warning}{share:.2%} of the texts' characters become {tokenizer.token(tokenizer.unk_id)} ({of_tokens})"
+
+
+def _tokens(text: str, tokenizer: Tokenizer, unit: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """The ids of a text, and the characters that each stands for, start and end."""
+    if unit == "character":
+        ids, units = UNITS[unit](text, tokenizer)
+        return ids, [(start, end) for _, start, end in units]
+    pieces = tokenizer.encode_text(text)
+    return pieces.ids, pieces.offsets
 
 
 def line_ends_in_words(examples: list[Labelled]) -> str | None:

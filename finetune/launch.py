@@ -243,7 +243,7 @@ def _refuse_frozen_noise(config: FinetuneConfig, task: Task) -> None:
 def _in_words(config: FinetuneConfig, task: Task, examples: Examples, features: list[Feature]) -> str:
     said = [
         *_beyond_pretraining(config, features),
-        *data_summary.in_words(examples, features, task.max_length, task.tokenizer, task.labels),
+        *data_summary.in_words(examples, features, task.max_length, task.tokenizer, task.labels, task.task.unit),
         f"sequences: {len(features):,}",
     ]
     if more := task.in_short(examples.used, features):

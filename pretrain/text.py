@@ -15,6 +15,7 @@ from bert.errors import UserError
 from bert.tokenizer import Tokenizer
 from bert.training import provenance
 from bert.training.provenance import UsedDataset
+from bert.unknown import MUCH_UNKNOWN, unknown_characters
 from pretrain.config import PretrainConfig
 from pretrain.corpus import Corpus, open_corpus, refuse_unreadable
 from pretrain.documents import FORMATS, CorpusFormat
@@ -29,9 +30,6 @@ TOKENIZER_BYTES = 200 << 20
 
 MEASURED_BYTES = 16 << 20
 """About how much validation text characters are counted in at most; documents are drawn uniformly."""
-
-MUCH_UNKNOWN = 0.05
-"""Share of the text's characters in words that become [UNK], above which a run warns."""
 
 _SEARCHED_BYTES = 1 << 18
 """About how much training text is searched for these; documents are drawn uniformly."""
@@ -235,13 +233,12 @@ def _warn_of_unknown(config: PretrainConfig, corpus: Corpus, split: Split, token
         if characters > _SEARCHED_BYTES:  # a document is much larger
             break
         pieces = tokenizer.encode_text(line)
-        characters += len(line) - line.count(" ")
-        sizes = [end - start for start, end in pieces.offsets]
-        lost += sum(size for size, i in zip(sizes, pieces.ids, strict=True) if i == tokenizer.unk_id)
+        here = unknown_characters(line, pieces.ids, pieces.offsets, tokenizer.unk_id)
+        lost, characters = lost + here[0], characters + here[1]
     if lost > MUCH_UNKNOWN * characters:
         print(
-            f"WARNING: {lost / characters:.0%} of the text becomes [UNK], which is never learned: words with a "
-            f"character that the vocabulary lacks{_which_limits_characters(config)}, and runs of more than 100 "
+            f"WARNING: {lost / characters:.0%} of the text's characters become [UNK], which is never learned: words "
+            f"with a character that the vocabulary lacks{_which_limits_characters(config)}, and runs of more than 100 "
             f"characters without a space"
         )
 

@@ -52,7 +52,8 @@ def in_words(numbers: dict, checks: list[Check]) -> str:
     ]
     lines.append(
         f"  over all of these: {numbers['tokens_per_sequence']:.0f} tokens a sequence; "
-        f"{numbers['truncated_share']:.2%} of the sequences' tokens cut off; {numbers['unknown_share']:.2%} [UNK]; "
+        f"{numbers['truncated_share']:.2%} of the sequences' tokens cut off; "
+        f"{numbers['unknown_share']:.2%} of those left [UNK]; "
         f"in the training text {count_of(numbers['duplicate_documents'], 'duplicate document')}"
     )
     return "\n".join(lines)

@@ -148,9 +148,24 @@ def test_texts_that_a_writer_has_quoted_are_counted():
 
 
 def test_what_the_vocabulary_lacks_is_said(pieces):
-    features = of_labelled([Labelled(2, "the \u2603 cat", None, "1")], pieces, 8)  # [CLS] the [UNK] cat [SEP]
-    assert unknown_in_words(features, pieces) == "WARNING: 20.00% of the tokens are [UNK]"
-    assert unknown_in_words(of_labelled([Labelled(2, "the cat", None, "1")], pieces, 8), pieces) is None
+    used = [Labelled(2, "the unknowable cat", None, "1")]  # [CLS] the [UNK] cat [SEP]: 1 token of 5, 10 letters of 16
+    said = unknown_in_words(used, of_labelled(used, pieces, 8), pieces)
+    assert said == "WARNING: 62.50% of the texts' characters become [UNK] (20.00% of the tokens)"
+    used = [Labelled(2, "the cat", None, "1")]
+    assert unknown_in_words(used, of_labelled(used, pieces, 8), pieces) is None
+
+
+def test_characters_that_carry_tags_are_lost_one_at_a_time(pieces):
+    used = [Tagged(1, "a \u2603a", [(0, 1), (2, 3), (3, 4)], ["O", "O", "O"])]  # [CLS] a [UNK] a [SEP]
+    said = unknown_in_words(used, of_tagged(used, pieces, 8, "character"), pieces, "character")
+    assert said == "WARNING: 33.33% of the texts' characters become [UNK] (20.00% of the tokens)"
+
+
+def test_a_context_of_several_questions_is_one_text(pieces):
+    # Three times [CLS] dog [SEP] the cat [UNK] [SEP]; dog, the and cat have nine letters.
+    used = [Question(n, str(n), "dog", "the cat \u2603", ((4, 7),)) for n in (1, 2, 3)]
+    said = unknown_in_words(used, of_questions(used, pieces, 16), pieces)
+    assert said == "WARNING: 10.00% of the texts' characters become [UNK] (14.29% of the tokens)"
 
 
 def test_a_file_of_reviews_in_words(pieces):
