@@ -11,6 +11,7 @@ import torch
 
 from bert import builtin_corpus, tokenizer_files, whole_file
 from bert import tokenizer as tokenizers
+from bert.counting import count_of
 from bert.errors import UserError
 from bert.tokenizer import Tokenizer
 from bert.training import provenance
@@ -145,9 +146,13 @@ def _corpus(config: PretrainConfig, path: Path, argument: str) -> Corpus:
     held = CorpusFormat(data.format, data.text, data.splits_sentences, data.on_bad_row)
     corpus = open_corpus(path, data.reader, held, Path(data.cache), argument)
     sizes = f"{corpus.num_documents:,} documents, {corpus.num_sentences:,} sentences, {corpus.num_bytes / 1e6:,.1f} MB"
-    empty = f"; {corpus.empty_documents:,} empty documents left out" if corpus.empty_documents else ""
-    refused = f"; {corpus.refused:,} lines refused" if corpus.refused else ""
-    print("\n  ".join([f"{argument}: {path}: {sizes}{empty}{refused}", *corpus.faults]))
+    unused = (
+        (corpus.empty_documents, "empty document", "left out"),
+        (corpus.blank_lines, "blank line", "passed over"),
+        (corpus.refused, "line", "refused"),
+    )
+    said = [f"{count_of(number, noun)} {fate}" for number, noun, fate in unused if number]
+    print("\n  ".join(["; ".join([f"{argument}: {path}: {sizes}", *said]), *corpus.faults]))
     if corpus.num_bytes > LARGE_DOCUMENT * corpus.num_documents:
         size = f"{corpus.num_bytes / corpus.num_documents / 1e6:,.0f} MB on average, held in memory whole"
         print(f"WARNING: {argument}: large documents ({size}). {_what_documents_are(config)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bert.errors import UserError
 from bert.lines import CARRIAGE_RETURN, numbered_lines
-from finetune.formats.kinds import LAST, Refused, Sentence
+from finetune.formats.kinds import LAST, Blank, Refused, Sentence
 
 
 def read_conll(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
@@ -88,7 +88,7 @@ def _carries_tags(path: Path) -> bool:
     return "\t" in next(lines, "")
 
 
-def read_nemo(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
+def read_nemo(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused | Blank]:
     """A sentence per line, words separated by spaces; their tags likewise, in another file beside it (NVIDIA NeMo's
     text_train.txt and labels_train.txt).
 
@@ -115,8 +115,8 @@ def read_nemo(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refuse
             yield Refused(line, f"{CARRIAGE_RETURN} (here or in {beside}:{line})")
         elif len(words) != len(tags):
             yield Refused(line, f"{len(words)} words, but {beside}:{line} has {len(tags)} tags")
-        elif words:
-            yield Sentence(line, words, tags, str(beside))
+        else:
+            yield Sentence(line, words, tags, str(beside)) if words else Blank(line)
 
 
 def labels_beside(path: Path) -> Path:

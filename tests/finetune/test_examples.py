@@ -45,6 +45,22 @@ def test_rows_in_are_rows_used_and_rows_refused(file):
     assert (found.rows, len(found.used), len(found.refused)) == (4, 2, 2)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "blank"),
+    [
+        ("data.tsv", "\ntext\tlabel\na\t1\n\nb\t0\n\n", 3),
+        ("data.csv", 'text,label\n"a\n\nb",1\n\nb,0\n', 1),  # not the one in quotation marks
+        ("data.jsonl", '\n{"text": "a", "label": 1}\n \n{"text": "b", "label": 0}\n', 2),
+        ("data.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n', 0),
+    ],
+)
+def test_blank_lines_are_no_rows_but_counted(file, name, content, blank):
+    found = read_rows(file(content, name))
+    assert (found.rows, len(found.used), len(found.refused), found.blank) == (2, 2, 0, blank)
+    said = {0: "", 1: "; 1 blank line passed over", 2: "; 2 blank lines passed over", 3: "; 3 blank lines passed over"}
+    assert found.in_words("data.train") == f"data.train: {found.path}: 2 rows, 2 used, 0 refused{said[blank]}"
+
+
 def test_an_unknown_column_lists_those_there_are_and_the_closest(file):
     with pytest.raises(
         UserError, match=r"data\.tsv:1: no column 'label'; it has 'text', 'labels' \(did you mean labels\?\)"
@@ -240,6 +256,7 @@ def read_nemo(file, texts: str, labels: str, **options):
 
 def test_words_and_their_tags_may_lie_in_a_file_each(file):
     found = read_nemo(file, "New York is big\n\nEU won\n", "B-LOC I-LOC O O\n\nB-ORG O\n")
+    assert (found.rows, found.blank) == (2, 1)
     assert [(e.line, e.text, e.entities) for e in found.used] == [
         (1, "New York is big", {(0, 8, "LOC")}),
         (3, "EU won", {(0, 2, "ORG")}),

@@ -113,6 +113,18 @@ def test_texts_come_from_tables_by_column(classifier, tagger, predicted):
         ]
 
 
+def test_blank_lines_of_a_table_are_passed_over_and_counted(classifier, predicted, piped, capsys):
+    rows = '{"text": "a cat"}\n\n{"text": "a mat"}\n \n'
+    found = predicted(classifier, rows, "in.jsonl")
+    assert [(row["line"], row["text"]) for row in found] == [(1, "a cat"), (3, "a mat")]
+    assert capsys.readouterr().err.endswith("; 2 blank lines passed over\n")
+    predicted(classifier, "id,text\n\n1,a cat\n", "in.csv")
+    assert capsys.readouterr().err.endswith("; 1 blank line passed over\n")
+    code, found, said = piped(rows.encode(), "--checkpoint", classifier, "--input", "-", "--format", "jsonl")
+    assert (code, [row["line"] for row in found]) == (0, [1, 3])
+    assert said.endswith("2 predictions; 2 blank lines passed over\n")
+
+
 def test_tagged_files_may_come_without_tags(tagger, predicted):
     assert [row["text"] for row in predicted(tagger, "the\ncat\n\ndog\n", "in.conll")] == ["the cat", "dog"]
 
