@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from bert.errors import UserError, refuse_if
 from bert.training import distributed, identity, lock, provenance
 from bert.training.device import choose_device
-from bert.training.stopping import stop_requests
+from bert.training.stopping import note_last_step, stop_requests
 from bert.training.tracking import track
 from finetune import launch
 from finetune.config import FinetuneConfig
@@ -104,6 +104,7 @@ def _refuse_fewer(config: FinetuneConfig, output: Path, asked: list[int]) -> Non
 
 def _one(config: FinetuneConfig, seed: int, folder: Path, parent: str | None) -> dict[str, float]:
     """Run one seed, if it is not finished; its metrics."""
+    note_last_step(False)
     print(f"\n--- seed {seed} ---")
     output = folder / f"seed-{seed}"
     tags = {**config.tracking.tags, "seed": str(seed)} | ({"mlflow.parentRunId": parent} if parent else {})
