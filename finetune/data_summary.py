@@ -82,7 +82,8 @@ def measurements_in_words(labels: list[str], rows: int) -> str | None:
     """A hint that the labels are measured numbers, nearly each of them another; None where they are not."""
     if not labels or rows > _RARE * len(labels) or numbers_of(labels) is None:
         return None
-    return f"WARNING: {len(labels):,} classes in {rows:,} rows, all of them numbers: is this task.name=regression?"
+    counts = f"{count_of(len(labels), 'class', 'classes')} in {count_of(rows, 'row')}"
+    return f"WARNING: {counts}, all of them numbers: is this task.name=regression?"
 
 
 def alike_in_words(labels: list[str]) -> str | None:
@@ -124,7 +125,8 @@ def entities_in_words(examples: list[Tagged]) -> str:
     """How many entities there are of each type, and how many sentences have none."""
     types = [kind for example in examples for _, _, kind in example.entities]
     none = sum(not example.entities for example in examples)
-    return f"entities: {len(types):,}: {_shares(types)}; {none:,} of {len(examples):,} sentences have none"
+    without = f"{none:,} of {count_of(len(examples), 'sentence')} {'has' if none == 1 else 'have'} none"
+    return f"entities: {len(types):,}: {_shares(types)}; {without}"
 
 
 def questions_in_words(examples: list[Question]) -> str:
@@ -202,7 +204,7 @@ def windows_in_words(features: list[Feature], max_length: int, asked: bool = Fal
 def no_token_in_words(count: int, features: list[Feature]) -> str | None:
     """How many texts the tokenizer turns into no tokens; None where there are none."""
     empty = count - len({feature.example for feature in features if len(feature.token_ids) > 2})
-    return f"{empty:,} texts have no tokens at all" if empty else None
+    return f"{count_of(empty, 'text')} {'has' if empty == 1 else 'have'} no tokens at all" if empty else None
 
 
 def unknown_in_words(

@@ -39,13 +39,15 @@ class Examples:
     def in_words(self, argument: str) -> str:
         """Rows in = rows used + rows refused."""
         shown = "".join(f"\n  {fault}" for fault in self.refused[:MOST_FAULTS])
-        counts = f"{self.rows:,} rows, {len(self.used):,} used, {len(self.refused):,} refused"
+        counts = f"{count_of(self.rows, 'row')}, {len(self.used):,} used, {len(self.refused):,} refused"
         if self.blank:
             counts += f"; {count_of(self.blank, 'blank line')} passed over"
         if self.trimmed:
-            counts += f"; {self.trimmed:,} entities begin or end with a space, which is trimmed"
+            begin = "entity begins or ends" if self.trimmed == 1 else "entities begin or end"
+            counts += f"; {self.trimmed:,} {begin} with a space, which is trimmed"
         if self.repaired:
-            counts += f"; {self.repaired:,} I- tags that continue nothing were made B-"
+            were = "tag that continues nothing was" if self.repaired == 1 else "tags that continue nothing were"
+            counts += f"; {self.repaired:,} I- {were} made B-"
         return f"{argument}: {self.path}: {counts}{shown}"
 
     @property

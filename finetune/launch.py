@@ -236,7 +236,8 @@ def _refuse_frozen_noise(config: FinetuneConfig, task: Task) -> None:
     """Refuse reinitialised layers that are frozen, and so would stay random."""
     layers = task.bert.encoder.layers
     if config.reinit_layers and any(layer in task.bert.frozen for layer in layers[-config.reinit_layers :]):
-        begun = f"reinit_layers={config.reinit_layers} starts the top ones of {len(layers)} layers at random"
+        there = count_of(len(layers), "layer")
+        begun = f"reinit_layers={config.reinit_layers} starts the top ones of {there} at random"
         raise UserError(f"training.freeze: {config.training.freeze!r}, but {begun}; these must not be frozen.")
 
 

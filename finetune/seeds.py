@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
+from bert.counting import count_of
 from bert.errors import UserError, refuse_if
 from bert.training import distributed, identity, lock, provenance
 from bert.training.device import choose_device
@@ -85,7 +86,7 @@ def in_words(runs: list[dict[str, float]]) -> str:
     found = summary(runs)
     names = [name for name in runs[0] if name in found]
     width = max(map(len, names))
-    lines = [f"  {'':<{width}}    mean ± deviation   of {len(runs)} seeds"]
+    lines = [f"  {'':<{width}}    mean ± deviation   of {count_of(len(runs), 'seed')}"]
     for name in names:
         each = "  ".join(f"{run[name]:.4f}" for run in runs)
         lines.append(f"  {name:<{width}}  {found[name]:.4f} ± {found.get(f'{name}_std', math.nan):.4f}   {each}")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from bert.counting import count_of
 from bert.errors import UserError
 from bert.lines import CARRIAGE_RETURN, lone_surrogate, numbered_lines
 from bert.registry import did_you_mean
@@ -88,9 +89,8 @@ def _table(path: Path, needed: tuple[str, ...], separator: str, quoting: bool) -
         else:
             split = any(column[:1] == '"' and column[-1:] != '"' for column in columns) and not quoting
             hint = "; one begins with a quotation mark: data.quoting=on reads a quoted field as one" if split else ""
-            yield Refused(
-                line, f"{len(columns)} columns, but line {header} has {len(names)} ({', '.join(names)}){hint}"
-            )
+            has = f"line {header} has {len(names)} ({', '.join(names)})"
+            yield Refused(line, f"{count_of(len(columns), 'column')}, but {has}{hint}")
 
 
 def _unquoted(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:

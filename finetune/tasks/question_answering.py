@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bert.counting import count_of
 from bert.packed import PackedBatch
 from bert.targets import PerSequence, PerToken
 from bert.training.objective import Row
@@ -172,7 +173,7 @@ class QuestionAnswering(Task):
                 reached.add(feature.example)
         lost = sum(bool(example.answers) and number not in reached for number, example in enumerate(examples))
         why = f"no window holds it whole, or it is longer than task.max_answer_length={self.task.max_answer_length}"
-        return f"the first answer of {lost:,} questions is out of reach: {why}" if lost else ""
+        return f"the first answer of {count_of(lost, 'question')} is out of reach: {why}" if lost else ""
 
     def predictions(self, examples: list[Question], features: list[Feature], rows: list[Row]) -> list[dict]:
         """The answer and its start; an empty one where no answer is predicted."""

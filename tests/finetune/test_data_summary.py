@@ -69,7 +69,8 @@ def test_whole_numbers_and_words_are_names(labels):
 
 def test_entities_are_counted_by_type_and_sentences_without_any_too():
     examples = [tagged("B-PS", "I-PS", "O", "B-LC"), tagged("O", "O"), tagged("B-PS", "B-PS", "O")]
-    assert entities_in_words(examples) == "entities: 4: PS 3 (75.0%), LC 1 (25.0%); 1 of 3 sentences have none"
+    assert entities_in_words(examples[:1]).endswith("; 0 of 1 sentence have none")
+    assert entities_in_words(examples) == "entities: 4: PS 3 (75.0%), LC 1 (25.0%); 1 of 3 sentences has none"
 
 
 def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed():
@@ -107,6 +108,7 @@ def test_texts_in_several_sequences_are_counted_with_these():
 
 
 def test_texts_without_a_token_are_counted():
+    assert no_token_in_words(2, [feature(0, 8), feature(1, 2)]) == "1 text has no tokens at all"
     assert no_token_in_words(3, [feature(0, 8), feature(1, 2)]) == "2 texts have no tokens at all"
     assert no_token_in_words(1, [feature(0, 8)]) is None
 
@@ -182,7 +184,7 @@ def test_a_file_of_sentences_in_words(pieces):
     used = [Tagged(1, "the cat sat on a mat", [(4, 7)], ["B-ANIMAL"])]
     said = in_words(Examples(Path("x.conll"), used, 1, []), of_tagged(used, pieces, 6, "wordpiece"), 6, pieces, ["O"])
     assert said == [
-        "data.train: entities: 1: ANIMAL 1 (100.0%); 0 of 1 sentences have none",
+        "data.train: entities: 1: ANIMAL 1 (100.0%); 0 of 1 sentence have none",
         "data.train: lengths: median 8 tokens; 90% have at most 8, 99% 8, the longest 8",
         "data.train: 1 text is longer than data.max_length=6 and read in 2 sequences",
     ]

@@ -314,7 +314,7 @@ def test_texts_of_which_the_tokenizer_leaves_nothing_are_counted(make_config, wr
     config = make_config()
     write(reviews(8) + "\x01\x02\t1\n", "train.tsv")
     train(config)
-    assert "1 texts have no tokens at all" in capsys.readouterr().out
+    assert "1 text has no tokens at all" in capsys.readouterr().out
 
 
 def test_training_stops_when_nothing_better_comes(make_config, write):
@@ -354,7 +354,7 @@ def test_what_is_frozen_stays_as_it_was(make_config, pretrained, freeze, kept):
 
 def test_layers_begun_anew_are_not_those_of_the_start(make_config, pretrained, capsys):
     train(make_config(parts={"reinit_layers": 1}, lr=1e-12, weight_decay=0.0))
-    assert "reinitialised: the pooler and the top 1 layers" in capsys.readouterr().out
+    assert "reinitialised: the pooler and the top 1 layer" in capsys.readouterr().out
     before, after = load_file(pretrained / "model.safetensors"), load_file(Path(make_config().output) / _WEIGHTS)
     changed = {name for name in after if name in before and not torch.allclose(before[name], after[name], atol=1e-8)}
     assert "bert.encoder.layer.0.output.dense.weight" in changed and "bert.pooler.dense.weight" in changed

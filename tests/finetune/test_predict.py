@@ -455,7 +455,7 @@ def test_objects_on_standard_input_have_the_default_columns_where_training_had(
     task.export(tmp_path)
     content = '{"text": "the cat sat"}\n' if kind == "ner" else '{"text": "the cat", "text_pair": "a dog"}\n'
     code, rows, said = piped(content.encode(), "--checkpoint", str(tmp_path), "--input", "-", "--format", "jsonl")
-    assert (code, said[-14:]) == (0, "1 predictions\n")
+    assert (code, said[-13:]) == (0, "1 prediction\n")
     assert rows == predicted(str(tmp_path), content, "in.jsonl", format="jsonl")
     assert rows[0]["text"] == ("the cat sat" if kind == "ner" else "the cat")
     assert kind == "ner" or rows[0]["text_pair"] == "a dog"

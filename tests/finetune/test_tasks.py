@@ -606,7 +606,7 @@ def test_answers_out_of_reach_are_counted(answering):
     reachable = ASKED[0]
     long = Question(3, "q3", "dog", CONTEXT, ((0, len(CONTEXT)),))  # six pieces; three at most are allowed
     said = answering.in_short([reachable, long, ASKED[1]], answering.features([reachable, long, ASKED[1]]))
-    assert said.startswith("the first answer of 1 questions is out of reach")
+    assert said.startswith("the first answer of 1 question is out of reach")
     assert answering.in_short([reachable], answering.features([reachable])) == ""
 
 
