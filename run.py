@@ -13,13 +13,16 @@ from pretrain.ablation.ablate import ablate
 from pretrain.ablation.grid import AblateConfig
 from pretrain.config import PretrainConfig
 from pretrain.launch import audit_only, pretrain
-from pretrain.options import TOKENIZER_OPTIONS
+from pretrain.options import BROUGHT_BY_INIT, TOKENIZER_OPTIONS
 
-ALTERNATIVES = (BUDGET_OPTIONS, BATCH_OPTIONS, TOKENIZER_OPTIONS)
+REPLACING = {
+    "alternatives": (BUDGET_OPTIONS, BATCH_OPTIONS, TOKENIZER_OPTIONS),
+    "replaces": {"init": BROUGHT_BY_INIT},
+}
 
 VERBS = {
-    "pretrain": Verb(PretrainConfig, pretrain, alternatives=ALTERNATIVES),
-    "audit": Verb(PretrainConfig, audit_only, alternatives=ALTERNATIVES, about="See what the sampler really does."),
+    "pretrain": Verb(PretrainConfig, pretrain, **REPLACING),
+    "audit": Verb(PretrainConfig, audit_only, **REPLACING, about="See what the sampler really does."),
     "ablate": Verb(AblateConfig, ablate, trees=("base",)),
     "fill-mask": Verb(FillMaskConfig, print_filled, positional="text"),
     "embed": Verb(EmbedConfig, embed),

@@ -77,7 +77,7 @@ class RepeatedCorpus(Corpus):
         repeat(once._document_lines, times, len(once.reader), folder / "document_lines.npy")
         repeat(once.document_hashes, times, 0, folder / "document_hashes.npy")
         repeat_offsets(once.document_sentences, times, folder / "document_sentences.npy")
-        return {"empty_documents": 0, "refused": 0, "faults": []}
+        return {"empty_documents": 0, "blank_lines": 0, "refused": 0, "faults": []}
 
 
 def prepare(once: Corpus, store: TokenStore, tokenizer: Tokenizer, times: int, file: Path) -> None:

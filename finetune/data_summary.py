@@ -7,24 +7,31 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from bert.counting import count_of
 from bert.tokenizer import Tokenizer
-from finetune.example_kinds import Labelled, Question, Tagged
+from bert.unknown import MUCH_UNKNOWN, unknown_characters
+from finetune.example_kinds import Example, Labelled, Question, Tagged
 from finetune.example_kinds.kind import looks
 from finetune.examples import Examples
 from finetune.features import Feature
+from finetune.units import UNITS
 
 MOST_LABELS = 8
 """Labels listed with their share."""
 
-MUCH_UNKNOWN = 0.05
-"""Share of [UNK] among the tokens above which a run warns."""
+_OF_BOTH = " of questions with their contexts"
 
 _RARE = 2
 """Numbers that occur at most so many times on average are probably measurements, not classes."""
 
 
 def in_words(
-    examples: Examples, features: list[Feature], max_length: int, tokenizer: Tokenizer, labels: list[str]
+    examples: Examples,
+    features: list[Feature],
+    max_length: int,
+    tokenizer: Tokenizer,
+    labels: list[str],
+    unit: str = "wordpiece",
 ) -> list[str]:
     """Labels, lengths, what data.max_length costs and what the vocabulary lacks, a line each.
 
@@ -34,6 +41,7 @@ def in_words(
         max_length: maximum tokens in a sequence.
         tokenizer: the one that made the features.
         labels: the classes to learn; empty where labels are numbers.
+        unit: what carries a tag, one of UNITS: single characters are looked up as such.
     """
     used, kind = examples.used, type(examples.used[0])
     said = [
@@ -44,11 +52,11 @@ def in_words(
         header_in_words(used) if kind is Labelled and examples.path.suffix in (".tsv", ".csv") else None,
         entities_in_words(used) if kind is Tagged else None,
         questions_in_words(used) if kind is Question else None,
-        f"lengths: {lengths_in_words(lengths_of(len(used), features))}",
+        f"lengths{_OF_BOTH * (kind is Question)}: {lengths_in_words(lengths_of(len(used), features))}",
         left_out_in_words(examples, features, max_length),
-        windows_in_words(features, max_length),
+        windows_in_words(features, max_length, asked=kind is Question),
         no_token_in_words(len(used), features),
-        unknown_in_words(features, tokenizer),
+        unknown_in_words(used, features, tokenizer, unit),
         line_ends_in_words(used) if kind is Labelled else None,
         quoted_in_words(used) if kind is Labelled and examples.path.suffix == ".tsv" else None,
     ]
@@ -74,7 +82,8 @@ def measurements_in_words(labels: list[str], rows: int) -> str | None:
     """A hint that the labels are measured numbers, nearly each of them another; None where they are not."""
     if not labels or rows > _RARE * len(labels) or numbers_of(labels) is None:
         return None
-    return f"WARNING: {len(labels):,} classes in {rows:,} rows, all of them numbers: is this task.name=regression?"
+    counts = f"{count_of(len(labels), 'class', 'classes')} in {count_of(rows, 'row')}"
+    return f"WARNING: {counts}, all of them numbers: is this task.name=regression?"
 
 
 def alike_in_words(labels: list[str]) -> str | None:
@@ -116,15 +125,15 @@ def entities_in_words(examples: list[Tagged]) -> str:
     """How many entities there are of each type, and how many sentences have none."""
     types = [kind for example in examples for _, _, kind in example.entities]
     none = sum(not example.entities for example in examples)
-    return f"entities: {len(types):,}: {_shares(types)}; {none:,} of {len(examples):,} sentences have none"
+    without = f"{none:,} of {count_of(len(examples), 'sentence')} {'has' if none == 1 else 'have'} none"
+    return f"entities: {len(types):,}: {_shares(types)}; {without}"
 
 
 def questions_in_words(examples: list[Question]) -> str:
-    """How many questions there are, about how many texts, and how many have no answer."""
-    silent, texts = sum(not example.answers for example in examples), len({example.text_pair for example in examples})
-    return (
-        f"questions: {len(examples):,} about {texts:,} texts; {silent:,} ({silent / len(examples):.1%}) have no answer"
-    )
+    """How many questions there are, about how many contexts, and how many have no answer."""
+    silent, about = sum(not example.answers for example in examples), len({example.text_pair for example in examples})
+    share = f"{silent:,} ({silent / len(examples):.1%})"
+    return f"questions: {len(examples):,} about {count_of(about, 'context')}; {share} have no answer"
 
 
 def lengths_of(count: int, features: list[Feature]) -> list[int]:
@@ -177,26 +186,50 @@ def cut_questions_in_words(features: list[Feature], max_length: int) -> str | No
     return f"{said} cut to half of data.max_length={max_length}" if cut else None
 
 
-def windows_in_words(features: list[Feature], max_length: int) -> str | None:
-    """How many texts are read in several windows, and in how many in all; None where none is."""
+def windows_in_words(features: list[Feature], max_length: int, asked: bool = False) -> str | None:
+    """How many texts are read in several windows, and in how many in all; None where none is.
+
+    Args:
+        features: of all examples.
+        max_length: maximum tokens in a sequence.
+        asked: whether examples are questions, each read with its context: one context may be that of several.
+    """
     several = [count for count in Counter(feature.example for feature in features).values() if count > 1]
     if not several:
         return None
-    return f"{_texts(len(several))} longer than data.max_length={max_length} and read in {sum(several):,} sequences"
+    what = _questions(len(several)) if asked else _texts(len(several))
+    return f"{what} longer than data.max_length={max_length} and read in {sum(several):,} sequences"
 
 
 def no_token_in_words(count: int, features: list[Feature]) -> str | None:
     """How many texts the tokenizer turns into no tokens; None where there are none."""
     empty = count - len({feature.example for feature in features if len(feature.token_ids) > 2})
-    return f"{empty:,} texts have no tokens at all" if empty else None
+    return f"{count_of(empty, 'text')} {'has' if empty == 1 else 'have'} no tokens at all" if empty else None
 
 
-def unknown_in_words(features: list[Feature], tokenizer: Tokenizer) -> str | None:
-    """The share of unknown tokens; None where there are none."""
+def unknown_in_words(
+    examples: list[Example], features: list[Feature], tokenizer: Tokenizer, unit: str = "wordpiece"
+) -> str | None:
+    """The share of unknown tokens, and of the characters that they stand for; None where there are none."""
     unknown = sum(feature.token_ids.count(tokenizer.unk_id) for feature in features)
-    share = unknown / max(1, sum(len(feature.token_ids) for feature in features))
+    if not unknown:
+        return None
+    texts = dict.fromkeys(text for e in examples for text in (e.text, getattr(e, "text_pair", None)) if text)
+    counts = (unknown_characters(text, *_tokens(text, tokenizer, unit), tokenizer.unk_id) for text in texts)
+    lost, characters = map(sum, zip(*counts, strict=True))
+    share = lost / max(1, characters)
     warning = "WARNING: " if share > MUCH_UNKNOWN else ""
-    return f"{warning}{share:.2%} of the tokens are {tokenizer.token(tokenizer.unk_id)}" if unknown else None
+    of_tokens = f"{unknown / sum(len(feature.token_ids) for feature in features):.2%} of the tokens"
+    return f"{warning}{share:.2%} of the texts' characters become {tokenizer.token(tokenizer.unk_id)} ({of_tokens})"
+
+
+def _tokens(text: str, tokenizer: Tokenizer, unit: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """The ids of a text, and the characters that each stands for, start and end."""
+    if unit == "character":
+        ids, units = UNITS[unit](text, tokenizer)
+        return ids, [(start, end) for _, start, end in units]
+    pieces = tokenizer.encode_text(text)
+    return pieces.ids, pieces.offsets
 
 
 def line_ends_in_words(examples: list[Labelled]) -> str | None:
@@ -223,6 +256,10 @@ def _shares(names: list[str]) -> str:
     if more := ranked[MOST_LABELS:]:
         said += f" and {len(more):,} more, the rarest {more[-1][0]} {more[-1][1]:,}"
     return said
+
+
+def _questions(count: int) -> str:
+    return "1 question with its context is" if count == 1 else f"{count:,} questions with their contexts are"
 
 
 def _texts(count: int) -> str:

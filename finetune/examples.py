@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bert.counting import count_of
 from bert.errors import UserError, refuse_if
 from finetune.config import DataConfig, TaskConfig
-from finetune.example_kinds import Example, Tagged
+from finetune.example_kinds import Example, Question, Tagged
 from finetune.example_kinds.kind import HowRead
 from finetune.formats import FORMATS
-from finetune.formats.kinds import Refused
+from finetune.formats.kinds import Blank, Refused
 from finetune.reading import foreign_options, format_name, needed_columns, quoting_of, with_column_names
 from finetune.tasks import kind_of
 
@@ -26,22 +27,33 @@ class Examples:
         used: the examples.
         rows: how many rows or sentences the file has.
         refused: lines left out, and why.
+        blank: blank lines beside these.
     """
 
     path: Path
     used: list[Example]
     rows: int
     refused: list[str]
+    blank: int = 0
 
     def in_words(self, argument: str) -> str:
         """Rows in = rows used + rows refused."""
         shown = "".join(f"\n  {fault}" for fault in self.refused[:MOST_FAULTS])
-        counts = f"{self.rows:,} rows, {len(self.used):,} used, {len(self.refused):,} refused"
+        counts = f"{count_of(self.rows, 'row')}, {len(self.used):,} used, {len(self.refused):,} refused"
+        if self.blank:
+            counts += f"; {count_of(self.blank, 'blank line')} passed over"
         if self.trimmed:
-            counts += f"; {self.trimmed:,} entities begin or end with a space, which is trimmed"
+            begin = "entity begins or ends" if self.trimmed == 1 else "entities begin or end"
+            counts += f"; {self.trimmed:,} {begin} with a space, which is trimmed"
         if self.repaired:
-            counts += f"; {self.repaired:,} I- tags that continue nothing were made B-"
+            were = "tag that continues nothing was" if self.repaired == 1 else "tags that continue nothing were"
+            counts += f"; {self.repaired:,} I- {were} made B-"
         return f"{argument}: {self.path}: {counts}{shown}"
+
+    @property
+    def called(self) -> str:
+        """What one of the examples is, in messages."""
+        return "question" if isinstance(self.used[0], Question) else "text"
 
     @property
     def trimmed(self) -> int:
@@ -73,8 +85,11 @@ def read(path: Path, task: TaskConfig, data: DataConfig, argument: str, labels: 
         UserError: the file cannot be read, or has malformed rows (all faults, up to MOST_FAULTS, with file and line),
             or no usable one.
     """
-    used, refused, rows, kind = [], [], 0, kind_of(task)
+    used, refused, rows, blank, kind = [], [], 0, 0, kind_of(task)
     for item in stream(path, task, data, argument, labelled=True):
+        if isinstance(item, Blank):
+            blank += 1
+            continue
         rows += 1
         fault = item if isinstance(item, Refused) else None
         if fault is None and labels is not None:
@@ -93,12 +108,12 @@ def read(path: Path, task: TaskConfig, data: DataConfig, argument: str, labels: 
         raise UserError(
             f"{argument}: {path}:1: no row in the file" + (f": all {rows} were refused." if rows else "."), *refused[:3]
         )
-    return Examples(path, used, rows, refused)
+    return Examples(path, used, rows, refused, blank)
 
 
 def stream(
     path: Path, task: TaskConfig, data: DataConfig, argument: str, labelled: bool
-) -> Iterator[Example | Refused]:
+) -> Iterator[Example | Refused | Blank]:
     """Read examples one at a time; without labels if not `labelled`."""
     if not path.is_file():
         raise UserError(f"{argument}: {'a folder' if path.is_dir() else 'no such file'}: '{path}'.")
@@ -113,7 +128,7 @@ def stream(
     needed, data = needed_columns(format_, data, labelled), with_column_names(data)
     how = HowRead(task, data, format_.holds, labelled)
     for item in format_.read(path, needed, **quoting_of(format_, data)):
-        yield item if isinstance(item, Refused) else kind.of(item, how)
+        yield item if isinstance(item, Refused | Blank) else kind.of(item, how)
 
 
 def _text_of(example: Example) -> tuple[str, str | None]:

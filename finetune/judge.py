@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from bert.counting import count_of
 from bert.errors import UserError
 from bert.training.device import autocast
 from bert.training.evaluation import evaluate
@@ -46,8 +47,10 @@ def evaluator(task: Task, examples: Examples, size: int, device: torch.device, n
             tqdm.write(class_table(table))
         if absent := sum(counts == Counts() for counts in table.values()):
             most = 1 - absent / len(table)
+            s = "s" if absent == 1 else ""
+            occur = f"occur{s} neither here nor in the predictions, and count{s}"
             tqdm.write(
-                f"{absent} of {len(table)} classes occur neither here nor in the predictions, and count as 0: the "
+                f"{absent} of {count_of(len(table), 'class', 'classes')} {occur} as 0: the "
                 f"macro F1 over them can be {most:.3f} at most"
             )
         return {f"{name}/{metric}": value for metric, value in (means | scores).items()}, findings
@@ -61,8 +64,8 @@ def write_findings(task: Task, findings: Findings, folder: Path) -> None:
         rows = [[name, c.precision, c.recall, c.f1, c.support] for name, c in findings.table.items()]
         _write_table(folder / CLASSES, ["class", "precision", "recall", "f1", "support"], rows)
     worst = sorted(findings.mistakes, key=lambda mistake: -mistake.confidence)[:_WORST_SHOWN]
-    rows = [[mistake.line, mistake.gold, mistake.predicted, mistake.confidence, mistake.text] for mistake in worst]
-    _write_table(folder / WORST, ["line", "gold", "predicted", task.sureness, "text"], rows)
+    rows = [[wrong.place, wrong.gold, wrong.predicted, wrong.confidence, *wrong.texts] for wrong in worst]
+    _write_table(folder / WORST, [task.found_by, "gold", "predicted", task.sureness, *task.text_columns], rows)
     findings.draw(folder / task.picture)
 
 

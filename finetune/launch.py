@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 
 from bert.checking import LATER, SCORES
+from bert.counting import count_of
 from bert.errors import UserError, refuse_if
 from bert.serving.served import Served
 from bert.training import checkpoint, distributed, identity, lock, provenance
@@ -116,7 +117,8 @@ def _read(config: FinetuneConfig) -> tuple[Examples, dict[str, Examples]]:
         print(examples.in_words(f"data.{name}"))
         if shared := train_set.shared_with(examples):
             warning = "WARNING: " if shared > MUCH_SHARED * len(examples.used) else ""
-            print(f"data.{name}: {warning}{shared:,} of its {len(examples.used):,} texts are in data.train too")
+            several = f"{shared:,} of its {count_of(len(examples.used), examples.called)}"
+            print(f"data.{name}: {warning}{several} {'is' if shared == 1 else 'are'} in data.train too")
     return train_set, judges
 
 
@@ -225,14 +227,15 @@ def _refuse_frozen_noise(config: FinetuneConfig, task: Task) -> None:
     """Refuse reinitialised layers that are frozen, and so would stay random."""
     layers = task.bert.encoder.layers
     if config.reinit_layers and any(layer in task.bert.frozen for layer in layers[-config.reinit_layers :]):
-        begun = f"reinit_layers={config.reinit_layers} starts the top ones of {len(layers)} layers at random"
+        there = count_of(len(layers), "layer")
+        begun = f"reinit_layers={config.reinit_layers} starts the top ones of {there} at random"
         raise UserError(f"training.freeze: {config.training.freeze!r}, but {begun}; these must not be frozen.")
 
 
 def _in_words(config: FinetuneConfig, task: Task, examples: Examples, features: list[Feature]) -> str:
     said = [
         *_beyond_pretraining(config, features),
-        *data_summary.in_words(examples, features, task.max_length, task.tokenizer, task.labels),
+        *data_summary.in_words(examples, features, task.max_length, task.tokenizer, task.labels, task.task.unit),
         f"sequences: {len(features):,}",
     ]
     if more := task.in_short(examples.used, features):
@@ -271,11 +274,12 @@ def _datasets(train_set: Examples, judges: dict[str, Examples], facts: dict[str,
 
 
 def _served(task: Task, examples: Examples, device: torch.device) -> Served:
-    """An example request and its answer: a pair where the model was evaluated on pairs."""
-    pairs = getattr(examples.used[0], "text_pair", None) is not None
-    row = {"text": "a text"} | ({"text_pair": "another text"} if pairs else {})
-    (answer,) = predict(task.eval(), [kind_of(task.task).unlabelled(1, **row)], 1, device)
-    return Served("task", row, answer)
+    """An example request and its answer: two texts where the model was evaluated on two."""
+    kind, texts = kind_of(task.task), ["a text"]
+    if getattr(examples.used[0], "text_pair", None) is not None:
+        texts.append("another text")
+    (answer,) = predict(task.eval(), [kind.unlabelled(1, *texts)], 1, device)
+    return Served("task", dict(zip((*kind.columns, "text_pair"), texts, strict=False)), answer)
 
 
 def _print_report(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from bert import hub
+from bert.counting import count_of
 from bert.errors import UserError
 from bert.training.device import seed_torch
 from finetune.config import FinetuneConfig, TaskConfig
@@ -37,7 +38,7 @@ def build(config: FinetuneConfig, labels: list[str]) -> tuple[Task, str]:
     said = f"{folder.path}: {task.start_from(folder.path)}"
     if config.reinit_layers:
         task.bert.reinitialise(config.reinit_layers)
-        said += f"; reinitialised: the pooler and the top {config.reinit_layers} layers"
+        said += f"; reinitialised: the pooler and the top {count_of(config.reinit_layers, 'layer')}"
     return task, said
 
 

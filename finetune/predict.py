@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from bert import whole_file
+from bert.counting import count_of
 from bert.errors import UserError, refuse_if
 from bert.progress import progress
 from bert.training import identity
@@ -78,9 +79,10 @@ def predict_file(config: PredictConfig) -> None:
         for text, prediction in zip(some, predict(task, some, config.batch_size, device), strict=True)
     )
     if config.output in (None, standard_streams.NAME):
-        said = f"{standard_streams.write_lines(lines):,} predictions"
+        said = f"{count_of(standard_streams.write_lines(lines), 'prediction')}"
     else:
-        said = f"{_write_file(Path(config.output), lines, texts.total):,} predictions in {config.output}"
+        written = _write_file(Path(config.output), lines, texts.total)
+        said = f"{count_of(written, 'prediction')} in {config.output}"
     print(f"{said}{texts.in_words()}", file=sys.stderr)
 
 

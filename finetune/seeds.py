@@ -6,10 +6,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
+from bert.counting import count_of
 from bert.errors import UserError, refuse_if
 from bert.training import distributed, identity, lock, provenance
 from bert.training.device import choose_device
-from bert.training.stopping import stop_requests
+from bert.training.stopping import note_last_step, stop_requests
 from bert.training.tracking import track
 from finetune import launch
 from finetune.config import FinetuneConfig
@@ -85,7 +86,7 @@ def in_words(runs: list[dict[str, float]]) -> str:
     found = summary(runs)
     names = [name for name in runs[0] if name in found]
     width = max(map(len, names))
-    lines = [f"  {'':<{width}}    mean ± deviation   of {len(runs)} seeds"]
+    lines = [f"  {'':<{width}}    mean ± deviation   of {count_of(len(runs), 'seed')}"]
     for name in names:
         each = "  ".join(f"{run[name]:.4f}" for run in runs)
         lines.append(f"  {name:<{width}}  {found[name]:.4f} ± {found.get(f'{name}_std', math.nan):.4f}   {each}")
@@ -104,6 +105,7 @@ def _refuse_fewer(config: FinetuneConfig, output: Path, asked: list[int]) -> Non
 
 def _one(config: FinetuneConfig, seed: int, folder: Path, parent: str | None) -> dict[str, float]:
     """Run one seed, if it is not finished; its metrics."""
+    note_last_step(False)
     print(f"\n--- seed {seed} ---")
     output = folder / f"seed-{seed}"
     tags = {**config.tracking.tags, "seed": str(seed)} | ({"mlflow.parentRunId": parent} if parent else {})

@@ -1,7 +1,7 @@
 """The script with which MLflow serves a fine-tuned model; MLflow runs it, and nothing imports it.
 
-A row has the column `text` and, for a model trained on pairs, `text_pair`. The answer is what predict writes to a file,
-without `line`.
+A row has the column `text` and, for a model trained on pairs, `text_pair`; or `question` and `context`. The answer is
+what predict writes to a file, without `line`.
 """
 
 from pathlib import Path
@@ -33,7 +33,8 @@ class ServedTask(mlflow.pyfunc.PythonModel):
         """The prediction for each row."""
         with refused_politely():
             rows = enumerate(rows_of(model_input), 1)
-            examples = [kind_of(self._task.task).unlabelled(number, **row) for number, row in rows]
+            # MLflow has put a row's columns into the order of the model's signature, the first text first.
+            examples = [kind_of(self._task.task).unlabelled(number, *row.values()) for number, row in rows]
             return predict(self._task, examples, BATCH_SIZE, self._device)
 
 

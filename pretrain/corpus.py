@@ -220,7 +220,8 @@ class Corpus:
 
     Attributes:
         num_documents, num_sentences: how many there are.
-        empty_documents: documents of a JSON lines file that have no text and therefore no number.
+        empty_documents, blank_lines: documents of a JSON lines file that have no text and therefore no number, and its
+            lines without even a document.
         refused, faults: how many lines were left out as faulty, and what is wrong with the first.
         num_bytes: size of the file.
         document_sentences: sentences before each document, and the total last, int64 (num_documents + 1,).
@@ -234,7 +235,8 @@ class Corpus:
         identity = {"path": str(reader.path.resolve()), **asdict(corpus_format)}
         facts, arrays = keep(reader.cache, "documents", identity, reader.fingerprint, self._build)
         self.num_bytes = reader.fingerprint[0]
-        self.empty_documents, self.refused, self.faults = (facts[n] for n in ("empty_documents", "refused", "faults"))
+        self.empty_documents, self.blank_lines = facts["empty_documents"], facts["blank_lines"]
+        self.refused, self.faults = facts["refused"], facts["faults"]
         self.document_sentences = arrays["document_sentences"]
         self.document_hashes = arrays["document_hashes"]
         self._document_lines = arrays["document_lines"]  # (num_documents, 2) first line, line after the last

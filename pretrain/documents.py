@@ -114,15 +114,16 @@ def write_index(
         path: of the file, for errors.
 
     Returns:
-        {"empty_documents": number of JSON lines with a blank text, "refused": number of faulty lines that were left
-        out, "faults": the first of them, as file:line}.
+        {"empty_documents": number of JSON lines with a blank text, "blank_lines": number of blank lines where a line is
+        a document (elsewhere they separate documents), "refused": number of faulty lines that were left out, "faults":
+        the first of them, as file:line}.
 
     Raises:
         UserError: with the first faulty lines, as file:line, unless they are to be skipped.
     """
     sentences_of, document_per_line = lookup(FORMATS, corpus_format.format, "data.format")
     skipping = corpus_format.on_bad_row == "skip"
-    faults, refused, empty_documents = [], 0, 0
+    faults, refused, empty_documents, blank_lines = [], 0, 0, 0
     with _IndexWriter(folder) as index:
         for number, line in lines:
             try:
@@ -140,10 +141,13 @@ def write_index(
                 index.add_line(number, sentences)
             elif sentences is not None:
                 empty_documents += 1
+            elif document_per_line:
+                blank_lines += 1
         index.end_document()
     if faults and not skipping:
         raise UserError(*faults, "data.on_bad_row=skip leaves out lines like these.")
-    return {"empty_documents": empty_documents, "refused": refused, "faults": faults}
+    counts = {"empty_documents": empty_documents, "blank_lines": blank_lines, "refused": refused}
+    return counts | {"faults": faults}
 
 
 class _IndexWriter:

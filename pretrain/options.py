@@ -117,6 +117,14 @@ TOKENIZER_OPTIONS = {"tokenizer.path": (), "tokenizer.vocab_size": tuple(f"token
 """A tokenizer that is given, or one that is trained, with what belongs to it."""
 
 _DROPOUT = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+_SIZES = tuple(option.name for option in fields(ModelOptions) if option.name not in _DROPOUT)
+
+BROUGHT_BY_INIT = (
+    "tokenizer.path",
+    *(f"tokenizer.{name}" for name in _TRAINED),
+    *(f"model.{name}" for name in _SIZES),
+)
+"""Options of what a pretrained model brings: its tokenizer and its sizes."""
 
 
 def _foreign_options(config: PretrainConfig) -> list[str]:
@@ -124,12 +132,11 @@ def _foreign_options(config: PretrainConfig) -> list[str]:
     data, tokenizer, sentence, fresh = config.data, config.tokenizer, config.sentence, config.init is None
     trained_here = "a tokenizer trained here, and tokenizer.path was given"
     random = "random weights, and init was given, which brings its own"
-    sizes = [option.name for option in fields(ModelOptions) if option.name not in _DROPOUT]
     faults = [
         *_foreign(data, "data", ["valid_share"], "held-out documents, and data.valid was given", data.valid is None),
         *_foreign(tokenizer, "tokenizer", _TRAINED, trained_here, tokenizer.path is None or not fresh),
         *_foreign(tokenizer, "tokenizer", ("path", *_TRAINED), random, fresh),
-        *_foreign(config.model, "model", sizes, random, fresh),
+        *_foreign(config.model, "model", _SIZES, random, fresh),
         *_foreign(tokenizer, "tokenizer", ["add"], "init", not fresh),
         *_foreign(data, "data", ["verify"], "data.tokenize=store", data.tokenize == "store"),
         *_foreign(data, "data", ["text", "on_bad_row"], "data.format=jsonl", data.format == "jsonl"),

@@ -46,7 +46,7 @@ def sampling_in_words(block: Block, sampler: Sampler) -> str:
         f"{tally['documents']:,} documents (of {len(sampler.documents):,}) give {sequences:,} sequences of "
         f"{tally['tokens'] / sequences:.0f} tokens on average",
         f"{pieces:.2f} tokens per word",
-        f"{cut:.1%} of the tokens are cut off",
+        f"{cut:.1%} of the sequences' tokens are cut off, to fit data.max_length={sampler.recipe.data.max_length}",
         f"{tally['sentences_left_over'] / sentences:.1%} of the sentences are in no example",
     ]
     for name, what in (("pairs_random", "have a random B"), ("pairs_swapped", "are swapped")):
@@ -63,7 +63,9 @@ def sampling_in_words(block: Block, sampler: Sampler) -> str:
         *_odd_words(pieces, sampler.recipe.masking.strategy),
         *_small_steps(sequences / len(block), sampler.recipe),
     ]
-    return "\n".join(["sampling: " + "; ".join(said), *(f"WARNING: {what}" for what in hardly_meant)])
+    over = "the whole first epoch" if sampler.num_blocks == 1 else f"the first of {sampler.num_blocks:,} blocks"
+    line = f"sampling, over {over} of text: {'; '.join(said)}"
+    return "\n".join([line, *(f"WARNING: {what}" for what in hardly_meant)])
 
 
 def _lost_text(cut: float, left_over: float, recipe: Recipe) -> list[str]:
@@ -71,7 +73,7 @@ def _lost_text(cut: float, left_over: float, recipe: Recipe) -> list[str]:
     if cut > MUCH_CUT:
         split = "" if recipe.data.splits_sentences else "; data.split_sentences=true looks for sentences within lines"
         longer = f"many sentences are longer than data.max_length={recipe.data.max_length}"
-        said.append(f"{cut:.0%} of the text is cut off: {longer}{split}")
+        said.append(f"{cut:.0%} of the sequences' tokens are cut off: {longer}{split}")
     if left_over > MUCH_LEFT and INPUTS[recipe.sentence.input].segments == 2 and recipe.sentence.remainder == "reuse":
         whole = "sentence.objective=none with sentence.input=doc_sentences uses documents of one sentence too"
         said.append(

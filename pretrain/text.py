@@ -16,6 +16,7 @@ from bert.errors import UserError
 from bert.tokenizer import Tokenizer
 from bert.training import provenance
 from bert.training.provenance import UsedDataset
+from bert.unknown import MUCH_UNKNOWN, unknown_characters
 from pretrain.config import PretrainConfig
 from pretrain.corpus import Corpus, open_corpus, refuse_unreadable
 from pretrain.documents import FORMATS, CorpusFormat
@@ -30,9 +31,6 @@ TOKENIZER_BYTES = 200 << 20
 
 MEASURED_BYTES = 16 << 20
 """About how much validation text characters are counted in at most; documents are drawn uniformly."""
-
-MUCH_UNKNOWN = 0.05
-"""Share of the text's characters in words that become [UNK], above which a run warns."""
 
 _SEARCHED_BYTES = 1 << 18
 """About how much training text is searched for these; documents are drawn uniformly."""
@@ -150,9 +148,13 @@ def _corpus(config: PretrainConfig, path: Path, argument: str) -> Corpus:
     corpus = open_corpus(path, data.reader, held, Path(data.cache), argument)
     sizes = f"{count_of(corpus.num_documents, 'document')}, {count_of(corpus.num_sentences, 'sentence')}"
     sizes += f", {corpus.num_bytes / 1e6:,.1f} MB"
-    empty = f"; {count_of(corpus.empty_documents, 'empty document')} left out" if corpus.empty_documents else ""
-    refused = f"; {count_of(corpus.refused, 'line')} refused" if corpus.refused else ""
-    print("\n  ".join([f"{argument}: {path}: {sizes}{empty}{refused}", *corpus.faults]))
+    unused = (
+        (corpus.empty_documents, "empty document", "left out"),
+        (corpus.blank_lines, "blank line", "passed over"),
+        (corpus.refused, "line", "refused"),
+    )
+    said = [f"{count_of(number, noun)} {fate}" for number, noun, fate in unused if number]
+    print("\n  ".join(["; ".join([f"{argument}: {path}: {sizes}", *said]), *corpus.faults]))
     if corpus.num_bytes > LARGE_DOCUMENT * corpus.num_documents:
         size = f"{corpus.num_bytes / corpus.num_documents / 1e6:,.0f} MB on average, held in memory whole"
         print(f"WARNING: {argument}: large documents ({size}). {_what_documents_are(config)}")
@@ -238,13 +240,12 @@ def _warn_of_unknown(config: PretrainConfig, corpus: Corpus, split: Split, token
         if characters > _SEARCHED_BYTES:  # a document is much larger
             break
         pieces = tokenizer.encode_text(line)
-        characters += len(line) - line.count(" ")
-        sizes = [end - start for start, end in pieces.offsets]
-        lost += sum(size for size, i in zip(sizes, pieces.ids, strict=True) if i == tokenizer.unk_id)
+        here = unknown_characters(line, pieces.ids, pieces.offsets, tokenizer.unk_id)
+        lost, characters = lost + here[0], characters + here[1]
     if lost > MUCH_UNKNOWN * characters:
         print(
-            f"WARNING: {lost / characters:.0%} of the text becomes [UNK], which is never learned: words with a "
-            f"character that the vocabulary lacks{_which_limits_characters(config)}, and runs of more than 100 "
+            f"WARNING: {lost / characters:.0%} of the text's characters become [UNK], which is never learned: words "
+            f"with a character that the vocabulary lacks{_which_limits_characters(config)}, and runs of more than 100 "
             f"characters without a space"
         )
 

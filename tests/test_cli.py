@@ -16,9 +16,10 @@ import run
 import run_finetune
 from bert import cli
 from bert.cli import Verb
-from bert.config import PRESETS
+from bert.config import PRESETS, ModelOptions
 from bert.errors import UserError
 from bert.tokenizer import TokenizerConfig
+from bert.training.config import BUDGET_OPTIONS
 from bert.training.stopping import Stopped
 from bert.training.tracking import SyncConfig
 from finetune.config import TaskConfig
@@ -295,6 +296,44 @@ def test_a_tokenizer_that_is_given_replaces_the_sizes_of_one_that_a_file_would_t
     file.write_text("tokenizer: {path: t.json}\n")
     _, said, _ = call("--config", str(file), "--tokenizer.vocab_size", "100", "--print_config")
     assert yaml.safe_load(said)["tokenizer"] == vars(TokenizerConfig(vocab_size=100))
+
+
+def test_a_model_to_start_from_replaces_the_sizes_and_tokenizer_of_a_file(call, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("tokenizer: {vocab_size: 16000}\nmodel: {preset: mini, hidden_dropout_prob: 0.2}\n")
+    _, said, _ = call("--config", str(file), "--init", "there", "--print_config")
+    printed = yaml.safe_load(said)
+    assert (printed["init"], printed["tokenizer"]) == ("there", vars(TokenizerConfig()))
+    assert printed["model"] == vars(ModelOptions(hidden_dropout_prob=0.2))  # which is no size
+    code, out, said = call("--config", str(file), "--init", "there", "--model.preset", "base")
+    assert (code, out) == (2, f"init: given, which sets aside tokenizer.vocab_size=16000 of '{file}'\n")
+    assert said == (
+        "model.preset: 'base' was given, but it belongs to random weights, and init was given, which brings its own.\n"
+    )
+    _, said, _ = call("--config", str(file), "--init", "null", "--print_config")
+    assert yaml.safe_load(said)["model"] == vars(ModelOptions(preset="mini", hidden_dropout_prob=0.2))
+
+
+def test_an_option_of_a_file_does_not_set_aside_a_model_to_start_from(refused, tmp_path):
+    (tmp_path / "run.yaml").write_text("init: there\n")
+    said = refused("--config", "run.yaml", "--model.preset", "mini")
+    assert said.startswith("model.preset: 'mini' was given, but it belongs to random weights, and init was given")
+
+
+def test_what_is_set_aside_is_said_in_one_line(capsys, tmp_path):
+    (tmp_path / "a.yaml").write_text("training: {epochs: 10, lr: 0.1}\ntracking.uri: none\n")
+    (tmp_path / "b.yaml").write_text("training.epochs: 20\n")
+    files = ["--config", "a.yaml", "--config", "b.yaml"]
+    verb = Verb(PretrainConfig, lambda config: print(config.training.epochs), alternatives=(BUDGET_OPTIONS,))
+
+    def said(*arguments: str) -> str:
+        assert cli.main("p", "d", {"do": verb}, "do", [*arguments]) == 0
+        return capsys.readouterr().out
+
+    aside = "training.steps: given, which sets aside training.epochs=20 of 'a.yaml', 'b.yaml'\nNone\n"
+    assert said(*files, "--training.steps=7") == aside
+    assert said("--training.steps", "7", "--training.lr", "1") == "None\n"  # no file sets another budget
+    assert said(*files, "--training.steps", "null") == said(*files) == "20.0\n"
 
 
 @pytest.mark.parametrize("verb", ["pretrain", "sync"])

@@ -4,7 +4,6 @@ import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import fields
-from operator import attrgetter
 from typing import Any, get_origin
 
 import yaml
@@ -108,11 +107,25 @@ def files_first(arguments: list[str]) -> list[str]:
     return [argument for option in files + [o for o in given if o not in files] for argument in option]
 
 
-def set_aside(arguments: list[str], alternatives: dict[str, tuple[str, ...]], config: type) -> list[str]:
-    """Each alternative that was not given, and what belongs to it, set to its default where another one was given."""
-    typed = {argument.partition("=")[0].removeprefix("--") for argument in arguments if argument.startswith("--")}
-    if not typed & alternatives.keys():
-        return []
-    others = [name for alternative in alternatives.keys() - typed for name in (alternative, *alternatives[alternative])]
-    unset = config()
-    return [f"--{name}={json.dumps(attrgetter(name)(unset))}" for name in others if name not in typed]
+def set_aside(
+    arguments: list[str], alternatives: tuple[dict[str, tuple[str, ...]], ...], replaces: dict[str, tuple[str, ...]]
+) -> dict[str, list[str]]:
+    """The options of a file that typed ones take the place of, by the latter's names; what is typed itself is not.
+
+    Args:
+        arguments: as typed; an option that is null is not given.
+        alternatives, replaces: as in Verb.
+    """
+    typed = {name.removeprefix("--"): value for name, value in map(_name_and_value, _given(arguments))}
+    given = [name for name, value in typed.items() if value != "null"]
+    aside = {name: list(replaces[name]) for name in given if name in replaces}
+    for options in alternatives:
+        if chosen := [name for name in given if name in options]:
+            others = [(other, *belonging) for other, belonging in options.items() if other not in chosen]
+            aside[chosen[0]] = [name for names in others for name in names]
+    return {option: [name for name in names if name not in typed] for option, names in aside.items()}
+
+
+def _name_and_value(option: list[str]) -> tuple[str, str]:
+    name, _, value = option[0].partition("=")
+    return name, value if len(option) == 1 else option[1]

@@ -1,14 +1,16 @@
 """Running a command's verb: help, errors and exit codes."""
 
 import errno
+import json
 import sys
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from bert.cli.arguments import files_first, name_positional, set_aside, whole_trees
 from bert.cli.parser import instance, parser_of
-from bert.cli.yaml_files import refuse_unclear
+from bert.cli.yaml_files import files_in, refuse_unclear, values_in
 from bert.errors import REFUSED, UserError
 from bert.registry import did_you_mean
 from bert.training import distributed, stopping
@@ -24,6 +26,7 @@ class Verb:
         positional: the option whose value may be given without its name.
         alternatives: sets of options of which one is given, each with those that belong only to it; one on the command
             line replaces a file's others, and what belongs to them.
+        replaces: options that bring their own of what others say; on the command line each replaces those of a file.
         about: its description in --help, where the dataclass belongs to another verb.
         trees: options that hold another command's options, nested as in its YAML; single ones may be given too.
         unused: options of the dataclass that the verb refuses; --help leaves them out.
@@ -33,6 +36,7 @@ class Verb:
     call: Callable[[Any], Any]
     positional: str | None = None
     alternatives: tuple[dict[str, tuple[str, ...]], ...] = ()
+    replaces: dict[str, tuple[str, ...]] = field(default_factory=dict)
     about: str | None = None
     trees: tuple[str, ...] = ()
     unused: Collection[str] = ()
@@ -63,9 +67,6 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
         return _fail(f"{program}: no verb {rest[0]!r}; one of {', '.join(verbs)}{did_you_mean(rest[0], verbs)}.")
     try:
         rest = files_first(name_positional(rest, verbs[name].positional))
-        rest += [
-            option for options in verbs[name].alternatives for option in set_aside(rest, options, verbs[name].config)
-        ]
         verbs[name].call(_parse(f"{program} {name}", verbs[name], rest))
         distributed.leave()
     except UserError as error:
@@ -89,7 +90,28 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
 def _parse(program: str, verb: Verb, arguments: list[str]) -> Any:
     parser = parser_of(program, verb.config, verb.about, verb.unused)
     refuse_unclear(arguments, verb.config)
-    return instance(parser, verb.config, parser.parse_args(whole_trees(parser, verb.config, verb.trees, arguments)))
+    aside = set_aside(arguments, verb.alternatives, verb.replaces)
+    unset = {name: attrgetter(name)(verb.config()) for names in aside.values() for name in names}
+    completed = [*arguments, *(f"--{name}={_written(value)}" for name, value in unset.items())]
+    options = instance(parser, verb.config, parser.parse_args(whole_trees(parser, verb.config, verb.trees, completed)))
+    if distributed.is_or_will_be_first():
+        _say_set_aside(aside, unset, files_in(arguments))
+    return options
+
+
+def _say_set_aside(aside: dict[str, list[str]], unset: dict[str, Any], files: list[str]) -> None:
+    """Print what typed options have replaced: what the files set, and not to its default."""
+    values = values_in(files) if aside else {}
+    for option, names in aside.items():
+        lost = [(name, values[name]) for name in names if values.get(name, unset[name]) != unset[name]]
+        if lost:
+            said = ", ".join(f"{name}={_written(value)}" for name, value in lost)
+            print(f"{option}: given, which sets aside {said} of {', '.join(map(repr, files))}")
+
+
+def _written(value: Any) -> str:
+    """A value as it is typed."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _overview(program: str, description: str, verbs: dict[str, Verb], default: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -18,9 +19,7 @@ def refuse_unclear(arguments: list[str], config: type) -> None:
     Raises:
         UserError: the file, the line, and what is wrong.
     """
-    files = [after for one, after in pairwise(arguments) if one == "--config"]
-    files += [one.removeprefix("--config=") for one in arguments if one.startswith("--config=")]
-    for file in (file for file in files if Path(file).is_file()):
+    for file in (file for file in files_in(arguments) if Path(file).is_file()):
         try:
             root = yaml.compose(Path(file).read_text(encoding="utf-8"))
         except yaml.MarkedYAMLError as error:
@@ -38,6 +37,24 @@ def refuse_unclear(arguments: list[str], config: type) -> None:
                 for name, line in unknown
             ]
         )
+
+
+def files_in(arguments: list[str]) -> list[str]:
+    """The files given for --config."""
+    files = [after for one, after in pairwise(arguments) if one == "--config"]
+    return files + [one.removeprefix("--config=") for one in arguments if one.startswith("--config=")]
+
+
+def values_in(files: list[str]) -> dict[str, Any]:
+    """What files that were read as options set, by dotted name; of several, what the last one says."""
+    read = (yaml.safe_load(Path(file).read_text(encoding="utf-8")) for file in files)
+    return {name: value for options in read for name, value in _flat(options, "")}
+
+
+def _flat(options: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in options.items() if isinstance(options, dict) else ():
+        yield f"{prefix}{name}", value
+        yield from _flat(value, f"{prefix}{name}.")
 
 
 def _twice(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]:

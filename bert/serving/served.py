@@ -37,7 +37,8 @@ class Served:
 
     Attributes:
         script: a name from SCRIPTS.
-        example: a row of a request: the columns `text` and, where two texts are read, `text_pair`.
+        example: a row of a request: the columns `text` and, where two texts are read, `text_pair`; of a task with other
+            names for them, its own.
         answer: the model's answer to it.
         params: what else a request may set, with the defaults.
     """

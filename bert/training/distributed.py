@@ -118,6 +118,11 @@ def is_first() -> bool:
     return rank() == 0
 
 
+def is_or_will_be_first() -> bool:
+    """Whether this is rank 0, or will be once it has joined the others."""
+    return not started_by_torchrun() or os.environ["RANK"] == "0"
+
+
 def wait() -> None:
     """Wait until all ranks are here, however long rank 0 takes."""
     if dist.is_initialized():

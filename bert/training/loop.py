@@ -27,7 +27,7 @@ from bert.training.position import Position
 from bert.training.profile import profiled
 from bert.training.schedule import SCHEDULES
 from bert.training.step import training_step
-from bert.training.stopping import Stopped, stop_requests
+from bert.training.stopping import Stopped, note_last_step, stop_requests
 from bert.training.tracking import Tracker
 from bert.training.window import Window
 
@@ -181,11 +181,14 @@ class _Run:
             self._progress_bar() as bar,
             profiled(self.config.profile, self.output, self.device) as after_step,
         ):
+            note_last_step(self._done())
             while not self._done():
                 self._step(stream)
                 after_step()
+                note_last_step(self.progress.share >= 1)
                 bar.update(self.progress.spent - bar.n)
                 self._look_after_step(bar, last=self.progress.share >= 1)
+                note_last_step(self._done())  # also for lack of patience
                 if distributed.any_of(stop_asked()) and not self._done():
                     self._save(needed=True)
                     self._mark_stop()

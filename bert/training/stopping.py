@@ -1,4 +1,7 @@
-"""Stopping when asked to: the current step is finished, the state saved, and the exit code says so."""
+"""Stopping when asked to: the current step is finished, the state saved, and the exit code says so.
+
+After the last step there is nothing to stop: the run ends as usual, and a signal's announcement says that.
+"""
 
 import contextlib
 import os
@@ -17,22 +20,40 @@ class Stopped(Exception):
 
 
 class _Note:
-    """A signal handler that remembers the signals."""
+    """A signal handler that remembers the signals, and whether the run has taken its last step."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
+        self.ending = False
 
     def __call__(self, number: int, frame) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked.append(number)
         _leave_broken_pipes()
-        said = f"\n{signal.Signals(number).name}: saving after this step, then stopping.\n"
-        with contextlib.suppress(OSError):
-            os.write(2, said.encode())  # a print() here fails where it interrupts another one
+        self.announce(_ENDING if self.ending else "saving after this step, then stopping.")
+
+    def announce(self, what: str) -> None:
+        with contextlib.suppress(OSError):  # a print() in a handler fails where it interrupts another one
+            os.write(2, f"\n{signal.Signals(self.asked[-1]).name}: {what}\n".encode())
 
     def came(self) -> bool:
         return bool(self.asked)
+
+
+_ENDING = "the last step is done; the run ends as usual, after evaluating and saving."
+
+
+def note_last_step(done: bool) -> None:
+    """Say whether the run has taken its last step; a signal that came during it is announced anew.
+
+    Does nothing outside `stop_requests`.
+    """
+    if not isinstance(note := signal.getsignal(signal.SIGTERM), _Note):
+        return
+    before, note.ending = note.ending, done
+    if done and not before and note.came():
+        note.announce(_ENDING)
 
 
 def _leave_broken_pipes() -> None:

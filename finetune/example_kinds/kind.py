@@ -36,8 +36,9 @@ class ExampleKind(ABC, Generic[Example]):
 
     Attributes:
         holds: what the format of a labelled file may hold; unlabelled texts may come in rows too.
-        columns: a table's columns with the texts of one example, by name; all are needed.
-        pairs: whether a second text may be given.
+        columns: a table's columns with the texts of one example, by name; all are needed. A prediction, and a request
+            to a server, has the texts under these names too.
+        pairs: whether a second text may be given, as `text_pair`.
         windows: whether a text that is too long is read in windows instead of being truncated.
     """
 

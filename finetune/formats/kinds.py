@@ -49,6 +49,13 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Blank:
+    """A blank line where each line is a row or a sentence: nothing is lost with it, but it is counted."""
+
+    line: int
+
+
+@dataclass(frozen=True)
 class Format:
     """How a file is read.
 
@@ -61,7 +68,7 @@ class Format:
             the format has no such choice.
     """
 
-    read: Callable[..., Iterator[Row | Sentence | QuestionRow | Refused]]
+    read: Callable[..., Iterator[Row | Sentence | QuestionRow | Refused | Blank]]
     holds: Literal["rows", "words", "characters", "questions"]
     options: tuple[str, ...] = ()
     quoting: bool | None = None

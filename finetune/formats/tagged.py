@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 
+from bert.counting import count_of
 from bert.errors import UserError
 from bert.lines import CARRIAGE_RETURN, numbered_lines
-from finetune.formats.kinds import LAST, Refused, Sentence
+from finetune.formats.kinds import LAST, Blank, Refused, Sentence
 
 
 def read_conll(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
@@ -24,7 +25,7 @@ def read_conll(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refus
         first = first or (line, len(columns))
         found = _word_and_tag(line, columns, needed)
         if needed[1:] in ((LAST,), ()) and len(columns) != first[1] and not isinstance(found, Refused):
-            return Refused(line, f"{len(columns)} columns, but line {first[0]} has {first[1]}")
+            return Refused(line, f"{count_of(len(columns), 'column')}, but line {first[0]} has {first[1]}")
         return found
 
     def is_comment(text: str) -> bool:
@@ -88,7 +89,7 @@ def _carries_tags(path: Path) -> bool:
     return "\t" in next(lines, "")
 
 
-def read_nemo(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
+def read_nemo(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused | Blank]:
     """A sentence per line, words separated by spaces; their tags likewise, in another file beside it (NVIDIA NeMo's
     text_train.txt and labels_train.txt).
 
@@ -114,9 +115,9 @@ def read_nemo(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refuse
         if "\r" in of_text[1] + of_tags[1]:
             yield Refused(line, f"{CARRIAGE_RETURN} (here or in {beside}:{line})")
         elif len(words) != len(tags):
-            yield Refused(line, f"{len(words)} words, but {beside}:{line} has {len(tags)} tags")
-        elif words:
-            yield Sentence(line, words, tags, str(beside))
+            yield Refused(line, f"{count_of(len(words), 'word')}, but {beside}:{line} has {count_of(len(tags), 'tag')}")
+        else:
+            yield Sentence(line, words, tags, str(beside)) if words else Blank(line)
 
 
 def labels_beside(path: Path) -> Path:

@@ -102,7 +102,7 @@ class Classification(Task):
         gold = [examples[row["example"]].label for row in rows]
         predicted = [self._best(row) for row in rows]
         mistakes = [
-            Mistake(e.line, e.shown, g, p, max(row["probabilities"]))
+            Mistake(e.line, (e.shown,), g, p, max(row["probabilities"]))
             for e, g, p, row in zip((examples[row["example"]] for row in rows), gold, predicted, rows, strict=True)
             if g != p
         ]

@@ -198,7 +198,7 @@ class Ner(Task):
         return [
             Mistake(
                 example.line,
-                example.text,
+                (example.text,),
                 marked(example.text, example.entities),
                 marked(example.text, of.entities),
                 math.exp(of.log_probability / max(1, len(of.tags))),

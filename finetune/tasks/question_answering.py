@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bert.counting import count_of
 from bert.packed import PackedBatch
 from bert.targets import PerSequence, PerToken
 from bert.training.objective import Row
@@ -53,6 +54,8 @@ class QuestionAnswering(Task):
     }
     architecture = "BertForQuestionAnswering"
     pooler = False
+    found_by = "id"  # a whole file may be one line
+    text_columns = ("question", "context")
 
     def __init__(self, config, *rest, **named) -> None:
         super().__init__(config, *rest, **named)
@@ -146,8 +149,8 @@ class QuestionAnswering(Task):
         exact = [metrics.exact_match(*pair) for pair in zip(said, gold, strict=True)]
         mistakes = [
             Mistake(
-                e.line,
-                f"{e.id}: {e.text} | {e.text_pair}",
+                e.id,
+                (e.text, e.text_pair),
                 " / ".join(sorted(set(g))) or _NONE,
                 s or _NONE,
                 a.probability if s else a.none_probability,
@@ -171,7 +174,7 @@ class QuestionAnswering(Task):
                 reached.add(feature.example)
         lost = sum(bool(example.answers) and number not in reached for number, example in enumerate(examples))
         why = f"no window holds it whole, or it is longer than task.max_answer_length={self.task.max_answer_length}"
-        return f"the first answer of {lost:,} questions is out of reach: {why}" if lost else ""
+        return f"the first answer of {count_of(lost, 'question')} is out of reach: {why}" if lost else ""
 
     def predictions(self, examples: list[Question], features: list[Feature], rows: list[Row]) -> list[dict]:
         """The answer and its start; an empty one where no answer is predicted."""
@@ -179,8 +182,8 @@ class QuestionAnswering(Task):
         return [
             {
                 "id": example.id,
-                "text": example.text,
-                "text_pair": example.text_pair,
+                "question": example.text,
+                "context": example.text_pair,
                 "answer": self._said(answer),
                 "start": answer.start if self._said(answer) else None,
                 "probability": answer.probability if self._said(answer) else answer.none_probability,
@@ -196,7 +199,7 @@ class QuestionAnswering(Task):
 
     def in_words(self, prediction: dict) -> str:
         """The answer, then the question."""
-        return f"{prediction['answer'] or _NONE} ({prediction['probability']:.2f}): {prediction['text']}"
+        return f"{prediction['answer'] or _NONE} ({prediction['probability']:.2f}): {prediction['question']}"
 
     def _answers(self, examples: list[Question], features: list[Feature], rows: list[Row]) -> list["Answer"]:
         """The best answer over each example's windows; no answer scores as in the window where it scores lowest."""

@@ -131,7 +131,7 @@ class Regression(Task):
         examples = [examples[row["example"]] for row in rows]
         gold, predicted = [float(example.label) for example in examples], [row["score"] for row in rows]
         mistakes = [
-            Mistake(e.line, e.shown, f"{g:.3f}", f"{p:.3f}", abs(g - p))
+            Mistake(e.line, (e.shown,), f"{g:.3f}", f"{p:.3f}", abs(g - p))
             for e, g, p in zip(examples, gold, predicted, strict=True)
         ]
         scores = {

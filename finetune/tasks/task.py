@@ -48,14 +48,14 @@ class Mistake:
     """An example that was predicted wrongly.
 
     Attributes:
-        line: of its file.
-        text: the example.
+        place: where to find it in its file, as `Task.found_by` says.
+        texts: what it is made of, a column each of `Task.text_columns`.
         gold, predicted: in readable form.
         confidence: the higher, the surer the model was; comparable only within a task.
     """
 
-    line: int
-    text: str
+    place: int | str
+    texts: tuple[str, ...]
     gold: str
     predicted: str
     confidence: float
@@ -90,6 +90,8 @@ class Task(Objective):
         described: what else that class needs in config.json.
         picture: the name of the file for the picture in `Findings`.
         sureness: what a mistake's confidence measures.
+        found_by: what a mistake's place in its file is.
+        text_columns: what its texts are.
         labels: the label set of the training data; a label's id is its index.
         precision: training's option, which also holds for evaluation and prediction; auto depends on the device.
         read_as: how its training data was read (finetune.reading.reading); empty where unknown.
@@ -105,6 +107,8 @@ class Task(Objective):
     pooler: bool
     picture = "confusion_matrix.png"
     sureness = "probability"
+    found_by = "line"
+    text_columns: tuple[str, ...] = ("text",)
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ def audit(sampler: Sampler, text: TextToLearn, config: PretrainConfig) -> None:
     checks = check(measures, sampler, text, config)
     folder = Path(config.output)
     folder.mkdir(parents=True, exist_ok=True)
-    numbers = in_numbers(measures, text)
+    numbers = in_numbers(measures, text, sampler.num_blocks)
     described = {"checks": [asdict(found) for found in checks], "measures": numbers}
     (folder / FILES[0]).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     picture.draw(measures, checks, folder / FILES[1])
@@ -46,25 +46,36 @@ def audit(sampler: Sampler, text: TextToLearn, config: PretrainConfig) -> None:
 def in_words(numbers: dict, checks: list[Check]) -> str:
     """The table of checks, and a line of further figures."""
     width, asked = (max(len(getattr(check, name)) for check in checks) for name in ("name", "asked"))
-    lines = [f"audit of {count_of(numbers['sequences'], 'sequence')}, {numbers['tokens']:,} tokens"]
+    of_them = f"{count_of(numbers['sequences'], 'sequence')}, {numbers['tokens']:,} tokens"
+    lines = [f"audit of {of_them}: {_extent(numbers['epochs'])}"]
     lines += [
         f"  {check.status:<6}  {check.name:<{width}}  asked {check.asked:<{asked}}  {check.found}" for check in checks
     ]
     lines.append(
-        f"  {numbers['tokens_per_sequence']:.0f} tokens a sequence; {numbers['truncated_share']:.2%} of the tokens cut "
-        f"off; {numbers['unknown_share']:.2%} [UNK]; {count_of(numbers['duplicate_documents'], 'duplicate document')}"
+        f"  over all of these: {numbers['tokens_per_sequence']:.0f} tokens a sequence; "
+        f"{numbers['truncated_share']:.2%} of the sequences' tokens cut off; "
+        f"{numbers['unknown_share']:.2%} of those left [UNK]; "
+        f"in the training text {count_of(numbers['duplicate_documents'], 'duplicate document')}"
     )
     return "\n".join(lines)
 
 
-def in_numbers(measures: Measures, text: TextToLearn) -> dict:
-    """The measures, for audit.json."""
+def _extent(epochs: float) -> str:
+    """How much of the text was measured."""
+    if epochs < 1:
+        return f"the first {epochs:.1%} of an epoch"
+    return "one epoch" if epochs == 1 else f"{epochs:.3g} epochs"
+
+
+def in_numbers(measures: Measures, text: TextToLearn, num_blocks: int) -> dict:
+    """The measures, for audit.json; `num_blocks` is how many blocks make up an epoch."""
     counts = measures.counts
     if not counts["sequences"]:
         raise UserError("audit: the training text gives no sequence at all.")
     return {
         "sequences": counts["sequences"],
         "tokens": counts["tokens"],
+        "epochs": counts["blocks"] / num_blocks,
         "tokens_per_sequence": counts["tokens"] / counts["sequences"],
         "masked_share": counts["masked"] / max(1, counts["maskable"]),
         "truncated_share": counts["tokens_truncated"] / (counts["tokens"] + counts["tokens_truncated"]),

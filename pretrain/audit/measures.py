@@ -99,6 +99,7 @@ def measure(sampler: Sampler, sequences: int) -> Measures:
     while not sampler.recipe.data.copies or epoch < sampler.recipe.data.copies:
         for number in range(sampler.num_blocks):
             block = sampler.block(epoch, number)
+            found.counts["blocks"] += 1
             if len(block):
                 empty = False
                 add_block(found, sampler, block, sampler.rates(epoch, number, len(block)))

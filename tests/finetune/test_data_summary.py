@@ -29,7 +29,7 @@ from finetune.data_summary import (
 )
 from finetune.example_kinds import Labelled, Question, Tagged
 from finetune.examples import Examples
-from finetune.features import Feature, of_labelled, of_tagged
+from finetune.features import Feature, of_labelled, of_questions, of_tagged
 
 
 def labelled(*labels: str) -> list[Labelled]:
@@ -69,7 +69,8 @@ def test_whole_numbers_and_words_are_names(labels):
 
 def test_entities_are_counted_by_type_and_sentences_without_any_too():
     examples = [tagged("B-PS", "I-PS", "O", "B-LC"), tagged("O", "O"), tagged("B-PS", "B-PS", "O")]
-    assert entities_in_words(examples) == "entities: 4: PS 3 (75.0%), LC 1 (25.0%); 1 of 3 sentences have none"
+    assert entities_in_words(examples[:1]).endswith("; 0 of 1 sentence have none")
+    assert entities_in_words(examples) == "entities: 4: PS 3 (75.0%), LC 1 (25.0%); 1 of 3 sentences has none"
 
 
 def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed():
@@ -100,9 +101,14 @@ def test_texts_in_several_sequences_are_counted_with_these():
     said = windows_in_words(features, 8)
     assert said == "2 texts are longer than data.max_length=8 and read in 5 sequences"
     assert windows_in_words(features[:1], 8) is None
+    asked = "2 questions with their contexts are longer than data.max_length=8 and read in 5 sequences"
+    assert windows_in_words(features, 8, asked=True) == asked
+    one = "1 question with its context is longer than data.max_length=8 and read in 2 sequences"
+    assert windows_in_words(features[:3], 8, asked=True) == one
 
 
 def test_texts_without_a_token_are_counted():
+    assert no_token_in_words(2, [feature(0, 8), feature(1, 2)]) == "1 text has no tokens at all"
     assert no_token_in_words(3, [feature(0, 8), feature(1, 2)]) == "2 texts have no tokens at all"
     assert no_token_in_words(1, [feature(0, 8)]) is None
 
@@ -144,9 +150,24 @@ def test_texts_that_a_writer_has_quoted_are_counted():
 
 
 def test_what_the_vocabulary_lacks_is_said(pieces):
-    features = of_labelled([Labelled(2, "the \u2603 cat", None, "1")], pieces, 8)  # [CLS] the [UNK] cat [SEP]
-    assert unknown_in_words(features, pieces) == "WARNING: 20.00% of the tokens are [UNK]"
-    assert unknown_in_words(of_labelled([Labelled(2, "the cat", None, "1")], pieces, 8), pieces) is None
+    used = [Labelled(2, "the unknowable cat", None, "1")]  # [CLS] the [UNK] cat [SEP]: 1 token of 5, 10 letters of 16
+    said = unknown_in_words(used, of_labelled(used, pieces, 8), pieces)
+    assert said == "WARNING: 62.50% of the texts' characters become [UNK] (20.00% of the tokens)"
+    used = [Labelled(2, "the cat", None, "1")]
+    assert unknown_in_words(used, of_labelled(used, pieces, 8), pieces) is None
+
+
+def test_characters_that_carry_tags_are_lost_one_at_a_time(pieces):
+    used = [Tagged(1, "a \u2603a", [(0, 1), (2, 3), (3, 4)], ["O", "O", "O"])]  # [CLS] a [UNK] a [SEP]
+    said = unknown_in_words(used, of_tagged(used, pieces, 8, "character"), pieces, "character")
+    assert said == "WARNING: 33.33% of the texts' characters become [UNK] (20.00% of the tokens)"
+
+
+def test_a_context_of_several_questions_is_one_text(pieces):
+    # Three times [CLS] dog [SEP] the cat [UNK] [SEP]; dog, the and cat have nine letters.
+    used = [Question(n, str(n), "dog", "the cat \u2603", ((4, 7),)) for n in (1, 2, 3)]
+    said = unknown_in_words(used, of_questions(used, pieces, 16), pieces)
+    assert said == "WARNING: 10.00% of the texts' characters become [UNK] (14.29% of the tokens)"
 
 
 def test_a_file_of_reviews_in_words(pieces):
@@ -163,7 +184,7 @@ def test_a_file_of_sentences_in_words(pieces):
     used = [Tagged(1, "the cat sat on a mat", [(4, 7)], ["B-ANIMAL"])]
     said = in_words(Examples(Path("x.conll"), used, 1, []), of_tagged(used, pieces, 6, "wordpiece"), 6, pieces, ["O"])
     assert said == [
-        "data.train: entities: 1: ANIMAL 1 (100.0%); 0 of 1 sentences have none",
+        "data.train: entities: 1: ANIMAL 1 (100.0%); 0 of 1 sentence have none",
         "data.train: lengths: median 8 tokens; 90% have at most 8, 99% 8, the longest 8",
         "data.train: 1 text is longer than data.max_length=6 and read in 2 sequences",
     ]
@@ -175,7 +196,20 @@ def test_questions_are_counted_with_their_texts_and_those_without_an_answer():
         Question(2, "b", "?", "text", ()),
         Question(3, "c", "?", "other", ((0, 1), (1, 2))),
     ]
-    assert questions_in_words(examples) == "questions: 3 about 2 texts; 1 (33.3%) have no answer"
+    assert questions_in_words(examples) == "questions: 3 about 2 contexts; 1 (33.3%) have no answer"
+
+
+def test_a_file_of_questions_in_words(pieces):
+    """Two questions about one context: what is counted and measured is said."""
+    # [CLS] dog [SEP] the cat sat on a mat [SEP]: 10 tokens; at 8 at most, four pieces of the context at a time.
+    used = [Question(n, str(n), "dog", "the cat sat on a mat", ((4, 7),)) for n in (1, 2)]
+    said = in_words(Examples(Path("x.json"), used, 2, []), of_questions(used, pieces, 8), 8, pieces, ["answer"])
+    assert said == [
+        "data.train: questions: 2 about 1 context; 0 (0.0%) have no answer",
+        "data.train: lengths of questions with their contexts: median 10 tokens; 90% have at most 10, 99% 10, the "
+        "longest 10",
+        "data.train: 2 questions with their contexts are longer than data.max_length=8 and read in 4 sequences",
+    ]
 
 
 def test_questions_that_are_cut_are_counted_once_however_many_windows_they_have():

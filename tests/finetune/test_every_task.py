@@ -95,7 +95,9 @@ def test_it_is_judged_by_what_it_says_and_its_findings_are_written(made, tmp_pat
     assert {*found} == {f"valid/{name}" for name in task.scores(task.task, examples)}
     assert {"loss", task.best, *task.metrics} <= {*task.scores(task.task, examples)}
     write_findings(task, findings, tmp_path)
-    assert json.loads((tmp_path / WORST).read_text())["columns"][3] == task.sureness
+    worst = json.loads((tmp_path / WORST).read_text())
+    assert worst["columns"] == [task.found_by, "gold", "predicted", task.sureness, *task.text_columns]
+    assert [len(row) for row in worst["data"]] == [len(worst["columns"])] * len(findings.mistakes)
     assert (tmp_path / task.picture).read_bytes().startswith(b"\x89PNG")
 
 
@@ -104,7 +106,8 @@ def test_it_answers_each_text_without_labels_the_same_after_it_was_written_and_r
     pairs = [(example.text, getattr(example, "text_pair", None)) for example in examples]
     asked = [kind_of(task.task).unlabelled(line, *texts) for line, texts in enumerate(pairs, 1)]
     answers = predict(task, asked, 2, CPU)
-    assert [answer["text"] for answer in answers] == [example.text for example in examples]
+    names = (*kind_of(task.task).columns, "text_pair")
+    assert [tuple(answer.get(name) for name in names[:2]) for answer in answers] == pairs
     assert all(task.in_words(answer) and json.dumps(answer) for answer in answers)
     task.export(tmp_path)
     assert predict(load(str(tmp_path)), asked, 2, CPU) == answers
@@ -135,8 +138,8 @@ def test_in_bf16_it_learns_and_answers_much_as_in_fp32(options, device, small_co
     torch.testing.assert_close(loss.detach().cpu(), expected, atol=0.0, rtol=0.05)
     learned = [parameter.grad for parameter in task.parameters() if parameter.requires_grad]
     assert all(torch.isfinite(gradient).all() for gradient in learned)
-    answers = predict(task, examples, 2, device)
-    assert [answer["text"] for answer in answers] == [example.text for example in examples]
+    answers, first = predict(task, examples, 2, device), kind_of(config).columns[0]
+    assert [answer[first] for answer in answers] == [example.text for example in examples]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_a_ragged_row_is_named_with_its_file_and_line(file):
     path = file("text\tlabel\ngood\t1\nbad\n")
     with pytest.raises(UserError) as raised:
         read_rows(path)
-    assert raised.value.messages[0] == f"{path}:3: 1 columns, but line 1 has 2 (text, label)."
+    assert raised.value.messages[0] == f"{path}:3: 1 column, but line 1 has 2 (text, label)."
     assert raised.value.messages[1] == "data.train: data.on_bad_row=skip leaves out rows like these."
 
 
@@ -43,6 +43,22 @@ def test_a_file_without_a_good_row_is_not_advised_to_be_left_out(file):
 def test_rows_in_are_rows_used_and_rows_refused(file):
     found = read_rows(file("text\tlabel\ngood\t1\nbad\n\t0\nfine\t0\n"), on_bad_row="skip")
     assert (found.rows, len(found.used), len(found.refused)) == (4, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "blank"),
+    [
+        ("data.tsv", "\ntext\tlabel\na\t1\n\nb\t0\n\n", 3),
+        ("data.csv", 'text,label\n"a\n\nb",1\n\nb,0\n', 1),  # not the one in quotation marks
+        ("data.jsonl", '\n{"text": "a", "label": 1}\n \n{"text": "b", "label": 0}\n', 2),
+        ("data.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n', 0),
+    ],
+)
+def test_blank_lines_are_no_rows_but_counted(file, name, content, blank):
+    found = read_rows(file(content, name))
+    assert (found.rows, len(found.used), len(found.refused), found.blank) == (2, 2, 0, blank)
+    said = {0: "", 1: "; 1 blank line passed over", 2: "; 2 blank lines passed over", 3: "; 3 blank lines passed over"}
+    assert found.in_words("data.train") == f"data.train: {found.path}: 2 rows, 2 used, 0 refused{said[blank]}"
 
 
 def test_an_unknown_column_lists_those_there_are_and_the_closest(file):
@@ -120,6 +136,10 @@ def test_entities_on_spaces_are_counted(file):
     found = read_rows(file("##\n에\tO\n \tB-PS\n김\tI-PS\n \tB-LC\n서\tO\n"), NER)
     assert (found.trimmed, found.used[0].entities) == (2, {(2, 3, "PS")})
     assert "2 entities begin or end with a space" in found.in_words("data.eval")
+    found = read_rows(file("##\n \tB-PS\n김\tI-PS\n"), NER)
+    assert found.in_words("data.eval").endswith(
+        "1 row, 1 used, 0 refused; 1 entity begins or ends with a space, which is trimmed"
+    )
 
 
 def test_tags_that_continue_nothing_are_repaired_and_counted_where_that_is_asked_for(file):
@@ -129,6 +149,8 @@ def test_tags_that_continue_nothing_are_repaired_and_counted_where_that_is_asked
     found = read_rows(file(content, "x.conll"), replace(NER, scheme="iob2_repaired"))
     assert [example.tags for example in found.used] == [["B-LC", "B-PS", "I-PS"], ["B-LC", "B-LC", "O"]]
     assert found.in_words("data.train").endswith("; 2 I- tags that continue nothing were made B-")
+    one = read_rows(file("a\tI-LC\n", "x.conll"), replace(NER, scheme="iob2_repaired"))
+    assert one.in_words("data.train").endswith("; 1 I- tag that continues nothing was made B-")
     with pytest.raises(UserError, match="'E-LC' is not a tag"):
         read_rows(file("a\tE-LC\n", "x.conll"), replace(NER, scheme="iob2_repaired"))
 
@@ -240,6 +262,7 @@ def read_nemo(file, texts: str, labels: str, **options):
 
 def test_words_and_their_tags_may_lie_in_a_file_each(file):
     found = read_nemo(file, "New York is big\n\nEU won\n", "B-LOC I-LOC O O\n\nB-ORG O\n")
+    assert (found.rows, found.blank) == (2, 1)
     assert [(e.line, e.text, e.entities) for e in found.used] == [
         (1, "New York is big", {(0, 8, "LOC")}),
         (3, "EU won", {(0, 2, "ORG")}),
@@ -250,7 +273,7 @@ def test_another_number_of_words_than_of_tags_is_a_fault_of_both_files(file, tmp
     with pytest.raises(UserError) as raised:
         read_nemo(file, "a b\nc d\n", "O O\nO\n")
     assert raised.value.messages[0] == (
-        f"{tmp_path}/text_train.txt:2: 2 words, but {tmp_path}/labels_train.txt:2 has 1 tags."
+        f"{tmp_path}/text_train.txt:2: 2 words, but {tmp_path}/labels_train.txt:2 has 1 tag."
     )
 
 

@@ -314,7 +314,7 @@ def test_texts_of_which_the_tokenizer_leaves_nothing_are_counted(make_config, wr
     config = make_config()
     write(reviews(8) + "\x01\x02\t1\n", "train.tsv")
     train(config)
-    assert "1 texts have no tokens at all" in capsys.readouterr().out
+    assert "1 text has no tokens at all" in capsys.readouterr().out
 
 
 def test_training_stops_when_nothing_better_comes(make_config, write):
@@ -354,7 +354,7 @@ def test_what_is_frozen_stays_as_it_was(make_config, pretrained, freeze, kept):
 
 def test_layers_begun_anew_are_not_those_of_the_start(make_config, pretrained, capsys):
     train(make_config(parts={"reinit_layers": 1}, lr=1e-12, weight_decay=0.0))
-    assert "reinitialised: the pooler and the top 1 layers" in capsys.readouterr().out
+    assert "reinitialised: the pooler and the top 1 layer" in capsys.readouterr().out
     before, after = load_file(pretrained / "model.safetensors"), load_file(Path(make_config().output) / _WEIGHTS)
     changed = {name for name in after if name in before and not torch.allclose(before[name], after[name], atol=1e-8)}
     assert "bert.encoder.layer.0.output.dense.weight" in changed and "bert.pooler.dense.weight" in changed
@@ -692,6 +692,16 @@ def test_a_check_reads_everything_names_the_scores_and_leaves_nothing(make_confi
         checked(config, seeds=[1, 1])
     with pytest.raises(UserError, match=r"no such file: 'gone.conll'\."):
         checked(config, data=replace(config.data, eval="gone.conll"))
+
+
+def test_what_is_in_the_training_file_too_is_counted_as_what_it_is(make_config, write, capsys):
+    """Of these questions, number 6 is number 0 again, and 7 is 1."""
+    asked = [str(write(questions(count), f"{count}.json")) for count in (6, 1, 8)]
+    config = make_config(parts={"task": TaskConfig("question_answering")})
+    check_only(replace(config, init="later", data=DataConfig(train=asked[0], eval=asked[1], test={"more": asked[2]})))
+    said = capsys.readouterr().out
+    assert "data.eval: WARNING: 1 of its 1 question is in data.train too\n" in said
+    assert "data.test.more: WARNING: 8 of its 8 questions are in data.train too\n" in said
 
 
 def test_a_name_of_a_test_file_that_mlflow_has_no_tag_for_is_refused(make_config):

@@ -113,6 +113,18 @@ def test_texts_come_from_tables_by_column(classifier, tagger, predicted):
         ]
 
 
+def test_blank_lines_of_a_table_are_passed_over_and_counted(classifier, predicted, piped, capsys):
+    rows = '{"text": "a cat"}\n\n{"text": "a mat"}\n \n'
+    found = predicted(classifier, rows, "in.jsonl")
+    assert [(row["line"], row["text"]) for row in found] == [(1, "a cat"), (3, "a mat")]
+    assert capsys.readouterr().err.endswith("; 2 blank lines passed over\n")
+    predicted(classifier, "id,text\n\n1,a cat\n", "in.csv")
+    assert capsys.readouterr().err.endswith("; 1 blank line passed over\n")
+    code, found, said = piped(rows.encode(), "--checkpoint", classifier, "--input", "-", "--format", "jsonl")
+    assert (code, [row["line"] for row in found]) == (0, [1, 3])
+    assert said.endswith("2 predictions; 2 blank lines passed over\n")
+
+
 def test_tagged_files_may_come_without_tags(tagger, predicted):
     assert [row["text"] for row in predicted(tagger, "the\ncat\n\ndog\n", "in.conll")] == ["the cat", "dog"]
 
@@ -414,7 +426,7 @@ def test_questions_come_from_standard_input_as_objects(piped, small_config, piec
     TASKS["question_answering"](small_config, pieces, ["answer"], TaskConfig("question_answering"), 32).export(tmp_path)
     content = '{"question": "the cat", "context": "a dog sat on a mat"}\n{"question": "the cat"}\n'
     code, rows, said = piped(content.encode(), "--checkpoint", str(tmp_path), "--input", "-", "--format", "jsonl")
-    assert (code, [row["text"] for row in rows]) == (2, ["the cat"])
+    assert (code, [row["question"] for row in rows]) == (2, ["the cat"])
     assert "stdin:2: no field 'context'; it has question." in said
 
 
@@ -443,7 +455,7 @@ def test_objects_on_standard_input_have_the_default_columns_where_training_had(
     task.export(tmp_path)
     content = '{"text": "the cat sat"}\n' if kind == "ner" else '{"text": "the cat", "text_pair": "a dog"}\n'
     code, rows, said = piped(content.encode(), "--checkpoint", str(tmp_path), "--input", "-", "--format", "jsonl")
-    assert (code, said[-14:]) == (0, "1 predictions\n")
+    assert (code, said[-13:]) == (0, "1 prediction\n")
     assert rows == predicted(str(tmp_path), content, "in.jsonl", format="jsonl")
     assert rows[0]["text"] == ("the cat sat" if kind == "ner" else "the cat")
     assert kind == "ner" or rows[0]["text_pair"] == "a dog"
@@ -537,7 +549,8 @@ def test_questions_come_from_a_file_like_squad_s_too(options, tmp_path_factory, 
     asked = {"id": "7", "question": "the dog", "answers": [{"text": "cat", "answer_start": 4}]}
     content = {"data": [{"paragraphs": [{"context": "the cat sat", "qas": [asked]}]}]}
     (found,) = predicted(str(folder), json.dumps(content), "in.json", **options)
-    assert (found["id"], found["text"], found["text_pair"]) == ("7", "the dog", "the cat sat")
+    names = ["line", "id", "question", "context", "answer", "start", "probability"]
+    assert ([*found], [found[name] for name in names[:4]]) == (names, [1, "7", "the dog", "the cat sat"])
 
 
 def test_a_batch_size_below_one_is_refused_by_name(classifier, write):

@@ -30,9 +30,17 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy is deprecated:DeprecationWarning"),
 ]
 PAIRS = "text\ttext_pair\tlabel\n" + "the cat\ta cat\t1\nthe cat\ta dog\t0\n" * 8
+WHERE = {"id": "1", "question": "cat", "answers": [{"text": "a mat", "answer_start": 15}]}
+ASKED = json.dumps({"data": [{"paragraphs": [{"context": "the cat sat on a mat", "qas": [WHERE]}]}]})
 CASES = {  # task, its file, the requests
     "pairs": (TaskConfig(), "pairs.tsv", PAIRS, [{"text": "a cat", "text_pair": "the cat"}]),
     "ner": (TaskConfig(name="ner", head="crf"), "tags.conll", sentences(16), [{"text": "the cat sat on the dog."}]),
+    "questions": (
+        TaskConfig(name="question_answering"),
+        "asked.json",
+        ASKED,
+        [{"question": "dog", "context": "the dog ran"}],
+    ),
 }
 
 
@@ -60,7 +68,7 @@ def finished(tmp_path, write, pretrained):
 
 def predicted(output: Path, rows: list[dict[str, str]]) -> list[dict]:
     task = load(str(output))
-    examples = [kind_of(task.task).unlabelled(number, **row) for number, row in enumerate(rows, 1)]
+    examples = [kind_of(task.task).unlabelled(number, *row.values()) for number, row in enumerate(rows, 1)]
     return predict(task, examples, 64, torch.device("cpu"))
 
 
@@ -74,6 +82,8 @@ def test_every_task_answers_as_prediction_does(case, finished, tmp_path, monkeyp
     export_served(ExportServedConfig(str(tmp_path / "served"), str(output)))
     opened = mlflow.pyfunc.load_model(str(tmp_path / "served"))
     assert opened.predict(rows) == predicted(output, rows)
+    assert opened.predict([dict(reversed(row.items())) for row in rows]) == predicted(output, rows)
+    assert opened.predict(rows)[0].items() >= rows[0].items()  # the texts, by the names that were asked with
     assert opened.metadata.signature.inputs.input_names() == list(rows[0])
     example = opened.metadata.load_input_example(str(tmp_path / "served"))
     assert opened.predict(example) == [json.loads((output / "served.json").read_text())["answer"]]

@@ -282,7 +282,7 @@ def test_the_surest_mistakes_show_what_should_have_been_said(tagger, classificat
     assert mistake.confidence == pytest.approx(math.exp(-1 / 10))  # the geometric mean over ten units
     rows = [{"example": 0, "probabilities": [0.7, 0.1, 0.2]}, {"example": 1, "probabilities": [1, 0, 0]}]
     _, findings = classification.score(FILMS, [], rows)
-    assert findings.mistakes == [Mistake(1, "a good film", "good", "bad", 0.7)]
+    assert findings.mistakes == [Mistake(1, ("a good film",), "good", "bad", 0.7)]
 
 
 def test_the_confusion_matrix_counts_characters_by_type(tagger):
@@ -514,7 +514,8 @@ def test_answers_are_scored_as_squad_does(answering):
     assert scores["no_answer_accuracy"] == 0.0
     assert {"loss", *scores} == {*answering.scores(answering.task, ASKED)}
     assert "no_answer_accuracy" not in answering.scores(answering.task, ASKED[:1])
-    assert [(m.text.partition(":")[0], m.confidence) for m in findings.mistakes] == [("q1", 0.5), ("q2", 0.5)]
+    wrong = [Mistake("q1", ("dog ran", CONTEXT), "cat / sat", "cat sat", 0.5)]
+    assert findings.mistakes == [*wrong, Mistake("q2", ("a good film", CONTEXT), "no answer", "cat", 0.5)]
     # Silent on q2 alone would be best: margins -1 and -0.5, so the threshold is -1.
     assert (scores["best_f1"], scores["best_f1_threshold"]) == (pytest.approx((2 / 3 + 1) / 2), -1.0)
     scores, _, said = answers(answering, (5, 5, 2.0, 1.0), (5, 5, 2.0, 2.5))
@@ -605,7 +606,7 @@ def test_answers_out_of_reach_are_counted(answering):
     reachable = ASKED[0]
     long = Question(3, "q3", "dog", CONTEXT, ((0, len(CONTEXT)),))  # six pieces; three at most are allowed
     said = answering.in_short([reachable, long, ASKED[1]], answering.features([reachable, long, ASKED[1]]))
-    assert said.startswith("the first answer of 1 questions is out of reach")
+    assert said.startswith("the first answer of 1 question is out of reach")
     assert answering.in_short([reachable], answering.features([reachable])) == ""
 
 

@@ -326,6 +326,25 @@ def test_measures_count_every_sequence_token_and_mask_once(source):
     assert found.labels_by_length.sum() == found.counts["pairs"] == found.counts["sequences"]
 
 
+def test_the_audit_says_over_how_much_text_its_shares_are():
+    """Four documents, a block each; 32 of forty tokens are cut off, and 34 remain, 8 of them special."""
+    source = numbered([[40], [6], [6], [6]])
+    options = {"sentence__objective": "none", "sentence__input": "doc_sentences", "data__max_length": 10}
+    sampler = make_sampler(source, **options)
+    sampler.num_blocks = 4
+    for sequences, epochs, said in (
+        (1, 0.25, "the first 25.0% of an epoch"),
+        (4, 1, "one epoch"),
+        (6, 1.5, "1.5 epochs"),
+    ):
+        numbers = audit_.in_numbers(measure(sampler, sequences), text_of(source), sampler.num_blocks)
+        assert (numbers["sequences"], numbers["epochs"]) == (sequences, epochs)
+        lines = audit_.in_words(numbers, check(measure(sampler, sequences), sampler, text_of(source), PretrainConfig()))
+        assert lines.splitlines()[0].endswith(f" tokens: {said}")
+        if epochs == 1:
+            assert "over all of these: 8 tokens a sequence; 48.48% of the sequences' tokens cut off" in lines
+
+
 def test_full_sentences_cross_documents_at_a_sep_and_are_never_labelled(source):
     block = make_sampler(source, sentence__objective="none", sentence__input="full_sentences").block(0, 0)
     inner = [

@@ -298,6 +298,9 @@ def test_a_json_line_is_a_document_and_newlines_in_it_separate_paragraphs(opened
     corpus = opened(content, JSONL, reader)
     assert documents(corpus) == [["a. b.", "c", "d"], ["가\u2028나"]]
     assert (corpus.num_documents, corpus.num_sentences, corpus.empty_documents) == (2, 4, 2)
+    assert corpus.blank_lines == 1  # five lines in all
+    assert opened(" \n\n" + content + "\n\t\n", JSONL, reader).blank_lines == 4
+    assert opened("a\n\n\n\nb\n", TEXT, reader).blank_lines == 0  # they separate documents
 
 
 @EVERY_READER

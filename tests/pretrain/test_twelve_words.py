@@ -140,14 +140,22 @@ def test_text_that_is_cut_for_the_most_part_and_words_of_one_token_are_warned_of
     sampler = make_sampler(source, masking__strategy="whole_word", **options)
     said = sampling_in_words(sampler.block(0, 0), sampler)
     # Eight of forty, twice, two of two, and six special tokens: 24 of 88.
-    assert "1.00 tokens per word; 72.7% of the tokens are cut off" in said
+    assert said.startswith(
+        "sampling, over the whole first epoch of text: 3 documents (of 3) give 3 sequences of 8 tokens"
+    )
+    assert "1.00 tokens per word; 72.7% of the sequences' tokens are cut off, to fit data.max_length=10;" in said
     longer = "many sentences are longer than data.max_length=10; data.split_sentences=true looks for"
-    assert f"WARNING: 73% of the text is cut off: {longer}" in said
+    assert f"WARNING: 73% of the sequences' tokens are cut off: {longer}" in said
     assert "WARNING: nearly every word is one token: masking.strategy=whole_word does the same as token" in said
     options["batch_size"] = 4
     sampler = make_sampler(numbered([[6]] * 4), masking__strategy="whole_word", **options)  # six tokens, four words
     said = sampling_in_words(sampler.block(0, 0), sampler)
-    assert "1.50 tokens per word; 0.0% of the tokens are cut off" in said and "WARNING" not in said
+    assert "1.50 tokens per word; 0.0% of the sequences' tokens are cut off" in said and "WARNING" not in said
+    sampler.num_blocks = 2
+    said = sampling_in_words(sampler.block(0, 0), sampler)
+    assert said.startswith(
+        "sampling, over the first of 2 blocks of text: 2 documents (of 4) give 2 sequences of 8 tokens"
+    )
 
 
 def warnings_of(sampler) -> list[str]:

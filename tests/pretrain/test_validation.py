@@ -383,3 +383,14 @@ def test_a_validation_file_without_pairs_is_named(config, tmp_path):
     of_its_own = changed(config, data__valid=str(tmp_path / "single.txt"), data__valid_share=DataConfig.valid_share)
     with pytest.raises(UserError, match=r"data\.valid: the validation documents are too few .*none has two sentences"):
         build_validation(of_its_own, open_text(of_its_own))
+
+
+def test_text_that_becomes_unknown_is_warned_of_by_its_characters(config, text, tmp_path, capsys):
+    tokenizer, corpus = tmp_path / "tokenizer.json", tmp_path / "corpus.txt"
+    tokenizer.write_text(text.tokenizer.backend.to_str())
+    corpus.write_text("a \u2603\u2603\u2603\n\n" * 8)  # two tokens, one of which is three of four characters
+    apart = replace(config.data, train=str(corpus), valid=str(corpus), valid_share=DataConfig.valid_share)
+    open_text(replace(config, data=apart, tokenizer=TokenizerConfig(path=str(tokenizer))))
+    said = capsys.readouterr().out
+    assert "WARNING: 75% of the text's characters become [UNK], which is never learned" in said
+    assert "token store: 16 tokens, 50.00% of them [UNK]" in said

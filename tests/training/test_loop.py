@@ -610,8 +610,39 @@ def test_from_a_damaged_checkpoint_it_falls_back_to_the_older_and_ends_the_same(
     assert list(log.values["train/loss"]) == list(range(5, 13))
 
 
-def test_a_request_to_stop_in_the_last_step_comes_too_late(tmp_path):
+SAVING = "SIGTERM: saving after this step, then stopping."
+ENDING = "SIGTERM: the last step is done; the run ends as usual, after evaluating and saving."
+
+
+def test_a_request_to_stop_in_the_last_step_comes_too_late_and_the_run_says_so(tmp_path, capfd):
     assert run(tmp_path, config_of(), data=DisturbedData(24, ask_to_stop))["steps"] == 12
+    assert [line for line in capfd.readouterr().err.splitlines() if "SIGTERM" in line] == [SAVING, ENDING]
+
+
+@pytest.mark.parametrize(("patience", "steps"), [(None, 12), (1, 8)])
+def test_a_request_to_stop_in_the_last_evaluation_is_told_that_the_run_ends(patience, steps, tmp_path, capfd):
+    """With patience the run cannot know before the evaluation that it is the last."""
+    judged = []
+
+    def judge() -> dict[str, float]:
+        judged.append(1)
+        if len(judged) == steps // 4:
+            ask_to_stop()
+        return {"valid/token_loss": 1.0}
+
+    assert run(tmp_path, config_of(patience=patience), judge=judge)["steps"] == steps
+    said = [line for line in capfd.readouterr().err.splitlines() if "SIGTERM" in line]
+    assert said == ([ENDING] if patience is None else [SAVING, ENDING])
+
+
+def test_a_request_to_stop_in_an_evaluation_on_the_way_stops_after_it(tmp_path, capfd):
+    def judge() -> dict[str, float]:
+        ask_to_stop()
+        return {"valid/token_loss": 1.0}
+
+    with pytest.raises(Stopped, match=r"^stopped at step 4; "):
+        run(tmp_path, config_of(), judge=judge)
+    assert [line for line in capfd.readouterr().err.splitlines() if "SIGTERM" in line] == [SAVING]
 
 
 def test_fewer_steps_than_were_taken_are_judged_and_logged(tmp_path):

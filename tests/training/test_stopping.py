@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bert.training.stopping import EXIT_CODE, stop_requests
+from bert.training.stopping import EXIT_CODE, note_last_step, stop_requests
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,6 +19,27 @@ def test_a_signal_is_noted_and_said_and_does_not_interrupt(number, capfd):
         os.kill(os.getpid(), number)
         assert asked()
     assert f"{signal.Signals(number).name}: saving after this step, then stopping." in capfd.readouterr().err
+
+
+SAVING = "\nSIGTERM: saving after this step, then stopping.\n"
+ENDING = "\nSIGTERM: the last step is done; the run ends as usual, after evaluating and saving.\n"
+
+
+def test_a_signal_after_the_last_step_is_said_to_stop_nothing(capfd):
+    with stop_requests():
+        note_last_step(True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert capfd.readouterr().err == ENDING
+        note_last_step(False)  # the next run's first step
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert capfd.readouterr().err == SAVING
+        note_last_step(True)
+        note_last_step(True)
+        assert capfd.readouterr().err == ENDING  # once
+    note_last_step(True)
+    with stop_requests():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert capfd.readouterr().err == SAVING
 
 
 def test_a_run_whose_reader_the_same_signal_ended_is_stopped_like_any_other():
