@@ -131,7 +131,19 @@ def test_the_fused_matrix_is_query_key_and_value_in_this_order():
         f"{prefix}.value.weight": [[8, 9], [10, 11]],
     }
     assert [names.our_name(name) for name in theirs] == list(ours) * 3
-    assert names.parts_of(*ours) == list(theirs)
+    assert list(names.pieces_of(*ours.popitem())) == list(theirs)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["generator.encoder.layers", "generator.encoder.layer", "generator.bert.encoder.layer"]
+)
+def test_what_is_not_the_encoder_keeps_its_names_both_ways(prefix):
+    ours = {
+        f"{prefix}.0.attention.query_key_value.weight": torch.zeros(6, 2),
+        f"{prefix}.0.attention.self.query.weight": torch.zeros(2, 2),
+        f"{prefix}.0.attention.self.query_key_value.bias": torch.zeros(6),
+    }
+    assert list(hub.to_transformers(ours)) == [names.our_name(name) for name in ours] == list(ours)
 
 
 def test_layers_keep_their_numbers_beyond_the_ninth():

@@ -13,7 +13,7 @@ from bert.errors import UserError
 from bert.hub import roberta
 from bert.hub.description import load_config
 from bert.hub.files import StoredTensor, stored_tensors
-from bert.hub.names import modern_name, our_name, parts_of, to_transformers
+from bert.hub.names import modern_name, our_name, pieces_of, to_transformers
 
 _TABLE = "bert.embeddings.word_embeddings.weight"
 _DECODER, _DECODER_BIAS, _BIAS = (
@@ -67,7 +67,9 @@ def load_weights(
     """
     stored = _stored(folder)
     wanted = {
-        name: (tensor, parts_of(name)) for name, tensor in model.state_dict().items() if not name.startswith(not_taken)
+        name: (tensor, list(pieces_of(name, tensor)))
+        for name, tensor in model.state_dict().items()
+        if not name.startswith(not_taken)
     }
     there = {our_name(name) for name in stored}
     new = [prefix for prefix in may_be_new if _any(wanted, prefix) and not _any(there, prefix)]
