@@ -74,6 +74,7 @@ class Ner(Task):
         # pooler: it is kept unchanged.
         self.as_transformers = task.head in AS_TRANSFORMERS and task.layers == [-1]
         self.architecture = "BertForTokenClassification" if self.as_transformers else "BertModel"
+        self.beside = ("head.crf.",) if self.as_transformers else ("head.", "layer_mix.")
         self.pooler = not self.as_transformers
         _refuse_layers(task.layers, config.num_hidden_layers)
         super().__init__(config, tokenizer, labels, task, *rest, **named)
@@ -274,10 +275,6 @@ class Ner(Task):
     def in_words(self, prediction: dict) -> str:
         """The text with each entity and its type in brackets."""
         return marked(prediction["text"], {(e["start"], e["end"], e["type"]) for e in prediction["entities"]})
-
-    def is_beside(self, name: str) -> bool:
-        """A CRF's transitions, or the whole head if `architecture` has no place for it."""
-        return ".crf." in name if self.as_transformers else not name.startswith("bert.")
 
     def _gold(self, example: Tagged, units: list[Unit] | tuple[Unit, ...]) -> list[str]:
         """The units' tags in the model's scheme; a unit carries that of its first character."""

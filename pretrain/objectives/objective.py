@@ -27,6 +27,9 @@ class PretrainObjective(Objective):
     pairs: its sums are `masked_lm_loss` and `masked_lm_accuracy`, `sentence_loss` and `sentence_accuracy`, and others
     that `scores` names. An evaluation is not seeded; random draws in it need a generator of their own.
 
+    `export` names the transformers class that opens the folder; parameters that this class has no place for go beside
+    it (`beside` of hub.save_weights and hub.load_weights).
+
     Attributes:
         bert: the encoder, which is frozen and checkpointed as training.* says, and may get further tokens.
         masked_lm_head: from hidden states to tokens; it may get further ones.
