@@ -19,10 +19,13 @@ class Objective(nn.Module, ABC):
         weights: share of each loss in the total, by the loss's name. Other names in `counts` are metrics.
         targets: what each target of a batch has a value for, by name, so that processes can share a batch; None where
             a loss compares its sequences, or nothing is known of the targets.
+        together: how many consecutive sequences belong together, so that no process gets only some of them. Who makes
+            the batches puts them into one.
     """
 
     weights: dict[str, float]
     targets: ClassVar[dict[str, Target] | None] = None
+    together: ClassVar[int] = 1
 
     @abstractmethod
     def counts(self, batch: PackedBatch) -> dict[str, float]:

@@ -136,12 +136,42 @@ def test_each_process_draws_its_own_dropout_and_draws_it_again(begin):
     assert not torch.allclose(drawn_alike.table.grad, gradients[0])
 
 
+def test_a_pair_that_is_two_sequences_is_learned_by_any_number_of_processes_as_by_one(begin):
+    class Pairs(Shared):
+        """Adds how far a pair's first tokens are from each other."""
+
+        together: ClassVar = 2
+
+        def forward(self, batch):
+            firsts = torch.nn.functional.embedding(batch.token_ids[batch.cu_seqlens[:-1].long()], self.table)
+            found = super().forward(batch)
+            return found | {"sequence_loss": (firsts[::2] - firsts[1::2]).square().sum()}
+
+    batches = [batch_of([1, 2, 3, 4], [5, 6], [7, 8, 9], [0], [3, 4], [6])]
+    expected, _ = one_step(Pairs(), None, batches)
+    shared = Pairs()
+    found, _ = one_step(shared, begin(shared, 3), batches)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_sequences_that_belong_together_go_to_one_part():
+    class Pairs(Shared):
+        together: ClassVar = 2
+
+    batch = batch_of(*([number] for number in range(10)))
+    divided = team._divided(Piece(batch, ()), 2, Pairs())
+    #                     there:  0 1    back:        6 7    and there again: 8 9
+    assert [piece.batch.token_ids.tolist() for piece in divided] == [[0, 1, 6, 7, 8, 9], [2, 3, 4, 5]]
+    assert len(team._divided(Piece(batch_of([1], [2]), ()), 2, Pairs())) == 1
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=24), st.integers(1, 6))
 def test_parts_have_each_sequence_once_and_about_equally_many_tokens(lengths, parts):
     lengths = sorted(lengths, reverse=True)
     batch = batch_of(*([number] * length for number, length in enumerate(lengths)))
-    divided = team._divided(Piece(batch, (3, 1)), parts, {})
+    divided = team._divided(Piece(batch, (3, 1)), parts, Shared())
     assert len(divided) == min(parts, len(lengths))
     assert sorted(number for piece in divided for number in piece.batch.token_ids.tolist()) == batch.token_ids.tolist()
     tokens = [piece.batch.num_tokens for piece in divided]
