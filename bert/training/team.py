@@ -53,6 +53,8 @@ def start(objective: Objective, config: TrainingConfig, device: torch.device) ->
     count, asked = default_processes(config, device) - 1, config.processes
     if not count:
         return None
+    if objective.compares_sequences:
+        return None  # and where processes were asked for, fit has refused them
     if objective.targets is None:
         if asked:
             name = type(objective).__name__

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ from bert.training import device, distributed, team
 from bert.training.config import TrainingConfig, check
 from bert.training.goal import Goal
 from bert.training.loop import fit
-from bert.training.step import Piece, add_gradient, training_step
+from bert.training.step import Piece, add_gradient, refuse_division, training_step
 from tests.training.conftest import Log, Toy, ToyData, batch_of
 
 CPU = torch.device("cpu")
@@ -242,6 +243,31 @@ def test_an_objective_that_says_nothing_of_its_targets_computes_alone(monkeypatc
     some = team.start(Shared(), two(), CPU)
     assert len(some.helpers) == 1
     some.end()
+
+
+def test_a_step_whose_sequences_are_compared_is_computed_whole_or_refused(monkeypatch, tmp_path):
+    class Contrastive(Shared):
+        compares_sequences = True
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    whole = TrainingConfig(**vars(ALONE) | {"micro_batch_size": None, "processes": None})
+    assert team.start(Contrastive(), whole, CPU) is None
+    run(Contrastive(), tmp_path / "whole", whole)
+    why = "but the loss of Contrastive compares the sequences of a whole one, and would be another."
+    with pytest.raises(UserError) as refused:
+        run(Contrastive(), tmp_path / "divided", two())
+    assert refused.value.messages == (
+        f"training.micro_batch_size: 2 divides a step into 2, {why}",
+        f"training.processes: 2 divide a step, {why}",
+    )
+    monkeypatch.setattr(distributed, "ranks", lambda: 2)
+    with pytest.raises(UserError) as refused:
+        refuse_division(Contrastive(), whole)
+    assert refused.value.messages == (f"torchrun: 2 ranks divide a step, {why}",)
+    tokens = replace(whole, batch_size=None, batch_tokens=512, micro_batch_tokens=256)
+    with pytest.raises(UserError, match=r"training.micro_batch_tokens: 256 divides a step into 2, but"):
+        refuse_division(Contrastive(), tokens)
+    refuse_division(Shared(), two())
 
 
 @pytest.mark.parametrize(
