@@ -29,7 +29,7 @@ from finetune.tasks.task import Baseline, Findings, Mistake, Task, label_smoothi
 from finetune.units import Unit
 
 if TYPE_CHECKING:
-    from finetune.config import TaskConfig
+    from finetune.config import FinetuneConfig, TaskConfig
 
 
 class Ner(Task):
@@ -91,15 +91,15 @@ class Ner(Task):
         self.character_labels = ["O", *(f"{prefix}-{kind}" for kind in self.types for prefix in "BI")]
 
     @classmethod
-    def check(cls, config: "TaskConfig") -> list[str]:
+    def check(cls, config: "FinetuneConfig") -> list[str]:
         """Layers that are combined, and a share of smoothing, which not every head has."""
-        faults = []
-        if config.combine != type(config).combine and len(config.layers) == 1:
-            given = f"task.combine: {config.combine!r} was given"
-            faults.append(f"{given}, but task.layers={config.layers} is a single layer.")
-        faults += label_smoothing_faults(config)
-        if config.label_smoothing and config.head not in SMOOTHED:
-            given = f"task.label_smoothing: {config.label_smoothing} was given, but task.head={config.head} has none"
+        faults, task = [], config.task
+        if task.combine != type(task).combine and len(task.layers) == 1:
+            given = f"task.combine: {task.combine!r} was given"
+            faults.append(f"{given}, but task.layers={task.layers} is a single layer.")
+        faults += label_smoothing_faults(task)
+        if task.label_smoothing and task.head not in SMOOTHED:
+            given = f"task.label_smoothing: {task.label_smoothing} was given, but task.head={task.head} has none"
             faults.append(f"{given}; it belongs to task.head={' or '.join(SMOOTHED)}.")
         return faults
 

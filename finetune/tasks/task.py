@@ -19,7 +19,7 @@ from finetune.features import Feature
 from finetune.metrics import Counts
 
 if TYPE_CHECKING:
-    from finetune.config import TaskConfig  # which reads the table of tasks
+    from finetune.config import FinetuneConfig, TaskConfig  # which read the table of tasks
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class Task(Objective):
         options: those of config.TaskConfig that belong to it, and maybe to other tasks too; what no task names belongs
             to all.
         head_options: those of them that its head's parameters depend on.
+        pair_segments: how many segments a pair of texts has in a sequence; 1 where each text is read on its own.
         metrics: the scores by which the best weights may be chosen.
         best: the one by which they are chosen unless another is named.
         architecture: the transformers class that opens the exported folder.
@@ -95,6 +96,7 @@ class Task(Objective):
     kind: str
     options: tuple[str, ...] = ()
     head_options: tuple[str, ...] = ()
+    pair_segments: int = 2
     metrics: tuple[str, ...]
     best: str
     architecture: str
@@ -124,8 +126,8 @@ class Task(Objective):
         self.read_as: dict[str, str | None] = {}
 
     @classmethod
-    def check(cls, config: "TaskConfig") -> list[str]:
-        """What is wrong with the values of its options, a line each; nothing is read from disk."""
+    def check(cls, config: "FinetuneConfig") -> list[str]:
+        """What is wrong with a run's options for this task, a line each; nothing is read from disk."""
         return []
 
     @classmethod
@@ -243,8 +245,8 @@ class Task(Objective):
         return hub.load_weights(folder, self, ("bert.pooler.",), own).in_words()
 
 
-def label_smoothing_faults(config: "TaskConfig") -> list[str]:
+def label_smoothing_faults(task: "TaskConfig") -> list[str]:
     """What is wrong with task.label_smoothing, for the tasks that have it."""
-    if 0 <= config.label_smoothing < 1:
+    if 0 <= task.label_smoothing < 1:
         return []
-    return [f"task.label_smoothing: {config.label_smoothing}, but it must be at least 0 and below 1."]
+    return [f"task.label_smoothing: {task.label_smoothing}, but it must be at least 0 and below 1."]
