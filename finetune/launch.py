@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 
 from bert.checking import LATER, SCORES
+from bert.encoder import encoders_in
 from bert.errors import UserError, refuse_if
 from bert.serving.served import Served
 from bert.training import checkpoint, distributed, identity, lock, provenance
@@ -174,7 +175,8 @@ def _run(
         result |= _test(evaluators)
         least = task.baseline(train_set.used, judges["eval"].used)
         result |= {f"baseline/{name}": value for name, value in least.scores.items()}
-        task.bert.encoder.attend_by("sdpa")  # from here on the model is used as its users will, on any device
+        for encoder in encoders_in(task):
+            encoder.attend_by("sdpa")  # from here on the model is used as its users will, on any device
         if distributed.is_first():
             _conclude(task, result, _served(task, judges["eval"], device), output, tracker)
     if distributed.is_first():
@@ -226,7 +228,8 @@ def _start(config: FinetuneConfig, labels: list[str], resume: bool) -> Task:
         print(said)
     task.bert.freeze(config.training.freeze)
     _refuse_frozen_noise(config, task)
-    task.bert.encoder.gradient_checkpointing = config.training.gradient_checkpointing
+    for encoder in encoders_in(task):
+        encoder.gradient_checkpointing = config.training.gradient_checkpointing
     return task
 
 

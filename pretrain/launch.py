@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from bert import whole_file
+from bert.encoder import encoders_in
 from bert.errors import UserError, refuse_if
 from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
@@ -185,7 +186,8 @@ def _run(
         evaluate_now = validation.evaluator(config, objective, device)
         goal = Goal(objective.goal, higher_is_better=False, root="last")
         result = fit(objective, stream, evaluate_now, config.training, goal, output, tracker)
-        objective.bert.encoder.attend_by("sdpa")  # from here on as its users will use it: fp32, any device
+        for encoder in encoders_in(objective):
+            encoder.attend_by("sdpa")  # from here on as its users will use it: fp32, any device
         served = objective.served() if distributed.is_first() else None
         if served is not None:
             served.write(output)

@@ -31,7 +31,8 @@ class PretrainObjective(Objective):
     it (`beside` of hub.save_weights and hub.load_weights).
 
     Attributes:
-        bert: the encoder, which is frozen and checkpointed as training.* says, and may get further tokens.
+        bert: the encoder, which is frozen as training.* says, and may get further tokens. Checkpointing and attention
+            are set in every bert.encoder.Encoder among the modules.
         masked_lm_head: from hidden states to tokens; it may get further ones.
         tokenizer: the vocabulary's.
         goal: the validation metric, lower being better, that decides which weights are in best/.

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bert import hub
+from bert.attention import BACKENDS
 from bert.config import ModelConfig, ModelOptions
+from bert.encoder import Encoder
 from bert.errors import UserError
 from bert.heads import MaskedLMHead
 from bert.model import BertModel
 from bert.packed import PackedBatch
 from bert.tokenizer import TokenizerConfig
+from bert.training import loop
 from bert.training.config import TrainingConfig
 from bert.training.stopping import Stopped
 from bert.training.tracking import TrackingConfig
@@ -208,6 +212,30 @@ def test_a_run_of_another_kind_needs_the_contract_alone(make_config, monkeypatch
         with pytest.raises(UserError, match=r"was started with tampered=as it was, and is now asked for with another"):
             launch.pretrain(stopped)
     assert launch.pretrain(stopped) == result
+
+
+def test_training_options_reach_every_encoder_of_an_objective(make_config, monkeypatch):
+    class Two(Tampered):
+        def __init__(self, config: ModelConfig, tokenizer, sentence_labels: bool, attention: str = "sdpa") -> None:
+            super().__init__(config, tokenizer, sentence_labels, attention)
+            self.generator = nn.ModuleDict({"encoder": Encoder(config, attention)})
+
+    monkeypatch.setitem(OBJECTIVES, "tampered", Two)
+    ran = []
+
+    def fit(objective, *rest):
+        of_both = [objective.bert.encoder, objective.generator["encoder"]]
+        ran.append((of_both, [(encoder.gradient_checkpointing, encoder.backend) for encoder in of_both]))
+        return loop.fit(objective, *rest)
+
+    monkeypatch.setattr(launch, "fit", fit)
+    config = make_config("tampered")
+    launch.pretrain(
+        replace(config, training=replace(config.training, steps=1, attention="eager", gradient_checkpointing=True))
+    )
+    ((of_both, in_training),) = ran
+    assert in_training == [(True, BACKENDS["eager"])] * 2
+    assert [encoder.backend for encoder in of_both] == [BACKENDS["sdpa"]] * 2
 
 
 def test_a_run_of_another_kind_may_get_further_words(make_config, tmp_path):
