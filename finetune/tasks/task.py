@@ -241,7 +241,7 @@ class Task(Objective):
     def start_from(self, folder: Path) -> str:
         """Load a pretrained encoder; returns a line on what is new and what was not needed."""
         names = (name.partition(".") for name in self.state_dict() if not name.startswith("bert."))
-        own = tuple({f"{part}{dot}" for part, dot, _ in names})
+        own = tuple(dict.fromkeys(f"{part}{dot}" for part, dot, _ in names))
         return hub.load_weights(folder, self, ("bert.pooler.",), own).in_words()
 
 
