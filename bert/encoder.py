@@ -138,6 +138,11 @@ class Encoder(nn.Module):
         return [_first(number, of=state) for number, state in zip(rows, states, strict=True)], probabilities
 
 
+def encoders_in(module: nn.Module) -> list[Encoder]:
+    """Every encoder in a module: a generator's or the like, beside the model's own."""
+    return [part for part in module.modules() if isinstance(part, Encoder)]
+
+
 def _first(rows: int, of: Tensor) -> Tensor:
     """The rows without the spare ones; not sliced where there are none, since a slice's backward pass copies."""
     return of if len(of) == rows else of[:rows]

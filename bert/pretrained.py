@@ -121,7 +121,7 @@ class Bert(nn.Module):
         elif self.sentence_head is not None:
             architecture = "BertForNextSentencePrediction"
         if architecture == "BertForMaskedLM":
-            left_out = tuple(name for name in self.state_dict() if name.startswith("bert.pooler."))
+            left_out = ("bert.pooler.",)
         hub.save_config(folder, self.bert.config, architecture)
         hub.save_weights(folder, self, left_out)
         self.tokenizer.save(folder, self.bert.config.max_position_embeddings)

@@ -12,6 +12,7 @@ import torch
 
 from bert.checking import LATER, SCORES
 from bert.counting import count_of
+from bert.encoder import encoders_in
 from bert.errors import UserError, refuse_if
 from bert.serving.served import Served
 from bert.training import checkpoint, distributed, identity, lock, provenance
@@ -177,7 +178,8 @@ def _run(
         result |= _test(evaluators)
         least = task.baseline(train_set.used, judges["eval"].used)
         result |= {f"baseline/{name}": value for name, value in least.scores.items()}
-        task.bert.encoder.attend_by("sdpa")  # from here on the model is used as its users will, on any device
+        for encoder in encoders_in(task):
+            encoder.attend_by("sdpa")  # from here on the model is used as its users will, on any device
         if distributed.is_first():
             tracker.log(int(result["steps"]), of_the_best(result))
             served = _served(task, judges["eval"], device)
@@ -219,7 +221,8 @@ def _start(config: FinetuneConfig, labels: list[str], resume: bool) -> Task:
         print(said)
     task.bert.freeze(config.training.freeze)
     _refuse_frozen_noise(config, task)
-    task.bert.encoder.gradient_checkpointing = config.training.gradient_checkpointing
+    for encoder in encoders_in(task):
+        encoder.gradient_checkpointing = config.training.gradient_checkpointing
     return task
 
 

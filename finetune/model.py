@@ -77,13 +77,15 @@ def _new(config: FinetuneConfig, folder: hub.ModelFolder, labels: list[str]) -> 
             f"data.max_length: {config.data.max_length}, but the model of '{folder.path}' reads "
             f"{folder.config.max_position_embeddings} tokens at most."
         )
-    TASKS[config.task.name].refuse_unfit(config.task, folder)
+    kind = TASKS[config.task.name]
+    kind.refuse_unfit(config.task, folder)
     pairs = config.data.text_pair is not None or len(kind_of(config.task).columns) > 1
-    if pairs and folder.config.type_vocab_size < 2:
-        raise UserError(f"init: a pair of texts has 2 segments, but the model of '{folder.path}' knows 1.")
+    needed, known = kind.pair_segments if pairs else 1, folder.config.type_vocab_size
+    if needed > known:
+        raise UserError(f"init: a pair of texts has {needed} segments, but the model of '{folder.path}' knows {known}.")
     seed_torch(config.training.seed)
     how = (config.data.max_length, config.training.attention, config.data.overlap)
-    task = TASKS[config.task.name](folder.config, folder.tokenizer, labels, config.task, *how)
+    task = kind(folder.config, folder.tokenizer, labels, config.task, *how)
     task.read_as, task.precision = reading(config.data, config.task), config.training.precision
     return task
 

@@ -102,7 +102,7 @@ def _check_task(config: FinetuneConfig) -> list[str]:
         if value is not None and not getattr(kind_of(config.task), belongs):
             owners = " or ".join(owner for owner, task in TASKS.items() if getattr(KINDS[task.kind], belongs))
             faults.append(f"data.{name}: {value!r} was given, but it belongs to task.name={owners}.")
-    return faults + TASKS[config.task.name].check(config.task)
+    return faults + TASKS[config.task.name].check(config)
 
 
 def _foreign_options(given: TaskConfig) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 
 from bert import whole_file
 from bert.counting import count_of
+from bert.encoder import encoders_in
 from bert.errors import UserError, refuse_if
 from bert.training import checkpoint, distributed, identity, lock, provenance
 from bert.training import config as training_config
@@ -188,7 +189,8 @@ def _run(
         evaluate_now = validation.evaluator(config, objective, device)
         goal = Goal(objective.goal, higher_is_better=False, root="last")
         result = fit(objective, stream, evaluate_now, config.training, goal, output, tracker)
-        objective.bert.encoder.attend_by("sdpa")  # from here on as its users will use it: fp32, any device
+        for encoder in encoders_in(objective):
+            encoder.attend_by("sdpa")  # from here on as its users will use it: fp32, any device
         if distributed.is_first():
             served = objective.served()
             conclude(output, result, served, result["steps"], AUDIT_FILES, tracker)

@@ -10,6 +10,7 @@ from bert import hub
 from bert.added_words import add_words, grow
 from bert.config import ModelConfig, resolve
 from bert.counting import count_of
+from bert.encoder import encoders_in
 from bert.errors import refuse_if
 from bert.tokenizer import Tokenizer
 from bert.training import checkpoint, identity
@@ -86,7 +87,8 @@ def build_objective(
         if start.added:
             grow(objective, start.folder.tokenizer.vocab_size, start.added)
     objective.bert.freeze(config.training.freeze)
-    objective.bert.encoder.gradient_checkpointing = config.training.gradient_checkpointing
+    for encoder in encoders_in(objective):
+        encoder.gradient_checkpointing = config.training.gradient_checkpointing
     if config.training.compile:
         objective.compile_parts()
     size = sum(parameter.numel() for parameter in objective.parameters())

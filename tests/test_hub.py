@@ -1,14 +1,18 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from bert import hub
 from bert.config import ModelConfig
+from bert.encoder import Encoder
 from bert.errors import UserError
 from bert.hub import names
+from bert.model import BertModel
 from bert.packed import PackedBatch
 from pretrain.objectives.masked_lm import MaskedLM
 
@@ -131,7 +135,19 @@ def test_the_fused_matrix_is_query_key_and_value_in_this_order():
         f"{prefix}.value.weight": [[8, 9], [10, 11]],
     }
     assert [names.our_name(name) for name in theirs] == list(ours) * 3
-    assert names.parts_of(*ours) == list(theirs)
+    assert list(names.pieces_of(*ours.popitem())) == list(theirs)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["generator.encoder.layers", "generator.encoder.layer", "generator.bert.encoder.layer"]
+)
+def test_what_is_not_the_encoder_keeps_its_names_both_ways(prefix):
+    ours = {
+        f"{prefix}.0.attention.query_key_value.weight": torch.zeros(6, 2),
+        f"{prefix}.0.attention.self.query.weight": torch.zeros(2, 2),
+        f"{prefix}.0.attention.self.query_key_value.bias": torch.zeros(6),
+    }
+    assert list(hub.to_transformers(ours)) == [names.our_name(name) for name in ours] == list(ours)
 
 
 def test_layers_keep_their_numbers_beyond_the_ninth():
@@ -146,6 +162,68 @@ def test_the_config_holds_the_sizes_and_is_read_back(exported, objective):
     assert config == objective(2).bert.config
     expected = {"model_type": "bert", "hidden_act": "gelu", "tie_word_embeddings": True, "pad_token_id": 0}
     assert {name: described[name] for name in expected} == expected
+
+
+class Companion(nn.Module):
+    """An encoder, and a second one with a number of its own that no class of transformers has a place for."""
+
+    def __init__(self, config: ModelConfig, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.bert = BertModel(config, pooler=False)
+        self.generator = nn.ModuleDict({"encoder": Encoder(replace(config, hidden_size=8, intermediate_size=8))})
+        self.generator.register_parameter("scale", nn.Parameter(torch.randn(())))
+
+
+@pytest.fixture
+def companions(objective, tmp_path):
+    """Two of them with different weights; the first one's in the folder, its second encoder beside."""
+    config = objective(0).bert.config
+    hub.save_config(tmp_path, config, "BertModel")
+    first, other = Companion(config, 1), Companion(config, 2)
+    hub.save_weights(tmp_path, first, beside=("generator.",))
+    return first, other
+
+
+def test_what_lies_beside_is_not_in_transformers_file_and_every_bit_of_it_comes_back(companions, tmp_path):
+    from transformers import BertModel as TheirBertModel
+
+    first, other = companions
+    beside = {name: tensor for name, tensor in first.state_dict().items() if name.startswith("generator.")}
+    assert len(beside) == 2 * 12 + 1 and beside["generator.scale"].shape == ()
+    assert load_file(tmp_path / "heads.safetensors").keys() == beside.keys()
+    assert not any("generator" in name for name in load_file(tmp_path / "model.safetensors"))
+    _, info = TheirBertModel.from_pretrained(tmp_path, add_pooling_layer=False, output_loading_info=True)
+    assert {name: found for name, found in info.items() if found} == {}
+    report = hub.load_weights(tmp_path, other, beside=("generator.",))
+    assert report.in_words() == "encoder loaded; new: nothing; not used: nothing"
+    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in first.state_dict().items())
+
+
+def test_what_lies_beside_may_be_new_altogether_but_not_half_of_it(companions, tmp_path):
+    first, other = companions
+    file, kept = tmp_path / "heads.safetensors", other.generator.scale.clone()
+    beside = load_file(file)
+    save_file({name: tensor for name, tensor in beside.items() if name != "generator.scale"}, file)
+    fault = fault_of(lambda: hub.load_weights(tmp_path, other, ("generator.",), beside=("generator.",)))
+    assert fault == f"{file}: no 'generator.scale' among its weights."
+    file.unlink()
+    fault = fault_of(lambda: hub.load_weights(tmp_path, other, beside=("generator.",)))
+    assert fault == f"'{tmp_path}' has no heads.safetensors, which holds the rest of its weights."
+    report = hub.load_weights(tmp_path, other, ("generator.",), beside=("generator.",))
+    assert report.in_words() == "encoder loaded; new: generator; not used: nothing"
+    assert torch.equal(other.generator.scale, kept)
+    assert torch.equal(other.bert.embeddings.token.weight, first.bert.embeddings.token.weight)
+
+
+def test_what_lies_beside_and_is_not_needed_is_told(companions, objective, tmp_path):
+    report = hub.load_weights(tmp_path, objective(0), ("masked_lm_head.",))
+    assert report.in_words() == "encoder loaded; new: masked_lm_head; not used: generator"
+
+
+def test_who_may_read_the_config_may_read_the_weights(companions, tmp_path):
+    modes = {(tmp_path / name).stat().st_mode for name in ("config.json", "model.safetensors", "heads.safetensors")}
+    assert len(modes) == 1
 
 
 def test_a_half_precision_file_fills_a_full_precision_model(exported, objective):

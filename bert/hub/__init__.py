@@ -1,6 +1,7 @@
 """Reading and writing the Hugging Face format: weights under transformers' names, config.json, and checks of both.
 
-Our fused query-key-value matrix is split on writing and fused on reading; otherwise only names change. A RoBERTa folder
+The encoder's fused query-key-value matrices are split on writing and fused on reading; otherwise only names change.
+What the transformers class of a folder has no place for lies beside it in heads.safetensors, as it is. A RoBERTa folder
 is read as the BERT that computes the same.
 """
 

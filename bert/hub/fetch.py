@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 from bert.errors import UserError
+from bert.hub.files import BESIDE
 
 _DESCRIPTION = ["config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
-_DESCRIPTION += ["vocab.txt", "added_tokens.json", "heads.safetensors"]
+_DESCRIPTION += ["vocab.txt", "added_tokens.json", BESIDE]
 _WEIGHTS = (["model*.safetensors", "model.safetensors.index.json"], ["pytorch_model*.bin", "pytorch_model.bin.index*"])
 _OURS = "runs"
 """Where outputs go by default: such a path is never an id."""

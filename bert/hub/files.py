@@ -14,6 +14,9 @@ from torch import Tensor
 
 from bert.errors import UserError
 
+BESIDE = "heads.safetensors"
+"""What lies beside model.safetensors: parameters that the transformers class of a folder has no place for."""
+
 _ROWS_AT_ONCE = 1 << 22
 """Numbers read at once."""
 
@@ -24,7 +27,7 @@ class StoredTensor:
 
     Attributes:
         shape: its sizes.
-        rows: reads the rows [first, last), or, of a vector, the numbers.
+        rows: reads the rows [first, last), or, of a vector, the numbers; of a single number, that.
     """
 
     shape: tuple[int, ...]
@@ -32,6 +35,9 @@ class StoredTensor:
 
     def copy_to(self, target: Tensor) -> None:
         """Fill a tensor of the same shape, some rows at a time."""
+        if not self.shape:
+            target.copy_(self.rows(0, 1))
+            return
         step = max(1, _ROWS_AT_ONCE // max(1, math.prod(self.shape[1:])))
         for first in range(0, self.shape[0], step):
             target[first : first + step].copy_(self.rows(first, min(first + step, self.shape[0])))
@@ -61,6 +67,16 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     raise UserError(f"{str(folder)!r} is not a model folder: it has no model.safetensors.")
 
 
+def tensors_beside(folder: Path) -> dict[str, StoredTensor]:
+    """All tensors of heads.safetensors; none where there is no such file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    file = folder / BESIDE
+    return _safetensors(file) if file.is_file() else {}
+
+
 def _parts(index: Path) -> list[Path]:
     if not index.is_file():
         return []
@@ -79,7 +95,7 @@ def _safetensors(file: Path) -> dict[str, StoredTensor]:
         def rows(first: int, last: int) -> Tensor:
             # Opened for each piece: what was read through a memory map stays resident until the file is closed.
             with safe_open(file, "pt") as opened:
-                return opened.get_slice(name)[first:last]
+                return opened.get_slice(name)[first:last] if shapes[name] else opened.get_tensor(name)
 
         return rows
 

@@ -27,32 +27,31 @@ _NAMES = {
     "head.qa_outputs.": "qa_outputs.",
 }
 _BACKWARDS = {theirs: ours for ours, theirs in _NAMES.items()}
+_ATTENTION = r"bert\.encoder\.layer\.\d+\.attention\.self"
 _FUSED = "query_key_value"
 _PARTS = ("query", "key", "value")
 
 
 def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Our parameters under transformers' names, with query, key and value separate."""
-    theirs = {}
-    for name, tensor in state.items():
-        name = _rename(name, _NAMES)
-        if _FUSED not in name:
-            theirs[name] = tensor.contiguous()
-            continue
-        for part, piece in zip(_PARTS, tensor.chunk(3), strict=True):
-            theirs[name.replace(_FUSED, part)] = piece.contiguous()
-    return theirs
+    return {
+        theirs: piece.contiguous()
+        for name, tensor in state.items()
+        for theirs, piece in pieces_of(name, tensor).items()
+    }
 
 
-def parts_of(name: str) -> list[str]:
-    """transformers' names for a parameter of ours: three for the fused matrix, in order, else one."""
+def pieces_of(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    """A parameter of ours as transformers has it: an attention's fused matrix in three, in order, else whole."""
     theirs = _rename(name, _NAMES)
-    return [theirs.replace(_FUSED, part) for part in _PARTS] if _FUSED in theirs else [theirs]
+    if not re.match(rf"{_ATTENTION}\.{_FUSED}\.", theirs):
+        return {theirs: tensor}
+    return {theirs.replace(_FUSED, part): piece for part, piece in zip(_PARTS, tensor.chunk(3), strict=True)}
 
 
 def our_name(name: str) -> str:
     """Our name for a parameter of transformers; the same name where we have no such parameter."""
-    return _rename(re.sub(r"\.self\.(query|key|value)\.", f".self.{_FUSED}.", name), _BACKWARDS)
+    return _rename(re.sub(rf"^({_ATTENTION})\.(?:{'|'.join(_PARTS)})\.", rf"\1.{_FUSED}.", name), _BACKWARDS)
 
 
 def modern_name(name: str) -> str:

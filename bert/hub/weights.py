@@ -1,4 +1,7 @@
-"""A model's parameters, written to model.safetensors and read from a folder's weight files."""
+"""A model's parameters, written to model.safetensors and read from a folder's weight files.
+
+What the transformers class of a folder has no place for lies beside them in heads.safetensors, under our names.
+"""
 
 import shutil
 from collections.abc import Iterable
@@ -9,11 +12,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bert.errors import UserError
+from bert.errors import UserError, refuse_if
 from bert.hub import roberta
 from bert.hub.description import load_config
-from bert.hub.files import StoredTensor, stored_tensors
-from bert.hub.names import modern_name, our_name, parts_of, to_transformers
+from bert.hub.files import BESIDE, StoredTensor, stored_tensors, tensors_beside
+from bert.hub.names import modern_name, our_name, pieces_of, to_transformers
 
 _TABLE = "bert.embeddings.word_embeddings.weight"
 _DECODER, _DECODER_BIAS, _BIAS = (
@@ -42,17 +45,37 @@ class LoadReport:
         return f"encoder loaded; new: {new or 'nothing'}; not used: {', '.join(parts) or 'nothing'}"
 
 
-def save_weights(folder: Path, model: nn.Module, leave_out: tuple[str, ...] = ()) -> None:
-    """Write model.safetensors with transformers' names; tied matrices are one parameter here, so saved once."""
-    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items() if name not in leave_out}
-    file = folder / "model.safetensors"
-    save_file(to_transformers(state), file, metadata={"format": "pt"})
-    shutil.copymode(folder / "config.json", file)  # the library lets only the owner read it
+def save_weights(folder: Path, model: nn.Module, leave_out: tuple[str, ...] = (), beside: tuple[str, ...] = ()) -> None:
+    """Write model.safetensors with transformers' names; tied matrices are one parameter here, so saved once.
+
+    Args:
+        folder: where its config.json is.
+        model: a module whose parameter names are those of the objectives (`bert.`, `masked_lm_head.`, `head.`, ...).
+        leave_out: prefixes of names that are not saved.
+        beside: prefixes of names that the class in config.json has no place for: they go into heads.safetensors, as
+            they are, so that transformers finds no unexpected name.
+    """
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(leave_out)}
+    extra = {name: tensor.contiguous() for name, tensor in state.items() if name.startswith(beside)}
+    rest = {name: tensor for name, tensor in state.items() if name not in extra}
+    _save(to_transformers(rest), folder / "model.safetensors", metadata={"format": "pt"})
+    if extra:
+        _save(extra, folder / BESIDE)
+
+
+def _save(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None) -> None:
+    save_file(tensors, file, metadata)
+    shutil.copymode(file.parent / "config.json", file)  # the library lets only the owner read it
 
 
 @torch.no_grad()
 def load_weights(
-    folder: Path, model: nn.Module, may_be_new: tuple[str, ...] = (), not_taken: tuple[str, ...] = ()
+    folder: Path,
+    model: nn.Module,
+    may_be_new: tuple[str, ...] = (),
+    not_taken: tuple[str, ...] = (),
+    beside: tuple[str, ...] = (),
 ) -> LoadReport:
     """Fill the model from the folder's weight files, some rows at a time.
 
@@ -61,22 +84,33 @@ def load_weights(
         model: a module whose parameter names are those of the objectives (`bert.`, `masked_lm_head.`, `head.`, ...).
         may_be_new: prefixes of names that the file may lack altogether; lacking only some of them is an error.
         not_taken: prefixes of names that keep their values whatever the file has.
+        beside: prefixes of names that are in heads.safetensors, where `save_weights` put them.
 
     Raises:
-        UserError: no weights, unreadable ones, or a parameter that is missing or has another shape.
+        UserError: no weights, unreadable ones, a parameter that is missing or has another shape, or one in
+            heads.safetensors under a prefix of `beside` that the model has no place for.
     """
-    stored = _stored(folder)
-    wanted = {
-        name: (tensor, parts_of(name)) for name, tensor in model.state_dict().items() if not name.startswith(not_taken)
-    }
-    there = {our_name(name) for name in stored}
+    stored, extra = _stored(folder), tensors_beside(folder)
+    there = {our_name(name) for name in stored} | extra.keys()
+    wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(not_taken)}
     new = [prefix for prefix in may_be_new if _any(wanted, prefix) and not _any(there, prefix)]
-    wanted = {name: value for name, value in wanted.items() if not name.startswith(tuple(new))}
-    _refuse_what_does_not_fit(folder, stored, wanted)
-    for tensor, parts in wanted.values():
-        for part, piece in zip(parts, tensor.chunk(len(parts)), strict=True):
-            stored[part].copy_to(piece)
-    return LoadReport([*new, *not_taken], sorted(there - set(wanted)))
+    wanted = {name: tensor for name, tensor in wanted.items() if not name.startswith(tuple(new))}
+    of_extra = {name: tensor for name, tensor in wanted.items() if name.startswith(beside)}
+    of_stored = {
+        theirs: piece
+        for name, tensor in wanted.items()
+        if name not in of_extra
+        for theirs, piece in pieces_of(name, tensor).items()
+    }
+    if of_extra and not (folder / BESIDE).is_file():
+        raise UserError(f"'{folder}' has no {BESIDE}, which holds the rest of its weights.")
+    strays = sorted(name for name in extra.keys() - of_extra.keys() if name.startswith(beside))
+    faults = _misfits(folder, stored, of_stored) + _misfits(folder / BESIDE, extra, of_extra)
+    refuse_if(faults + [f"{folder / BESIDE}: {name!r} has no place in this model." for name in strays])
+    for tensors, targets in ((stored, of_stored), (extra, of_extra)):
+        for name, target in targets.items():
+            tensors[name].copy_to(target)
+    return LoadReport([*new, *not_taken], sorted(there - wanted.keys()))
 
 
 def parameter_names(folder: Path) -> set[str]:
@@ -117,17 +151,12 @@ def _refuse_untied(folder: Path, found: dict[str, StoredTensor]) -> None:
         )
 
 
-def _refuse_what_does_not_fit(
-    folder: Path, stored: dict[str, StoredTensor], wanted: dict[str, tuple[Tensor, list[str]]]
-) -> None:
-    faults = []
-    for tensor, parts in wanted.values():
-        expected = (tensor.shape[0] // len(parts), *tensor.shape[1:])
-        faults += [f"{folder}: no {part!r} among its weights." for part in parts if part not in stored]
-        faults += [
-            f"{folder}: {part!r} is {stored[part].shape}, but the model's is {expected}."
-            for part in parts
-            if part in stored and stored[part].shape != expected
-        ]
-    if faults:
-        raise UserError(*faults)
+def _misfits(place: Path, stored: dict[str, StoredTensor], wanted: dict[str, Tensor]) -> list[str]:
+    """The parameters that a place lacks or has in another shape, a line each."""
+    return [
+        f"{place}: {name!r} is {stored[name].shape}, but the model's is {tuple(tensor.shape)}."
+        if name in stored
+        else f"{place}: no {name!r} among its weights."
+        for name, tensor in wanted.items()
+        if name not in stored or stored[name].shape != tuple(tensor.shape)
+    ]

@@ -26,7 +26,7 @@ from bert.training.optim import build_optimizer
 from bert.training.position import Position
 from bert.training.profile import profiled
 from bert.training.schedule import SCHEDULES
-from bert.training.step import training_step
+from bert.training.step import refuse_division, training_step
 from bert.training.stopping import Stopped, note_last_step, stop_requests
 from bert.training.tracking import Tracker
 from bert.training.window import Window
@@ -79,8 +79,10 @@ def fit(
 
     Raises:
         Stopped: a signal asked to stop; a checkpoint is saved.
-        UserError: damaged checkpoints, a disk that cannot be written to, or a loss that stays non-finite.
+        UserError: a step that may not be divided and would be, damaged checkpoints, a disk that cannot be written to,
+            or a loss that stays non-finite.
     """
+    refuse_division(objective, config)
     run = _Run(objective, data, evaluate, config, goal, output, tracker)
     try:
         run.start()

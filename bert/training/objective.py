@@ -18,11 +18,17 @@ class Objective(nn.Module, ABC):
     Attributes:
         weights: share of each loss in the total, by the loss's name. Other names in `counts` are metrics.
         targets: what each target of a batch has a value for, by name, so that processes can share a batch; None where
-            a loss compares its sequences, or nothing is known of the targets.
+            nothing is known of them.
+        together: how many consecutive sequences belong together, so that no process gets only some of them. Who makes
+            the batches puts them into one.
+        compares_sequences: whether a training loss compares the sequences of a batch with each other, as one does that
+            takes the others for negatives. It changes with how a step is divided, so such a step is not.
     """
 
     weights: dict[str, float]
     targets: ClassVar[dict[str, Target] | None] = None
+    together: ClassVar[int] = 1
+    compares_sequences: bool = False
 
     @abstractmethod
     def counts(self, batch: PackedBatch) -> dict[str, float]:

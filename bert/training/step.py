@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import nn
 
+from bert.errors import refuse_if
 from bert.packed import PackedBatch
 from bert.training import distributed
-from bert.training.config import TrainingConfig
+from bert.training.config import TrainingConfig, micro_batches
 from bert.training.device import autocast, seed_torch
+from bert.training.objective import Objective
 
 if TYPE_CHECKING:
     from bert.training.team import Team
@@ -45,6 +47,26 @@ class Piece(NamedTuple):
 
     batch: PackedBatch
     key: tuple[int, ...]
+
+
+def refuse_division(objective: Objective, config: TrainingConfig) -> None:
+    """Refuse to divide the steps of an objective whose loss compares the sequences of a batch.
+
+    Raises:
+        UserError: its steps would be divided into micro-batches, or over ranks or processes.
+    """
+    if not objective.compares_sequences:
+        return
+    unit = "size" if config.batch_tokens is None else "tokens"
+    at_once = getattr(config, f"micro_batch_{unit}")
+    faults = {
+        f"training.micro_batch_{unit}: {at_once} divides a step into {micro_batches(config)}": micro_batches(config)
+        > 1,
+        f"torchrun: {distributed.ranks()} ranks divide a step": distributed.ranks() > 1,
+        f"training.processes: {config.processes} divide a step": (config.processes or 1) > 1,
+    }
+    why = f"but the loss of {type(objective).__name__} compares the sequences of a whole one, and would be another"
+    refuse_if([f"{said}, {why}." for said, so in faults.items() if so])
 
 
 def add_gradient(

@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from bert.errors import UserError
-from bert.targets import Target
 from bert.training.config import TrainingConfig
 from bert.training.device import default_processes, give_back_freed_memory
 from bert.training.objective import Objective
@@ -54,6 +53,8 @@ def start(objective: Objective, config: TrainingConfig, device: torch.device) ->
     count, asked = default_processes(config, device) - 1, config.processes
     if not count:
         return None
+    if objective.compares_sequences:
+        return None  # and where processes were asked for, fit has refused them
     if objective.targets is None:
         if asked:
             name = type(objective).__name__
@@ -108,7 +109,7 @@ class Team:
             Killed: one of the processes is gone.
             RuntimeError: one of them failed; the message is its traceback.
         """
-        parts = [_divided(piece, len(self.helpers) + 1, self.objective.targets) for piece in pieces]
+        parts = [_divided(piece, len(self.helpers) + 1, self.objective) for piece in pieces]
         for number, helper in enumerate(self.helpers, start=1):
             helper.start([part[number] for part in parts if number < len(part)], counts)
         with _threads(self.threads_each):
@@ -211,19 +212,20 @@ class _Helper:
         return sums, reached
 
 
-def _divided(piece: Piece, parts: int, targets: dict[str, Target]) -> list[Piece]:
-    """A micro-batch in parts of about equal length, the first with its own key; fewer if it has fewer sequences.
+def _divided(piece: Piece, parts: int, objective: Objective) -> list[Piece]:
+    """A micro-batch in parts of about equal length, the first with its own key; fewer if there are fewer to deal out.
 
-    Sequences come longest first, so they are dealt out there and back.
+    Sequences come longest first, so they are dealt out there and back, those that belong together to the same part.
     """
-    parts = min(parts, piece.batch.num_sequences)
+    group = torch.arange(piece.batch.num_sequences) // objective.together
+    parts = min(parts, int(group[-1]) + 1)
     if parts == 1:
         return [piece]
-    place = torch.arange(piece.batch.num_sequences) % (2 * parts)
+    place = group % (2 * parts)
     part_of = torch.minimum(place, 2 * parts - 1 - place)
     divided = []
     for part in range(parts):
-        batch = piece.batch.take((part_of == part).nonzero().flatten(), targets)
+        batch = piece.batch.take((part_of == part).nonzero().flatten(), objective.targets)
         divided.append(Piece(batch, (*piece.key, part) if part else piece.key))
     return divided
 

@@ -22,7 +22,7 @@ from finetune.heads.precise import PreciseLinear
 from finetune.tasks.task import Baseline, Findings, Mistake, Task, label_smoothing_faults
 
 if TYPE_CHECKING:
-    from finetune.config import TaskConfig
+    from finetune.config import FinetuneConfig
 
 
 class Classification(Task):
@@ -44,9 +44,9 @@ class Classification(Task):
         self.class_weights: Tensor | None = None
 
     @classmethod
-    def check(cls, config: "TaskConfig") -> list[str]:
+    def check(cls, config: "FinetuneConfig") -> list[str]:
         """The share of smoothing."""
-        return label_smoothing_faults(config)
+        return label_smoothing_faults(config.task)
 
     def features(self, examples: list[Labelled]) -> list[Feature]:
         """One sequence for each example; a long text is truncated."""

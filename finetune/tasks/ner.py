@@ -30,7 +30,7 @@ from finetune.tasks.task import Baseline, Findings, Mistake, Task, label_smoothi
 from finetune.units import Unit
 
 if TYPE_CHECKING:
-    from finetune.config import TaskConfig
+    from finetune.config import FinetuneConfig, TaskConfig
 
 
 class Ner(Task):
@@ -75,6 +75,7 @@ class Ner(Task):
         # pooler: it is kept unchanged.
         self.as_transformers = task.head in AS_TRANSFORMERS and task.layers == [-1]
         self.architecture = "BertForTokenClassification" if self.as_transformers else "BertModel"
+        self.beside = ("head.crf.",) if self.as_transformers else ("head.", "layer_mix.")
         self.pooler = not self.as_transformers
         _refuse_layers(task.layers, config.num_hidden_layers)
         super().__init__(config, tokenizer, labels, task, *rest, **named)
@@ -90,15 +91,15 @@ class Ner(Task):
         self.types = sorted({label[2:] for label in labels if label != "O"})
 
     @classmethod
-    def check(cls, config: "TaskConfig") -> list[str]:
+    def check(cls, config: "FinetuneConfig") -> list[str]:
         """Layers that are combined, and a share of smoothing, which not every head has."""
-        faults = []
-        if config.combine != type(config).combine and len(config.layers) == 1:
-            given = f"task.combine: {config.combine!r} was given"
-            faults.append(f"{given}, but task.layers={config.layers} is a single layer.")
-        faults += label_smoothing_faults(config)
-        if config.label_smoothing and config.head not in SMOOTHED:
-            given = f"task.label_smoothing: {config.label_smoothing} was given, but task.head={config.head} has none"
+        faults, task = [], config.task
+        if task.combine != type(task).combine and len(task.layers) == 1:
+            given = f"task.combine: {task.combine!r} was given"
+            faults.append(f"{given}, but task.layers={task.layers} is a single layer.")
+        faults += label_smoothing_faults(task)
+        if task.label_smoothing and task.head not in SMOOTHED:
+            given = f"task.label_smoothing: {task.label_smoothing} was given, but task.head={task.head} has none"
             faults.append(f"{given}; it belongs to task.head={' or '.join(SMOOTHED)}.")
         return faults
 
@@ -234,10 +235,6 @@ class Ner(Task):
     def in_words(self, prediction: dict) -> str:
         """The text with each entity and its type in brackets."""
         return marked(prediction["text"], {(e["start"], e["end"], e["type"]) for e in prediction["entities"]})
-
-    def is_beside(self, name: str) -> bool:
-        """A CRF's transitions, or the whole head if `architecture` has no place for it."""
-        return ".crf." in name if self.as_transformers else not name.startswith("bert.")
 
     def _gold(self, example: Tagged, units: Sequence[Unit]) -> list[str]:
         """The units' tags in the model's scheme; a unit carries that of its first character."""

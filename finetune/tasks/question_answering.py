@@ -23,7 +23,7 @@ from finetune.heads.precise import PreciseLinear
 from finetune.tasks.task import Baseline, Findings, Mistake, Task
 
 if TYPE_CHECKING:
-    from finetune.config import TaskConfig
+    from finetune.config import FinetuneConfig, TaskConfig
 
 _NONE = "no answer"
 
@@ -63,11 +63,11 @@ class QuestionAnswering(Task):
         self.head = nn.ModuleDict({"qa_outputs": linear})
 
     @classmethod
-    def check(cls, config: "TaskConfig") -> list[str]:
+    def check(cls, config: "FinetuneConfig") -> list[str]:
         """The length of an answer."""
-        if config.max_answer_length >= 1:
+        if config.task.max_answer_length >= 1:
             return []
-        return [f"task.max_answer_length: {config.max_answer_length}, but it must be at least 1."]
+        return [f"task.max_answer_length: {config.task.max_answer_length}, but it must be at least 1."]
 
     @classmethod
     def scores(cls, task: "TaskConfig", examples: list) -> list[str]:

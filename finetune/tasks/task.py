@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bert import hub
 from bert.config import ModelConfig
-from bert.errors import UserError, refuse_if
 from bert.flops import training_flops
 from bert.model import BertModel
 from bert.packed import PackedBatch
@@ -21,9 +19,7 @@ from finetune.features import Feature
 from finetune.metrics import Counts
 
 if TYPE_CHECKING:
-    from finetune.config import TaskConfig  # which reads the table of tasks
-
-_EXTRA = "heads.safetensors"
+    from finetune.config import FinetuneConfig, TaskConfig  # which read the table of tasks
 
 
 @dataclass(frozen=True)
@@ -84,10 +80,12 @@ class Task(Objective):
         options: those of config.TaskConfig that belong to it, and maybe to other tasks too; what no task names belongs
             to all.
         head_options: those of them that its head's parameters depend on.
+        pair_segments: how many segments a pair of texts has in a sequence; 1 where each text is read on its own.
         metrics: the scores by which the best weights may be chosen.
         best: the one by which they are chosen unless another is named.
         architecture: the transformers class that opens the exported folder.
-        described: what else that class needs in config.json.
+        beside: prefixes of the names of parameters that this class has no place for.
+        described: what else it needs in config.json.
         picture: the name of the file for the picture in `Findings`.
         sureness: what a mistake's confidence measures.
         found_by: what a mistake's place in its file is.
@@ -100,9 +98,11 @@ class Task(Objective):
     kind: str
     options: tuple[str, ...] = ()
     head_options: tuple[str, ...] = ()
+    pair_segments: int = 2
     metrics: tuple[str, ...]
     best: str
     architecture: str
+    beside: tuple[str, ...] = ()
     described: ClassVar[dict[str, str]] = {}
     pooler: bool
     picture = "confusion_matrix.png"
@@ -130,8 +130,8 @@ class Task(Objective):
         self.read_as: dict[str, str | None] = {}
 
     @classmethod
-    def check(cls, config: "TaskConfig") -> list[str]:
-        """What is wrong with the values of its options, a line each; nothing is read from disk."""
+    def check(cls, config: "FinetuneConfig") -> list[str]:
+        """What is wrong with a run's options for this task, a line each; nothing is read from disk."""
         return []
 
     @classmethod
@@ -229,54 +229,28 @@ class Task(Objective):
         return training_flops(self.bert.config, batch, pooler=self.pooler)
 
     def export(self, folder: Path) -> None:
-        """Write a Hugging Face folder; what its class has no place for goes into heads.safetensors."""
+        """Write a Hugging Face folder, with what its class has no place for beside it (`beside`)."""
         ours = {"task": vars(self.task), "labels": self.labels, "max_length": self.max_length, "overlap": self.overlap}
         ours |= {"data": self.read_as, "precision": self.precision}
         extra = {**self.described, "id2label": dict(enumerate(self.outputs)), "bert_research": ours}
         extra["label2id"] = {name: number for number, name in enumerate(self.outputs)}
         hub.save_config(folder, self.bert.config, self.architecture, **extra)
-        beside = {name: tensor.contiguous() for name, tensor in self.state_dict().items() if self.is_beside(name)}
-        hub.save_weights(folder, self, leave_out=tuple(beside))
-        if beside:
-            save_file({name: tensor.detach().cpu() for name, tensor in beside.items()}, folder / _EXTRA)
+        hub.save_weights(folder, self, beside=self.beside)
         self.tokenizer.save(folder, self.max_length)
-
-    def is_beside(self, name: str) -> bool:
-        """Whether a parameter is saved in heads.safetensors."""
-        return False
 
     def restore(self, folder: Path) -> None:
         """Load the weights that `export` wrote there."""
-        beside = tuple(name for name in self.state_dict() if self.is_beside(name))
-        hub.load_weights(folder, self, not_taken=beside)
-        if beside:
-            if not (folder / _EXTRA).is_file():
-                raise UserError(f"'{folder}' has no {_EXTRA}, which holds the rest of its head.")
-            found = load_file(folder / _EXTRA)
-            refuse_if([f"{folder / _EXTRA}: no {name!r} in it." for name in beside if name not in found])
-            refuse_if([f"{folder / _EXTRA}: {name!r} has no place in this head." for name in found.keys() - {*beside}])
-            self._take(found, folder / _EXTRA)
-
-    def _take(self, found: dict[str, Tensor], file: Path) -> None:
-        own = self.state_dict()
-        refuse_if(
-            [
-                f"{file}: {name!r} is {tuple(tensor.shape)}, but the model's is {tuple(own[name].shape)}."
-                for name, tensor in found.items()
-                if tensor.shape != own[name].shape
-            ]
-        )
-        self.load_state_dict(found, strict=False)
+        hub.load_weights(folder, self, beside=self.beside)
 
     def start_from(self, folder: Path) -> str:
         """Load a pretrained encoder; returns a line on what is new and what was not needed."""
         names = (name.partition(".") for name in self.state_dict() if not name.startswith("bert."))
-        own = tuple({f"{part}{dot}" for part, dot, _ in names})
+        own = tuple(dict.fromkeys(f"{part}{dot}" for part, dot, _ in names))
         return hub.load_weights(folder, self, ("bert.pooler.",), own).in_words()
 
 
-def label_smoothing_faults(config: "TaskConfig") -> list[str]:
+def label_smoothing_faults(task: "TaskConfig") -> list[str]:
     """What is wrong with task.label_smoothing, for the tasks that have it."""
-    if 0 <= config.label_smoothing < 1:
+    if 0 <= task.label_smoothing < 1:
         return []
-    return [f"task.label_smoothing: {config.label_smoothing}, but it must be at least 0 and below 1."]
+    return [f"task.label_smoothing: {task.label_smoothing}, but it must be at least 0 and below 1."]

@@ -21,14 +21,18 @@ class PretrainObjective(Objective):
 
     It reads these targets (pretrain/targets.py), each where a batch has it: `masked_index` (M,), positions in the flat
     batch; `masked_labels` (M,), the original tokens there; `sentence_labels` (N,), 0 where B follows A. A label of -100
-    is a filler's and is ignored. If its losses compare no sequences, it sets `targets = TARGETS`.
+    is a filler's and is ignored. With `targets = TARGETS` it lets processes share a batch.
 
     Whatever it learns from, it is evaluated on masked tokens, which validation replaces 80-10-10, and on labelled
     pairs: its sums are `masked_lm_loss` and `masked_lm_accuracy`, `sentence_loss` and `sentence_accuracy`, and others
     that `scores` names. An evaluation is not seeded; random draws in it need a generator of their own.
 
+    `export` names the transformers class that opens the folder; parameters that this class has no place for go beside
+    it (`beside` of hub.save_weights and hub.load_weights).
+
     Attributes:
-        bert: the encoder, which is frozen and checkpointed as training.* says, and may get further tokens.
+        bert: the encoder, which is frozen as training.* says, and may get further tokens. Checkpointing and attention
+            are set in every bert.encoder.Encoder among the modules.
         masked_lm_head: from hidden states to tokens; it may get further ones.
         tokenizer: the vocabulary's.
         goal: the validation metric, lower being better, that decides which weights are in best/.

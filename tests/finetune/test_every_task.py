@@ -67,7 +67,8 @@ def test_its_sums_are_what_it_counts_and_every_parameter_learns(made):
     assert all(value.shape == () and torch.isfinite(value) for value in sums.values())
     sum(sums[name] for name in task.weights).backward()
     assert [name for name, p in task.named_parameters() if p.grad is None] == []
-    assert {task.depth(name) for name, _ in task.named_parameters()} == {0, 1, 2}
+    depths = {task.depth(name) for name, _ in task.named_parameters()}
+    assert {1, 2} <= depths <= {0, 1, 2}  # the layer and the embeddings, and a head where there is one
 
 
 def test_how_features_are_put_together_changes_no_sum(made):
@@ -82,8 +83,11 @@ def test_how_features_are_put_together_changes_no_sum(made):
 def test_processes_may_share_its_batch(made):
     task, examples = made
     batch = task.pack(task.features(examples), examples)
+    if task.targets is None:
+        pytest.skip(f"{task.task.name} does not say how its batches divide")
     whole, numbers = task(batch), torch.arange(batch.num_sequences)
-    parts = [batch.take(numbers[own], task.targets) for own in (numbers % 2 == 0, numbers % 2 == 1)]
+    group = numbers // task.together
+    parts = [batch.take(numbers[own], task.targets) for own in (group % 2 == 0, group % 2 == 1)]
     for name, value in whole.items():
         torch.testing.assert_close(sum(task(part)[name] for part in parts), value, atol=1e-4, rtol=1e-4)
         assert sum(task.counts(part)[name] for part in parts) == task.counts(batch)[name]

@@ -21,9 +21,11 @@ from finetune.config import DataConfig, FinetuneConfig, TaskConfig
 from finetune.examples import read
 from finetune.judge import evaluator
 from finetune.launch import check_only, train
-from finetune.model import load
+from finetune.model import build, load
 from finetune.seeds import summary
 from finetune.seeds import train as train_seeds
+from finetune.tasks import TASKS
+from pretrain.objectives.masked_lm import MaskedLM
 from tests.finetune.conftest import reviews, sentences
 
 PARTS = ("train", "eval")
@@ -601,6 +603,36 @@ def test_numbers_and_answers_that_can_be_learned_are_learned(make_config, write,
     found, _ = evaluator(task, examples, 4, torch.device("cpu"))()
     assert {name: result[name] for name in found} == pytest.approx(found)
     assert (Path(config.output) / task.picture).is_file()
+
+
+def test_a_task_may_refuse_any_option_of_a_run_before_a_file_is_read(make_config, monkeypatch):
+    def check(config: FinetuneConfig) -> list[str]:
+        return ["data.text_pair: needed with task.name=regression."] * (config.data.text_pair is None)
+
+    monkeypatch.setattr(TASKS["regression"], "check", check)
+    missing = DataConfig(train="missing.tsv", eval="missing.tsv")
+    config = make_config(parts={"task": TaskConfig(name="regression"), "data": missing})
+    with pytest.raises(UserError) as refused:
+        train(config)
+    assert refused.value.messages == ("data.text_pair: needed with task.name=regression.",)
+    with pytest.raises(UserError, match=r"no such file: 'missing.tsv'"):
+        train(replace(config, data=replace(missing, text_pair="other")))
+
+
+def test_a_task_that_reads_the_texts_of_a_pair_apart_needs_one_segment(
+    make_config, small_config, pieces, tmp_path, monkeypatch
+):
+    folder = tmp_path / "single"
+    folder.mkdir()
+    MaskedLM(replace(small_config, type_vocab_size=1), pieces, sentence_labels=2).export(folder)
+    config = make_config(parts={"init": str(folder), "data": DataConfig(text_pair="other", max_length=16)})
+    with pytest.raises(UserError) as refused:
+        build(config, ["bad", "good"])
+    said = f"init: a pair of texts has 2 segments, but the model of '{folder}' knows 1."
+    assert refused.value.messages == (said,)
+    monkeypatch.setattr(TASKS["classification"], "pair_segments", 1)
+    task, _ = build(config, ["bad", "good"])
+    assert task.bert.config.type_vocab_size == 1
 
 
 @pytest.mark.parametrize(

@@ -580,8 +580,8 @@ def test_a_head_without_its_parameters_or_with_others_is_refused(small_config, p
     task.export(tmp_path)
     extra = load_file(tmp_path / "heads.safetensors")
     for broken, said in (
-        ({}, "no 'head.crf.transitions' in it"),
-        (extra | {"head.other": torch.zeros(1)}, "'head.other' has no place in this head"),
+        ({}, "heads.safetensors: no 'head.crf.transitions' among its weights"),
+        (extra | {"head.crf.other": torch.zeros(1)}, "'head.crf.other' has no place in this model"),
         (
             extra | {"head.crf.transitions": torch.zeros(2, 2)},
             r"'head.crf.transitions' is \(2, 2\), but the model's is \(5, 5\)",
@@ -590,6 +590,9 @@ def test_a_head_without_its_parameters_or_with_others_is_refused(small_config, p
         save_file(broken, tmp_path / "heads.safetensors")
         with pytest.raises(UserError, match=said):
             load(tmp_path)
+    (tmp_path / "heads.safetensors").unlink()
+    with pytest.raises(UserError, match=r"has no heads.safetensors, which holds the rest of its weights"):
+        load(tmp_path)
 
 
 def test_scores_are_no_coarser_than_fp32_whatever_the_precision(regression):

@@ -1,7 +1,9 @@
 """The contract of pretraining objectives: every one of the table keeps it, and it is all that the rest relies on."""
 
+import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bert import hub
+from bert.attention import BACKENDS
 from bert.config import ModelConfig, ModelOptions
+from bert.encoder import Encoder
 from bert.errors import UserError
 from bert.heads import MaskedLMHead
 from bert.model import BertModel
 from bert.packed import PackedBatch
 from bert.tokenizer import TokenizerConfig
+from bert.training import loop
 from bert.training.config import TrainingConfig
 from bert.training.stopping import Stopped
 from bert.training.tracking import TrackingConfig
@@ -55,7 +60,7 @@ class Tampered(PretrainObjective):
         return ["tampered_loss", "tampered_accuracy"]
 
     def start_from(self, folder: Path) -> str:
-        return hub.load_weights(folder, self, ("masked_lm_head.",), ("head.",)).in_words()
+        return hub.load_weights(folder, self, ("masked_lm_head.", "head."), beside=("head.",)).in_words()
 
     def compile_parts(self) -> None:
         self.bert.encoder.compile_layers()
@@ -80,11 +85,11 @@ class Tampered(PretrainObjective):
 
     def export(self, folder: Path) -> None:
         hub.save_config(folder, self.bert.config, "BertForMaskedLM")
-        hub.save_weights(folder, self)
+        hub.save_weights(folder, self, beside=("head.",))
         self.tokenizer.save(folder, self.bert.config.max_position_embeddings)
 
     def restore(self, folder: Path) -> None:
-        hub.load_weights(folder, self)
+        hub.load_weights(folder, self, beside=("head.",))
 
 
 @pytest.fixture(autouse=True)
@@ -143,6 +148,8 @@ EVERY = [(name, sentence) for name in (*OBJECTIVES, "tampered") for sentence in 
 
 @pytest.mark.parametrize(("name", "sentence"), EVERY)
 def test_an_objective_keeps_the_contract_or_says_why_not(name, sentence, make_config, store, tokenizer, tmp_path):
+    import transformers
+
     config = make_config(name, sentence=sentence)
     if said := OBJECTIVES[name].check(config):
         assert faults(config) == said
@@ -163,6 +170,9 @@ def test_an_objective_keeps_the_contract_or_says_why_not(name, sentence, make_co
     assert {objective.depth(n) for n, _ in objective.named_parameters()} <= {0, 1, 2, 3}
 
     objective.eval().export(tmp_path)
+    architecture = json.loads((tmp_path / "config.json").read_text())["architectures"][0]
+    _, info = getattr(transformers, architecture).from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["unexpected_keys"]
     other.restore(tmp_path)
     for batch in (first, *judged):
         with torch.no_grad():
@@ -202,6 +212,30 @@ def test_a_run_of_another_kind_needs_the_contract_alone(make_config, monkeypatch
         with pytest.raises(UserError, match=r"was started with tampered=as it was, and is now asked for with another"):
             launch.pretrain(stopped)
     assert launch.pretrain(stopped) == result
+
+
+def test_training_options_reach_every_encoder_of_an_objective(make_config, monkeypatch):
+    class Two(Tampered):
+        def __init__(self, config: ModelConfig, tokenizer, sentence_labels: bool, attention: str = "sdpa") -> None:
+            super().__init__(config, tokenizer, sentence_labels, attention)
+            self.generator = nn.ModuleDict({"encoder": Encoder(config, attention)})
+
+    monkeypatch.setitem(OBJECTIVES, "tampered", Two)
+    ran = []
+
+    def fit(objective, *rest):
+        of_both = [objective.bert.encoder, objective.generator["encoder"]]
+        ran.append((of_both, [(encoder.gradient_checkpointing, encoder.backend) for encoder in of_both]))
+        return loop.fit(objective, *rest)
+
+    monkeypatch.setattr(launch, "fit", fit)
+    config = make_config("tampered")
+    launch.pretrain(
+        replace(config, training=replace(config.training, steps=1, attention="eager", gradient_checkpointing=True))
+    )
+    ((of_both, in_training),) = ran
+    assert in_training == [(True, BACKENDS["eager"])] * 2
+    assert [encoder.backend for encoder in of_both] == [BACKENDS["sdpa"]] * 2
 
 
 def test_a_run_of_another_kind_may_get_further_words(make_config, tmp_path):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ from bert.training import device, distributed, team
 from bert.training.config import TrainingConfig, check
 from bert.training.goal import Goal
 from bert.training.loop import fit
-from bert.training.step import Piece, add_gradient, training_step
+from bert.training.step import Piece, add_gradient, refuse_division, training_step
 from tests.training.conftest import Log, Toy, ToyData, batch_of
 
 CPU = torch.device("cpu")
@@ -136,12 +137,42 @@ def test_each_process_draws_its_own_dropout_and_draws_it_again(begin):
     assert not torch.allclose(drawn_alike.table.grad, gradients[0])
 
 
+def test_a_pair_that_is_two_sequences_is_learned_by_any_number_of_processes_as_by_one(begin):
+    class Pairs(Shared):
+        """Adds how far a pair's first tokens are from each other."""
+
+        together: ClassVar = 2
+
+        def forward(self, batch):
+            firsts = torch.nn.functional.embedding(batch.token_ids[batch.cu_seqlens[:-1].long()], self.table)
+            found = super().forward(batch)
+            return found | {"sequence_loss": (firsts[::2] - firsts[1::2]).square().sum()}
+
+    batches = [batch_of([1, 2, 3, 4], [5, 6], [7, 8, 9], [0], [3, 4], [6])]
+    expected, _ = one_step(Pairs(), None, batches)
+    shared = Pairs()
+    found, _ = one_step(shared, begin(shared, 3), batches)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_sequences_that_belong_together_go_to_one_part():
+    class Pairs(Shared):
+        together: ClassVar = 2
+
+    batch = batch_of(*([number] for number in range(10)))
+    divided = team._divided(Piece(batch, ()), 2, Pairs())
+    #                     there:  0 1    back:        6 7    and there again: 8 9
+    assert [piece.batch.token_ids.tolist() for piece in divided] == [[0, 1, 6, 7, 8, 9], [2, 3, 4, 5]]
+    assert len(team._divided(Piece(batch_of([1], [2]), ()), 2, Pairs())) == 1
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=24), st.integers(1, 6))
 def test_parts_have_each_sequence_once_and_about_equally_many_tokens(lengths, parts):
     lengths = sorted(lengths, reverse=True)
     batch = batch_of(*([number] * length for number, length in enumerate(lengths)))
-    divided = team._divided(Piece(batch, (3, 1)), parts, {})
+    divided = team._divided(Piece(batch, (3, 1)), parts, Shared())
     assert len(divided) == min(parts, len(lengths))
     assert sorted(number for piece in divided for number in piece.batch.token_ids.tolist()) == batch.token_ids.tolist()
     tokens = [piece.batch.num_tokens for piece in divided]
@@ -212,6 +243,31 @@ def test_an_objective_that_says_nothing_of_its_targets_computes_alone(monkeypatc
     some = team.start(Shared(), two(), CPU)
     assert len(some.helpers) == 1
     some.end()
+
+
+def test_a_step_whose_sequences_are_compared_is_computed_whole_or_refused(monkeypatch, tmp_path):
+    class Contrastive(Shared):
+        compares_sequences = True
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    whole = TrainingConfig(**vars(ALONE) | {"micro_batch_size": None, "processes": None})
+    assert team.start(Contrastive(), whole, CPU) is None
+    run(Contrastive(), tmp_path / "whole", whole)
+    why = "but the loss of Contrastive compares the sequences of a whole one, and would be another."
+    with pytest.raises(UserError) as refused:
+        run(Contrastive(), tmp_path / "divided", two())
+    assert refused.value.messages == (
+        f"training.micro_batch_size: 2 divides a step into 2, {why}",
+        f"training.processes: 2 divide a step, {why}",
+    )
+    monkeypatch.setattr(distributed, "ranks", lambda: 2)
+    with pytest.raises(UserError) as refused:
+        refuse_division(Contrastive(), whole)
+    assert refused.value.messages == (f"torchrun: 2 ranks divide a step, {why}",)
+    tokens = replace(whole, batch_size=None, batch_tokens=512, micro_batch_tokens=256)
+    with pytest.raises(UserError, match=r"training.micro_batch_tokens: 256 divides a step into 2, but"):
+        refuse_division(Contrastive(), tokens)
+    refuse_division(Shared(), two())
 
 
 @pytest.mark.parametrize(
