@@ -145,6 +145,11 @@ def _foreign_options(config: PretrainConfig) -> list[str]:
         owners = [owner for owner, objective in SENTENCE.items() if name in objective.options]
         owner = f"sentence.objective={' or '.join(owners)}"
         faults += _foreign(sentence, "sentence", [name], owner, sentence.objective in owners)
+    for group in dict.fromkeys(objective.options for objective in OBJECTIVES.values() if objective.options):
+        owners = [owner for owner, objective in OBJECTIVES.items() if objective.options == group]
+        own = getattr(config, group)
+        names = [option.name for option in fields(own)]
+        faults += _foreign(own, group, names, f"objective={' or '.join(owners)}", config.objective in owners)
     several = sentence.input != "sentence_pair"
     faults += _foreign(sentence, "sentence", ["short_seq_prob"], "an input of several sentences", several)
     if SENTENCE[sentence.objective].labelled and INPUTS[sentence.input].segments == 1:

@@ -124,7 +124,7 @@ def set_of(metric: str) -> str:
     """The frozen set that a metric is measured on, by its name without `valid/`."""
     if is_on_pairs(metric):
         return metric.partition("_")[0]
-    return next((f"{name}_masked_lm" for name in VALIDATION_MASKINGS[1:] if metric.startswith(name)), "masked_lm")
+    return {loss_under(name): f"{name}_masked_lm" for name in VALIDATION_MASKINGS[1:]}.get(metric, "masked_lm")
 
 
 def below_unigram(metrics: dict[str, float]) -> float:

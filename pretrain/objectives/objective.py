@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from bert.config import ModelConfig
 from bert.heads import MaskedLMHead
@@ -36,12 +36,15 @@ class PretrainObjective(Objective):
         masked_lm_head: from hidden states to tokens; it may get further ones.
         tokenizer: the vocabulary's.
         goal: the validation metric, lower being better, that decides which weights are in best/.
+        options: the field of config.PretrainConfig that holds its own options, a dataclass; None if it has none. Given
+            for another objective, they are refused.
     """
 
     bert: BertModel
     masked_lm_head: MaskedLMHead
     tokenizer: Tokenizer
     goal = "valid/masked_lm_loss"
+    options: ClassVar[str | None] = None
 
     @classmethod
     def check(cls, config: "PretrainConfig") -> list[str]:

@@ -15,7 +15,7 @@ from pretrain.config import DataConfig, MaskingConfig, PretrainConfig, SentenceC
 from pretrain.launch import pretrain
 from pretrain.masking import MASKING
 from pretrain.text import TextToLearn, open_text
-from pretrain.validation import Validation, build_validation
+from pretrain.validation import Validation, build_validation, set_of
 from tests.pretrain.conftest import made_up_text, write_text
 
 EVERYTHING = 10**9
@@ -139,6 +139,22 @@ def test_there_are_as_many_sequences_as_asked_for_at_most(config, text):
     few = build_validation(changed(config, training__eval_sequences=10), text)
     assert sum(batch.num_sequences for batch in few.masked["token"]) <= 10
     assert sum(batch.num_sequences for batch in few.pairs["nsp"]) <= 10
+
+
+@pytest.mark.parametrize(
+    ("metric", "of"),
+    [
+        ("masked_lm_loss", "masked_lm"),
+        ("masked_lm_accuracy", "masked_lm"),
+        ("span_masked_lm_loss", "span_masked_lm"),
+        ("whole_word_masked_lm_loss", "whole_word_masked_lm"),
+        ("span_boundary_loss", "masked_lm"),  # an objective's own, measured where masked_lm_loss is
+        ("sentence_loss", "sentence"),
+        ("sop_accuracy", "sop"),
+    ],
+)
+def test_the_set_that_a_metric_is_measured_on_is_known_by_its_whole_name(metric, of):
+    assert set_of(metric) == of
 
 
 def test_tokens_made_on_the_fly_give_the_same_sets(config, built):
