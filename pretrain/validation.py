@@ -86,7 +86,7 @@ class Validation:
                 of_pairs = judged(batches)
                 found[f"{name}_accuracy"] = of_pairs["sentence_accuracy"]
                 if name == config.sentence.objective:
-                    found |= of_pairs
+                    found |= {metric: of_pairs[metric] for metric in of_pairs if metric.startswith("sentence_")}
             found["unigram_cross_entropy"] = self.unigram_cross_entropy
             found["bits_per_character"] = found["masked_lm_loss"] * self.bits_per_character_factor
             return {f"valid/{name}": value for name, value in found.items()}
