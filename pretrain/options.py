@@ -22,8 +22,8 @@ DEFAULT_BATCH_SIZE = 32
 DEFAULT_LR, DEFAULT_LR_OF_INIT = 1e-3, 5e-5
 """Peak learning rates: for small models from scratch, and for a model that is already trained."""
 
-PATHS = ("data.train", "data.valid", "tokenizer.path")
-"""Where corpora and a given tokenizer are: their content counts, which is among a run's facts, not their path."""
+PATHS = ("data.train", "data.valid")
+"""Corpora: their text counts, not their path."""
 
 FREE = (*identity.FREE, *PATHS, "data.cache", "data.verify", "data.reader", "data.tokenize", "audit.")
 """Options, or groups of options, that do not affect the result."""

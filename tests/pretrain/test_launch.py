@@ -424,28 +424,6 @@ def test_a_touched_file_with_the_same_text_is_the_same_corpus(make_config, cache
     assert pretrain(config)["steps"] == 12
 
 
-def test_a_tokenizer_may_be_moved_under_a_run_but_not_changed(make_config, tokenizer, disturb, tmp_path):
-    def config_with(folder: str) -> PretrainConfig:
-        return make_config(tmp_path / "run", {"tokenizer": TokenizerConfig(path=str(tmp_path / folder))})
-
-    for folder in ("first", "lowered"):
-        (tmp_path / folder).mkdir()
-        tokenizer.save(tmp_path / folder, 48)
-    file = tmp_path / "lowered" / "tokenizer.json"
-    described = json.loads(file.read_text(encoding="utf-8"))
-    normalizer = {"type": "Sequence", "normalizers": [described["normalizer"], {"type": "Lowercase"}]}
-    file.write_text(json.dumps(described | {"normalizer": normalizer}), encoding="utf-8")
-    disturb(12, ask_to_stop)
-    with pytest.raises(Stopped):
-        pretrain(config_with("first"))
-    (tmp_path / "first").rename(tmp_path / "moved")
-    with pytest.raises(UserError) as raised:
-        pretrain(config_with("lowered"))
-    (said,) = raised.value.messages
-    assert re.search(r"with tokenizer=\w{8}\.\.\. \(by its content\), and is now asked for with \w{8}\.\.\. ", said)
-    assert pretrain(config_with("moved"))["steps"] == 12
-
-
 @pytest.mark.parametrize("damaged", [1, 2])
 def test_damaged_checkpoints_are_passed_over_and_never_used(damaged, whole, make_config, disturb, tmp_path, capsys):
     config = make_config(tmp_path / "run")
