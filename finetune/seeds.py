@@ -10,7 +10,7 @@ from bert.counting import count_of
 from bert.errors import UserError, refuse_if
 from bert.training import distributed, identity, lock, provenance
 from bert.training.device import choose_device
-from bert.training.stopping import note_last_step, stop_requests
+from bert.training.stopping import Stopped, note_last_step, stop_requests
 from bert.training.tracking import track
 from finetune import launch
 from finetune.config import FinetuneConfig
@@ -104,10 +104,17 @@ def _refuse_fewer(config: FinetuneConfig, output: Path, asked: list[int]) -> Non
 
 
 def _one(config: FinetuneConfig, seed: int, folder: Path, parent: str | None) -> dict[str, float]:
-    """Run one seed, if it is not finished; its metrics."""
+    """Run one seed, if it is not finished; its metrics.
+
+    Raises:
+        Stopped: it is not, and a signal has asked to stop.
+    """
+    output = folder / f"seed-{seed}"
+    with stop_requests() as stop_asked:
+        if distributed.any_of(stop_asked()) and not identity.is_finished(output):
+            raise Stopped(f"stopped before seed {seed}; the same command continues from there.")
     note_last_step(False)
     print(f"\n--- seed {seed} ---")
-    output = folder / f"seed-{seed}"
     tags = {**config.tracking.tags, "seed": str(seed)} | ({"mlflow.parentRunId": parent} if parent else {})
     name = f"{config.tracking.run_name or Path(config.output).name} seed {seed}"
     launch.train(

@@ -314,6 +314,12 @@ def test_a_model_to_start_from_replaces_the_sizes_and_tokenizer_of_a_file(call, 
     assert yaml.safe_load(said)["model"] == vars(ModelOptions(preset="mini", hidden_dropout_prob=0.2))
 
 
+@pytest.mark.parametrize("typed", [["--model", "{hidden_size: 64}"], ["--tokenizer={vocab_size: 300}"]])
+def test_a_group_that_is_typed_as_a_whole_is_not_set_aside(typed, refused):
+    said = refused("--init", "there", *typed)
+    assert "was given, but it belongs to random weights, and init was given, which brings its own" in said
+
+
 def test_an_option_of_a_file_does_not_set_aside_a_model_to_start_from(refused, tmp_path):
     (tmp_path / "run.yaml").write_text("init: there\n")
     said = refused("--config", "run.yaml", "--model.preset", "mini")
@@ -334,6 +340,8 @@ def test_what_is_set_aside_is_said_in_one_line(capsys, tmp_path):
     assert said(*files, "--training.steps=7") == aside
     assert said("--training.steps", "7", "--training.lr", "1") == "None\n"  # no file sets another budget
     assert said(*files, "--training.steps", "null") == said(*files) == "20.0\n"
+    inline = "{training: {epochs: 30}}"  # no file, but read as one
+    assert said("--config", inline, "--training.steps", "7") == "None\n"
 
 
 @pytest.mark.parametrize("verb", ["pretrain", "sync"])

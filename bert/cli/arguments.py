@@ -123,7 +123,11 @@ def set_aside(
         if chosen := [name for name in given if name in options]:
             others = [(other, *belonging) for other, belonging in options.items() if other not in chosen]
             aside[chosen[0]] = [name for names in others for name in names]
-    return {option: [name for name in names if name not in typed] for option, names in aside.items()}
+    # A group may be typed as a whole too: --model '{hidden_size: 64}'.
+    return {
+        option: [name for name in names if not {name, name.partition(".")[0]} & typed.keys()]
+        for option, names in aside.items()
+    }
 
 
 def _name_and_value(option: list[str]) -> tuple[str, str]:

@@ -46,8 +46,12 @@ def files_in(arguments: list[str]) -> list[str]:
 
 
 def values_in(files: list[str]) -> dict[str, Any]:
-    """What files that were read as options set, by dotted name; of several, what the last one says."""
-    read = (yaml.safe_load(Path(file).read_text(encoding="utf-8")) for file in files)
+    """What files that were read as options set, by dotted name; of several, what the last one says.
+
+    What else jsonargparse reads as options (standard input, say) has none here.
+    """
+    there = (path for path in (Path(file).expanduser() for file in files) if path.is_file())
+    read = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in there)
     return {name: value for options in read for name, value in _flat(options, "")}
 
 

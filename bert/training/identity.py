@@ -11,6 +11,7 @@ import yaml
 from bert import whole_file
 from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
+from bert.training import checkpoint
 
 OPTIONS, FACTS, RESULT = "run.yaml", "run_facts.json", "metrics.json"
 """A run's options, what else it depends on, and what it reached: the mark of a finished run."""
@@ -129,7 +130,7 @@ def accepted_tag(config: dict[str, Any], facts: dict[str, str], accepted: tuple[
 
 def has_begun(output: Path) -> bool:
     """Whether a folder holds something of a run: a result, or a checkpoint, or runs of its own."""
-    found = [output / RESULT, *(output / "checkpoints").glob("step-*"), *output.glob(f"*/{OPTIONS}")]
+    found = [output / RESULT, *checkpoint.folders(output), *output.glob(f"*/{OPTIONS}")]
     return any(path.exists() for path in found)
 
 

@@ -31,7 +31,7 @@ class _Note:
             raise KeyboardInterrupt
         self.asked.append(number)
         _leave_broken_pipes()
-        self.announce(_ENDING if self.ending else "saving after this step, then stopping.")
+        self.announce(_ENDING if self.ending else _STOPPING)
 
     def announce(self, what: str) -> None:
         with contextlib.suppress(OSError):  # a print() in a handler fails where it interrupts another one
@@ -41,6 +41,7 @@ class _Note:
         return bool(self.asked)
 
 
+_STOPPING = "saving after this step, then stopping."
 _ENDING = "the last step is done; the run ends as usual, after evaluating and saving."
 
 

@@ -21,7 +21,8 @@ class PretrainObjective(Objective):
 
     It reads these targets (pretrain/targets.py), each where a batch has it: `masked_index` (M,), positions in the flat
     batch; `masked_labels` (M,), the original tokens there; `sentence_labels` (N,), 0 where B follows A. A label of -100
-    is a filler's and is ignored. With `targets = TARGETS` it lets processes share a batch.
+    is a filler's and is ignored. With `targets = TARGETS` it lets processes share a batch; an objective whose loss
+    compares sequences sets `compares_sequences`.
 
     Whatever it learns from, it is evaluated on masked tokens, which validation replaces 80-10-10, and on labelled
     pairs: its sums are `masked_lm_loss` and `masked_lm_accuracy`, `sentence_loss` and `sentence_accuracy`, and others

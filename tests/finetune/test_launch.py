@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import shutil
+import signal
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -398,6 +400,23 @@ def test_several_seeds_give_mean_and_deviation_and_go_on_where_they_stopped(make
     assert train_seeds(config) is None
     alone = train(make_config("alone", seed=5, save_every=1))
     assert alone == runs[2]
+
+
+def test_a_signal_in_one_seeds_last_evaluation_starts_no_other_seed(make_config, monkeypatch, capsys):
+    config = make_config(parts={"seeds": [0, 1]})
+
+    def conclude(*of):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return concluded(*of)
+
+    concluded = launch.conclude
+    with monkeypatch.context() as patch:
+        patch.setattr(launch, "conclude", conclude)
+        with pytest.raises(Stopped, match="stopped before seed 1; the same command continues from there"):
+            train_seeds(config)
+    assert (Path(config.output) / "seed-0" / "metrics.json").is_file()
+    assert not (Path(config.output) / "seed-1").exists()
+    assert train_seeds(config)["runs"] == 2
 
 
 def test_another_seed_may_be_added_and_another_option_may_not(make_config):
