@@ -121,7 +121,10 @@ def _pickled(file: Path) -> dict[str, StoredTensor]:
         ) from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise UserError(f"{file}: holds a {type(found).__name__} of things other than tensors, not a model's weights.")
-    return {name: StoredTensor(tuple(t.shape), lambda first, last, t=t: t[first:last]) for name, t in found.items()}
+    return {
+        name: StoredTensor(tuple(t.shape), lambda first, last, t=t: t[first:last] if t.ndim else t)
+        for name, t in found.items()
+    }
 
 
 def _is_zip(file: Path) -> bool:

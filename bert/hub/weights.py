@@ -91,9 +91,11 @@ def load_weights(
             heads.safetensors under a prefix of `beside` that the model has no place for.
     """
     stored, extra = _stored(folder), tensors_beside(folder)
-    there = {our_name(name) for name in stored} | extra.keys()
+    renamed = {our_name(name) for name in stored}
+    there = renamed | extra.keys()
     wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(not_taken)}
-    new = [prefix for prefix in may_be_new if _any(wanted, prefix) and not _any(there, prefix)]
+    sources = {prefix: extra if prefix.startswith(beside) else renamed for prefix in may_be_new}
+    new = [prefix for prefix, names in sources.items() if _any(wanted, prefix) and not _any(names, prefix)]
     wanted = {name: tensor for name, tensor in wanted.items() if not name.startswith(tuple(new))}
     of_extra = {name: tensor for name, tensor in wanted.items() if name.startswith(beside)}
     of_stored = {
