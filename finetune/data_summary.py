@@ -210,16 +210,27 @@ def no_token_in_words(count: int, features: list[Feature]) -> str | None:
 def unknown_in_words(
     examples: list[Example], features: list[Feature], tokenizer: Tokenizer, unit: str = "wordpiece"
 ) -> str | None:
-    """The share of unknown tokens, and of the characters that they stand for; None where there are none."""
-    unknown = sum(feature.token_ids.count(tokenizer.unk_id) for feature in features)
-    if not unknown:
+    """The share of unknown tokens, and of the characters that they stand for; None where there are none.
+
+    Only texts with an unknown token among those that are read are tokenised again, for the characters.
+    """
+    unknown = [feature.token_ids.count(tokenizer.unk_id) for feature in features]
+    lacking = {feature.example for feature, count in zip(features, unknown, strict=True) if count}
+    if not lacking:
         return None
-    texts = dict.fromkeys(text for e in examples for text in (e.text, getattr(e, "text_pair", None)) if text)
-    counts = (unknown_characters(text, *_tokens(text, tokenizer, unit), tokenizer.unk_id) for text in texts)
+    texts: dict[str, bool] = {}  # each once, and whether anything in it is unknown
+    for number, example in enumerate(examples):
+        for text in (example.text, getattr(example, "text_pair", None) or ""):
+            texts[text] = texts.get(text, False) or number in lacking
+    nothing = (), ()
+    counts = (
+        unknown_characters(text, *(_tokens(text, tokenizer, unit) if lacks else nothing), tokenizer.unk_id)
+        for text, lacks in texts.items()
+    )
     lost, characters = map(sum, zip(*counts, strict=True))
     share = lost / max(1, characters)
     warning = "WARNING: " if share > MUCH_UNKNOWN else ""
-    of_tokens = f"{unknown / sum(len(feature.token_ids) for feature in features):.2%} of the tokens"
+    of_tokens = f"{sum(unknown) / sum(len(feature.token_ids) for feature in features):.2%} of the tokens"
     return f"{warning}{share:.2%} of the texts' characters become {tokenizer.token(tokenizer.unk_id)} ({of_tokens})"
 
 

@@ -157,6 +157,23 @@ def test_what_the_vocabulary_lacks_is_said(pieces):
     assert unknown_in_words(used, of_labelled(used, pieces, 8), pieces) is None
 
 
+def test_only_texts_that_lack_something_are_tokenised_again(pieces, monkeypatch):
+    used = [Labelled(2, "the cat", "a snark", "1"), Labelled(3, "the cat", "a cat", "1")]
+    features, again = of_labelled(used, pieces, 12), []
+    monkeypatch.setattr(type(pieces), "encode_text", spied(type(pieces).encode_text, again))
+    said = unknown_in_words(used, features, pieces)  # 5 letters of 6 + 6 + 4, 1 token of 7 + 7
+    assert said == "WARNING: 31.25% of the texts' characters become [UNK] (7.14% of the tokens)"
+    assert again == ["the cat", "a snark"]
+
+
+def spied(encode_text, seen: list[str]):
+    def encode(self, text: str, *rest):
+        seen.append(text)
+        return encode_text(self, text, *rest)
+
+    return encode
+
+
 def test_characters_that_carry_tags_are_lost_one_at_a_time(pieces):
     used = [Tagged(1, "a \u2603a", [(0, 1), (2, 3), (3, 4)], ["O", "O", "O"])]  # [CLS] a [UNK] a [SEP]
     said = unknown_in_words(used, of_tagged(used, pieces, 8, "character"), pieces, "character")
