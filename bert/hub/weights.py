@@ -4,7 +4,6 @@ What the transformers class of a folder has no place for lies beside them in hea
 """
 
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,20 +81,25 @@ def load_weights(
     Args:
         folder: a model's, of this project or of transformers.
         model: a module whose parameter names are those of the objectives (`bert.`, `masked_lm_head.`, `head.`, ...).
-        may_be_new: prefixes of names that the file may lack altogether; lacking only some of them is an error.
+        may_be_new: prefixes of names that the folder, which may be another model's, may lack altogether; lacking only
+            some of them is an error.
         not_taken: prefixes of names that keep their values whatever the file has.
         beside: prefixes of names that are in heads.safetensors, where `save_weights` put them.
 
     Raises:
-        UserError: no weights, unreadable ones, a parameter that is missing or has another shape, or one in
-            heads.safetensors under a prefix of `beside` that the model has no place for.
+        UserError: no weights, unreadable ones, a parameter that is missing or has another shape, or, where nothing may
+            be new, one in heads.safetensors that the model has no place for.
     """
     stored, extra = _stored(folder), tensors_beside(folder)
     renamed = {our_name(name) for name in stored}
     there = renamed | extra.keys()
     wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(not_taken)}
-    sources = {prefix: extra if prefix.startswith(beside) else renamed for prefix in may_be_new}
-    new = [prefix for prefix, names in sources.items() if _any(wanted, prefix) and not _any(names, prefix)]
+    new = [
+        prefix
+        for prefix in may_be_new
+        if (own := {name for name in wanted if name.startswith(prefix)})
+        and own.isdisjoint(extra if prefix.startswith(beside) else renamed)
+    ]
     wanted = {name: tensor for name, tensor in wanted.items() if not name.startswith(tuple(new))}
     of_extra = {name: tensor for name, tensor in wanted.items() if name.startswith(beside)}
     of_stored = {
@@ -106,7 +110,7 @@ def load_weights(
     }
     if of_extra and not (folder / BESIDE).is_file():
         raise UserError(f"'{folder}' has no {BESIDE}, which holds the rest of its weights.")
-    strays = sorted(name for name in extra.keys() - of_extra.keys() if name.startswith(beside))
+    strays = sorted(extra.keys() - of_extra.keys()) if beside and not may_be_new else []
     faults = _misfits(folder, stored, of_stored) + _misfits(folder / BESIDE, extra, of_extra)
     refuse_if(faults + [f"{folder / BESIDE}: {name!r} has no place in this model." for name in strays])
     for tensors, targets in ((stored, of_stored), (extra, of_extra)):
@@ -118,10 +122,6 @@ def load_weights(
 def parameter_names(folder: Path) -> set[str]:
     """The parameters in a folder's weight files, by our names."""
     return {our_name(name) for name in _stored(folder)}
-
-
-def _any(names: Iterable[str], prefix: str) -> bool:
-    return any(name.startswith(prefix) for name in names)
 
 
 def _stored(folder: Path) -> dict[str, StoredTensor]:

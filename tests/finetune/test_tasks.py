@@ -581,7 +581,7 @@ def test_a_head_without_its_parameters_or_with_others_is_refused(small_config, p
     extra = load_file(tmp_path / "heads.safetensors")
     for broken, said in (
         ({}, "heads.safetensors: no 'head.crf.transitions' among its weights"),
-        (extra | {"head.crf.other": torch.zeros(1)}, "'head.crf.other' has no place in this model"),
+        (extra | {"head.other": torch.zeros(1)}, "'head.other' has no place in this model"),
         (
             extra | {"head.crf.transitions": torch.zeros(2, 2)},
             r"'head.crf.transitions' is \(2, 2\), but the model's is \(5, 5\)",

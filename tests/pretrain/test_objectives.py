@@ -216,12 +216,14 @@ class WithTampered(PretrainConfig):
     tampered: TamperedOptions = TamperedOptions()
 
 
-def test_a_head_beside_is_new_where_the_folder_has_another_one_inside(make_config, tokenizer, tmp_path):
+@pytest.mark.parametrize("beside", [(), ("head.crf.",), ("head.",)])
+def test_a_head_beside_is_new_where_the_folder_has_another_one(beside, make_config, tokenizer, tmp_path):
     objective, other = (built(make_config("tampered"), tokenizer, seed) for seed in (0, 1))
     hub.save_config(tmp_path, other.bert.config, "BertForSequenceClassification")
-    other.head = nn.ModuleDict({"classifier": nn.Linear(16, 3)})
-    hub.save_weights(tmp_path, other)
-    assert "new: head" in objective.start_from(tmp_path)
+    other.head = nn.ModuleDict({"classifier": nn.Linear(16, 3), "crf": nn.Linear(3, 3)})
+    hub.save_weights(tmp_path, other, beside=beside)
+    said = objective.start_from(tmp_path)
+    assert said == "encoder loaded; new: head; not used: head"
 
 
 def test_options_of_another_objective_are_refused_by_name(monkeypatch):
