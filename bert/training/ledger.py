@@ -40,7 +40,10 @@ class Ledger:
         try:
             if not path.exists():
                 return None
-            return cls(folder, json.loads(path.read_text(encoding="utf-8")))
+            entries = json.loads(path.read_text(encoding="utf-8"))
+            if lost := {**NOTHING_SENT, **NOTHING_TO_SEND}.keys() - entries:
+                raise ValueError(f"without {', '.join(sorted(lost))}")
+            return cls(folder, entries)
         except ValueError as error:
             raise UserError(f"{path}: damaged ({error}); without it, MLflow gets a new run.") from error
 

@@ -356,6 +356,15 @@ def test_a_damaged_line_is_named(tmp_path):
         start(tmp_path, "none", resume=True)
 
 
+def test_a_ledger_that_lacks_an_entry_is_named(tmp_path):
+    start(tmp_path, "none").finish("FINISHED")
+    entries = ledger(tmp_path)
+    del entries["datasets"], entries["model_sent"]
+    (tmp_path / "tracking.json").write_text(json.dumps(entries))
+    with pytest.raises(UserError, match=r"tracking\.json: damaged \(without datasets, model_sent\)"):
+        sync(tmp_path)
+
+
 @pytest.mark.parametrize("uri", ["mlruns", "file:///mlruns", "ftp://host", "sqlite:///", ""])
 def test_an_address_without_a_store_is_the_persons_mistake(tmp_path, uri):
     with pytest.raises(UserError, match=f"tracking.uri: '{uri}' names no store"):
