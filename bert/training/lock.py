@@ -33,6 +33,17 @@ def take(descriptor: int, kind: int) -> bool:
 
 
 @contextlib.contextmanager
+def taken(file: Path) -> Iterator[int | None]:
+    """Make a file and lock it in the block: its descriptor, which a child process may hold on to; None where another
+    process or thread has it."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT)
+    try:
+        yield descriptor if take(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) else None
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def hold(output: Path) -> Iterator[None]:
     """Make the folder and lock it in the block; the system releases it when the process ends, however it does.
 

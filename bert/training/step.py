@@ -58,10 +58,9 @@ def refuse_division(objective: Objective, config: TrainingConfig) -> None:
     if not objective.compares_sequences:
         return
     unit = "size" if config.batch_tokens is None else "tokens"
-    at_once = getattr(config, f"micro_batch_{unit}")
+    at_once, pieces = getattr(config, f"micro_batch_{unit}"), micro_batches(config)
     faults = {
-        f"training.micro_batch_{unit}: {at_once} divides a step into {micro_batches(config)}": micro_batches(config)
-        > 1,
+        f"training.micro_batch_{unit}: {at_once} divides a step into {pieces}": pieces > 1,
         f"torchrun: {distributed.ranks()} ranks divide a step": distributed.ranks() > 1,
         f"training.processes: {config.processes} divide a step": (config.processes or 1) > 1,
     }

@@ -1,17 +1,13 @@
 """A command as a child process: its share of the machine, the lock that it holds, and its output in a file."""
 
-import fcntl
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-
-from bert.training.lock import take
 
 
 def environment(jobs: int, job: int) -> dict[str, str]:
@@ -27,17 +23,6 @@ def environment(jobs: int, job: int) -> dict[str, str]:
 def _processors() -> int:
     """The processors that this process may use: under taskset or Slurm, not all there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def taken(folder: Path) -> Iterator[int | None]:
-    """The descriptor of the folder's lock, held; None where another process or thread has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
-    try:
-        yield descriptor if take(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) else None
-    finally:
-        os.close(descriptor)
 
 
 def run(arguments: list[str], log: Path, lock: int, stop_asked: Callable[[], bool], environment: dict[str, str]) -> int:

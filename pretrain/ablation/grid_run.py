@@ -1,8 +1,6 @@
 """The grid's own run in MLflow, of which its cells are children; one process at a time holds it."""
 
-import fcntl
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +10,7 @@ import yaml
 
 from bert.training import provenance
 from bert.training.ledger import LEDGER
-from bert.training.lock import take
+from bert.training.lock import taken
 from bert.training.mlflow_feed import FIRST_CONTACT
 from bert.training.tracking import Tracker, track
 from pretrain.ablation.grid import AblateConfig, grid_as_yaml
@@ -23,17 +21,17 @@ from pretrain.ablation.plan import device_of
 def grid_run(config: AblateConfig) -> Iterator[Tracker | None]:
     """The grid's own run in MLflow; None if another process holds it, or only one cell is run."""
     output = Path(config.output)
-    descriptor = os.open(output / ".grid", os.O_RDWR | os.O_CREAT)
-    try:
-        if config.only is not None or not take(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB):
+    if config.only is not None:
+        yield None
+        return
+    with taken(output / ".grid") as lock:
+        if lock is None:
             yield None
             return
         resume = (output / LEDGER).is_file()
         described = yaml.safe_load(grid_as_yaml(config))
         with track(output, config.tracking, described, _tags(config), resume) as tracker:
             yield tracker
-    finally:
-        os.close(descriptor)
 
 
 def _tags(config: AblateConfig) -> dict[str, str]:

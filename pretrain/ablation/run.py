@@ -19,6 +19,7 @@ import yaml
 from bert import whole_file
 from bert.counting import count_of
 from bert.errors import REFUSED
+from bert.training.lock import taken
 from bert.training.stopping import EXIT_CODE
 from pretrain.ablation import child
 from pretrain.ablation.cell_runs import PRETRAINING, cell_folder, metrics_of
@@ -138,7 +139,9 @@ def _work(config: AblateConfig, cells: list[Cell], parent, progress: _Progress, 
         for cell in open_:
             if ended():
                 return
-            with child.taken(cell_folder(config, cell)) as lock:
+            folder = cell_folder(config, cell)
+            folder.mkdir(parents=True, exist_ok=True)
+            with taken(folder / ".lock") as lock:
                 if lock is not None and cell not in progress.settled:
                     began, before = time.monotonic(), done(config, cell)
                     failure = _last_failure(config, cell)

@@ -18,11 +18,12 @@ import yaml
 from bert import whole_file
 from bert.cli import read_options
 from bert.errors import UserError
+from bert.training.lock import taken
 from bert.training.tracking import TrackingConfig
 from pretrain.ablation.ablate import ablate
 from pretrain.ablation.cell_runs import cell_folder
 from pretrain.ablation.checks import refuse_wrong
-from pretrain.ablation.child import environment, taken
+from pretrain.ablation.child import environment
 from pretrain.ablation.commands import ROOT, differences, steps
 from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, grid_as_yaml, models_are_alike
 from pretrain.ablation.grid_run import parent_of_cells
@@ -505,9 +506,9 @@ def test_a_lock_of_a_dead_process_is_free(make_grid):
     folder.mkdir(parents=True)
     lock = f"fcntl.flock(os.open({str(folder / '.lock')!r}, os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX)"
     subprocess.run([sys.executable, "-c", f"import fcntl, os; {lock}; os._exit(9)"], check=False)
-    with taken(folder) as lock:
+    with taken(folder / ".lock") as lock:
         assert lock is not None
-        with taken(folder) as second:
+        with taken(folder / ".lock") as second:
             assert second is None
 
 
