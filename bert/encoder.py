@@ -52,7 +52,7 @@ class SelfAttention(nn.Module):
         if read is not None and attend.answers_some:
             return self.output(self._some(hidden, asking, attend, read, dropout)), asking, None
         projected = self.query_key_value(hidden).view(len(hidden), 3, self.num_heads, -1)  # (T, 3, A, D)
-        mixed, probabilities = attend(*projected.unbind(1), dropout)
+        mixed, probabilities = attend(projected, dropout)
         mixed = mixed.reshape(len(hidden), -1)  # (T, H)
         return self.output(mixed if read is None else rows_at(read, mixed)), asking, probabilities
 

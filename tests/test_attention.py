@@ -32,7 +32,7 @@ def random_inputs(tokens: int, heads: int, width: int, seed: int, dtype=torch.fl
 
 
 def attend(backend: str, lengths: list[int], query, key, value, dropout: float = 0.0):
-    return BACKENDS[backend](batch_of(lengths))(query, key, value, dropout)
+    return BACKENDS[backend](batch_of(lengths))(torch.stack([query, key, value], 1), dropout)
 
 
 @pytest.mark.parametrize("backend", ON_CPU)
@@ -296,14 +296,18 @@ def test_on_a_cpu_sdpa_mixes_bf16_in_fp32_and_rounds_once(lengths):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("lengths", [[64], [1, 128, 37, 2, 90], [128] * 32])
-def test_on_a_gpu_varlen_in_bf16_agrees_with_the_reference_in_fp32(lengths):
+@pytest.mark.parametrize("width", [16, 24, 64, 128])  # heads of 24 do not fit one block
+@pytest.mark.parametrize("lengths", [[64], [1, 125, 37, 2, 90], [125] * 32, [300, 5]])  # nor do 300 tokens
+@pytest.mark.parametrize("in_one_block", [True, False])
+def test_on_a_gpu_varlen_in_bf16_agrees_with_the_reference_in_fp32(lengths, width, in_one_block, monkeypatch):
+    if not in_one_block:
+        monkeypatch.setattr("bert.attention.varlen._one_block", lambda device: None)
     torch.manual_seed(0)
-    projected = torch.randn(sum(lengths), 3, 4, 64, device="cuda")
+    projected = torch.randn(sum(lengths), 3, 4, width, device="cuda")
     batch, found = batch_of(lengths).to("cuda"), []
     for backend, kind in (("varlen", torch.bfloat16), ("eager", torch.float32)):
         leaf = projected.clone().requires_grad_()
-        mixed, _ = BACKENDS[backend](batch)(*leaf.to(kind).unbind(1))
+        mixed, _ = BACKENDS[backend](batch)(leaf.to(kind))
         mixed.float().square().sum().backward()
         found.append([mixed.float(), leaf.grad])
     # bf16 has 8 bits: values of about 1 are rounded by up to 0.004, and a few such roundings add up.

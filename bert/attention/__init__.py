@@ -4,7 +4,7 @@ A backend (bert/attention/backend.py) is made once per batch, from its sequence 
 layer:
 
     attend = BACKENDS[name](batch)
-    mixed, probabilities = attend(query, key, value, dropout)     # (T, A, D) three times -> (T, A, D)
+    mixed, probabilities = attend(query_key_value, dropout)     # (T, 3, A, D) -> (T, A, D)
 
 Where `attend.answers_some`, only some tokens may be queries:
 

@@ -31,11 +31,11 @@ class Backend(ABC):
         """What every layer can share."""
 
     @abstractmethod
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor | None]:
+    def __call__(self, query_key_value: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor | None]:
         """Mix the values of each token's own sequence.
 
         Args:
-            query, key, value: (T, A, D), or with spare rows.
+            query_key_value: (T, 3, A, D), or with spare rows.
             dropout: probability with which each attention probability is dropped.
 
         Returns:

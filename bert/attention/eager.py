@@ -17,11 +17,11 @@ class Eager(Backend):
     def __init__(self, batch: PackedBatch) -> None:
         self.rectangle = one_for_all(batch)
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor | None]:
-        """(T, A, D) three times -> the mixed values, (T, A, D), and the probabilities, (N, A, S, S)."""
+    def __call__(self, query_key_value: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor | None]:
+        """(T, 3, A, D) -> the mixed values, (T, A, D), and the probabilities, (N, A, S, S)."""
         inside = self.rectangle.inside  # (N, S)
-        tokens, spare = self.rectangle.tokens, query.shape[0] - self.rectangle.tokens
-        query, key, value = (self.rectangle.pad(x[:tokens]) for x in (query, key, value))  # each (N, A, S, D)
+        tokens, spare = self.rectangle.tokens, len(query_key_value) - self.rectangle.tokens
+        query, key, value = (self.rectangle.pad(x) for x in query_key_value[:tokens].unbind(1))  # each (N, A, S, D)
         scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5  # (N, A, S, S)
         scores = scores.masked_fill(~inside[:, None, None, :], float("-inf"))
         probabilities = scores.softmax(-1) * inside[:, None, :, None]

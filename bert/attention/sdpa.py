@@ -22,9 +22,9 @@ class Sdpa(Backend):
         self.starts = batch.cu_seqlens
         self.answers_some = lengths_at_hand(batch)
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor | None]:
-        """(T, A, D) three times -> the mixed values, (T, A, D), and None in place of the probabilities."""
-        return self._mixed(self.rectangles, query, key, value, dropout), None
+    def __call__(self, query_key_value: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor | None]:
+        """(T, 3, A, D) -> the mixed values, (T, A, D), and None in place of the probabilities."""
+        return self._mixed(self.rectangles, *query_key_value.unbind(1), dropout), None
 
     def some(self, places: Tensor, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> Tensor:
         """(R,), (R, A, D), (T, A, D) twice -> (R, A, D)."""

@@ -1,7 +1,11 @@
-"""PyTorch's variable-length attention: flash attention on the flat batch itself, for a GPU.
+"""Attention on the flat batch itself, for a GPU: PyTorch's flash attention, or kernels for short sequences.
 
 Letters: T tokens in the batch, N sequences, A heads, D width of a head.
 """
+
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -17,6 +21,8 @@ _NAMED = "training.attention: 'varlen'"
 class Varlen(Backend):
     """The same as `eager`, by `torch.nn.attention.varlen`: nothing is padded; it keeps no probabilities.
 
+    Short sequences are attended to by bert/attention/one_block.py, where that is known to be faster.
+
     Raises:
         UserError: the batch is not on a GPU, or dropout is asked for.
     """
@@ -27,13 +33,16 @@ class Varlen(Backend):
 
         self.varlen_attn = varlen_attn
         self.starts, self.longest = batch.cu_seqlens, batch.max_seqlen
+        self.one_block = _one_block(batch.cu_seqlens.device)
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor | None]:
-        """(T, A, D) three times, fp16 or bf16 -> the mixed values, (T, A, D), and None in place of probabilities."""
+    def __call__(self, query_key_value: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor | None]:
+        """(T, 3, A, D), fp16 or bf16 -> the mixed values, (T, A, D), and None in place of probabilities."""
         if dropout:
             raise UserError(f"{_NAMED} needs attention_probs_dropout_prob=0; this is {dropout}.")
         starts, longest = self.starts, self.longest
-        return self.varlen_attn(query, key, value, starts, starts, longest, longest), None
+        if self.one_block is not None and self.one_block.fits(longest, width=query_key_value.shape[-1]):
+            return self.one_block.attention_in_one_block(query_key_value, starts, longest), None
+        return self.varlen_attn(*query_key_value.unbind(1), starts, starts, longest, longest), None
 
     @staticmethod
     def unmet(device: torch.device, dtype: torch.dtype = torch.bfloat16, model: ModelConfig | None = None) -> list[str]:
@@ -53,3 +62,10 @@ class Varlen(Backend):
         if width % 8 or width > 256:
             faults.append(f"{_NAMED} needs heads of a width that is a multiple of 8, and at most 256; this is {width}.")
         return faults
+
+
+def _one_block(device: torch.device) -> ModuleType | None:
+    """The module of the kernels for short sequences, where they have been measured: on a Hopper GPU, with Triton."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) != (9, 0) or not find_spec("triton"):
+        return None
+    return import_module("bert.attention.one_block")
