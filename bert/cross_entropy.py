@@ -1,4 +1,4 @@
-"""The masked-LM loss and its gradient in one pass, on a CPU.
+"""The masked-LM loss, with its gradient in the same pass or without one, on a CPU.
 
 Letters: M masked tokens, H width, V vocabulary.
 """
@@ -14,13 +14,17 @@ from bert.products import BLOCK, in_type_of_products, product, summed, uses_oned
 _NUMBERS_AT_ONCE = 1 << 20
 """Logits turned into their gradient at a time, few enough for the processor's cache."""
 
+_ROWS_JUDGED = 128
+"""Rows of logits at a time where nothing is learned: with more, memory grows, and it takes as long."""
+
 
 def vocabulary_cross_entropy(hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of `hidden @ table.T + bias` against the labels, and how often the label's logit is the highest.
 
     When training on a CPU (in the types of bert/products.py), the gradient of the logits, softmax minus one-hot,
     overwrites them as soon as they are computed, and all gradients follow from it at once: numbers are written once
-    instead of four times, and never more than BLOCK x V of them are kept. Elsewhere it is PyTorch's own.
+    instead of four times, and never more than BLOCK x V of them are kept; without a gradient, fewer. On a GPU it is
+    PyTorch's own.
 
     Args:
         hidden: (M, H).
@@ -31,8 +35,8 @@ def vocabulary_cross_entropy(hidden: Tensor, table: Tensor, bias: Tensor, labels
     Returns:
         The sum over the labelled tokens in nats, and a number of tokens.
     """
-    if uses_onednn(hidden) and torch.is_grad_enabled():
-        return _InPlace.apply(hidden, table, bias, labels)
+    if uses_onednn(hidden):
+        return (_InPlace.apply if torch.is_grad_enabled() else _judged)(hidden, table, bias, labels)
     logits = F.linear(hidden, table, bias)
     return F.cross_entropy(logits.float(), labels, reduction="sum"), (logits.detach().argmax(-1) == labels).sum()
 
@@ -80,6 +84,16 @@ class _InPlace(torch.autograd.Function):
     def backward(ctx, grad_loss: Tensor, _):
         grad_hidden, *grad_weights = (gradient * grad_loss for gradient in ctx.saved_tensors)
         return grad_hidden, *(grad_weights or (None, None)), None
+
+
+def _judged(hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The loss and how many labels lead, a few rows at a time."""
+    hidden, table, bias = in_type_of_products(hidden, table, bias)
+    loss, right = torch.zeros(()), labels.new_zeros(())
+    for some, their_labels in zip(hidden.split(_ROWS_JUDGED), labels.split(_ROWS_JUDGED), strict=True):
+        their_loss, their_right = _softmax_minus_one_hot(product(some, table, bias), their_labels)
+        loss, right = loss + their_loss, right + their_right
+    return loss, right
 
 
 def _softmax_minus_one_hot(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
