@@ -74,11 +74,12 @@ attention_in_one_block.register_autograd(_differentiate, setup_context=_keep)
 
 
 def _launch(kernel: Callable, starts: Tensor, longest: int, query_key_value: Tensor, *others: Tensor) -> None:
-    """Run a kernel for each head of each sequence."""
+    """Run a kernel for each head of each sequence, on the GPU that holds them."""
     _, _, heads, width = query_key_value.shape
     rows = max(16, triton.next_power_of_2(longest))
-    blocks = heads, len(starts) - 1
-    kernel[blocks](query_key_value, *others, starts, 1 / math.sqrt(width), heads, width, rows, num_warps=8)
+    blocks = ((len(starts) - 1) * heads,)
+    with torch.cuda.device_of(query_key_value):
+        kernel[blocks](query_key_value, *others, starts, 1 / math.sqrt(width), heads, width, rows, num_warps=8)
 
 
 @triton.jit
@@ -111,7 +112,7 @@ def _backward(
 @triton.jit
 def _places(starts, HEADS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr):
     """Which rows of this block hold a token, (ROWS,), and where its numbers lie: (ROWS, WIDTH) in either shape."""
-    head, sequence = tl.program_id(0), tl.program_id(1)
+    sequence, head = tl.program_id(0) // HEADS, tl.program_id(0) % HEADS
     first, end = tl.load(starts + sequence), tl.load(starts + sequence + 1)
     rows = tl.arange(0, ROWS)
     tokens = (first + rows).to(tl.int64)[:, None]
