@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert.attention import BACKENDS
+from bert.attention.eager import Eager
 from bert.attention.rectangle import alike_in_length, lengths_at_hand, one_for_all
 from bert.attention.varlen import Varlen
 from bert.config import ModelConfig
@@ -296,19 +297,31 @@ def test_on_a_cpu_sdpa_mixes_bf16_in_fp32_and_rounds_once(lengths):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("width", [16, 24, 64, 128])  # heads of 24 do not fit one block
-@pytest.mark.parametrize("lengths", [[64], [1, 125, 37, 2, 90], [125] * 32, [300, 5]])  # nor do 300 tokens
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("width", [16, 24, 64, 128])
+@pytest.mark.parametrize("lengths", [[64], [1, 125, 37, 2, 90], [125] * 32, [300, 5]])
 @pytest.mark.parametrize("in_one_block", [True, False])
-def test_on_a_gpu_varlen_in_bf16_agrees_with_the_reference_in_fp32(lengths, width, in_one_block, monkeypatch):
-    if not in_one_block:
-        monkeypatch.setattr("bert.attention.varlen._one_block", lambda device: None)
+def test_on_a_gpu_varlen_agrees_with_the_reference_in_fp32(lengths, width, kind, in_one_block):
+    batch, found = batch_of(lengths).to("cuda"), []
+    varlen = Varlen(batch)
+    if in_one_block:
+        if varlen.one_block is None or not varlen.one_block.fits(batch.max_seqlen, width):
+            pytest.skip("these are not attended to in one block")
+        varlen.varlen_attn = None
+    else:
+        varlen.one_block = None
     torch.manual_seed(0)
     projected = torch.randn(sum(lengths), 3, 4, width, device="cuda")
-    batch, found = batch_of(lengths).to("cuda"), []
-    for backend, kind in (("varlen", torch.bfloat16), ("eager", torch.float32)):
+    for attend, dtype in ((varlen, kind), (Eager(batch), torch.float32)):
         leaf = projected.clone().requires_grad_()
-        mixed, _ = BACKENDS[backend](batch)(leaf.to(kind))
+        mixed, _ = attend(leaf.to(dtype))
         mixed.float().square().sum().backward()
         found.append([mixed.float(), leaf.grad])
     # bf16 has 8 bits: values of about 1 are rounded by up to 0.004, and a few such roundings add up.
     torch.testing.assert_close(*found, atol=0.06, rtol=0.03)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_varlen_refuses_fp32_which_it_would_round():
+    with pytest.raises(UserError, match=r"computes in fp16 or bf16, as under autocast; these are torch\.float32"):
+        Varlen(batch_of([3]).to("cuda"))(torch.zeros(3, 3, 1, 16, device="cuda"))

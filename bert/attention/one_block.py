@@ -1,8 +1,8 @@
 """Attention inside short sequences, by two Triton kernels: one block of a GPU holds all scores of a head.
 
 Flash attention streams over keys, whatever their number, and its backward pass adds the gradient of the queries up in
-memory, in fp32. Here each number is read once and written once, nothing but the operands is kept for the backward pass,
-and the three gradients are written where the projection reads them.
+memory, in fp32. Here either pass reads each operand once and writes each result once, nothing but the operands is kept
+between them, and the three gradients are written where the projection reads them.
 
 Letters: T tokens in the batch, N sequences, S longest sequence, A heads, D width of a head.
 """
@@ -20,7 +20,7 @@ LOG2_E = tl.constexpr(math.log2(math.e))
 
 
 def fits(longest: int, width: int) -> bool:
-    """Whether a block's registers hold what sequences of this length and heads of this width need."""
+    """Whether a block has the registers for the scores of such sequences, and Triton multiplies heads of this width."""
     return longest <= 128 and width in (16, 32, 64, 128)
 
 
@@ -31,12 +31,13 @@ def attention_in_one_block(query_key_value: Tensor, starts: Tensor, longest: int
     Args:
         query_key_value: (T, 3, A, D), fp16 or bf16.
         starts: where each sequence begins, then the end of the last, which is T: (N + 1,), int32.
-        longest: S, or an upper bound; it and D are such that `fits`.
+        longest: S, or an upper bound, such that `fits(S, D)`; of a longer sequence the rest would not be computed.
 
     Returns:
-        The mixed values, (T, A, D). The gradient of `query_key_value` does not depend on the order of any sum.
+        The mixed values, (T, A, D). No order of additions is left to chance: results repeat to the last bit.
     """
-    mixed = _like_mixed(query_key_value, starts, longest)
+    tokens, _, heads, width = query_key_value.shape
+    mixed = query_key_value.new_empty(tokens, heads, width)
     _launch(_forward, starts, longest, query_key_value.contiguous(), mixed)
     return mixed
 
@@ -44,20 +45,20 @@ def attention_in_one_block(query_key_value: Tensor, starts: Tensor, longest: int
 @torch.library.custom_op("bert::attention_in_one_block_gradient", mutates_args=())
 def _gradient(grad_mixed: Tensor, query_key_value: Tensor, starts: Tensor, longest: int) -> Tensor:
     """(T, A, D), (T, 3, A, D) -> the gradient of the latter."""
-    gradient = _like_operands(grad_mixed, query_key_value, starts, longest)
+    gradient = query_key_value.new_empty(query_key_value.shape)
     operands = query_key_value.contiguous(), grad_mixed.contiguous()
     _launch(_backward, starts, longest, *operands, gradient)
     return gradient
 
 
 @attention_in_one_block.register_fake
-def _like_mixed(query_key_value: Tensor, starts: Tensor, longest: int) -> Tensor:
+def _(query_key_value: Tensor, starts: Tensor, longest: int) -> Tensor:
     tokens, _, heads, width = query_key_value.shape
     return query_key_value.new_empty(tokens, heads, width)
 
 
 @_gradient.register_fake
-def _like_operands(grad_mixed: Tensor, query_key_value: Tensor, starts: Tensor, longest: int) -> Tensor:
+def _(grad_mixed: Tensor, query_key_value: Tensor, starts: Tensor, longest: int) -> Tensor:
     return query_key_value.new_empty(query_key_value.shape)
 
 

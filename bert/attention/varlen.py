@@ -3,8 +3,11 @@
 Letters: T tokens in the batch, N sequences, A heads, D width of a head.
 """
 
+import sys
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from subprocess import CalledProcessError
 from types import ModuleType
 
 import torch
@@ -16,29 +19,33 @@ from bert.errors import UserError, refuse_if
 from bert.packed import PackedBatch
 
 _NAMED = "training.attention: 'varlen'"
+_DTYPES = (torch.float16, torch.bfloat16)
 
 
 class Varlen(Backend):
-    """The same as `eager`, by `torch.nn.attention.varlen`: nothing is padded; it keeps no probabilities.
+    """The same as `eager`, in fp16 or bf16: nothing is padded, no row may be spare, and no probabilities are kept.
 
-    Short sequences are attended to by bert/attention/one_block.py, where that is known to be faster.
+    Computed by `torch.nn.attention.varlen`, or by bert/attention/one_block.py where that can be used.
 
     Raises:
-        UserError: the batch is not on a GPU, or dropout is asked for.
+        UserError: the batch is not on a GPU, dropout is asked for, or the operands are fp32.
     """
 
     def __init__(self, batch: PackedBatch) -> None:
-        refuse_if(self.unmet(batch.token_ids.device))
+        device = batch.token_ids.device
+        refuse_if(self.unmet(device))
         from torch.nn.attention.varlen import varlen_attn  # imports the compiler, which takes two seconds
 
         self.varlen_attn = varlen_attn
         self.starts, self.longest = batch.cu_seqlens, batch.max_seqlen
-        self.one_block = _one_block(batch.cu_seqlens.device)
+        self.one_block = one_block_on(device)
 
     def __call__(self, query_key_value: Tensor, dropout: float = 0.0) -> tuple[Tensor, Tensor | None]:
         """(T, 3, A, D), fp16 or bf16 -> the mixed values, (T, A, D), and None in place of probabilities."""
         if dropout:
             raise UserError(f"{_NAMED} needs attention_probs_dropout_prob=0; this is {dropout}.")
+        if query_key_value.is_cuda and query_key_value.dtype not in _DTYPES:
+            raise UserError(f"{_NAMED} computes in fp16 or bf16, as under autocast; these are {query_key_value.dtype}.")
         starts, longest = self.starts, self.longest
         if self.one_block is not None and self.one_block.fits(longest, width=query_key_value.shape[-1]):
             return self.one_block.attention_in_one_block(query_key_value, starts, longest), None
@@ -52,7 +59,7 @@ class Varlen(Backend):
         if device.type != "cuda" or dropout:
             here = f"{device.type} with {dropout}" if model is not None else device.type
             faults.append(f"{_NAMED} needs a CUDA device and attention_probs_dropout_prob=0; this is {here}.")
-        if device.type == "cuda" and dtype not in (torch.float16, torch.bfloat16):
+        if device.type == "cuda" and dtype not in _DTYPES:
             faults.append(f"{_NAMED} computes in bf16; this is training.precision=fp32.")
         there = device.type == "cuda" and torch.cuda.is_available()
         if there and (capability := torch.cuda.get_device_capability(device)) < (8, 0):
@@ -64,8 +71,25 @@ class Varlen(Backend):
         return faults
 
 
-def _one_block(device: torch.device) -> ModuleType | None:
-    """The module of the kernels for short sequences, where they have been measured: on a Hopper GPU, with Triton."""
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) != (9, 0) or not find_spec("triton"):
+@cache
+def one_block_on(device: torch.device) -> ModuleType | None:
+    """The module of the kernels for short sequences, once they have run there; None where they cannot be used.
+
+    They were written for Hopper, and Triton needs a C compiler. Where it finds none, or is broken, a line says so.
+    """
+    if (
+        device.type != "cuda"
+        or torch.version.hip
+        or torch.cuda.get_device_capability(device) != (9, 0)
+        or not find_spec("triton")
+    ):
         return None
-    return import_module("bert.attention.one_block")
+    try:
+        module = import_module("bert.attention.one_block")
+        starts = torch.tensor([0, 1], dtype=torch.int32, device=device)
+        module.attention_in_one_block(torch.zeros(1, 3, 1, 16, dtype=torch.bfloat16, device=device), starts, 1)
+    except (ImportError, OSError, RuntimeError, CalledProcessError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        print(f"{_NAMED} falls back on flash attention for short sequences; Triton: {reason}", file=sys.stderr)
+        return None
+    return module

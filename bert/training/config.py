@@ -127,7 +127,7 @@ class TrainingConfig:
     a GPU too, not TF32."""
 
     attention: Literal[*BACKENDS] = "sdpa"
-    """sdpa: PyTorch's fused attention, over padded rows. eager: plain matrix products, the reference. varlen: flash
+    """sdpa: PyTorch's fused attention, over padded rows. eager: plain matrix products, the reference. varlen:
     attention without any padding, the fastest on a GPU; in bf16, and without attention dropout."""
 
     compile: bool = False
