@@ -306,8 +306,9 @@ def test_a_folder_without_weights_or_config_says_which_is_missing(exported, obje
     ("text", "said"),
     [
         ("{", "not JSON"),
-        ("[]", "model_type is None, neither 'bert' nor roberta"),
-        ('{"model_type": "electra"}', "model_type is 'electra', neither 'bert' nor roberta"),
+        ("[]", "model_type is None, not one of bert, roberta"),
+        ('{"model_type": "gpt2"}', "model_type is 'gpt2', not one of bert, roberta, xlm-roberta, camembert, electra."),
+        ('{"model_type": "electra", "hidden_size": 8}', "embedding_size is 128, but this token table is as wide as"),
         ('{"model_type": "bert", "hidden_size": 8}', "no vocab_size, num_hidden_layers, num_attention_heads"),
     ],
 )

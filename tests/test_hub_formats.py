@@ -1,4 +1,4 @@
-"""What others saved: old names, bare encoders, pickles, parts, RoBERTa; and folders that are not what they say."""
+"""What others saved: old names, bare encoders, pickles, parts, other families; folders that are not what they say."""
 
 import json
 import os
@@ -255,6 +255,59 @@ def test_a_roberta_gets_a_second_segment_like_its_first_and_offsets_without_the_
     places = zip(one.segments, one.offsets, strict=True)
     pieces = [texts[segment][slice(*offsets)] for segment, offsets in places if offsets is not None]
     assert "".join(pieces) == "amatthecat"
+
+
+# ELECTRA
+
+
+@pytest.fixture
+def electra(folder):
+    """Makes the folder hold an ELECTRA of transformers with the same tokenizer."""
+
+    def saved(name: str, **changes) -> torch.nn.Module:
+        import transformers
+
+        sizes = {"hidden_size": 8, "embedding_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
+        sizes |= {"intermediate_size": 12, "max_position_embeddings": 20} | changes
+        vocab_size = json.loads((folder / "config.json").read_text())["vocab_size"]
+        torch.manual_seed(0)
+        config = transformers.ElectraConfig(vocab_size=vocab_size, **sizes)
+        model = getattr(transformers, name)(config).eval()
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        (folder / "model.safetensors").unlink()
+        model.save_pretrained(folder)
+        return model
+
+    return saved
+
+
+@pytest.mark.parametrize("name", ["ElectraModel", "ElectraForPreTraining", "ElectraForMaskedLM"])
+def test_an_electra_s_encoder_computes_the_same_here(name, electra, folder):
+    theirs, bert = electra(name), Bert.from_pretrained(folder)
+    (one,) = bert.encode("the cat sat", "on a mat")
+    inputs = {"input_ids": torch.tensor([one.ids]), "token_type_ids": torch.tensor([one.segments])}
+    with torch.no_grad():
+        hidden = getattr(theirs, "electra", theirs)(**inputs, output_hidden_states=True).hidden_states
+    torch.testing.assert_close(one.hidden_states, torch.cat(hidden), atol=1e-5, rtol=1e-5)
+
+
+def test_an_electra_s_generator_fills_masks_as_there(electra, folder, tmp_path):
+    theirs, bert = electra("ElectraForMaskedLM"), Bert.from_pretrained(folder)
+    ids = torch.tensor([bert.encode("the cat [MASK] on")[0].ids])
+    with torch.no_grad():
+        logits = theirs(ids).logits[0, (ids[0] == bert.tokenizer.mask_id).nonzero().item()]
+    candidates = bert.fill_mask("the cat [MASK] on", 3)[0]
+    torch.testing.assert_close(
+        torch.tensor([candidate.probability for candidate in candidates]), logits.softmax(0).topk(3).values
+    )
+
+
+def test_an_electra_with_a_narrow_token_table_is_refused_by_its_size(electra, folder):
+    electra("ElectraModel", embedding_size=4)
+    assert fault_of(lambda: Bert.from_pretrained(folder)) == (
+        f"{folder / 'config.json'}: embedding_size is 4, but this token table is as wide as hidden_size, 8."
+    )
 
 
 # Where it lies

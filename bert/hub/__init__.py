@@ -1,8 +1,8 @@
 """Reading and writing the Hugging Face format: weights under transformers' names, config.json, and checks of both.
 
 The encoder's fused query-key-value matrices are split on writing and fused on reading; otherwise only names change.
-What the transformers class of a folder has no place for lies beside it in heads.safetensors, as it is. A RoBERTa folder
-is read as the BERT that computes the same.
+What the transformers class of a folder has no place for lies beside it in heads.safetensors, as it is. A folder of
+another of FAMILIES is read as the BERT that computes the same.
 """
 
 from bert.hub.description import load_config, save_config

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bert.config import ModelConfig
 from bert.errors import UserError, refuse_if
-from bert.hub import roberta
+from bert.hub.families import FAMILIES
 
 _NEEDED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 # Options of transformers' BertConfig for which this encoder has one value only.
@@ -34,7 +34,7 @@ def save_config(folder: Path, config: ModelConfig, architecture: str, **extra) -
 
 
 def load_config(folder: Path) -> tuple[ModelConfig, dict]:
-    """The model's sizes, and the content of config.json; a RoBERTa's sizes are those of the BERT it is read as.
+    """The model's sizes, and the content of config.json; the sizes are those of the BERT that it is read as.
 
     Raises:
         UserError: the folder, or its config.json, is not a BERT model's.
@@ -47,12 +47,11 @@ def load_config(folder: Path) -> tuple[ModelConfig, dict]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: not JSON: {error}.") from error
     kind = described.get("model_type", "bert") if isinstance(described, dict) else None
-    if kind != "bert" and kind not in roberta.MODEL_TYPES:
-        raise UserError(f"{file}: model_type is {kind!r}, neither 'bert' nor {', '.join(roberta.MODEL_TYPES)}.")
-    described = described if kind == "bert" else roberta.DEFAULTS | described
+    if kind not in FAMILIES:
+        raise UserError(f"{file}: model_type is {kind!r}, not one of {', '.join(FAMILIES)}.")
+    described = FAMILIES[kind].defaults | {"model_type": kind} | described
     _refuse_other_models(file, described)
-    config = _sizes(file, described)
-    return (config if kind == "bert" else roberta.as_bert(config)), described
+    return FAMILIES[kind].sizes(_sizes(file, described)), described
 
 
 def _refuse_other_models(file: Path, described: dict) -> None:
@@ -63,6 +62,9 @@ def _refuse_other_models(file: Path, described: dict) -> None:
             if described.get(name, value) != value
         ]
     )
+    narrow, width = described.get("embedding_size"), described.get("hidden_size")
+    if narrow not in (None, width):
+        raise UserError(f"{file}: embedding_size is {narrow}, but this token table is as wide as hidden_size, {width}.")
 
 
 def _sizes(file: Path, described: dict) -> ModelConfig:

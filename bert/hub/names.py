@@ -43,7 +43,7 @@ def to_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def pieces_of(name: str, tensor: Tensor) -> dict[str, Tensor]:
     """A parameter of ours as transformers has it: an attention's fused matrix in three, in order, else whole."""
-    theirs = _rename(name, _NAMES)
+    theirs = rename(name, _NAMES)
     if not re.match(rf"{_ATTENTION}\.{_FUSED}\.", theirs):
         return {theirs: tensor}
     return {theirs.replace(_FUSED, part): piece for part, piece in zip(_PARTS, tensor.chunk(3), strict=True)}
@@ -51,7 +51,7 @@ def pieces_of(name: str, tensor: Tensor) -> dict[str, Tensor]:
 
 def our_name(name: str) -> str:
     """Our name for a parameter of transformers; the same name where we have no such parameter."""
-    return _rename(re.sub(rf"^({_ATTENTION})\.(?:{'|'.join(_PARTS)})\.", rf"\1.{_FUSED}.", name), _BACKWARDS)
+    return rename(re.sub(rf"^({_ATTENTION})\.(?:{'|'.join(_PARTS)})\.", rf"\1.{_FUSED}.", name), _BACKWARDS)
 
 
 def modern_name(name: str) -> str:
@@ -60,7 +60,8 @@ def modern_name(name: str) -> str:
     return f"bert.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
 
 
-def _rename(name: str, names: dict[str, str]) -> str:
+def rename(name: str, names: dict[str, str]) -> str:
+    """The name with its beginning changed as a table says, where # stands for its first number; else the same name."""
     number = re.search(r"\.(\d+)\.", name)
     general = re.sub(r"\.\d+\.", ".#.", name, count=1)
     for before, after in names.items():

@@ -9,9 +9,7 @@ from dataclasses import replace
 
 from bert.config import ModelConfig
 from bert.hub.files import StoredTensor
-
-MODEL_TYPES = ("roberta", "xlm-roberta", "camembert")
-"""The model_type of such models in config.json."""
+from bert.hub.names import rename
 
 DEFAULTS = {"pad_token_id": 1}
 """Its values for what config.json leaves out, where they are not BERT's."""
@@ -31,12 +29,12 @@ def as_bert(config: ModelConfig) -> ModelConfig:
     return replace(config, max_position_embeddings=rows, type_vocab_size=2)
 
 
-def tensors_as_bert(tensors: dict[str, StoredTensor], pad_token_id: int) -> dict[str, StoredTensor]:
+def tensors_as_bert(tensors: dict[str, StoredTensor], config: ModelConfig) -> dict[str, StoredTensor]:
     """The same tensors under BERT's names, with BERT's positions and segments."""
-    renamed = {_rename(name): tensor for name, tensor in tensors.items()}
+    renamed = {rename(name, _NAMES): tensor for name, tensor in tensors.items()}
     for name, tensor in renamed.items():
         if name.endswith("embeddings.position_embeddings.weight"):
-            renamed[name] = tensor.without_rows(pad_token_id + 1)
+            renamed[name] = tensor.without_rows(_first_position(config))
         if name.endswith("embeddings.token_type_embeddings.weight") and tensor.shape[0] == 1:
             renamed[name] = tensor.row_twice()
     return renamed
@@ -44,10 +42,3 @@ def tensors_as_bert(tensors: dict[str, StoredTensor], pad_token_id: int) -> dict
 
 def _first_position(config: ModelConfig) -> int:
     return config.pad_token_id + 1
-
-
-def _rename(name: str) -> str:
-    for before, after in _NAMES.items():
-        if name.startswith(before):
-            return after + name[len(before) :]
-    return name

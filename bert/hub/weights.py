@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bert.errors import UserError, refuse_if
-from bert.hub import roberta
 from bert.hub.description import load_config
+from bert.hub.families import FAMILIES
 from bert.hub.files import BESIDE, StoredTensor, stored_tensors, tensors_beside
 from bert.hub.names import modern_name, our_name, pieces_of, to_transformers
 
@@ -127,9 +127,7 @@ def parameter_names(folder: Path) -> set[str]:
 def _stored(folder: Path) -> dict[str, StoredTensor]:
     """The folder's tensors under transformers' current names for a BERT, each once."""
     config, described = load_config(folder)
-    found = stored_tensors(folder)
-    if described.get("model_type") in roberta.MODEL_TYPES:
-        found = roberta.tensors_as_bert(found, config.pad_token_id)
+    found = FAMILIES[described["model_type"]].tensors(stored_tensors(folder), config)
     found = {modern_name(name): tensor for name, tensor in found.items()}
     if _DECODER in found and _TABLE in found:
         _refuse_untied(folder, found)
