@@ -47,9 +47,14 @@ class NegativeSource:
     cutting: Cutting
 
 
+def _none(pool: NegativeSource) -> dict[str, str]:
+    """No facts; not a lambda, which could not be sent to a loader worker."""
+    return {}
+
+
 @dataclass(frozen=True)
 class SentenceObjective:
-    """How pairs are labelled.
+    """How pairs are labelled. All of its functions have names, since it is sent to loader workers.
 
     Attributes:
         labelled: whether pairs have a label to learn, 0 or 1.
@@ -63,4 +68,4 @@ class SentenceObjective:
     replaces_b: bool
     arrange: Callable[[Examples, Text, NegativeSource, np.random.Generator], tuple[Examples, Text, dict[str, int]]]
     options: tuple[str, ...] = ()
-    facts: Callable[[NegativeSource], dict[str, str]] = lambda pool: {}
+    facts: Callable[[NegativeSource], dict[str, str]] = _none

@@ -16,6 +16,7 @@ from pretrain.inputs import INPUTS
 from pretrain.masking import MASKING
 from pretrain.on_the_fly import OnTheFly
 from pretrain.packing import Shape
+from pretrain.sentence import NEGATIVES, SENTENCE
 from pretrain.token_store import open_store
 from tests.pretrain.conftest import (
     FIRST,
@@ -248,6 +249,21 @@ def test_a_block_is_the_same_however_it_is_reached(source):
     assert same_block(sampler.block(3, 4), there)
     assert same_block(make_sampler(source, block_documents=10).block(3, 4), there)
     assert same_block(pickle.loads(pickle.dumps(sampler)).block(3, 4), there)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        *({"sentence__objective": name} for name in SENTENCE),
+        *({"sentence__negatives": name} for name in NEGATIVES),
+        *({"sentence__objective": "none", "sentence__input": name} for name in INPUTS),
+        *({"masking__strategy": name} for name in MASKING),
+    ],
+    ids=lambda variant: " ".join(variant.values()),
+)
+def test_a_worker_gets_any_variant_s_sampler_and_builds_the_same_block(variant, source):
+    sampler = make_sampler(source, **variant)
+    assert same_block(pickle.loads(pickle.dumps(sampler)).block(1, 2), sampler.block(1, 2))
 
 
 @pytest.mark.parametrize(
