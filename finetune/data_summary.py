@@ -176,7 +176,8 @@ def cut_in_words(features: list[Feature], max_length: int) -> str | None:
         return None
     lost = sum(feature.cut for feature in cut)
     share = lost / (lost + sum(len(feature.token_ids) for feature in cut))
-    return f"{_texts(len(cut))} cut to data.max_length={max_length}, losing {share:.1%} of their tokens"
+    texts = _texts(len({feature.example for feature in cut}))
+    return f"{texts} cut to data.max_length={max_length}, losing {share:.1%} of their tokens"
 
 
 def cut_questions_in_words(features: list[Feature], max_length: int) -> str | None:

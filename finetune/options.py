@@ -6,6 +6,7 @@ from operator import attrgetter
 from bert.registry import did_you_mean
 from bert.training import config as training_config
 from bert.training.config import TrainingConfig
+from bert.training.metric import is_known
 from bert.training.tracking import unfit_names
 from finetune import builtin_labels
 from finetune.config import DataConfig, FinetuneConfig, TaskConfig
@@ -66,6 +67,11 @@ def check(config: FinetuneConfig) -> list[str]:
     if config.best not in known:
         hint = did_you_mean(config.best, known)
         faults.append(f"best: no metric {config.best!r}; one of {', '.join(known)}{hint}.")
+    faults += [
+        f"task.name: is more of {name!r} better or less? Give its ending a line in bert/training/metric.py."
+        for name in known
+        if not is_known(name)
+    ]
     if config.init == "none" and config.like is None:
         faults.append("like: needed with init=none: the folder whose tokenizer and model sizes are used.")
     if config.init != "none" and config.like is not None:

@@ -81,7 +81,7 @@ class Task(Objective):
             to all.
         head_options: those of them that its head's parameters depend on.
         pair_segments: how many segments a pair of texts has in a sequence; 1 where each text is read on its own.
-        metrics: the scores by which the best weights may be chosen.
+        metrics: the scores by which the best weights may be chosen; bert/training/metric.py has their endings.
         best: the one by which they are chosen unless another is named.
         architecture: the transformers class that opens the exported folder.
         beside: prefixes of the names of parameters that this class has no place for.

@@ -94,6 +94,8 @@ def test_what_cutting_loses_is_a_share_of_the_cut_texts_tokens():
     features = [feature(0, 8), feature(1, 8, cut=2), feature(2, 8, cut=6)]  # 8 of 24
     assert cut_in_words(features, 8) == "2 texts are cut to data.max_length=8, losing 33.3% of their tokens"
     assert cut_in_words(features[:1], 8) is None
+    twice = [feature(0, 8, cut=8), feature(0, 8, cut=8)]
+    assert cut_in_words(twice, 8) == "1 text is cut to data.max_length=8, losing 50.0% of their tokens"
 
 
 def test_texts_in_several_sequences_are_counted_with_these():

@@ -294,6 +294,13 @@ def test_what_cannot_be_is_refused_by_name(make_config, parts, said, monkeypatch
         train(make_config(parts=parts))
 
 
+def test_a_score_of_which_nobody_said_which_way_is_better_is_refused_before_anything_runs(make_config, monkeypatch):
+    task = TASKS["classification"]
+    monkeypatch.setattr(task, "metrics", (*task.metrics, "precision_at_1"))
+    with pytest.raises(UserError, match=r"is more of 'precision_at_1' better or less\? .* bert/training/metric\.py"):
+        train(make_config())
+
+
 def test_labels_of_one_kind_alone_are_refused(make_config, write):
     config = make_config()
     write("text\tlabel\na\t1\nb\t1\n", "train.tsv")
