@@ -1,7 +1,8 @@
 """Labelled examples, read from files of any format; every row is used or refused, and counted."""
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bert.counting import count_of
@@ -10,7 +11,7 @@ from finetune.config import DataConfig, TaskConfig
 from finetune.example_kinds import Example, Question, Tagged
 from finetune.example_kinds.kind import HowRead
 from finetune.formats import FORMATS
-from finetune.formats.kinds import Blank, Refused
+from finetune.formats.kinds import PassedOver, Refused
 from finetune.reading import foreign_options, format_name, needed_columns, quoting_of, with_column_names
 from finetune.tasks import kind_of
 
@@ -27,21 +28,20 @@ class Examples:
         used: the examples.
         rows: how many rows or sentences the file has.
         refused: lines left out, and why.
-        blank: blank lines beside these.
+        passed_over: lines beside these that are no data, by what they are.
     """
 
     path: Path
     used: list[Example]
     rows: int
     refused: list[str]
-    blank: int = 0
+    passed_over: Counter[str] = field(default_factory=Counter)
 
     def in_words(self, argument: str) -> str:
         """Rows in = rows used + rows refused."""
         shown = "".join(f"\n  {fault}" for fault in self.refused[:MOST_FAULTS])
         counts = f"{count_of(self.rows, 'row')}, {len(self.used):,} used, {len(self.refused):,} refused"
-        if self.blank:
-            counts += f"; {count_of(self.blank, 'blank line')} passed over"
+        counts += passed_over_in_words(self.passed_over)
         if self.trimmed:
             begin = "entity begins or ends" if self.trimmed == 1 else "entities begin or end"
             counts += f"; {self.trimmed:,} {begin} with a space, which is trimmed"
@@ -85,10 +85,10 @@ def read(path: Path, task: TaskConfig, data: DataConfig, argument: str, labels: 
         UserError: the file cannot be read, or has malformed rows (all faults, up to MOST_FAULTS, with file and line),
             or no usable one.
     """
-    used, refused, rows, blank, kind = [], [], 0, 0, kind_of(task)
+    used, refused, rows, passed_over, kind = [], [], 0, Counter(), kind_of(task)
     for item in stream(path, task, data, argument, labelled=True):
-        if isinstance(item, Blank):
-            blank += 1
+        if isinstance(item, PassedOver):
+            passed_over[item.what] += 1
             continue
         rows += 1
         fault = item if isinstance(item, Refused) else None
@@ -108,12 +108,12 @@ def read(path: Path, task: TaskConfig, data: DataConfig, argument: str, labels: 
         raise UserError(
             f"{argument}: {path}:1: no row in the file" + (f": all {rows} were refused." if rows else "."), *refused[:3]
         )
-    return Examples(path, used, rows, refused, blank)
+    return Examples(path, used, rows, refused, passed_over)
 
 
 def stream(
     path: Path, task: TaskConfig, data: DataConfig, argument: str, labelled: bool
-) -> Iterator[Example | Refused | Blank]:
+) -> Iterator[Example | Refused | PassedOver]:
     """Read examples one at a time; without labels if not `labelled`."""
     if not path.is_file():
         raise UserError(f"{argument}: {'a folder' if path.is_dir() else 'no such file'}: '{path}'.")
@@ -128,7 +128,13 @@ def stream(
     needed, data = needed_columns(format_, data, labelled), with_column_names(data)
     how = HowRead(task, data, format_.holds, labelled)
     for item in format_.read(path, needed, **quoting_of(format_, data)):
-        yield item if isinstance(item, Refused | Blank) else kind.of(item, how)
+        yield item if isinstance(item, Refused | PassedOver) else kind.of(item, how)
+
+
+def passed_over_in_words(passed_over: Counter[str]) -> str:
+    """How many lines are no data, to follow other counts; nothing where there are none."""
+    counts = [count_of(number, what) for what, number in sorted(passed_over.items())]
+    return f"; {' and '.join(counts)} passed over" if counts else ""
 
 
 def _text_of(example: Example) -> tuple[str, str | None]:

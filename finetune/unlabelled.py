@@ -1,12 +1,12 @@
 """What prediction reads: unlabelled texts, from a file or as they arrive on standard input."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from bert.counting import count_of
 from bert.errors import UserError, refuse_if
 from bert.lines import CARRIAGE_RETURN, numbered_lines, text_of_line
 from bert.progress import progress
@@ -14,9 +14,9 @@ from finetune import standard_streams
 from finetune.config import DataConfig, PredictConfig
 from finetune.example_kinds import Example
 from finetune.example_kinds.kind import HowRead
-from finetune.examples import MOST_FAULTS, stream
+from finetune.examples import MOST_FAULTS, passed_over_in_words, stream
 from finetune.formats import FORMATS
-from finetune.formats.kinds import Blank, Refused
+from finetune.formats.kinds import PassedOver, Refused
 from finetune.formats.tables import row_of_json
 from finetune.reading import (
     as_in_training,
@@ -63,14 +63,14 @@ class Unlabelled:
 
     Attributes:
         total: how many texts there are; None where they are yet to arrive.
-        left_out, blank: lines left out so far, and blank lines of a table passed over.
+        left_out, passed_over: lines left out so far, and those that are no data, by what they are.
 
     Raises:
         UserError: there is no such file, the model cannot read its kind, or a line of it cannot be read.
     """
 
     def __init__(self, config: PredictConfig, task: Task) -> None:
-        self.config, self.task, self.left_out, self.blank = config, task.task, 0, 0
+        self.config, self.task, self.left_out, self.passed_over = config, task.task, 0, Counter()
         self.path = Path(config.input)
         _refuse_unfit(config, task)
         if not is_streamed(config) and not self.path.is_file():
@@ -80,7 +80,7 @@ class Unlabelled:
 
     def __iter__(self) -> Iterator[list[Example]]:
         if not is_streamed(self.config):
-            yield from _at_once(item for item in self._items() if not isinstance(item, Refused | Blank))
+            yield from _at_once(item for item in self._items() if not isinstance(item, Refused | PassedOver))
             return
         numbers = count(1)
         for lines in standard_streams.arriving_lines():
@@ -91,18 +91,18 @@ class Unlabelled:
     def in_words(self) -> str:
         """How many lines were left out or passed over, if any."""
         left_out = f"; {self.left_out:,} left out" if self.left_out else ""
-        return left_out + (f"; {count_of(self.blank, 'blank line')} passed over" if self.blank else "")
+        return left_out + passed_over_in_words(self.passed_over)
 
     def _counted(self) -> int:
         usable = self._usable(self._items())
         return sum(1 for _ in progress(usable, desc="reading", unit=" texts", leave=False))
 
-    def _items(self) -> Iterator[Example | Refused | Blank]:
+    def _items(self) -> Iterator[Example | Refused | PassedOver]:
         if self.data is None:
             return self._of_lines(numbered_lines(self.path))
         return stream(self.path, self.task, self.data, "input", labelled=False)
 
-    def _of_lines(self, lines: Iterable[tuple[int, str]]) -> Iterator[Example | Refused | Blank]:
+    def _of_lines(self, lines: Iterable[tuple[int, str]]) -> Iterator[Example | Refused | PassedOver]:
         """A text per line, or a JSON object."""
         kind = kind_of(self.task)
         if self.data is None:
@@ -110,13 +110,13 @@ class Unlabelled:
         needed = needed_columns(FORMATS["jsonl"], self.data, labelled=False)
         how = HowRead(self.task, with_column_names(self.data), "rows", labelled=False)
         rows = (row_of_json(number, text, needed) for number, text in lines)
-        return (row if isinstance(row, Refused | Blank) else kind.of(row, how) for row in rows)
+        return (row if isinstance(row, Refused | PassedOver) else kind.of(row, how) for row in rows)
 
-    def _usable(self, items: Iterable[Example | Refused | Blank]) -> Iterator[Example]:
+    def _usable(self, items: Iterable[Example | Refused | PassedOver]) -> Iterator[Example]:
         name = "stdin" if is_streamed(self.config) else self.config.input
         for item in items:
-            if isinstance(item, Blank):
-                self.blank += 1
+            if isinstance(item, PassedOver):
+                self.passed_over[item.what] += 1
                 continue
             if not isinstance(item, Refused):
                 yield item

@@ -1,6 +1,6 @@
 """The formats of labelled files: rows with fields, sentences of tagged units, or questions. One line of FORMATS each.
 
-FORMATS[name].read(path, needed)     # yields Row, Sentence, QuestionRow, Refused or Blank, in the file's order
+FORMATS[name].read(path, needed)     # yields Row, Sentence, QuestionRow, Refused or PassedOver, in the file's order
 """
 
 from finetune.formats.kinds import Format

@@ -49,10 +49,11 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Blank:
-    """A blank line where each line is a row or a sentence: nothing is lost with it, but it is counted."""
+class PassedOver:
+    """A line that is no data, but is counted: a blank one where each line is a row or a sentence, or a comment."""
 
     line: int
+    what: Literal["blank line", "comment"] = "blank line"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Format:
             the format has no such choice.
     """
 
-    read: Callable[..., Iterator[Row | Sentence | QuestionRow | Refused | Blank]]
+    read: Callable[..., Iterator[Row | Sentence | QuestionRow | Refused | PassedOver]]
     holds: Literal["rows", "words", "characters", "questions"]
     options: tuple[str, ...] = ()
     quoting: bool | None = None

@@ -10,30 +10,30 @@ from bert.counting import count_of
 from bert.errors import UserError
 from bert.lines import CARRIAGE_RETURN, lone_surrogate, numbered_lines
 from bert.registry import did_you_mean
-from finetune.formats.kinds import Blank, Refused, Row
+from finetune.formats.kinds import PassedOver, Refused, Row
 
 _LONGEST_FIELD = 2**31 - 1  # characters; the library's own limit, 131,072, is shorter than a long document
 
 
-def read_tsv(path: Path, needed: tuple[str, ...], quoting: bool = False) -> Iterator[Row | Refused | Blank]:
+def read_tsv(path: Path, needed: tuple[str, ...], quoting: bool = False) -> Iterator[Row | Refused | PassedOver]:
     """Columns separated by single tabs; quotation marks are text unless `quoting`."""
     return _table(path, needed, "\t", quoting)
 
 
-def read_csv(path: Path, needed: tuple[str, ...], quoting: bool = True) -> Iterator[Row | Refused | Blank]:
+def read_csv(path: Path, needed: tuple[str, ...], quoting: bool = True) -> Iterator[Row | Refused | PassedOver]:
     """Columns separated by commas, quoted where they contain one (RFC 4180)."""
     return _table(path, needed, ",", quoting)
 
 
-def read_jsonl(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused | Blank]:
+def read_jsonl(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused | PassedOver]:
     """One JSON object per line."""
     return (row_of_json(line, text, needed) for line, text in numbered_lines(path))
 
 
-def row_of_json(line: int, text: str, needed: tuple[str, ...]) -> Row | Refused | Blank:
+def row_of_json(line: int, text: str, needed: tuple[str, ...]) -> Row | Refused | PassedOver:
     """The row on one line of JSONL; `line` is its number, from 1."""
     if not text.strip():
-        return Blank(line)
+        return PassedOver(line)
     try:
         return _object(line, json.loads(text, object_pairs_hook=_noting_repeats), needed)
     except (ValueError, RecursionError) as error:
@@ -68,12 +68,12 @@ def read_json(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
         raise UserError(f"{path}:{line}: the array is closed, but the file goes on; it must hold nothing else.")
 
 
-def _table(path: Path, needed: tuple[str, ...], separator: str, quoting: bool) -> Iterator[Row | Refused | Blank]:
+def _table(path: Path, needed: tuple[str, ...], separator: str, quoting: bool) -> Iterator[Row | Refused | PassedOver]:
     by_number = all(name.isdecimal() for name in needed)
     names, header = None, 0
     for line, columns in (_quoted if quoting else _unquoted)(path, separator):
         if columns in ([""], []) and (names is None or len(names) > 1):
-            yield Blank(line)
+            yield PassedOver(line)
             continue
         if names is None:
             names, header = [str(number) for number in range(1, len(columns) + 1)] if by_number else columns, line

@@ -8,10 +8,10 @@ from pathlib import Path
 from bert.counting import count_of
 from bert.errors import UserError
 from bert.lines import CARRIAGE_RETURN, numbered_lines
-from finetune.formats.kinds import LAST, Blank, Refused, Sentence
+from finetune.formats.kinds import LAST, PassedOver, Refused, Sentence
 
 
-def read_conll(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
+def read_conll(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused | PassedOver]:
     """A word per line with its tag, a blank line after a sentence (CoNLL-2003); comments as in CoNLL-U and MultiCoNER.
 
     Columns are separated by tabs, else by spaces. If the tag's is the last, every line must have as many as the first:
@@ -62,7 +62,7 @@ def _word_and_tag(line: int, columns: list[str], needed: tuple[str, ...]) -> tup
     return found[0], found[-1].strip()
 
 
-def read_klue(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused]:
+def read_klue(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused | PassedOver]:
     """A character per line, including spaces, a tab and its tag; lines that begin with ## are comments."""
     tagged = len(needed) > 1
     tags_there = tagged or _carries_tags(path)
@@ -89,7 +89,7 @@ def _carries_tags(path: Path) -> bool:
     return "\t" in next(lines, "")
 
 
-def read_nemo(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused | Blank]:
+def read_nemo(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused | PassedOver]:
     """A sentence per line, words separated by spaces; their tags likewise, in another file beside it (NVIDIA NeMo's
     text_train.txt and labels_train.txt).
 
@@ -117,7 +117,7 @@ def read_nemo(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refuse
         elif len(words) != len(tags):
             yield Refused(line, f"{count_of(len(words), 'word')}, but {beside}:{line} has {count_of(len(tags), 'tag')}")
         else:
-            yield Sentence(line, words, tags, str(beside)) if words else Blank(line)
+            yield Sentence(line, words, tags, str(beside)) if words else PassedOver(line)
 
 
 def labels_beside(path: Path) -> Path:
@@ -131,11 +131,12 @@ def _tagged(
     tagged: bool,
     is_blank: Callable[[str], bool],
     unit_of: Callable[[int, str], tuple[str, str] | Refused],
-) -> Iterator[Sentence | Refused]:
+) -> Iterator[Sentence | Refused | PassedOver]:
     """Sentences with a unit per line; for one with faults, its first fault."""
     begin, units, tags, fault = 0, [], [], None
     for line, text in _ended(numbered_lines(path)):
         if not begin and is_comment(text):
+            yield PassedOver(line, "comment")
             continue
         if is_blank(text):
             if fault:

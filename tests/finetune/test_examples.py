@@ -56,7 +56,7 @@ def test_rows_in_are_rows_used_and_rows_refused(file):
 )
 def test_blank_lines_are_no_rows_but_counted(file, name, content, blank):
     found = read_rows(file(content, name))
-    assert (found.rows, len(found.used), len(found.refused), found.blank) == (2, 2, 0, blank)
+    assert (found.rows, len(found.used), len(found.refused), found.passed_over.total()) == (2, 2, 0, blank)
     said = {0: "", 1: "; 1 blank line passed over", 2: "; 2 blank lines passed over", 3: "; 3 blank lines passed over"}
     assert found.in_words("data.train") == f"data.train: {found.path}: 2 rows, 2 used, 0 refused{said[blank]}"
 
@@ -138,7 +138,7 @@ def test_entities_on_spaces_are_counted(file):
     assert "2 entities begin or end with a space" in found.in_words("data.eval")
     found = read_rows(file("##\n \tB-PS\n김\tI-PS\n"), NER)
     assert found.in_words("data.eval").endswith(
-        "1 row, 1 used, 0 refused; 1 entity begins or ends with a space, which is trimmed"
+        "0 refused; 1 comment passed over; 1 entity begins or ends with a space, which is trimmed"
     )
 
 
@@ -262,7 +262,7 @@ def read_nemo(file, texts: str, labels: str, **options):
 
 def test_words_and_their_tags_may_lie_in_a_file_each(file):
     found = read_nemo(file, "New York is big\n\nEU won\n", "B-LOC I-LOC O O\n\nB-ORG O\n")
-    assert (found.rows, found.blank) == (2, 1)
+    assert (found.rows, found.passed_over) == (2, {"blank line": 1})
     assert [(e.line, e.text, e.entities) for e in found.used] == [
         (1, "New York is big", {(0, 8, "LOC")}),
         (3, "EU won", {(0, 2, "ORG")}),
@@ -369,6 +369,7 @@ COMMENTED = "# id 5239\tdomain=en\nthe _ _ O\nEU _ _ B-ORG\n\n# text = a\n# sent
 def test_comments_before_a_sentence_are_no_words_and_the_word_that_looks_like_one_is(file):
     found = read_rows(file(COMMENTED, "x.conll"), NER)
     assert [(e.line, e.text) for e in found.used] == [(2, "the EU"), (7, "# 1")]
+    assert found.in_words("data.eval").endswith(": 2 rows, 2 used, 0 refused; 3 comments passed over")
     found = read_rows(file("#\tO\n1\tO\n\n# http://a.b [2009-10-17]\na\tB-X\n", "x.conll"), NER)
     assert [e.text for e in found.used] == ["# 1", "a"]
     found = read_rows(file(COMMENTED, "x.conll"), NER, label="4")
