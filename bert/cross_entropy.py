@@ -87,7 +87,7 @@ class _InPlace(torch.autograd.Function):
 
 
 def _judged(hidden: Tensor, table: Tensor, bias: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss and how many labels lead, a few rows at a time."""
+    """The loss and how many labels lead, a few rows at a time, whose gradient is thrown away."""
     hidden, table, bias = in_type_of_products(hidden, table, bias)
     loss, right = torch.zeros(()), labels.new_zeros(())
     for some, their_labels in zip(hidden.split(_ROWS_JUDGED), labels.split(_ROWS_JUDGED), strict=True):

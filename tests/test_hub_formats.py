@@ -292,7 +292,7 @@ def test_an_electra_s_encoder_computes_the_same_here(name, electra, folder):
     torch.testing.assert_close(one.hidden_states, torch.cat(hidden), atol=1e-5, rtol=1e-5)
 
 
-def test_an_electra_s_generator_fills_masks_as_there(electra, folder, tmp_path):
+def test_an_electra_s_generator_fills_masks_as_there(electra, folder):
     theirs, bert = electra("ElectraForMaskedLM"), Bert.from_pretrained(folder)
     ids = torch.tensor([bert.encode("the cat [MASK] on")[0].ids])
     with torch.no_grad():

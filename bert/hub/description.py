@@ -55,16 +55,15 @@ def load_config(folder: Path) -> tuple[ModelConfig, dict]:
 
 
 def _refuse_other_models(file: Path, described: dict) -> None:
-    refuse_if(
-        [
-            f"{file}: {name} is {described[name]!r}, but this encoder has only {value!r}."
-            for name, value in _ONLY.items()
-            if described.get(name, value) != value
-        ]
-    )
+    faults = [
+        f"{file}: {name} is {described[name]!r}, but this encoder has only {value!r}."
+        for name, value in _ONLY.items()
+        if described.get(name, value) != value
+    ]
     narrow, width = described.get("embedding_size"), described.get("hidden_size")
     if narrow not in (None, width):
-        raise UserError(f"{file}: embedding_size is {narrow}, but this token table is as wide as hidden_size, {width}.")
+        faults.append(f"{file}: embedding_size is {narrow}, but this token table is as wide as hidden_size, {width}.")
+    refuse_if(faults)
 
 
 def _sizes(file: Path, described: dict) -> ModelConfig:

@@ -9,10 +9,6 @@ from bert.hub import electra, roberta
 from bert.hub.files import StoredTensor
 
 
-def _as_they_are(tensors: dict[str, StoredTensor], config: ModelConfig) -> dict[str, StoredTensor]:
-    return tensors
-
-
 @dataclass(frozen=True)
 class Family:
     """How such a model is read.
@@ -25,7 +21,7 @@ class Family:
 
     defaults: dict[str, Any] = field(default_factory=dict)
     sizes: Callable[[ModelConfig], ModelConfig] = lambda config: config
-    tensors: Callable[[dict[str, StoredTensor], ModelConfig], dict[str, StoredTensor]] = _as_they_are
+    tensors: Callable[[dict[str, StoredTensor], ModelConfig], dict[str, StoredTensor]] = lambda tensors, config: tensors
 
 
 _ROBERTA = Family(roberta.DEFAULTS, roberta.as_bert, roberta.tensors_as_bert)

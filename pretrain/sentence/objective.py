@@ -47,8 +47,8 @@ class NegativeSource:
     cutting: Cutting
 
 
-def _none(pool: NegativeSource) -> dict[str, str]:
-    """No facts; not a lambda, which could not be sent to a loader worker."""
+def _no_facts(pool: NegativeSource) -> dict[str, str]:
+    """Not a lambda, which could not be sent to a loader worker."""
     return {}
 
 
@@ -68,4 +68,4 @@ class SentenceObjective:
     replaces_b: bool
     arrange: Callable[[Examples, Text, NegativeSource, np.random.Generator], tuple[Examples, Text, dict[str, int]]]
     options: tuple[str, ...] = ()
-    facts: Callable[[NegativeSource], dict[str, str]] = _none
+    facts: Callable[[NegativeSource], dict[str, str]] = _no_facts
