@@ -15,7 +15,8 @@ from pathlib import Path
 
 from benchmarks.same_work import apart, parser, prepare, prepare_again, report, spread
 from bert.training.position import Position
-from pretrain.corpus import CorpusFormat, open_corpus
+from pretrain.corpus import open_corpus
+from pretrain.documents import CorpusFormat
 from pretrain.stream import Stream
 from pretrain.token_store import open_store
 
@@ -54,7 +55,7 @@ def _store(arguments) -> dict:
     """Our token store, built from text to the last file, with one process for each core."""
     work = prepare_again(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        corpus = open_corpus(Path(arguments.text), "mmap", CorpusFormat(), Path(arguments.cache))
+        corpus = open_corpus([Path(arguments.text)], "mmap", CorpusFormat(), Path(arguments.cache))
         began = time.perf_counter()
         store = open_store(corpus, work.text.tokenizer, Path(folder), os.cpu_count())
         seconds = time.perf_counter() - began
@@ -66,7 +67,7 @@ def _store(arguments) -> dict:
 def _library(arguments) -> dict:
     """encode_batch over the same sentences, a thousand at a time, on all cores, with ids and word ids as lists."""
     work = prepare_again(arguments)
-    corpus = open_corpus(Path(arguments.text), "mmap", CorpusFormat(), Path(arguments.cache))
+    corpus = open_corpus([Path(arguments.text)], "mmap", CorpusFormat(), Path(arguments.cache))
     backend, began, tokens = work.text.tokenizer.backend, time.perf_counter(), 0
     sentences = (line for document in range(corpus.num_documents) for line in corpus.sentences(document))
     while some := list(islice(sentences, 1000)):

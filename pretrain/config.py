@@ -7,12 +7,12 @@ from bert.config import ModelOptions
 from bert.tokenizer import TokenizerConfig
 from bert.training.config import TrainingConfig
 from bert.training.tracking import TrackingConfig
-from pretrain.corpus import READERS
 from pretrain.documents import FORMATS
 from pretrain.examples import TRUNCATION
 from pretrain.inputs import INPUTS
 from pretrain.masking import MASKING
 from pretrain.objectives import OBJECTIVES
+from pretrain.readers import READERS
 from pretrain.sentence import NEGATIVES, SENTENCE
 
 TOKENIZE = ("store", "on_the_fly")
@@ -22,19 +22,20 @@ TOKENIZE = ("store", "on_the_fly")
 class DataConfig:
     """The corpus, and how it is read."""
 
-    train: str = "builtin"
-    """The corpus: a text file (one sentence per line, a blank or [EOD] line between documents) or a JSONL file.
+    train: list[str] | str = "builtin"
+    """The corpus: text files (one sentence per line, a blank or [EOD] line between documents) or JSONL files. A file,
+    a pattern in quotes ('shards/*.txt'), or a list of both ("[a.txt, b.txt]"); no document extends over two files.
     `builtin` is the documentation inside the Python interpreter, 1.3 MB of English."""
 
-    valid: str | None = None
-    """A separate corpus to validate on. Without it, some documents of data.train are held out."""
+    valid: list[str] | str | None = None
+    """A separate corpus to validate on, named likewise. Without it, some documents of data.train are held out."""
 
     valid_share: float = 0.05
     """Share of the documents held out when there is no data.valid: those whose text hashes lowest, so that
     copies of a document never fall on both sides."""
 
     format: Literal[*FORMATS] = "text"
-    """What a file holds: text, or jsonl (one JSON object per line is one document)."""
+    """What the files hold: text, or jsonl (one JSON object per line is one document)."""
 
     text: str = "text"
     """jsonl: the field with the text."""

@@ -1,4 +1,4 @@
-"""From the lines of a corpus file to its documents: the file formats, and the index on disk.
+"""From the lines of corpus files to their documents: the file formats, and the index on disk.
 
 A format is one function from a line to its sentences, and one entry in FORMATS.
 """
@@ -101,17 +101,15 @@ _MOST_FAULTS = 10  # bad lines reported together
 _ROWS_AT_ONCE = 1 << 14
 
 
-def write_index(
-    folder: Path, lines: Iterable[tuple[int, str]], corpus_format: CorpusFormat, path: Path
-) -> dict[str, Any]:
-    """Write the arrays of a Corpus for a file's numbered lines, in constant memory.
+def write_index(folder: Path, lines: Iterable[tuple[Path, int, str]], corpus_format: CorpusFormat) -> dict[str, Any]:
+    """Write the arrays of a Corpus for the lines of its files, in constant memory; a document ends where a file does.
 
     Args:
-        folder: gets document_lines.npy, (D, 2): a document's first line and the line after its last;
+        folder: gets document_lines.npy, (D, 2): a document's first line and the line after its last, numbered from 0
+            through all files;
             document_sentences.npy, (D + 1,), and document_hashes.npy, (D,), as in Corpus.
-        lines: all lines of the file with their numbers, from 0.
+        lines: all lines of the files, in order, each with its file and its number there, from 1.
         corpus_format: how they are read.
-        path: of the file, for errors.
 
     Returns:
         {"empty_documents": number of JSON lines with a blank text, "blank_lines": number of blank lines where a line is
@@ -125,17 +123,17 @@ def write_index(
     skipping = corpus_format.on_bad_row == "skip"
     faults, refused, empty_documents, blank_lines = [], 0, 0, 0
     with _IndexWriter(folder) as index:
-        for number, line in lines:
+        for number, (path, in_file, line) in enumerate(lines):
             try:
                 sentences = sentences_of(line, corpus_format)
             except UserError as error:
                 refused += 1
                 if len(faults) < _MOST_FAULTS:
-                    faults.append(f"{path}:{number + 1}: {error}")
+                    faults.append(f"{path}:{in_file}: {error}")
                 elif not skipping:
                     break
                 continue
-            if sentences is None or document_per_line:
+            if sentences is None or document_per_line or in_file == 1:
                 index.end_document()
             if sentences:
                 index.add_line(number, sentences)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from bert.training import provenance
 from bert.training.provenance import UsedDataset
 from bert.unknown import MUCH_UNKNOWN, unknown_characters
 from pretrain.config import PretrainConfig
-from pretrain.corpus import Corpus, open_corpus, refuse_unreadable
+from pretrain.corpus import Corpus, open_corpus
+from pretrain.corpus_files import named_files, refuse_unreadable
 from pretrain.documents import FORMATS, CorpusFormat
 from pretrain.on_the_fly import OnTheFly
 from pretrain.randomness import Permutation
@@ -39,6 +41,7 @@ LARGE_DOCUMENT = 64 << 20
 """Mean bytes of a document above which a run asks whether blank lines are missing: documents are read whole."""
 
 _AT_ONCE = 1000  # documents read together
+_MOST_NAMED = 5  # files of a corpus, in messages
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,13 @@ def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> Tex
         tokenizer: that of the model it continues from; without one it is loaded or trained as tokenizer.* says.
     """
     data, cache = config.data, Path(config.data.cache)
-    if data.valid is not None:
-        refuse_unreadable(Path(data.valid), "data.valid")  # now, not after reading all of data.train
+    train_files, valid_files = _files(config)
+    for file in valid_files:
+        refuse_unreadable(file, "data.valid")  # now, not after reading all of data.train
     if tokenizer is None and config.tokenizer.path is not None:
         tokenizer = tokenizer_files.load(Path(config.tokenizer.path))
-    corpus = _corpus(config, _train_file(config), "data.train")
-    apart = None if data.valid is None else _corpus(config, Path(data.valid), "data.valid")
+    corpus = _corpus(config, train_files, "data.train")
+    apart = _corpus(config, valid_files, "data.valid") if valid_files else None
     split = open_split(corpus.document_hashes, 0 if apart else data.valid_share, cache, corpus.fingerprint)
     _refuse_too_few(config, split, corpus, apart)
     if apart is None:
@@ -99,18 +103,28 @@ def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> Tex
 
 
 def datasets_of(config: PretrainConfig, text: TextToLearn) -> list[UsedDataset]:
-    """The training and validation text, the latter a file of its own or the held-out documents."""
-    file, apart = _train_file(config), config.data.valid
+    """The training and validation text, the latter from files of its own or the held-out documents."""
+    files, apart = _files(config)
     valid = _sizes(text.valid_source, text.valid_documents)
     train = _sizes(text.source)
-    if apart is None:
+    if not apart:
         train = {name: number - valid[name] for name, number in train.items()}
-    held_out = (file, f"{file.name} (held out)") if apart is None else (Path(apart), Path(apart).name)
-    parts = [(file, file.name, "training", train), (*held_out, "validation", valid)]
+    held_out = (apart, _name(apart)) if apart else (files, f"{_name(files)} (held out)")
+    parts = [(files, _name(files), "training", train), (*held_out, "validation", valid)]
     return [
-        UsedDataset(name, _digest(text, context, sizes), str(path.absolute()), context, sizes)
-        for path, name, context, sizes in parts
+        UsedDataset(name, _digest(text, context, sizes), _common_place(files), context, sizes)
+        for files, name, context, sizes in parts
     ]
+
+
+def _name(files: list[Path]) -> str:
+    """The file's name, or the first one's and how many more there are."""
+    return files[0].name if len(files) == 1 else f"{files[0].name} and {len(files) - 1} more"
+
+
+def _common_place(files: list[Path]) -> str:
+    """The file, or the folder that all of them are below."""
+    return os.path.commonpath([file.absolute() for file in files])
 
 
 def _sizes(source: TokenSource, documents: np.ndarray | None = None) -> dict[str, int]:
@@ -129,9 +143,22 @@ def _digest(text: TextToLearn, context: str, sizes: dict[str, int]) -> str:
     return provenance.fingerprint([text.fingerprint, text.tokenizer.fingerprint, context, repr(sizes)])[:16]
 
 
-def _train_file(config: PretrainConfig) -> Path:
-    if config.data.train != "builtin":
-        return Path(config.data.train)
+def _files(config: PretrainConfig) -> tuple[list[Path], list[Path]]:
+    """The files of data.train, and those of data.valid, none without it.
+
+    Raises:
+        UserError: there are none of that name, or some are both.
+    """
+    data = config.data
+    train = [_builtin_file(config)] if data.train == "builtin" else named_files(data.train, "data.train")
+    valid = [] if data.valid is None else named_files(data.valid, "data.valid")
+    places = {file.resolve() for file in train}
+    if both := [str(file) for file in valid if file.resolve() in places]:
+        raise UserError(f"data.valid: also in data.train: {', '.join(both)}; validation is on text that is held out.")
+    return train, valid
+
+
+def _builtin_file(config: PretrainConfig) -> Path:
     file = Path(config.data.cache) / "builtin.txt"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -140,12 +167,14 @@ def _train_file(config: PretrainConfig) -> Path:
     return file
 
 
-def _corpus(config: PretrainConfig, path: Path, argument: str) -> Corpus:
+def _corpus(config: PretrainConfig, files: list[Path], argument: str) -> Corpus:
     data = config.data
-    if data.format == "text" and path.suffix == ".jsonl":
-        raise UserError(f"data.format: '{path}' is JSONL by its name, not text: --data.format jsonl --data.text FIELD.")
+    if data.format == "text" and (lines := [str(file) for file in files if file.suffix == ".jsonl"]):
+        raise UserError(
+            f"data.format: '{lines[0]}' is JSONL by its name, not text: --data.format jsonl --data.text FIELD."
+        )
     held = CorpusFormat(data.format, data.text, data.splits_sentences, data.on_bad_row)
-    corpus = open_corpus(path, data.reader, held, Path(data.cache), argument)
+    corpus = open_corpus(files, data.reader, held, Path(data.cache), argument)
     sizes = f"{count_of(corpus.num_documents, 'document')}, {count_of(corpus.num_sentences, 'sentence')}"
     sizes += f", {corpus.num_bytes / 1e6:,.1f} MB"
     unused = (
@@ -154,11 +183,19 @@ def _corpus(config: PretrainConfig, path: Path, argument: str) -> Corpus:
         (corpus.refused, "line", "refused"),
     )
     said = [f"{count_of(number, noun)} {fate}" for number, noun, fate in unused if number]
-    print("\n  ".join(["; ".join([f"{argument}: {path}: {sizes}", *said]), *corpus.faults]))
+    print("\n  ".join(["; ".join([f"{argument}: {_named(files)}: {sizes}", *said]), *corpus.faults]))
     if corpus.num_bytes > LARGE_DOCUMENT * corpus.num_documents:
         size = f"{corpus.num_bytes / corpus.num_documents / 1e6:,.0f} MB on average, held in memory whole"
         print(f"WARNING: {argument}: large documents ({size}). {_what_documents_are(config)}")
     return corpus
+
+
+def _named(files: list[Path]) -> str:
+    """The files, as far as they fit a line."""
+    shown = ", ".join(map(str, files[:_MOST_NAMED]))
+    if len(files) == 1:
+        return shown
+    return f"{len(files):,} files ({shown}{', ...' if len(files) > _MOST_NAMED else ''})"
 
 
 def _held_out_in_words(held_out: int, documents: int, share: float) -> str:
@@ -179,7 +216,7 @@ def _refuse_too_few(config: PretrainConfig, split: Split, corpus: Corpus, apart:
     if len(split.train) < needed:
         held = f", besides {len(split.valid)} held out for validation (data.valid names a file instead)"
         raise UserError(
-            f"data.train: {count_of(number, 'document')} in '{corpus.reader.path}', and sentence.objective="
+            f"data.train: {count_of(number, 'document')} in {corpus.name}, and sentence.objective="
             f"{sentence.objective} needs at least {needed}{'' if apart else held}. {_what_documents_are(config)}"
         )
     of_another = [name for name, pairs in sentence.judged_on.items() if pairs.needs_another_document]
@@ -188,7 +225,7 @@ def _refuse_too_few(config: PretrainConfig, split: Split, corpus: Corpus, apart:
     judged = f"sentence.objective={sentence.objective} is evaluated on pairs of two documents"
     why = f"{judged} (valid/{of_another[0]}_accuracy)"
     if apart:
-        few = f"data.valid: 1 document in '{apart.reader.path}', and {why}. {_what_documents_are(config)}"
+        few = f"data.valid: 1 document in {apart.name}, and {why}. {_what_documents_are(config)}"
     else:
         share = f"data.valid_share: {config.data.valid_share:g} of {count_of(number, 'document')} is {len(split.valid)}"
         few = f"{share}, and {why}; use {2 / number:.2g} at least."
@@ -203,7 +240,7 @@ def _trained_tokenizer(config: PretrainConfig, corpus: Corpus, split: Split) -> 
     if not file.is_file():
         print(f"training a tokenizer of {options.vocab_size:,} tokens")
         trained = tokenizers.train(_TokenizerLines(corpus, split.train, TOKENIZER_BYTES), options)
-        corpus.reader.refuse_changed()
+        corpus.refuse_changed()
         whole_file.write(file, trained.to_str())
     tokenizer = tokenizer_files.load(file)
     if tokenizer.vocab_size < options.vocab_size:

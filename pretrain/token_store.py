@@ -171,10 +171,10 @@ def _build(corpus: Corpus, tokenizer: Tokenizer, folder: Path, processes: int) -
             shard.file("lengths.npy").unlink()
             bar.update(len(of_shard))
     if not counts.any():
-        raise UserError(f"'{corpus.reader.path}': nothing in it is text to the tokenizer (only control characters?).")
+        raise UserError(f"{corpus.name}: nothing in it is text to the tokenizer (only control characters?).")
     np.cumsum(lengths, out=lengths)
     lengths.flush()
-    corpus.reader.refuse_changed()  # or the store would be of two texts
+    corpus.refuse_changed()  # or the store would be of two texts
     unknown_share = float(counts[tokenizer.unk_id] / counts.sum())
     write_manifest(folder, corpus, tokenizer, dtype, int(counts.sum()), unknown_share)
 

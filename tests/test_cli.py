@@ -155,6 +155,10 @@ def test_in_a_log_file_an_error_stands_after_what_was_said_before_it(tmp_path):
     [
         (["--training.lrr", "1"], "no option --training.lrr (did you mean --training.lr?)."),
         (["--foo", "1"], "no option --foo."),
+        (
+            ["--data.train", "a.txt", "b.txt", "c.txt"],
+            "no option before 'b.txt c.txt'; put a value with spaces, or a pattern such as '*.txt', in quotes.",
+        ),
         (["--training.lr", "fast"], "training.lr: 'fast', but it must be of type float."),
         (["--training.steps", "2.5"], "training.steps: '2.5', but it must be of type int."),
         (["--training.deterministic", "maybe"], "training.deterministic: 'maybe', but it must be of type bool."),
@@ -483,8 +487,7 @@ def test_a_misspelt_corpus_gets_the_closest_file(refused):
 def test_a_folder_is_no_corpus(refused):
     Path("texts").mkdir()
     assert refused(*options(data__train="texts")) == (
-        "data.train: 'texts' is a folder; give one file. `cat` joins several into one, if each ends with a blank line "
-        "or [EOD]."
+        "data.train: 'texts' is a folder; name its files, as in --data.train 'texts/*.txt' (with the quotes)."
     )
 
 

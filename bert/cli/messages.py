@@ -13,6 +13,8 @@ def readable(message: str, names: list[str]) -> str:
     message = " ".join(message.split())
     if unknown := re.search(r"[Uu]nrecognized arguments: (--[^\s=]+)", message):
         return f"no option {unknown[1]}{_closest_option(unknown[1], names)}."
+    if loose := re.search(r"[Uu]nrecognized arguments: (.*)", message):
+        return f"no option before {loose[1]!r}; put a value with spaces, or a pattern such as '*.txt', in quotes."
     if unknown := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message):
         name = f"{unknown[1]}.{unknown[2]}"
         return f"no option {name}{_closest_option(name, [known.lstrip('-') for known in names])}."

@@ -29,14 +29,15 @@ from pretrain.ablation.grid import (
 )
 from pretrain.ablation.metric_names import VALID, full_name, place_of, prefix_of
 from pretrain.config import PretrainConfig
-from pretrain.options import check, with_defaults
+from pretrain.corpus_files import named_files
+from pretrain.options import PATHS, check, with_defaults
 from pretrain.validation import metric_names
 
 _TAKEN = (VALID, PRETRAINING.name)
 """The names that stand for pretraining: among the metrics, and in a cell's folder."""
 
-_FILES = ("data.train", "data.valid", "tokenizer.path", "tokenizer.add")
-"""Options that name a file."""
+_FILES = (*PATHS, "tokenizer.path", "tokenizer.add")
+"""Options that name files."""
 
 
 def refuse_wrong(config: AblateConfig) -> None:
@@ -66,12 +67,20 @@ def missing_files(config: AblateConfig) -> list[str]:
     named = {
         name: value if name in config.axes else [value] for name, value in given.items() if name in _FILES and value
     }
-    return [
-        f"{name}: no such file: '{path}'."
-        for name, paths in named.items()
-        for path in paths
-        if path not in (None, "builtin") and not Path(str(path)).exists()
-    ]
+    faults = [_missing(name, value) for name, values in named.items() for value in values]
+    return [fault for fault in faults if fault]
+
+
+def _missing(name: str, value: Any) -> str | None:
+    """What is wrong with the files that a value of such an option names."""
+    if value in (None, "builtin"):
+        return None
+    try:
+        files = named_files(value, name) if name in PATHS else [Path(value)]
+    except UserError as error:
+        return str(error)
+    missing = [str(file) for file in files if not file.exists()]
+    return f"{name}: no such file: '{missing[0]}'." if missing else None
 
 
 def refuse_wrong_tasks(config: AblateConfig) -> None:

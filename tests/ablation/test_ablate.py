@@ -170,6 +170,15 @@ def test_a_file_that_is_not_there_is_said_by_a_dry_run_too(make_grid, name):
         ablate(make_grid(axes=axes, baseline=BASELINE | {name: __file__}, dry_run=True))
 
 
+def test_each_file_of_a_list_must_be_there(make_grid):
+    base = {"data": {"train": [__file__, "nowhere.txt"]}}
+    with pytest.raises(UserError, match=r"^data\.train: no such file: 'nowhere\.txt'\.$"):
+        ablate(make_grid(base=base, dry_run=True))
+    axes = AXES | {"data.valid": [[__file__], "nowhere/*.txt"]}
+    with pytest.raises(UserError, match=r"^data\.valid: no file matches 'nowhere/\*\.txt'\.$"):
+        ablate(make_grid(axes=axes, baseline=BASELINE | {"data.valid": [__file__]}, dry_run=True))
+
+
 def test_a_dry_run_says_the_plan_and_runs_nothing(make_grid, base, capsys):
     config = make_grid(base=base, dry_run=True)
     ablate(config)

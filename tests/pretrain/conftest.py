@@ -14,8 +14,9 @@ from bert.tokenizer import Tokenizer, TokenizerConfig, train
 from pretrain import ragged
 from pretrain.block import Block
 from pretrain.config import DataConfig, MaskingConfig, SentenceConfig
-from pretrain.corpus import Corpus, CorpusFormat, open_corpus
+from pretrain.corpus import Corpus, open_corpus
 from pretrain.data import Recipe, Sampler
+from pretrain.documents import CorpusFormat
 from pretrain.token_source import TokenSource
 from pretrain.token_store import TokenStore, open_store
 
@@ -187,7 +188,7 @@ def cache(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def corpus(text_file, cache) -> Corpus:
-    return open_corpus(text_file, "mmap", CorpusFormat(), cache)
+    return open_corpus([text_file], "mmap", CorpusFormat(), cache)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 import hashlib
 import json
-import linecache
-import multiprocessing
 import os
 import pickle
 import re
@@ -16,8 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert.errors import UserError
+from bert.sentence_splitter import split_sentences
 from pretrain import corpus as corpus_module
-from pretrain.corpus import READERS, CorpusFormat, open_corpus, open_reader
+from pretrain.corpus import open_corpus
+from pretrain.documents import CorpusFormat
+from pretrain.readers import READERS
 
 ROOT = Path(__file__).parents[2]
 EVERY_READER = pytest.mark.parametrize("reader", READERS)
@@ -31,22 +32,11 @@ def write(path: Path, content: bytes | str) -> Path:
 
 
 @pytest.fixture
-def lines_of(tmp_path):
-    """All lines that a reader finds in a file of these bytes."""
-
-    def read(reader: str, content: bytes) -> list[str]:
-        opened = open_reader(reader, write(tmp_path / "file.txt", content), tmp_path / "cache")
-        return [opened.line(number) for number in range(len(opened))]
-
-    return read
-
-
-@pytest.fixture
 def opened(tmp_path):
     """The corpus of a file of these bytes."""
 
     def opener(content: bytes | str, corpus_format: CorpusFormat = TEXT, reader: str = "mmap", name: str = "file.txt"):
-        return open_corpus(write(tmp_path / name, content), reader, corpus_format, tmp_path / "cache", "data.valid")
+        return open_corpus([write(tmp_path / name, content)], reader, corpus_format, tmp_path / "cache", "data.valid")
 
     return opener
 
@@ -55,225 +45,18 @@ def documents(corpus) -> list[list[str]]:
     return [corpus.sentences(document) for document in range(corpus.num_documents)]
 
 
-# Lines.
-
-
-@EVERY_READER
-@pytest.mark.parametrize(
-    "content, lines",
-    [
-        (b"", []),
-        (b"\n", [""]),
-        (b"a", ["a"]),
-        (b"a\n", ["a"]),
-        (b"a\n\nb", ["a", "", "b"]),
-        (b"a\r\nb\r\n", ["a", "b"]),
-        (b"a\r\r\nb", ["a\r", "b"]),
-        (b"a\rb\nc\r", ["a\rb", "c\r"]),
-        (b"\r\n\r", ["", "\r"]),
-        (b"a\x00b\n\x00", ["a\0b", "\0"]),
-        (b"a\x0bb\x0cc\x1cd\x1ee\nf", ["a\x0bb\x0cc\x1cd\x1ee", "f"]),
-        ("a\u2028b\u2029c\u0085d\ne".encode(), ["a\u2028b\u2029c\u0085d", "e"]),
-        (b"\xef\xbb\xbfa\nb", ["a", "b"]),
-        (b"\xef\xbb\xbf", []),
-        (b"\xef\xbb\xbf\n", [""]),
-        (b"\xef\xbb\xbf\xef\xbb\xbfa\n\xef\xbb\xbfb", ["\ufeffa", "\ufeffb"]),
-        ("# -*- coding: latin-1 -*-\né".encode(), ["# -*- coding: latin-1 -*-", "é"]),
-        (b"# coding: no-such-codec\na", ["# coding: no-such-codec", "a"]),
-        ("가나다\n😀".encode(), ["가나다", "😀"]),
-        (b" a \n\tb\t", [" a ", "\tb\t"]),
-    ],
-)
-def test_lines_end_at_newlines_alone(lines_of, reader, content, lines):
-    assert lines_of(reader, content) == lines
-
-
-@EVERY_READER
-def test_a_line_of_ten_megabytes_is_a_line(lines_of, reader):
-    long = "가나다abc" * 900_000
-    assert lines_of(reader, f"a\n{long}\r\nb".encode()) == ["a", long, "b"]
-
-
-def bytes_of_lines() -> st.SearchStrategy[bytes]:
-    pieces = [b"\n", b"\r", b"\r\n", b"\0", b"a", b"# coding: x", b"\xef\xbb\xbf", "가".encode(), "\u2028".encode()]
-    return st.lists(st.sampled_from(pieces) | st.text(max_size=3).map(str.encode), max_size=20).map(b"".join)
-
-
-@settings(deadline=None)
-@given(bytes_of_lines())
-def test_readers_give_the_same_lines_one_by_one_in_slices_and_in_blocks(tmp_path_factory, content):
-    folder = tmp_path_factory.mktemp("same")
-    path = write(folder / "file.txt", content)
-    text = content.decode().removeprefix("\ufeff")
-    expected = [line.removesuffix("\r") for line in text.split("\n")[:-1]]
-    expected += [text.split("\n")[-1]] * (not text.endswith("\n") and text != "")
-    for name in READERS:
-        reader = open_reader(name, path, folder / "cache")
-        assert [reader.line(number) for number in range(len(reader))] == expected
-        assert reader.lines(0, len(reader)) == expected == [line for block in reader.blocks() for line in block]
-        assert reader.lines(len(reader) // 2, len(reader)) == expected[len(reader) // 2 :]
-
-
-@settings(deadline=None)
-@given(st.lists(st.sampled_from([b"\n", b"a", b"\xff", b"\xea", b"\xb0", b"\x80", b"\xed\xa0\x80"]), max_size=12))
-def test_readers_refuse_the_same_byte_in_the_same_words(tmp_path_factory, pieces):
-    folder = tmp_path_factory.mktemp("bytes")
-    path = write(folder / "file.txt", b"".join(pieces))
-    said = []
-    for name in READERS:
-        try:
-            said.append(len(open_reader(name, path, folder / "cache")))
-        except UserError as error:
-            said.append(str(error))
-    assert said[0] == said[1]
-
-
-@EVERY_READER
-@pytest.mark.parametrize(
-    "content, line, byte, offset",
-    [
-        (b"a\nb\xffc\n", 2, "0xff", 3),
-        (b"\xef\xbb\xbf\n\n\xc3(", 3, "0xc3", 5),
-        (b"ok\n\xea\xb0", 2, "0xea", 3),
-        (b"\xed\xa0\x80", 1, "0xed", 0),
-        (b"a" * ((1 << 20) - 1) + b"\n" + b"b" * (1 << 20) + b"\n\xff", 3, "0xff", (1 << 21) + 1),
-        (b"\n" * ((1 << 20) - 1) + b"\xea\xb0\n", 1 << 20, "0xea", (1 << 20) - 1),  # cut by a chunk's end
-    ],
-)
-def test_a_byte_that_is_not_utf8_is_named_by_line_and_offset(lines_of, tmp_path, reader, content, line, byte, offset):
-    message = f"{tmp_path / 'file.txt'}:{line}: byte {byte} at offset {offset} is not UTF-8"
-    with pytest.raises(UserError, match=re.escape(message)):
-        lines_of(reader, content)
-
-
-@EVERY_READER
-def test_lines_outside_the_file_are_an_index_error(tmp_path, reader):
-    opened = open_reader(reader, write(tmp_path / "file.txt", "a\nb\n"), tmp_path / "cache")
-    assert opened.lines(1, 1) == [] == opened.lines(2, 2)
-    for call in (
-        lambda: opened.line(2),
-        lambda: opened.line(-1),
-        lambda: opened.lines(1, 3),
-        lambda: opened.lines(2, 1),
-    ):
-        with pytest.raises(IndexError):
-            call()
+# Documents.
 
 
 @EVERY_READER
 def test_a_reader_and_a_corpus_survive_pickling_and_stay_small(tmp_path, reader):
     path = write(tmp_path / "file.txt", "a b\nc\n\n" * 10_000)
-    corpus = open_corpus(path, reader, TEXT, tmp_path / "cache")
+    corpus = open_corpus([path], reader, TEXT, tmp_path / "cache")
     pickled = pickle.dumps(corpus)
     again = pickle.loads(pickled)
     assert len(pickled) < 1000
-    assert again.sentences(9_999) == ["a b", "c"] == again.reader.lines(29_997, 29_999)
+    assert again.sentences(9_999) == ["a b", "c"] == again.readers[0].lines(29_997, 29_999)
     assert np.array_equal(again.document_hashes, corpus.document_hashes)
-
-
-@EVERY_READER
-def test_a_reader_works_in_a_spawned_process(tmp_path, reader):
-    opened = open_reader(reader, write(tmp_path / "file.txt", "a\nb\n"), tmp_path / "cache")
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(opened.line, (1,)) == "b"
-
-
-@EVERY_READER
-def test_a_pickled_reader_refuses_a_file_that_has_changed(tmp_path, reader):
-    path = write(tmp_path / "file.txt", "a\nb\n")
-    pickled = pickle.dumps(open_reader(reader, path, tmp_path / "cache"))
-    write(path, "a\nbc\n")
-    with pytest.raises(UserError, match="the file changed while it was in use"):
-        pickle.loads(pickled)
-
-
-@EVERY_READER
-def test_an_unknown_reader_lists_those_there_are(tmp_path, reader):
-    with pytest.raises(
-        UserError, match=rf"data\.reader: no '{reader}s'; one of linecache, mmap .did you mean {reader}"
-    ):
-        open_reader(f"{reader}s", write(tmp_path / "file.txt", "a"), tmp_path)
-
-
-# What is particular to one reader.
-
-
-def test_linecache_is_filled_again_when_it_was_cleared_or_read_by_others(tmp_path):
-    path = write(tmp_path / "file.txt", b"a\rb\nc\xc3\xa9\n")
-    reader = open_reader("linecache", path, tmp_path)
-    linecache.clearcache()
-    assert reader.line(0) == "a\rb"
-    linecache.clearcache()
-    assert linecache.getline(str(path), 2) == "b\n"  # its own rules
-    assert reader.line(1) == "cé" and reader.lines(0, 2) == ["a\rb", "cé"]
-
-
-def test_linecache_check_keeps_the_entry_of_an_unchanged_file(tmp_path):
-    reader = open_reader("linecache", write(tmp_path / "file.txt", "a\nb\n"), tmp_path)
-    linecache.checkcache()
-    assert linecache.cache[str(tmp_path / "file.txt")][2] is reader._cached()
-
-
-def test_linecache_refuses_to_be_filled_again_from_a_changed_file(tmp_path):
-    path = write(tmp_path / "file.txt", "a\nb\n")
-    reader = open_reader("linecache", path, tmp_path)
-    write(path, "a\nbc\n")
-    linecache.checkcache()
-    with pytest.raises(UserError, match="the file changed while it was in use"):
-        reader.line(1)
-
-
-def test_linecache_recommends_mmap_for_a_large_file_in_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(corpus_module, "LINECACHE_WARNS_ABOVE", 3)
-    path = write(tmp_path / "file.txt", "abcd")
-    open_reader("mmap", path, tmp_path / "cache")
-    assert capsys.readouterr().err == ""
-    pickle.loads(pickle.dumps(open_reader("linecache", path, tmp_path)))  # a worker does not repeat it
-    assert re.fullmatch(r"data\.reader: linecache .*file\.txt.*data\.reader=mmap.*\n", capsys.readouterr().err)
-
-
-def test_mmap_keeps_its_offsets_on_disk_and_in_memory_maps(tmp_path):
-    reader = open_reader("mmap", write(tmp_path / "file.txt", b"\xef\xbb\xbfa\nbc\n\nd"), tmp_path / "cache")
-    (file,) = (tmp_path / "cache").glob("lines-*/offsets.npy")
-    assert np.load(file).tolist() == [3, 5, 8, 9, 10]
-    assert np.load(file).dtype == np.int64
-    assert isinstance(reader._offsets, np.memmap)
-
-
-def anonymous_memory_grown(path: Path, cache: Path) -> int:
-    """Kilobytes of anonymous memory that a process has at most, more than before, while it indexes and reads."""
-    code = """
-import re, sys, pathlib
-from pretrain import corpus
-def anonymous():
-    return int(re.search(r"RssAnon:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
-before, most = anonymous(), 0
-lines = corpus._numbered_lines
-def watched(reader):
-    global most
-    for number, line in lines(reader):
-        if number % 10_000 == 0:
-            most = max(most, anonymous())
-        yield number, line
-corpus._numbered_lines = watched
-found = corpus.open_corpus(pathlib.Path(sys.argv[1]), "mmap", corpus.CorpusFormat(), pathlib.Path(sys.argv[2]))
-found.sentences(found.num_documents // 2)
-print(max(most, anonymous()) - before)
-"""
-    command = [sys.executable, "-c", code, path, cache]
-    return int(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="measured by Linux's /proc")
-def test_mmap_memory_does_not_grow_with_the_file(tmp_path):
-    paragraph = "A sentence of the corpus, the same as all the others.\n" * 20 + "\n"
-    small = write(tmp_path / "small.txt", paragraph * 3_000)  # 3 MB
-    large = write(tmp_path / "large.txt", paragraph * 45_000)  # 49 MB
-    grown = [anonymous_memory_grown(path, tmp_path / "cache") for path in (small, large)]
-    assert grown[1] < grown[0] + 8_000, grown
-
-
-# Documents.
 
 
 @EVERY_READER
@@ -282,7 +65,7 @@ def test_documents_of_a_text_are_separated_by_blank_lines_or_a_marker(opened, re
     assert documents(corpus) == [["a b", "c"], ["d"], ["e"], ["f [EOD]", "[eod]"]]
     assert corpus.document_sentences.tolist() == [0, 2, 3, 4, 6]
     assert (corpus.num_documents, corpus.num_sentences, corpus.empty_documents) == (4, 6, 0)
-    assert corpus.num_bytes == os.path.getsize(corpus.reader.path)
+    assert corpus.num_bytes == os.path.getsize(corpus.paths[0])
     assert corpus.document_sentences.dtype == np.int64 and corpus.document_hashes.dtype == np.uint64
 
 
@@ -332,13 +115,13 @@ def test_readers_give_the_same_index_and_it_is_that_of_a_plain_loop(tmp_path_fac
         if line.strip() in ("", "[EOD]"):
             expected.append([])
         else:
-            expected[-1] += corpus_module.split_sentences(line) if split else [line.strip()]
+            expected[-1] += split_sentences(line) if split else [line.strip()]
     expected = [document for document in expected if document]
     if not expected:
         with pytest.raises(UserError):
-            open_corpus(path, "mmap", TEXT, folder / "cache")
+            open_corpus([path], "mmap", TEXT, folder / "cache")
         return
-    corpora = [open_corpus(path, name, CorpusFormat(split_sentences=split), folder / name) for name in READERS]
+    corpora = [open_corpus([path], name, CorpusFormat(split_sentences=split), folder / name) for name in READERS]
     assert [documents(corpus) for corpus in corpora] == [expected, expected]
     assert corpora[0].document_hashes.tolist() == corpora[1].document_hashes.tolist()
     assert corpora[0].document_sentences.tolist() == [0, *np.cumsum([len(document) for document in expected])]
@@ -357,6 +140,77 @@ def test_a_document_outside_the_corpus_is_an_index_error(opened, document):
         opened("a\n").sentences(document)
 
 
+# Several files.
+
+
+def corpus_lines() -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(["", "a", "b c", "[EOD]", "가", " "]), max_size=8)
+
+
+@settings(deadline=None)
+@given(st.lists(corpus_lines(), min_size=1, max_size=4).filter(lambda files: any("a" in lines for lines in files)))
+def test_files_are_a_corpus_like_one_file_with_a_blank_line_after_each(tmp_path_factory, files):
+    folder = tmp_path_factory.mktemp("files")
+    paths = [write(folder / f"{number}.txt", "\ufeff" + "\r\n".join(lines)) for number, lines in enumerate(files)]
+    whole = write(folder / "whole.txt", "\n\n".join("\n".join(lines) for lines in files))
+    one = open_corpus([whole], "mmap", TEXT, folder / "cache")
+    for reader in READERS:
+        several = open_corpus(paths, reader, TEXT, folder / reader)
+        several.expect(np.arange(several.num_documents)[::-1])
+        assert documents(several) == documents(pickle.loads(pickle.dumps(several))) == documents(one)
+        assert several.fingerprint == one.fingerprint
+        assert several.document_sentences.tolist() == one.document_sentences.tolist()
+        assert several.num_bytes == sum(map(os.path.getsize, paths))
+
+
+def test_documents_of_several_files_are_expected_from_their_own_files(tmp_path, monkeypatch):
+    paths = [write(tmp_path / f"{name}.txt", f"{name} 1\n\n{name} 2\n\n{name} 3\n") for name in "abc"]
+    corpus = open_corpus(paths, "mmap", TEXT, tmp_path / "cache")
+    asked = []
+    monkeypatch.setattr(
+        "pretrain.readers.read_bytes_ahead",
+        lambda mapped, first, last: asked.extend(mapped[a:b].decode() for a, b in zip(first, last, strict=True)),
+    )
+    corpus.expect(np.array([8, 0, 7, 4]))
+    assert asked == ["a 1\n", "b 2\n", "c 3\n", "c 2\n"]
+
+
+def test_the_index_of_several_files_is_made_again_when_one_has_changed(tmp_path, indexed):
+    paths = [write(tmp_path / "a.txt", "a\n"), write(tmp_path / "b.txt", "b\n")]
+    open_corpus(paths, "mmap", TEXT, tmp_path / "cache")
+    write(paths[0], "a\n\nb\n")
+    corpus = open_corpus(paths, "linecache", TEXT, tmp_path / "cache")
+    assert documents(corpus) == [["a"], ["b"], ["b"]] and len(indexed) == 2
+    write(paths[1], "c\n")
+    with pytest.raises(UserError, match=r"b\.txt: the file changed while it was in use"):
+        corpus.refuse_changed()
+    assert documents(open_corpus(paths[::-1], "mmap", TEXT, tmp_path / "cache")) == [["c"], ["a"], ["b"]]
+
+
+def test_faulty_lines_of_several_files_are_named_by_the_file_and_the_line_in_it(tmp_path):
+    paths = [write(tmp_path / f"{name}.jsonl", '{"content": "a"}\n{\n') for name in "ab"]
+    with pytest.raises(UserError) as caught:
+        open_corpus(paths, "mmap", JSONL, tmp_path / "cache")
+    places = [message.split(": ")[0] for message in caught.value.messages[:-1]]
+    assert places == [f"{path}:2" for path in paths]
+    corpus = open_corpus(paths, "mmap", replace(JSONL, on_bad_row="skip"), tmp_path / "cache")
+    assert (documents(corpus), corpus.refused, corpus.blank_lines) == ([["a"], ["a"]], 2, 0)
+
+
+def test_more_files_than_may_be_open_are_refused_with_a_way_out(tmp_path):
+    paths = [str(write(tmp_path / f"{number}.txt", "a\n")) for number in range(60)]
+    code = (
+        "import resource, sys, pathlib; resource.setrlimit(resource.RLIMIT_NOFILE, (50, 50)); "
+        "from bert.errors import UserError; from pretrain.corpus import *; "
+        "from pretrain.documents import CorpusFormat; from pathlib import Path\n"
+        "try: open_corpus(list(map(Path, sys.argv[2:])), 'mmap', CorpusFormat(), Path(sys.argv[1]))\n"
+        "except UserError as error: print(error)"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "cache", *paths]
+    said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert said.startswith("data.train: 60 files, more than this system lets a process keep open; allow more (`ulimit")
+
+
 # The index on disk.
 
 
@@ -372,7 +226,7 @@ def indexed(monkeypatch):
 def test_the_index_is_made_once_for_both_readers(tmp_path, indexed):
     path = write(tmp_path / "file.txt", "a\n\nb\n")
     for reader in [*READERS, *READERS]:
-        open_corpus(path, reader, TEXT, tmp_path / "cache")
+        open_corpus([path], reader, TEXT, tmp_path / "cache")
     assert len(indexed) == 1
 
 
@@ -380,7 +234,7 @@ def test_another_format_field_or_splitting_has_an_index_of_its_own(tmp_path, ind
     path = write(tmp_path / "file.jsonl", '{"a": "It is. It was.", "b": "z"}\n')
     formats = [CorpusFormat("jsonl", "a"), CorpusFormat("jsonl", "b"), CorpusFormat("jsonl", "a", True), TEXT]
     for _ in range(2):
-        sizes = [open_corpus(path, "mmap", held, tmp_path / "cache").num_sentences for held in formats]
+        sizes = [open_corpus([path], "mmap", held, tmp_path / "cache").num_sentences for held in formats]
         assert sizes == [1, 1, 2, 1]
     assert len(indexed) == 4
 
@@ -389,11 +243,11 @@ def test_another_format_field_or_splitting_has_an_index_of_its_own(tmp_path, ind
 @pytest.mark.parametrize("changed", ["size", "mtime"])
 def test_the_index_of_a_changed_file_is_made_again_and_the_old_one_goes(tmp_path, indexed, reader, changed):
     path = write(tmp_path / "file.txt", "a\n\nb\n")
-    open_corpus(path, reader, TEXT, tmp_path / "cache")
+    open_corpus([path], reader, TEXT, tmp_path / "cache")
     status = path.stat()
     write(path, "a\n\nb\n\nc" if changed == "size" else "a\nb\n\n")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + (changed == "mtime")))
-    corpus = open_corpus(path, reader, TEXT, tmp_path / "cache")
+    corpus = open_corpus([path], reader, TEXT, tmp_path / "cache")
     assert documents(corpus) == ([["a"], ["b"], ["c"]] if changed == "size" else [["a", "b"]])
     assert len(indexed) == 2
     assert len(list((tmp_path / "cache").glob("documents-*"))) == 1
@@ -402,7 +256,7 @@ def test_the_index_of_a_changed_file_is_made_again_and_the_old_one_goes(tmp_path
 @pytest.mark.parametrize("damage", ["remove", "cut", "empty", "manifest"])
 def test_a_damaged_index_is_made_again(tmp_path, indexed, damage):
     path = write(tmp_path / "file.txt", "a\n\nb\n")
-    open_corpus(path, "mmap", TEXT, tmp_path / "cache")
+    open_corpus([path], "mmap", TEXT, tmp_path / "cache")
     (folder,) = (tmp_path / "cache").glob("documents-*")
     if damage == "manifest":
         write(folder / "manifest.json", "{")
@@ -410,15 +264,15 @@ def test_a_damaged_index_is_made_again(tmp_path, indexed, damage):
         (folder / "document_hashes.npy").unlink()
     else:
         os.truncate(folder / "document_hashes.npy", 0 if damage == "empty" else 140)
-    assert documents(open_corpus(path, "mmap", TEXT, tmp_path / "cache")) == [["a"], ["b"]]
+    assert documents(open_corpus([path], "mmap", TEXT, tmp_path / "cache")) == [["a"], ["b"]]
     assert len(indexed) == 2
 
 
 def test_processes_that_make_the_index_at_once_all_get_it_whole(tmp_path):
     path = write(tmp_path / "file.txt", "a b\nc\n\n" * 30_000)
     code = (
-        "import sys, pathlib; from pretrain.corpus import *; "
-        "corpus = open_corpus(pathlib.Path(sys.argv[1]), 'mmap', CorpusFormat(), pathlib.Path(sys.argv[2])); "
+        "import sys, pathlib; from pretrain.corpus import *; from pretrain.documents import CorpusFormat; "
+        "corpus = open_corpus([pathlib.Path(sys.argv[1])], 'mmap', CorpusFormat(), pathlib.Path(sys.argv[2])); "
         "print(corpus.num_documents, corpus.num_sentences, corpus.sentences(29_999))"
     )
     command = [sys.executable, "-c", code, path, tmp_path / "cache"]
@@ -433,11 +287,11 @@ def test_the_loser_of_a_race_uses_what_the_winner_has_put_in_place(tmp_path, mon
 
     def overtaken(*given):
         monkeypatch.setattr(corpus_module, "write_index", write_index)
-        open_corpus(path, "mmap", TEXT, tmp_path / "cache")  # another process, meanwhile
+        open_corpus([path], "mmap", TEXT, tmp_path / "cache")  # another process, meanwhile
         return write_index(*given)
 
     monkeypatch.setattr(corpus_module, "write_index", overtaken)
-    assert documents(open_corpus(path, "mmap", TEXT, tmp_path / "cache")) == [["a"], ["b"]]
+    assert documents(open_corpus([path], "mmap", TEXT, tmp_path / "cache")) == [["a"], ["b"]]
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
@@ -448,7 +302,7 @@ def test_arrays_that_cannot_be_put_in_place_say_why(tmp_path, monkeypatch):
     path = write(tmp_path / "file.txt", "a\n\nb\n")
     monkeypatch.setattr(Path, "rename", full)
     with pytest.raises(OSError, match="No space left on device"):
-        open_corpus(path, "mmap", TEXT, tmp_path / "cache")
+        open_corpus([path], "mmap", TEXT, tmp_path / "cache")
 
 
 def test_a_file_that_grows_while_it_is_indexed_is_refused_and_nothing_is_kept(tmp_path, monkeypatch):
@@ -458,7 +312,7 @@ def test_a_file_that_grows_while_it_is_indexed_is_refused_and_nothing_is_kept(tm
         corpus_module, "write_index", lambda *given: write_index(*given) if path.write_text("a\n\nbc\n") else None
     )
     with pytest.raises(UserError, match="the file changed while it was in use"):
-        open_corpus(path, "mmap", TEXT, tmp_path / "cache")
+        open_corpus([path], "mmap", TEXT, tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*documents*"))
 
 
@@ -505,9 +359,9 @@ def test_faulty_lines_may_be_left_out_and_are_counted(opened, tmp_path):
 def test_a_missing_file_suggests_the_closest_name_in_its_folder(tmp_path):
     write(tmp_path / "corpus_ko.txt", "a")
     with pytest.raises(UserError, match=r"data\.valid: no such file: '.*corpus_k\.txt' .did you mean corpus_ko\.txt"):
-        open_corpus(tmp_path / "corpus_k.txt", "mmap", TEXT, tmp_path / "cache", "data.valid")
+        open_corpus([tmp_path / "corpus_k.txt"], "mmap", TEXT, tmp_path / "cache", "data.valid")
     with pytest.raises(UserError, match=r"no such file: '.*nor is there a folder"):
-        open_corpus(tmp_path / "nowhere" / "corpus.txt", "mmap", TEXT, tmp_path / "cache", "data.valid")
+        open_corpus([tmp_path / "nowhere" / "corpus.txt"], "mmap", TEXT, tmp_path / "cache", "data.valid")
 
 
 @pytest.mark.parametrize(
@@ -542,13 +396,13 @@ def test_json_lines_without_any_text_are_no_corpus(opened):
 
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(UserError, match=r"data\.train: '.*' is a folder"):
-        open_corpus(tmp_path, "mmap", TEXT, tmp_path / "cache")
+        open_corpus([tmp_path], "mmap", TEXT, tmp_path / "cache")
 
 
 def test_a_pipe_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="not a regular file"):
-        open_corpus(tmp_path / "pipe", "mmap", TEXT, tmp_path / "cache")
+        open_corpus([tmp_path / "pipe"], "mmap", TEXT, tmp_path / "cache")
 
 
 def test_an_unknown_format_lists_those_there_are(opened):

@@ -10,12 +10,14 @@ import torch
 
 from pretrain import data
 from pretrain.block import Block
-from pretrain.corpus import READERS, CorpusFormat, open_corpus
+from pretrain.corpus import open_corpus
 from pretrain.data import Sampler
+from pretrain.documents import CorpusFormat
 from pretrain.inputs import INPUTS
 from pretrain.masking import MASKING
 from pretrain.on_the_fly import OnTheFly
 from pretrain.packing import Shape
+from pretrain.readers import READERS
 from pretrain.sentence import NEGATIVES, SENTENCE
 from pretrain.token_store import open_store
 from tests.pretrain.conftest import (
@@ -358,7 +360,7 @@ def test_tokens_from_a_store_and_on_the_fly_give_the_same_batches(corpus, tokeni
 def test_every_reader_gives_the_same_batches(text_file, tokenizer, tmp_path):
     of_readers = []
     for reader in READERS:
-        corpus = open_corpus(text_file, reader, CorpusFormat(), tmp_path / reader)
+        corpus = open_corpus([text_file], reader, CorpusFormat(), tmp_path / reader)
         source = open_store(corpus, tokenizer, tmp_path / reader, 1)
         of_readers.append(batches_of(make_sampler(source, tokenizer)))
     for others in of_readers[1:]:
@@ -369,7 +371,7 @@ def test_jsonl_gives_the_same_batches_as_text(corpus, tokenizer, store, tmp_path
     documents = [corpus.sentences(document) for document in range(corpus.num_documents)]
     rows = [json.dumps({"text": "\n".join(document)}) for document in documents]
     (tmp_path / "text.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    jsonl = open_corpus(tmp_path / "text.jsonl", "mmap", CorpusFormat("jsonl"), tmp_path)
+    jsonl = open_corpus([tmp_path / "text.jsonl"], "mmap", CorpusFormat("jsonl"), tmp_path)
     assert jsonl.fingerprint == corpus.fingerprint
     batches = batches_of(make_sampler(open_store(jsonl, tokenizer, tmp_path, 1), tokenizer))
     assert all(same(a, b) for a, b in zip(batches, batches_of(make_sampler(store, tokenizer)), strict=True))

@@ -143,6 +143,25 @@ def test_a_finished_run_says_what_it_answers(whole):
     assert served.answer == filled(bert, served.example["text"], served.params["top"])
 
 
+def test_a_corpus_in_several_files_trains_like_one_file(whole, make_config, text_file, tmp_path, capsys):
+    documents = text_file.read_text(encoding="utf-8").split("\n\n")
+    for number, (first, last) in enumerate([(0, 7), (7, 8), (8, None)]):
+        (tmp_path / f"part-{number}.txt").write_text("\n\n".join(documents[first:last]), encoding="utf-8")
+    config = make_config(tmp_path / "run")
+    config = replace(config, data=replace(config.data, train=str(tmp_path / "part-*.txt")))
+    pretrain(config)
+    assert f"data.train: 3 files ({tmp_path / 'part-0.txt'}, " in capsys.readouterr().out
+    file = "model.safetensors"
+    assert (tmp_path / "run" / file).read_bytes() == (whole / file).read_bytes()
+    parts = [str(tmp_path / f"part-{number}.txt") for number in range(3)]
+    train, held_out = datasets_of(config, open_text(config))
+    assert (train.name, train.source) == ("part-0.txt and 2 more", str(tmp_path))
+    assert held_out.name == "part-0.txt and 2 more (held out)"
+    both = replace(config, data=replace(config.data, train=parts, valid=str(tmp_path / "*-1.txt")))
+    with pytest.raises(UserError, match=r"data\.valid: also in data\.train: .*part-1\.txt;"):
+        open_text(both)
+
+
 @pytest.mark.parametrize("tokenize", ["store", "on_the_fly"])
 @pytest.mark.parametrize("apart", [False, True])
 def test_what_is_trained_on_and_validated_on_are_datasets_with_true_sizes(make_config, tmp_path, tokenize, apart):

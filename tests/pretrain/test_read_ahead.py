@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.corpus import CorpusFormat, open_corpus
+from pretrain.corpus import open_corpus
+from pretrain.documents import CorpusFormat
 from pretrain.read_ahead import read_ahead, read_bytes_ahead
 from tests.pretrain.conftest import write_text
 
@@ -60,10 +61,10 @@ def test_documents_that_are_expected_are_read_by_their_lines(tmp_path, monkeypat
     path = write_text(
         tmp_path / "text.txt", [[f"document {number}, sentence {n}" for n in range(3)] for number in range(9)]
     )
-    corpus = open_corpus(path, "mmap", CorpusFormat(), tmp_path)
+    corpus = open_corpus([path], "mmap", CorpusFormat(), tmp_path)
     asked = []
     monkeypatch.setattr(
-        "pretrain.corpus.read_bytes_ahead",
+        "pretrain.readers.read_bytes_ahead",
         lambda mapped, first, last: asked.extend(mapped[a:b].decode() for a, b in zip(first, last, strict=True)),
     )
     corpus.expect(np.array([7, 0]))

@@ -17,7 +17,8 @@ from bert import whole_file
 from bert.errors import UserError
 from bert.tokenizer import SPECIAL_TOKENS, Tokenizer, TokenizerConfig, train
 from pretrain import cached_folder, token_store
-from pretrain.corpus import Corpus, CorpusFormat, open_corpus
+from pretrain.corpus import Corpus, open_corpus
+from pretrain.documents import CorpusFormat
 from pretrain.on_the_fly import OnTheFly
 from pretrain.token_source import TokenSource
 from pretrain.token_store import open_store
@@ -43,7 +44,7 @@ def opened(tmp_path):
     """The corpus of a few documents."""
 
     def opener(documents: list[list[str]]) -> Corpus:
-        return open_corpus(write_text(tmp_path / "few.txt", documents), "mmap", CorpusFormat(), tmp_path / "few")
+        return open_corpus([write_text(tmp_path / "few.txt", documents)], "mmap", CorpusFormat(), tmp_path / "few")
 
     return opener
 

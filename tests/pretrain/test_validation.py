@@ -265,9 +265,10 @@ def test_the_unigram_cross_entropy_is_that_of_add_one_counts(config, text, built
 
 
 def test_bits_per_character_come_from_nats_per_token(config, text, built):
-    from pretrain.corpus import CorpusFormat, open_corpus
+    from pretrain.corpus import open_corpus
+    from pretrain.documents import CorpusFormat
 
-    corpus = open_corpus(config.data.train, "mmap", CorpusFormat(), config.data.cache)
+    corpus = open_corpus([config.data.train], "mmap", CorpusFormat(), config.data.cache)
     documents = np.asarray(text.valid_documents).tolist()
     characters = sum(len(line) for document in documents for line in corpus.sentences(document))
     tokens = sum(map(len, document_ids(text, text.valid_documents)))

@@ -1,0 +1,207 @@
+"""Line-addressed text files.
+
+Every reader gives the same lines: strict UTF-8, split only at b"\n"; one "\r" before it and a byte order mark at the
+file's start are dropped, everything else is kept.
+"""
+
+import linecache
+import mmap
+import sys
+from abc import ABC, abstractmethod
+from codecs import BOM_UTF8
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bert.errors import UserError
+from bert.progress import progress
+from bert.registry import lookup
+from pretrain.array_cache import GrowingArray, keep
+from pretrain.read_ahead import read_ahead, read_bytes_ahead
+from pretrain.utf8 import read_text, valid_chunks
+
+LINECACHE_WARNS_ABOVE = 200_000_000
+"""File size in bytes above which the linecache reader recommends mmap."""
+
+_BLOCK = 1 << 20  # bytes of lines handed out at once
+
+
+class Reader(ABC):
+    """The lines of a UTF-8 file by number, from 0; it can be pickled, and reopens the file when unpickled.
+
+    Raises:
+        UserError: a byte is not UTF-8 (line and offset are named), or the file changed since it was pickled.
+    """
+
+    def __init__(self, path: Path, cache: Path, fingerprint: tuple[int, int] | None = None) -> None:
+        self.path = Path(path)
+        self.cache = Path(cache)
+        self.fingerprint = fingerprint or _fingerprint(self.path)  # size in bytes, mtime in ns
+        self.refuse_changed()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of lines; a last line without a line ending counts."""
+
+    @abstractmethod
+    def line(self, number: int) -> str:
+        """Line `number` (from 0) without its ending. Raises IndexError outside 0..len - 1."""
+
+    @abstractmethod
+    def lines(self, start: int, stop: int) -> list[str]:
+        """Lines start..stop - 1. Raises IndexError unless 0 <= start <= stop <= len."""
+
+    @abstractmethod
+    def expect(self, first: np.ndarray, last: np.ndarray) -> None:
+        """Prepare for these ranges of lines; `last` is exclusive."""
+
+    @abstractmethod
+    def blocks(self) -> Iterator[list[str]]:
+        """All lines in order, in blocks of about a megabyte."""
+
+    def refuse_changed(self) -> None:
+        """Raise UserError if the file has changed since it was first opened."""
+        if _fingerprint(self.path) != self.fingerprint:
+            raise UserError(f"{self.path}: the file changed while it was in use; start again once it is complete.")
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.path, self.cache, self.fingerprint)
+
+    def _check(self, start: int, stop: int) -> None:
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"lines {start}..{stop} of {self.path}, which has {len(self)}")
+
+
+class MmapReader(Reader):
+    """Lines from a memory map; their offsets are mapped too, so memory does not grow with the file."""
+
+    def __init__(self, path: Path, cache: Path, fingerprint: tuple[int, int] | None = None) -> None:
+        super().__init__(path, cache, fingerprint)
+        identity = {"path": str(self.path.resolve())}
+        _, arrays = keep(self.cache, "lines", identity, self.fingerprint, self._build)
+        self._offsets = arrays["offsets"]  # (lines + 1,) bytes before each line
+        with self.path.open("rb") as file:
+            size = self.fingerprint[0]
+            self._bytes = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def line(self, number: int) -> str:
+        return self.lines(number, number + 1)[0]
+
+    def lines(self, start: int, stop: int) -> list[str]:
+        self._check(start, stop)
+        if start == stop:
+            return []
+        content = self._bytes[int(self._offsets[start]) : int(self._offsets[stop])]
+        try:
+            lines = content.decode().replace("\r\n", "\n").split("\n")
+        except UnicodeDecodeError:  # it was valid when the offsets were taken
+            self.refuse_changed()
+            raise
+        return lines[: stop - start]  # drops the empty string after the last newline
+
+    def expect(self, first: np.ndarray, last: np.ndarray) -> None:
+        if len(self):
+            read_ahead(self._offsets, first, last + 1)
+            read_bytes_ahead(self._bytes, self._offsets[first], self._offsets[last])
+
+    def blocks(self) -> Iterator[list[str]]:
+        start = 0
+        while start < len(self):
+            stop = int(np.searchsorted(self._offsets, self._offsets[start] + _BLOCK, side="right")) - 1
+            stop = max(start + 1, stop)
+            yield self.lines(start, stop)
+            start = stop
+
+    def _build(self, folder: Path) -> dict:
+        with self.path.open("rb") as file:
+            end = len(BOM_UTF8) if file.read(len(BOM_UTF8)) == BOM_UTF8 else 0  # of the last complete line
+        size = 0
+        bar = progress(
+            total=self.fingerprint[0],
+            desc=f"indexing {self.path.name}",
+            unit="B",
+            unit_scale=True,
+            delay=2,
+            leave=False,
+        )
+        with GrowingArray(folder / "offsets.npy", np.int64) as offsets, bar:
+            offsets.extend([end])
+            for chunk in valid_chunks(self.path):
+                ends = np.flatnonzero(np.frombuffer(chunk, np.uint8) == ord("\n")) + (size + 1)
+                offsets.extend(ends)
+                size += len(chunk)
+                end = int(ends[-1]) if len(ends) else end
+                bar.update(len(chunk))
+            if end < size:
+                offsets.extend([size])
+        self.refuse_changed()
+        return {}
+
+
+class _StrictLines(list):
+    """Our own lines in linecache.cache, as a type distinct from what linecache itself reads, by its own guesses."""
+
+    fingerprint: tuple[int, int]
+
+
+class LinecacheReader(Reader):
+    """Lines from `linecache`, whose process-wide cache is filled here by our rules."""
+
+    def __init__(self, path: Path, cache: Path, fingerprint: tuple[int, int] | None = None) -> None:
+        super().__init__(path, cache, fingerprint)
+        if self.fingerprint[0] > LINECACHE_WARNS_ABOVE and fingerprint is None:
+            megabytes = self.fingerprint[0] // 1_000_000
+            warning = f"data.reader: linecache holds all {megabytes} MB of '{self.path}' in every process's memory"
+            print(f"{warning}; data.reader=mmap leaves it on disk.", file=sys.stderr)
+        self._key = str(self.path.resolve())
+        self._length = len(self._cached())
+
+    def __len__(self) -> int:
+        return self._length
+
+    def line(self, number: int) -> str:
+        self._check(number, number + 1)
+        self._cached()
+        return linecache.getline(self._key, number + 1)
+
+    def lines(self, start: int, stop: int) -> list[str]:
+        self._check(start, stop)
+        return self._cached()[start:stop]
+
+    def expect(self, first: np.ndarray, last: np.ndarray) -> None:
+        return  # all lines are in memory
+
+    def blocks(self) -> Iterator[list[str]]:
+        for start in range(0, len(self), 4096):  # slices of a list that is in memory anyway
+            yield self.lines(start, min(start + 4096, len(self)))
+
+    def _cached(self) -> list[str]:
+        """The lines in linecache.cache, put there if they are missing or not ours."""
+        entry = linecache.cache.get(self._key, ())
+        if len(entry) == 4 and getattr(entry[2], "fingerprint", None) == self.fingerprint:
+            return entry[2]
+        lines = _StrictLines(read_text(self.path).replace("\r\n", "\n").split("\n"))
+        if not lines[-1]:
+            lines.pop()  # the empty string after the last newline
+        lines.fingerprint = self.fingerprint
+        status = self.path.stat()
+        self.refuse_changed()
+        linecache.cache[self._key] = (status.st_size, status.st_mtime, lines, self._key)
+        return lines
+
+
+READERS = {"linecache": LinecacheReader, "mmap": MmapReader}
+
+
+def open_reader(name: str, path: Path, cache: Path) -> Reader:
+    """The reader of that name for a file; what it keeps on disk is in the folder `cache`."""
+    return lookup(READERS, name, "data.reader")(path, cache)
+
+
+def _fingerprint(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
