@@ -86,17 +86,19 @@ class DataConfig:
 
     format: Literal["auto", *FORMATS] = "auto"
     """What the files hold. auto: by the file's extension; for ner, nemo where the name begins with `text` and a file
-    with `labels` instead lies beside it, klue where lines begin with ##, else conll."""
+    with `labels` instead lies beside it, klue where lines begin with ##, else conll. JSON lines with lists of words or
+    characters, and of their tags, are word_lists or character_lists."""
 
     text: str | None = None
     """Tables: the column with the text, by name; by number from 1 where the file has no header line. By default `text`.
-    conll: the word's column, by number; by default the first."""
+    conll: the word's column, by number; by default the first. Lists: their field, by default `tokens`."""
 
     text_pair: str | None = None
     """Tables: the column with the second text, for pairs."""
 
     label: str | None = None
-    """Tables: the column with the label, by default `label`. conll: the tag's, by number; by default the last."""
+    """Tables: the column with the label, by default `label`. conll: the tag's, by number; by default the last. Lists:
+    the field of the tags, by default `ner_tags`."""
 
     quoting: Literal["auto", "on", "off"] = "auto"
     """tsv and csv: whether quotation marks enclose fields (on), or are text like any other (off). auto: on for csv, off

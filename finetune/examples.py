@@ -125,7 +125,7 @@ def stream(
         needs = f"but task.name={task.name} needs one of {wanted}"
         raise UserError(f"{prefix}format: {name} holds {format_.holds}, {needs}.")
     refuse_if(foreign_options(data, name, prefix))
-    needed, data = needed_columns(format_, data, labelled), with_column_names(data)
+    needed, data = needed_columns(format_, data, labelled), with_column_names(format_, data)
     how = HowRead(task, data, format_.holds, labelled)
     for item in format_.read(path, needed, **quoting_of(format_, data)):
         yield item if isinstance(item, Refused | PassedOver) else kind.of(item, how)

@@ -6,13 +6,13 @@ from pathlib import Path
 from bert.errors import UserError
 from finetune.config import DataConfig, TaskConfig
 from finetune.formats import FORMATS
-from finetune.formats.kinds import LAST, Format
+from finetune.formats.kinds import FIRST, LAST, Format
 from finetune.tasks import kind_of
 
 READING = ("text", "text_pair", "label", "quoting")
 """The data options that say how a labelled file of one format is read."""
 
-_UNITS = {"conll", "klue"}
+_ALIKE = ({"conll", "klue"}, {"word_lists", "character_lists"})
 """Formats that a file's beginning may not tell apart: what are characters in one are words in the other."""
 
 
@@ -43,11 +43,12 @@ def as_in_training(
     if data.format == "auto" and not path.is_file():
         return data  # reading it says so
     name = format_name(path, task, data, prefix)
-    if data.format == "auto" and {name, remembered.get("format")} == _UNITS:
+    if data.format == "auto" and {name, remembered.get("format")} in _ALIKE:
         name = remembered["format"]
         data = replace(data, format=name)
-    format_ = FORMATS[name]
-    if format_.holds not in kind_of(task).holds:
+    format_, of_training = FORMATS[name], FORMATS.get(remembered.get("format"))
+    others = of_training is not None and format_.columns != of_training.columns
+    if others or format_.holds not in kind_of(task).holds:
         return data  # other columns than those of training
     not_given = (name for name in format_.options if getattr(data, name) == getattr(DataConfig, name))
     return replace(data, **{name: remembered[name] for name in not_given if name in remembered})
@@ -92,7 +93,7 @@ def foreign_options(data: DataConfig, format_name: str, prefix: str) -> list[str
             owners = ", ".join(owner for owner, other in FORMATS.items() if name in other.options)
             belongs = f"belongs to {prefix}format={owners}; this is {format_name}"
             faults.append(f"{prefix}{name}: {value!r} was given, but it {belongs}.")
-        elif format_.holds != "rows" and not (value.isdecimal() and int(value)):
+        elif format_.columns == (FIRST, LAST) and not (value.isdecimal() and int(value)):
             faults.append(
                 f"{prefix}{name}: {value!r}, but columns of {format_name} have no names; give numbers, from 1."
             )
@@ -110,13 +111,12 @@ def needed_columns(format_: Format, data: DataConfig, labelled: bool) -> tuple[s
     """The columns to ask `Format.read` for."""
     if format_.holds == "questions":
         return ("answers",) if labelled else ()
-    if format_.holds != "rows":
-        return (data.text or "1", data.label or LAST) if labelled else (data.text or "1",)
-    data = with_column_names(data)
+    data = with_column_names(format_, data)
     columns = (data.text, *([data.text_pair] if data.text_pair else []))
     return (*columns, data.label) if labelled else columns
 
 
-def with_column_names(data: DataConfig) -> DataConfig:
-    """The options with a table's default column names where none are given."""
-    return replace(data, text=data.text or "text", label=data.label or "label")
+def with_column_names(format_: Format, data: DataConfig) -> DataConfig:
+    """The options with the format's default columns where none are given."""
+    text, label = format_.columns
+    return replace(data, text=data.text or text, label=data.label or label)

@@ -107,8 +107,9 @@ class Unlabelled:
         kind = kind_of(self.task)
         if self.data is None:
             return (_fault_of(number, text) or kind.unlabelled(number, text) for number, text in lines)
-        needed = needed_columns(FORMATS["jsonl"], self.data, labelled=False)
-        how = HowRead(self.task, with_column_names(self.data), "rows", labelled=False)
+        jsonl = FORMATS["jsonl"]
+        needed = needed_columns(jsonl, self.data, labelled=False)
+        how = HowRead(self.task, with_column_names(jsonl, self.data), "rows", labelled=False)
         rows = (row_of_json(number, text, needed) for number, text in lines)
         return (row if isinstance(row, Refused | PassedOver) else kind.of(row, how) for row in rows)
 

@@ -85,7 +85,8 @@ class SentenceConfig:
     last two have no pairs: objective none only."""
 
     negatives: Literal[*NEGATIVES] = "other_document"
-    """nsp: where a random B comes from: another document, the same one, or anywhere but where the true B starts."""
+    """nsp: where a random B comes from: another document (of any file of data.train), the same one, or anywhere but
+    where the true B starts."""
 
     random_share: float = 0.5
     """Share of pairs with label 1: whose B is random (nsp), or that are swapped (sop)."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from finetune.example_kinds.kind import ExampleKind, HowRead, texts_of, why_unseen
 from finetune.formats.kinds import Refused, Row, Sentence
+from finetune.formats.lists import format_by_lists
 from finetune.formats.tagged import labels_beside
 from finetune.metrics import Span, spans_of
 from finetune.schemes import SCHEMES, TAGGINGS
@@ -25,7 +26,7 @@ class Tagged:
         text: the units joined: characters as they are, words by a space.
         units: each one's range in the text, start and end.
         tags: IOB2, one for each unit; None where the file has none.
-        tags_in: the file with the tags, if they are in another one.
+        tags_in: where the tags are, if all of a sentence are on one line: a field's name, or a file and a line.
         repaired: how many tags were changed, since they violated the file's scheme.
     """
 
@@ -88,8 +89,10 @@ class WithTags(ExampleKind[Tagged]):
         return None
 
     def format_of(self, path: Path) -> str | None:
-        """By the beginning of the name or of the file, unless the extension is a table's."""
-        if path.suffix.lower() in (".json", ".jsonl", ".csv"):
+        """By the beginning of the name or of the file, unless the extension is a table's; JSON may hold lists."""
+        if path.suffix.lower() in (".json", ".jsonl"):
+            return format_by_lists(path)
+        if path.suffix.lower() == ".csv":
             return None
         if path.name.startswith("text") and labels_beside(path).is_file():
             return "nemo"
@@ -116,7 +119,7 @@ def _of_sentence(sentence: Sentence, between: str, task: "TaskConfig") -> Tagged
 
 
 def _fault(sentence: Sentence | Tagged, place: int, why: str) -> Refused:
-    """A fault of one unit's tag: units are one a line, or all tags are on one line of another file."""
+    """A fault of one unit's tag: units are one a line, or all tags are on one line."""
     if sentence.tags_in is None:
         return Refused(sentence.line + place, why)
-    return Refused(sentence.line, f"tag {place + 1} of {sentence.tags_in}:{sentence.line}: {why}")
+    return Refused(sentence.line, f"tag {place + 1} of {sentence.tags_in}: {why}")

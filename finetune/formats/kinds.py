@@ -17,7 +17,7 @@ class Row:
 class Sentence:
     """Characters (including spaces) or words, and a tag for each; no tags where the file has none.
 
-    `tags_in` names the file with the tags if they are in another one, a sentence's all on one line.
+    `tags_in` says where the tags are if all of a sentence are on one line: a field's name, or a file and a line.
     """
 
     line: int
@@ -65,6 +65,7 @@ class Format:
             then the tag's if tags are read.
         holds: rows, words, characters or questions.
         options: which of DataConfig's text, text_pair, label and quoting apply.
+        columns: what text and label stand for where they are not given.
         quoting: the default for data.quoting (whether quotation marks enclose fields), passed to `read`. None where
             the format has no such choice.
     """
@@ -72,8 +73,9 @@ class Format:
     read: Callable[..., Iterator[Row | Sentence | QuestionRow | Refused | PassedOver]]
     holds: Literal["rows", "words", "characters", "questions"]
     options: tuple[str, ...] = ()
+    columns: tuple[str, str] = ("text", "label")
     quoting: bool | None = None
 
 
-LAST = "last"
-"""The tag's column in sentences, unless a number is given."""
+FIRST, LAST = "1", "last"
+"""The columns of words and of their tags where columns have no names, only numbers."""

@@ -34,6 +34,12 @@ def row_of_json(line: int, text: str, needed: tuple[str, ...]) -> Row | Refused 
     """The row on one line of JSONL; `line` is its number, from 1."""
     if not text.strip():
         return PassedOver(line)
+    found = json_object(line, text, needed)
+    return found if isinstance(found, Refused) else _row(line, found, needed)
+
+
+def json_object(line: int, text: str, needed: tuple[str, ...]) -> dict[str, object] | Refused:
+    """The object on one line of JSONL, with the fields that are needed, each once, or why there is none."""
     try:
         return _object(line, json.loads(text, object_pairs_hook=_noting_repeats), needed)
     except (ValueError, RecursionError) as error:
@@ -56,7 +62,9 @@ def read_json(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}:{line}: not JSON: {error}.") from error
         number += 1
-        item = _object(line, value, needed)  # all of them may be on one line
+        item = _object(line, value, needed)
+        item = item if isinstance(item, Refused) else _row(line, item, needed)
+        # All of them may be on one line.
         yield Refused(line, f"object {number}: {item.why}") if isinstance(item, Refused) else item
         place = _skip(text, place)
         if text[place : place + 1] == ",":
@@ -150,7 +158,7 @@ def _noting_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _object(line: int, value: object, needed: tuple[str, ...]) -> Row | Refused:
+def _object(line: int, value: object, needed: tuple[str, ...]) -> dict[str, object] | Refused:
     if not isinstance(value, dict):
         return Refused(line, f"a JSON {type(value).__name__}, where an object is needed")
     for name in needed:
@@ -158,6 +166,11 @@ def _object(line: int, value: object, needed: tuple[str, ...]) -> Row | Refused:
             return Refused(line, f"no field {name!r}; it has {', '.join(value)}{did_you_mean(name, value)}")
         if value[name] is _REPEATED:
             return Refused(line, f"the field {name!r} occurs more than once")
+    return value
+
+
+def _row(line: int, value: dict[str, object], needed: tuple[str, ...]) -> Row | Refused:
+    for name in needed:
         if isinstance(value[name], dict | list) or value[name] is None:
             return Refused(line, f"the field {name!r} holds {_JSON_NAMES[type(value[name])]}, not text or a number")
         if isinstance(value[name], float) and not math.isfinite(value[name]):

@@ -117,7 +117,7 @@ def read_nemo(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refuse
         elif len(words) != len(tags):
             yield Refused(line, f"{count_of(len(words), 'word')}, but {beside}:{line} has {count_of(len(tags), 'tag')}")
         else:
-            yield Sentence(line, words, tags, str(beside)) if words else PassedOver(line)
+            yield Sentence(line, words, tags, f"{beside}:{line}") if words else PassedOver(line)
 
 
 def labels_beside(path: Path) -> Path:

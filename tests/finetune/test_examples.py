@@ -240,7 +240,8 @@ def test_a_word_with_a_no_break_space_in_it_is_one_word(file):
         (
             "x.klue",
             {"format": "klue", "label": "2"},
-            "data.label: '2' was given, but it belongs to data.format=tsv, csv, jsonl, json, conll; this is klue.",
+            "data.label: '2' was given, but it belongs to data.format=tsv, csv, jsonl, json, conll, word_lists, "
+            "character_lists; this is klue.",
         ),
         (
             "x.jsonl",
@@ -253,6 +254,24 @@ def test_an_option_that_does_not_belong_to_the_format_is_refused_by_name(file, n
     with pytest.raises(UserError) as raised:
         read_rows(file("a\tO\n", name), CLASSIFICATION if name == "x.jsonl" else NER, **options)
     assert raised.value.messages == (said,)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json"])
+def test_lists_in_json_lines_are_words_or_with_spaces_among_them_characters(file, ending):
+    words = '{"id": 1, "tokens": ["New", "York", "won"], "ner_tags": ["B-LC", "I-LC", "O"]}\n'
+    (one,) = read_rows(file(words, f"words.{ending}"), NER).used
+    assert (one.text, one.entities, one.line) == ("New York won", {(0, 8, "LC")}, 1)
+    characters = '\n{"sentence": "서울 밤", "tokens": ["서", "울", " ", "밤"], "tags": ["B-LC", "I-LC", "O", "O"]}\n'
+    found = read_rows(file(characters, f"characters.{ending}"), NER, label="tags")
+    (one,) = found.used
+    assert (one.text, one.entities, one.line) == ("서울 밤", {(0, 2, "LC")}, 2)
+    assert (found.rows, found.passed_over.total()) == (1, 1)
+
+
+def test_json_lines_without_lists_are_a_table_which_has_no_tags(file):
+    for content in ('{"text": "a", "ner_tags": [1, 2]}\n', "{\n", "\n"):
+        with pytest.raises(UserError, match=r"data\.format: jsonl holds rows, but task\.name=ner needs one of conll"):
+            read_rows(file(content, "data.jsonl"), NER)
 
 
 def read_nemo(file, texts: str, labels: str, **options):

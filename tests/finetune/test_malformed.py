@@ -21,7 +21,7 @@ ROWS = [("서울 좋다", "good"), ("café is bad", "bad")]
 """Texts and labels; of a sentence, the first word is tagged B-LABEL and all others O."""
 
 TABLES = [name for name, format_ in FORMATS.items() if format_.holds == "rows"]
-TAGGED = ["conll", "klue", "nemo"]
+TAGGED = ["conll", "klue", "nemo", "word_lists", "character_lists"]
 TRIED = [*TABLES, *TAGGED]
 
 
@@ -35,6 +35,11 @@ def made(name: str, rows: list[tuple[str, str]]) -> list[str]:
         if name == "jsonl":
             return ["", *(f"{written}\n" for written in objects)]
         return ["[\n", *(f"{written},\n" for written in objects[:-1]), f"{objects[-1]}\n]\n"]
+    if name in ("word_lists", "character_lists"):
+        units = tagged if name == "word_lists" else characters
+        lists = ([list(one) for one in zip(*units(row), strict=True)] for row in rows)
+        objects = ({"id": 7, "tokens": tokens, "ner_tags": tags} for tokens, tags in lists)
+        return ["", *(f"{json.dumps(one, ensure_ascii=False)}\n" for one in objects)]
     if name == "conll":
         return ["-DOCSTART-\tO\n\n", *("".join(f"{w}\t{t}\n" for w, t in tagged(row)) + "\n" for row in rows)]
     if name == "klue":
@@ -55,6 +60,12 @@ def tagged(row: tuple[str, str]) -> list[tuple[str, str]]:
 
 def characters(row: tuple[str, str]) -> list[tuple[str, str]]:
     return list(zip(row[0], [f"B-{row[1]}"] + ["O"] * (len(row[0]) - 1), strict=True))
+
+
+def lists(units: str) -> str:
+    """A line of a file of lists for "unit/tag unit/tag"."""
+    tokens, tags = zip(*(unit.split("/") for unit in units.split()), strict=True)
+    return json.dumps({"tokens": tokens, "ner_tags": tags}, ensure_ascii=False)
 
 
 def labels_of_words(rows: list[tuple[str, str]]) -> str:
@@ -90,7 +101,7 @@ def learned(found) -> list[tuple[str, list[str]]]:
 
 
 def as_labelled(name: str, rows: list[tuple[str, str]]) -> list[tuple[str, list[str]]]:
-    units = {"conll": tagged, "nemo": tagged, "klue": characters}
+    units = {"conll": tagged, "nemo": tagged, "word_lists": tagged, "klue": characters, "character_lists": characters}
     return [(text, [label] if name in TABLES else [t for _, t in units[name]((text, label))]) for text, label in rows]
 
 
@@ -110,7 +121,7 @@ def as_read(name: str, text: str) -> str:
     """Tables are read without spaces at the ends of a field, words with one between."""
     if name in TABLES:
         return text.strip()
-    return text if name == "klue" else " ".join(word for word in text.split(" ") if word)
+    return text if name in ("klue", "character_lists") else " ".join(word for word in text.split(" ") if word)
 
 
 @pytest.mark.parametrize("name", TRIED)
@@ -367,6 +378,9 @@ def test_a_tag_that_is_none_is_named_with_its_line_and_its_sentence_counted(name
     if name == "nemo":
         path = put(tmp_path, name, b"a b\nc\n", f"O {tag}\nO\n".encode())
         where = f"{path}:1: tag 2 of {tmp_path}/labels_train.txt:1: "
+    elif name.endswith("_lists"):
+        path = put(tmp_path, name, "\n".join(lists(units) for units in (f"a/O b/{tag}", "c/O")).encode())
+        where = f"{path}:1: tag 2 of 'ner_tags': "
     else:
         path = put(tmp_path, name, f"a\tO\nb\t{tag}\n\nc\tO\n".encode())
         where = f"{path}:2: "
@@ -403,6 +417,56 @@ SENTENCES = {
     "klue, spaces alone": ("klue", " \tO\n \tO\n\na\tO\n", (1, "1: the sentence is empty")),
     "klue, a carriage return": ("klue", "a\tO\rb\tO\n\nc\tO\n", (1, "1: a carriage return inside the line")),
 }
+
+
+LISTS = {
+    "a list for a text": (
+        '{"tokens": "a b", "ner_tags": ["O"]}',
+        """the field 'tokens' holds "a b", where a list is""",
+    ),
+    "numbers for tags": (
+        '{"tokens": ["a"], "ner_tags": [3]}',
+        "the field 'ner_tags' holds the number 3, where the name",
+    ),
+    "numbers for words": ('{"tokens": [3], "ner_tags": ["O"]}', "the field 'tokens' holds 3, where a text is needed"),
+    "null": (
+        '{"tokens": ["a", null], "ner_tags": ["O", "O"]}',
+        "the field 'tokens' holds null, where a text is needed",
+    ),
+    "a list in a list": (
+        '{"tokens": [["a"]], "ner_tags": ["O"]}',
+        """the field 'tokens' holds ["a"], where a text is""",
+    ),
+    "half a pair": (
+        '{"tokens": ["\\ud800"], "ner_tags": ["O"]}',
+        "the field 'tokens' holds \\ud800, half of a surrogate",
+    ),
+    "a tag less": ('{"tokens": ["a", "b"], "ner_tags": ["O"]}', "2 entries in 'tokens', but 1 in 'ner_tags'"),
+    "nothing": ('{"tokens": [], "ner_tags": []}', "the sentence is empty"),
+    "another field": ('{"tokens": ["a"], "tags": ["O"]}', "no field 'ner_tags'; it has tokens, tags"),
+    "a field twice": (
+        '{"tokens": ["a"], "tokens": ["b"], "ner_tags": ["O"]}',
+        "the field 'tokens' occurs more than once",
+    ),
+    "no object": ('[["a"], ["O"]]', "a JSON list, where an object is needed"),
+    "no JSON": ("a O", "not a JSON object: "),
+}
+
+
+@pytest.mark.parametrize("case", LISTS)
+@pytest.mark.parametrize("name", ["word_lists", "character_lists"])
+def test_lists_that_are_none_are_named_and_counted(case, name, tmp_path):
+    content, why = LISTS[case]
+    judge(put(tmp_path, name, f"{lists('x/O')}\n\n{content}\n".encode()), (1, f"3: {why}"))
+
+
+def test_words_and_characters_are_not_taken_for_each_other(tmp_path):
+    judge(
+        put(tmp_path, "word_lists", b'{"tokens": ["a", " "], "ner_tags": ["O", "O"]}\n'),
+        ":1: a word is ' '; in",
+    )
+    content = b'{"tokens": ["ab"], "ner_tags": ["O"]}\n'
+    judge(put(tmp_path, "character_lists", content), ":1: 'ab' is not a single character; the format word_lists has")
 
 
 @pytest.mark.parametrize("case", SENTENCES)

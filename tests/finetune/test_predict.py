@@ -129,6 +129,16 @@ def test_tagged_files_may_come_without_tags(tagger, predicted):
     assert [row["text"] for row in predicted(tagger, "the\ncat\n\ndog\n", "in.conll")] == ["the cat", "dog"]
 
 
+def test_lists_may_come_without_tags_and_rows_without_lists(tagger, predicted):
+    lists = '{"tokens": ["the", "cat"]}\n{"tokens": ["a", "dog"], "ner_tags": [0, 0]}\n'
+    assert [row["text"] for row in predicted(tagger, lists, "in.jsonl")] == ["the cat", "a dog"]
+    characters = '{"tokens": ["a", " ", "c"]}\n'
+    assert [row["text"] for row in predicted(tagger, characters, "in.json")] == ["a c"]
+    assert [row["text"] for row in predicted(tagger, '{"text": "the cat"}\n', "in.jsonl")] == ["the cat"]
+    words = predicted(tagger, '{"words": ["the", "cat"]}\n', "in.jsonl", text="words")
+    assert [row["text"] for row in words] == ["the cat"]
+
+
 @pytest.mark.parametrize("between", ["", " ", "  "])
 def test_sentences_end_where_they_do_in_training_though_tags_are_not_read(between, tagger, predicted):
     lines = ["## 1", "t\tO", " \tO", "a\tO", between, "## 2", "c\tO", ""]
@@ -336,6 +346,19 @@ def test_columns_of_words_are_not_those_of_tables(trained_on, predicted):
     assert [row["text"] for row in predicted(folder, "1 the O\n2 cat B-A\n", "in.conll")] == ["the cat"]
     assert [row["text"] for row in predicted(folder, "id,text\n7,the cat\n", "in.csv")] == ["the cat"]
     assert [row["text"] for row in predicted(folder, "##\nt\tO\n", "in.tsv")] == ["t"]
+
+
+def test_numbers_of_columns_are_no_fields_of_lists(trained_on, predicted):
+    read_as = {"text": "2", "label": "3", "text_pair": None, "quoting": "auto", "format": "conll"}
+    folder = trained_on(TaskConfig(name="ner"), ["O", "B-A", "I-A"], **read_as)
+    assert [row["text"] for row in predicted(folder, '{"tokens": ["the", "cat"]}\n', "in.jsonl")] == ["the cat"]
+
+
+def test_fields_of_lists_are_read_as_in_training_and_characters_as_characters(trained_on, predicted):
+    read_as = {"text": "letters", "label": "tags", "text_pair": None, "quoting": "auto", "format": "character_lists"}
+    folder = trained_on(TaskConfig(name="ner"), ["O", "B-A", "I-A"], **read_as)
+    assert [row["text"] for row in predicted(folder, '{"letters": ["a", "b"]}\n', "in.jsonl")] == ["ab"]
+    assert [row["text"] for row in predicted(folder, "the\tO\n", "in.tsv", format="conll")] == ["the"]
 
 
 def test_a_folder_from_before_this_was_remembered_is_read_by_the_defaults(classifier, predicted, tmp_path):
