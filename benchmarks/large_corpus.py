@@ -35,7 +35,7 @@ from pretrain.corpus import Corpus
 from pretrain.documents import CorpusFormat
 from pretrain.launch import training_sampler
 from pretrain.options import with_defaults
-from pretrain.readers import MmapReader
+from pretrain.readers import Files, MmapReader
 from pretrain.stream import Stream
 from pretrain.text import open_text
 from pretrain.token_store import TokenStore, folder_of, write_manifest
@@ -76,23 +76,24 @@ class RepeatedCorpus(Corpus):
 
     def _build(self, folder: Path) -> dict:
         once, times = self.once, self.times
-        repeat(once._document_lines, times, len(once.readers[0]), folder / "document_lines.npy")
+        lines = int(once.first_lines[-1])
+        repeat(once._document_lines, times, lines, folder / "document_lines.npy")
         repeat(once.document_hashes, times, 0, folder / "document_hashes.npy")
         repeat_offsets(once.document_sentences, times, folder / "document_sentences.npy")
-        return {"empty_documents": 0, "blank_lines": 0, "refused": 0, "faults": []}
+        return {"empty_documents": 0, "blank_lines": 0, "refused": 0, "faults": [], "lines": [times * lines]}
 
 
 def prepare(once: Corpus, store: TokenStore, tokenizer: Tokenizer, times: int, file: Path) -> None:
     """Write a corpus that is another one `times` times, and all that the program would make of it."""
-    (reader,) = once.readers
-    cache = reader.cache
+    cache, reader = once.files.cache, once.files.reader(0)
     with file.open("wb") as written:
         for _ in range(times):
             with reader.path.open("rb") as text:
                 shutil.copyfileobj(text, written, 1 << 22)
     RepeatedReader.once, RepeatedCorpus.once = reader, once
     RepeatedReader.times = RepeatedCorpus.times = times
-    corpus = RepeatedCorpus([RepeatedReader(file, cache)], once.format)
+    RepeatedReader(file, cache)  # which leaves its index
+    corpus = RepeatedCorpus(Files([file], "mmap", cache), once.format)
     folder, before = folder_of(corpus, tokenizer, cache), folder_of(once, tokenizer, cache)
     folder.mkdir()
     for name in ("ids.bin", "word_starts.bin"):
@@ -203,7 +204,7 @@ def prepare_both(arguments) -> tuple[list[Path], Path]:
     text = open_text(configuration(arguments, TokenizerConfig()))
     tokenizer = folder / "tokenizer.json"
     tokenizer.write_text(text.tokenizer.backend.to_str(), encoding="utf-8")
-    once = Corpus([MmapReader(once_file, folder)], CorpusFormat())
+    once = Corpus(Files([once_file], "mmap", folder), CorpusFormat())
     files = [folder / f"{megabytes:g}MB.txt" for megabytes in arguments.megabytes]
     for file, megabytes in zip(files, arguments.megabytes, strict=True):
         if not file.is_file():

@@ -116,6 +116,7 @@ def _read(config: FinetuneConfig) -> tuple[Examples, dict[str, Examples]]:
     judges = {name: read(Path(path), config.task, data, f"data.{name}", labels) for name, path in judges.items()}
     for name, examples in judges.items():
         print(examples.in_words(f"data.{name}"))
+        _warn_of_one_label(config.task, f"data.{name}", examples)
         if shared := train_set.shared_with(examples):
             warning = "WARNING: " if shared > MUCH_SHARED * len(examples.used) else ""
             several = f"{shared:,} of its {count_of(len(examples.used), examples.called)}"
@@ -127,6 +128,12 @@ def _refuse_one_label(task: TaskConfig, labels: list[str], examples: Examples) -
     if (same := kind_of(task).only_label(examples.used, labels)) is not None:
         rows = f"every row of '{examples.path}'" + (" that was not refused" if examples.refused else "")
         raise UserError(f"data.train: {rows} has the label {same!r}; nothing can be learned.")
+
+
+def _warn_of_one_label(task: TaskConfig, argument: str, examples: Examples) -> None:
+    kind = kind_of(task)
+    if (same := kind.only_label(examples.used, kind.labels(examples.used, task))) is not None:
+        print(f"{argument}: WARNING: every row of '{examples.path}' has the label {same!r}; scores on it say little")
 
 
 def _fingerprint(examples: Examples) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pretrain import cached_folder
 
-VERSION = 2
+VERSION = 3
 """Incremented when the cached content changes, so that older arrays are rebuilt."""
 
 Kept = tuple[dict[str, Any], dict[str, np.ndarray]]
@@ -67,13 +67,13 @@ def _digest(value: Any) -> str:
 
 
 def _load(folder: Path) -> Kept | None:
-    """What the folder holds; None if it is missing or damaged."""
+    """What the folder holds; None if it is missing or damaged. Raises OSError where that cannot be told."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in manifest["lengths"]}
         whole = all(len(array) == manifest["lengths"][name] for name, array in arrays.items())
         return (manifest["facts"], arrays) if whole else None
-    except (OSError, EOFError, ValueError, KeyError):
+    except (FileNotFoundError, NotADirectoryError, EOFError, ValueError, KeyError):
         return None
 
 

@@ -1,11 +1,12 @@
 """The documents of a corpus, which is one file or several, and the index of them."""
 
-import errno
 import hashlib
+import sys
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from itertools import chain
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,19 @@ from pretrain.array_cache import keep
 from pretrain.corpus_files import refuse_unreadable
 from pretrain.documents import FORMATS, CorpusFormat, write_index
 from pretrain.read_ahead import read_ahead
-from pretrain.readers import Reader, open_reader
+from pretrain.readers import Files
+
+LINECACHE_WARNS_ABOVE = 200_000_000
+"""Size of a corpus in bytes above which mmap is recommended in place of linecache."""
 
 
 class Corpus:
-    """The documents of some files, 0..num_documents - 1; it can be pickled, and reopens the files when unpickled.
+    """The documents of some files, 0..num_documents - 1; it can be pickled, and reads the files anew when unpickled.
 
     A document ends where its file does. So the corpus of several files is that of one file with the same documents.
 
     Attributes:
-        paths: of the files.
+        files: that it is read from.
         num_documents, num_sentences: how many there are.
         empty_documents, blank_lines: documents of JSON lines files that have no text and therefore no number, and their
             lines without even a document.
@@ -39,17 +43,16 @@ class Corpus:
             newlines, uint64 (num_documents,). Both arrays are memory maps.
     """
 
-    def __init__(self, readers: Sequence[Reader], corpus_format: CorpusFormat) -> None:
-        self.readers = readers
+    def __init__(self, files: Files, corpus_format: CorpusFormat) -> None:
+        self.files = files
         self.format = corpus_format
-        self.paths = [reader.path for reader in readers]
-        self.num_bytes = sum(reader.fingerprint[0] for reader in readers)
-        self._first_lines = ragged.offsets(np.array([len(reader) for reader in readers]))  # of each file, and the end
-        identity = {"path": "\n".join(str(path.resolve()) for path in self.paths), **asdict(corpus_format)}
-        fingerprint = [number for reader in readers for number in reader.fingerprint]
-        facts, arrays = keep(readers[0].cache, "documents", identity, fingerprint, self._build)
+        self.num_bytes = sum(size for size, _ in files.fingerprints)
+        identity = {"path": "\n".join(str(path.resolve()) for path in files.paths), **asdict(corpus_format)}
+        fingerprint = [number for fingerprint in files.fingerprints for number in fingerprint]
+        facts, arrays = keep(files.cache, "documents", identity, fingerprint, self._build)
         self.empty_documents, self.blank_lines = facts["empty_documents"], facts["blank_lines"]
         self.refused, self.faults = facts["refused"], facts["faults"]
+        self.first_lines = ragged.offsets(np.array(facts["lines"]))  # of each file, and the end
         self.document_sentences = arrays["document_sentences"]
         self.document_hashes = arrays["document_hashes"]
         self._document_lines = arrays["document_lines"]  # (num_documents, 2) first line, line after the last
@@ -65,7 +68,15 @@ class Corpus:
     @property
     def name(self) -> str:
         """The file, or how many there are, for messages."""
-        return f"'{self.paths[0]}'" if len(self.paths) == 1 else f"{len(self.paths):,} files"
+        paths = self.files.paths
+        return f"'{paths[0]}'" if len(paths) == 1 else f"{len(paths):,} files"
+
+    @property
+    def empty_files(self) -> int:
+        """How many files have no document."""
+        documents = range(self.num_documents)
+        begin = [bisect_left(documents, line, key=lambda d: self._document_lines[d, 0]) for line in self.first_lines]
+        return sum(first == last for first, last in pairwise(begin))
 
     def sentences(self, document: int) -> list[str]:
         """A document's sentences, stripped, at least one. Raises IndexError outside 0..num_documents - 1."""
@@ -73,8 +84,8 @@ class Corpus:
             raise IndexError(f"document {document} of {self.name}, with {self.num_documents}")
         start, stop = self._document_lines[document].tolist()
         file = int(self._files_of(start))
-        before = int(self._first_lines[file])
-        lines = self.readers[file].lines(start - before, stop - before)
+        before = int(self.first_lines[file])
+        lines = self.files.reader(file).lines(start - before, stop - before)
         return [sentence for line in lines for sentence in self._sentences_of(line, self.format)]
 
     def expect(self, documents: np.ndarray) -> None:
@@ -83,35 +94,35 @@ class Corpus:
         lines = self._document_lines[documents]
         files = self._files_of(lines[:, 0])
         for file in np.unique(files).tolist():
-            first, last = (lines[files == file] - self._first_lines[file]).T
-            self.readers[file].expect(first, last)
-
-    def refuse_changed(self) -> None:
-        """Raise UserError if a file has changed since it was first opened."""
-        for reader in self.readers:
-            reader.refuse_changed()
+            first, last = (lines[files == file] - self.first_lines[file]).T
+            self.files.reader(file).expect(first, last)
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.readers, self.format)
+        return type(self), (self.files, self.format)
 
     def _files_of(self, lines: np.ndarray | int) -> np.ndarray:
         """Which file each line is in; an empty one has none."""
-        return np.searchsorted(self._first_lines, lines, side="right") - 1
+        return np.searchsorted(self.first_lines, lines, side="right") - 1
 
     def _build(self, folder: Path) -> dict:
-        total = int(self._first_lines[-1])
-        lines = progress(
-            self._lines(), total=total, desc="finding documents", unit=" lines", unit_scale=True, delay=2, leave=False
-        )
-        facts = write_index(folder, lines, self.format)
-        self.refuse_changed()
-        return facts
+        counts: list[int] = []
+        facts = write_index(folder, self._lines(counts), self.format)
+        self.files.refuse_changed()
+        return facts | {"lines": counts}
 
-    def _lines(self) -> Iterator[tuple[Path, int, str]]:
-        """All lines, each with its file and its number there, from 1."""
-        for reader in self.readers:
-            for number, line in enumerate(chain.from_iterable(reader.blocks()), 1):
-                yield reader.path, number, line
+    def _lines(self, counts: list[int]) -> Iterator[tuple[Path, int, str]]:
+        """All lines, each with its file and its number there, from 1; how many each file has is added to `counts`."""
+        with progress(
+            total=self.num_bytes, desc="finding documents", unit="B", unit_scale=True, delay=2, leave=False
+        ) as bar:
+            for file, path in enumerate(self.files.paths):
+                reader, number = self.files.reader(file), 0
+                counts.append(len(reader))
+                for block in reader.blocks():
+                    for line in block:
+                        number += 1
+                        yield path, number, line
+                    bar.update(reader.fingerprint[0] * len(block) / len(reader))
 
 
 def open_corpus(
@@ -132,15 +143,12 @@ def open_corpus(
     for path in paths:
         refuse_unreadable(path, argument)
     lookup(FORMATS, format.format, "data.format")
-    try:
-        corpus = Corpus([open_reader(reader, path, cache) for path in paths], format)
-    except OSError as error:
-        if error.errno != errno.EMFILE:
-            raise
-        raise UserError(
-            f"{argument}: {count_of(len(paths), 'file')}, more than this system lets a process keep open; allow more "
-            f"(`ulimit -n {4 * len(paths)}`), or join some with `cat`."
-        ) from None
+    files = Files(paths, reader, cache)
+    size = sum(size for size, _ in files.fingerprints)
+    if reader == "linecache" and size > LINECACHE_WARNS_ABOVE:
+        warning = f"data.reader: linecache holds all {size // 1_000_000} MB of {argument} in every process's memory"
+        print(f"{warning}; data.reader=mmap leaves it on disk.", file=sys.stderr)
+    corpus = Corpus(files, format)
     if corpus.num_documents == 0:
         raise UserError(f"{argument}: no document in {corpus.name}: {_why_none(corpus)}.")
     return corpus
@@ -151,4 +159,4 @@ def _why_none(corpus: Corpus) -> str:
         return f"{count_of(corpus.refused, 'line')} refused, as {corpus.faults[0].removesuffix('.')}"
     if corpus.empty_documents:
         return f"the field {corpus.format.text!r} is blank throughout ({count_of(corpus.empty_documents, 'line')})"
-    return f"no sentence in its {count_of(sum(map(len, corpus.readers)), 'line')}"
+    return f"no sentence in its {count_of(int(corpus.first_lines[-1]), 'line')}"

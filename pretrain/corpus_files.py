@@ -1,6 +1,7 @@
 """Which files a corpus is read from, and whether they can be text."""
 
 import glob
+import os
 from pathlib import Path
 
 from bert.errors import UserError
@@ -30,12 +31,22 @@ def named_files(named: list[str] | str, argument: str) -> list[Path]:
 
 def _matching(pattern: str, argument: str) -> list[Path]:
     """The files that a path or a pattern stands for; a path need not exist."""
-    if Path(pattern).exists() or not set(pattern) & set("*?["):
+    if not pattern:
+        raise UserError(f"{argument}: '' names no file.")
+    if Path(pattern).exists():
         return [Path(pattern)]
-    found = sorted(Path(match) for match in glob.glob(pattern, recursive=True) if not Path(match).is_dir())
-    if not found:
-        raise UserError(f"{argument}: no file matches {pattern!r}.")
-    return found
+    if pattern[0] == "[" and pattern[-1] == "]":  # a list with something else than names in it
+        quoted = f"put a name that reads as a number in quotes, as in --{argument} '[\"2019\", b.txt]'"
+        raise UserError(f"{argument}: {pattern} is no list of names; {quoted}.")
+    if set(pattern) & set("*?["):
+        found = sorted(Path(match) for match in glob.glob(pattern, recursive=True) if not Path(match).is_dir())
+        if not found:
+            raise UserError(f"{argument}: no file matches {pattern!r}.")
+        return found
+    parts = [part.strip() for part in pattern.split(",")]
+    if len(parts) > 1 and all(map(os.path.exists, parts)):
+        raise UserError(f"{argument}: no such file: '{pattern}'; a list is written as \"[{', '.join(parts)}]\".")
+    return [Path(pattern)]
 
 
 _SIGNATURES = {

@@ -66,7 +66,8 @@ def _json_text(line: str, field: str) -> str:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"not a JSON object ({error}); plain text is read with data.format=text.") from None
+        else_ = "one object per line is needed" if line[:1] in "[{" else "plain text is read with data.format=text"
+        raise UserError(f"not a JSON object ({error}); {else_}.") from None
     if not isinstance(row, dict):
         raise UserError(f"not a JSON object with a field {field!r}, but {_shortened(row)}.")
     if field not in row:

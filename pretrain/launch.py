@@ -35,7 +35,7 @@ from pretrain.options import FREE, check, with_defaults
 from pretrain.packing import Shape, shape_of
 from pretrain.report import print_report, sampling_in_words
 from pretrain.sentence import NEGATIVES
-from pretrain.start import Start, build_objective, model_config, open_start
+from pretrain.start import Start, build_objective, model_config, open_start, own_tokenizer
 from pretrain.stream import Stream
 from pretrain.text import TextToLearn, datasets_of, open_text
 from pretrain.validation import JUDGED_ON, MICRO_BATCH, build_validation
@@ -64,7 +64,8 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
     with distributed.first_alone():
         start = open_start(config)
         refuse_unfit_attention(config.training, device, model_config(config, start))
-        text = open_text(config, start and start.tokenizer)
+        text = open_text(config, own_tokenizer(config) if start is None else start.tokenizer)
+    _refuse_different_texts(text)
     sampler = training_sampler(config, text)
     facts = {
         "corpus": text.fingerprint,
@@ -81,6 +82,12 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
         identity.say_finished(output)
         return None
     return _run(config, start, text, sampler, facts, device, state)
+
+
+def _refuse_different_texts(text: TextToLearn) -> None:
+    """Refuse ranks whose files differ, as where a machine's own copy of a folder lacks some."""
+    if len(set(distributed.gathered([text.fingerprint]))) > 1:
+        raise UserError("data.train: its text, or that of data.valid, is not the same for all ranks of the run.")
 
 
 def _judged_before(output: Path) -> dict[str, str] | None:
@@ -185,7 +192,7 @@ def _run(
         if distributed.is_first():  # not before the tracker has cut off the lines of a changed run
             identity.claim(output, asdict(config), facts)
             whole_file.write(output / JUDGED_ON, json.dumps(judged_on, indent=2) + "\n")
-        tracker.datasets(datasets_of(config, text))
+        tracker.datasets(datasets_of(text))
         evaluate_now = validation.evaluator(config, objective, device)
         goal = Goal(objective.goal, higher_is_better=False, root="last")
         result = fit(objective, stream, evaluate_now, config.training, goal, output, tracker)

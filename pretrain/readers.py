@@ -6,10 +6,10 @@ file's start are dropped, everything else is kept.
 
 import linecache
 import mmap
-import sys
 from abc import ABC, abstractmethod
 from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,23 +21,26 @@ from pretrain.array_cache import GrowingArray, keep
 from pretrain.read_ahead import read_ahead, read_bytes_ahead
 from pretrain.utf8 import read_text, valid_chunks
 
-LINECACHE_WARNS_ABOVE = 200_000_000
-"""File size in bytes above which the linecache reader recommends mmap."""
-
 _BLOCK = 1 << 20  # bytes of lines handed out at once
+_MOST_OPEN = 32  # files of a corpus; systems allow a process 256 or 1024 open files, and each takes two
 
 
 class Reader(ABC):
-    """The lines of a UTF-8 file by number, from 0; it can be pickled, and reopens the file when unpickled.
+    """The lines of a UTF-8 file by number, from 0.
+
+    Args:
+        path: of the file.
+        cache: the folder of what is kept on disk.
+        fingerprint: what the file's must be; None where it is opened for the first time.
 
     Raises:
-        UserError: a byte is not UTF-8 (line and offset are named), or the file changed since it was pickled.
+        UserError: a byte is not UTF-8 (line and offset are named), or the file has another fingerprint.
     """
 
     def __init__(self, path: Path, cache: Path, fingerprint: tuple[int, int] | None = None) -> None:
         self.path = Path(path)
         self.cache = Path(cache)
-        self.fingerprint = fingerprint or _fingerprint(self.path)  # size in bytes, mtime in ns
+        self.fingerprint = fingerprint or _fingerprint(self.path)
         self.refuse_changed()
 
     @abstractmethod
@@ -62,11 +65,7 @@ class Reader(ABC):
 
     def refuse_changed(self) -> None:
         """Raise UserError if the file has changed since it was first opened."""
-        if _fingerprint(self.path) != self.fingerprint:
-            raise UserError(f"{self.path}: the file changed while it was in use; start again once it is complete.")
-
-    def __reduce__(self) -> tuple:
-        return type(self), (self.path, self.cache, self.fingerprint)
+        _refuse_changed(self.path, self.fingerprint)
 
     def _check(self, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= len(self):
@@ -153,10 +152,6 @@ class LinecacheReader(Reader):
 
     def __init__(self, path: Path, cache: Path, fingerprint: tuple[int, int] | None = None) -> None:
         super().__init__(path, cache, fingerprint)
-        if self.fingerprint[0] > LINECACHE_WARNS_ABOVE and fingerprint is None:
-            megabytes = self.fingerprint[0] // 1_000_000
-            warning = f"data.reader: linecache holds all {megabytes} MB of '{self.path}' in every process's memory"
-            print(f"{warning}; data.reader=mmap leaves it on disk.", file=sys.stderr)
         self._key = str(self.path.resolve())
         self._length = len(self._cached())
 
@@ -202,6 +197,40 @@ def open_reader(name: str, path: Path, cache: Path) -> Reader:
     return lookup(READERS, name, "data.reader")(path, cache)
 
 
+class Files:
+    """The files of a corpus, by number; each is opened when it is first read, in every process anew.
+
+    Attributes:
+        paths: of the files.
+        cache: the folder of what their readers keep.
+        fingerprints: of each file, when the first process saw it: size in bytes, and time of change in ns.
+        reader: a function from a file's number to its reader.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], reader: str, cache: Path, fingerprints: list[tuple[int, int]] | None = None
+    ) -> None:
+        self.paths, self.cache = list(paths), Path(cache)
+        self.fingerprints = fingerprints = fingerprints or [_fingerprint(path) for path in self.paths]
+        self._given = self.paths, reader, cache, fingerprints
+        type_ = lookup(READERS, reader, "data.reader")
+        # Not a method, which would keep all of this alive beyond its last use.
+        self.reader = lru_cache(_MOST_OPEN)(lambda number: type_(paths[number], Path(cache), fingerprints[number]))
+
+    def refuse_changed(self) -> None:
+        """Raise UserError if a file has changed since the first process saw it."""
+        for path, fingerprint in zip(self.paths, self.fingerprints, strict=True):
+            _refuse_changed(path, fingerprint)
+
+    def __reduce__(self) -> tuple:
+        return type(self), self._given
+
+
 def _fingerprint(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
+
+
+def _refuse_changed(path: Path, fingerprint: tuple[int, int]) -> None:
+    if _fingerprint(path) != fingerprint:
+        raise UserError(f"{path}: the file changed while it was in use; start again once it is complete.")

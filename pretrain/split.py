@@ -10,15 +10,34 @@ from bert import whole_file
 
 @dataclass(frozen=True)
 class Split:
-    """Document numbers, mapped from disk.
+    """Document numbers.
 
     Attributes:
-        train: (documents trained on,), ascending.
-        valid: (documents held out,), ascending.
+        train: (documents trained on,), ascending; sent to loader workers.
+        valid: (documents held out,), ascending, mapped from disk.
     """
 
-    train: np.ndarray
+    train: "OnDisk"
     valid: np.ndarray
+
+
+class OnDisk:
+    """The numbers in a file, memory-mapped; when pickled, only its path, so that every process maps the same file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._numbers = file, np.load(file, mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, which: np.ndarray | slice) -> np.ndarray:
+        return self._numbers[which]
+
+    def __array__(self, dtype: type | None = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self._numbers, dtype) if copy else np.asarray(self._numbers, dtype)
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self._file,)
 
 
 def open_split(hashes: np.ndarray, share: float, cache: Path, name: str) -> Split:
@@ -41,7 +60,7 @@ def open_split(hashes: np.ndarray, share: float, cache: Path, name: str) -> Spli
         for file, array in zip(files, (np.flatnonzero(~held_out), np.flatnonzero(held_out)), strict=True):
             with whole_file.replacing(file, shared=True) as unfinished, unfinished.open("wb") as handle:
                 np.save(handle, array)
-    return Split(*(np.load(file, mmap_mode="r") for file in files))
+    return Split(OnDisk(files[0]), np.load(files[1], mmap_mode="r"))
 
 
 def _held_out(hashes: np.ndarray, share: float) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from bert import hub
+from bert import hub, tokenizer_files
 from bert.added_words import add_words, grow
 from bert.config import ModelConfig, resolve
 from bert.counting import count_of
@@ -65,6 +65,19 @@ def open_start(config: PretrainConfig) -> Start | None:
         faults.append(f"sentence.input: '{config.sentence.input}' has {count_of(segments, 'segment')}, but {has}.")
     refuse_if(faults)
     return Start(folder, tokenizer, added, newest is not None, _facts(config))
+
+
+def own_tokenizer(config: PretrainConfig) -> Tokenizer | None:
+    """The tokenizer that the output's run was begun with, if it trained one; None where it did not, or has not begun.
+
+    Another text would give another one, with other tokens for the rows of the embeddings.
+    """
+    output = Path(config.output)
+    if config.init is not None or config.tokenizer.path is not None or not (output / identity.OPTIONS).is_file():
+        return None
+    folders = [*([output] if identity.is_finished(output) else []), *reversed(checkpoint.folders(output))]
+    found = (folder for folder in folders if (folder / "tokenizer.json").is_file())
+    return next((tokenizer_files.load(folder) for folder in found), None)
 
 
 def _facts(config: PretrainConfig) -> dict[str, str]:

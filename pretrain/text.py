@@ -24,7 +24,7 @@ from pretrain.corpus_files import named_files, refuse_unreadable
 from pretrain.documents import FORMATS, CorpusFormat
 from pretrain.on_the_fly import OnTheFly
 from pretrain.randomness import Permutation
-from pretrain.split import Split, open_split
+from pretrain.split import OnDisk, Split, open_split
 from pretrain.token_source import TokenSource
 from pretrain.token_store import open_store
 
@@ -51,19 +51,22 @@ class TextToLearn:
     Attributes:
         source: the corpus to train on.
         valid_source: the corpus to validate on; the same one if documents are held out.
-        train_documents, valid_documents: document numbers in each.
+        train_documents, valid_documents: document numbers in each, ascending.
         characters_per_token: of the validation text.
         tokenizer: the one that made the tokens.
         fingerprint: of the corpus, and of data.valid if given.
+        train_files, valid_files: what they were read from; the latter empty where documents are held out.
     """
 
     source: TokenSource
     valid_source: TokenSource
-    train_documents: np.ndarray
+    train_documents: OnDisk
     valid_documents: np.ndarray
     characters_per_token: float
     tokenizer: Tokenizer
     fingerprint: str
+    train_files: list[Path]
+    valid_files: list[Path]
 
 
 def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> TextToLearn:
@@ -74,13 +77,9 @@ def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> Tex
         tokenizer: that of the model it continues from; without one it is loaded or trained as tokenizer.* says.
     """
     data, cache = config.data, Path(config.data.cache)
-    train_files, valid_files = _files(config)
-    for file in valid_files:
-        refuse_unreadable(file, "data.valid")  # now, not after reading all of data.train
     if tokenizer is None and config.tokenizer.path is not None:
         tokenizer = tokenizer_files.load(Path(config.tokenizer.path))
-    corpus = _corpus(config, train_files, "data.train")
-    apart = _corpus(config, valid_files, "data.valid") if valid_files else None
+    corpus, apart = _corpora(config)
     split = open_split(corpus.document_hashes, 0 if apart else data.valid_share, cache, corpus.fingerprint)
     _refuse_too_few(config, split, corpus, apart)
     if apart is None:
@@ -90,7 +89,6 @@ def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> Tex
     source = _source(config, corpus, tokenizer)
     valid_source = _source(config, apart, tokenizer) if apart else source
     valid_documents = np.arange(apart.num_documents) if apart else split.valid
-    fingerprint = corpus.fingerprint if apart is None else f"{corpus.fingerprint} {apart.fingerprint}"
     return TextToLearn(
         source=source,
         valid_source=valid_source,
@@ -98,13 +96,20 @@ def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> Tex
         valid_documents=valid_documents,
         characters_per_token=_characters_per_token(apart or corpus, valid_source, valid_documents),
         tokenizer=tokenizer,
-        fingerprint=fingerprint,
+        fingerprint=_fingerprint(corpus, apart),
+        train_files=corpus.files.paths,
+        valid_files=apart.files.paths if apart else [],
     )
 
 
-def datasets_of(config: PretrainConfig, text: TextToLearn) -> list[UsedDataset]:
+def text_fingerprint(config: PretrainConfig) -> str:
+    """TextToLearn.fingerprint, without anything that needs a tokenizer."""
+    return _fingerprint(*_corpora(config))
+
+
+def datasets_of(text: TextToLearn) -> list[UsedDataset]:
     """The training and validation text, the latter from files of its own or the held-out documents."""
-    files, apart = _files(config)
+    files, apart = text.train_files, text.valid_files
     valid = _sizes(text.valid_source, text.valid_documents)
     train = _sizes(text.source)
     if not apart:
@@ -124,7 +129,7 @@ def _name(files: list[Path]) -> str:
 
 def _common_place(files: list[Path]) -> str:
     """The file, or the folder that all of them are below."""
-    return os.path.commonpath([file.absolute() for file in files])
+    return os.path.commonpath([os.path.abspath(file) for file in files])
 
 
 def _sizes(source: TokenSource, documents: np.ndarray | None = None) -> dict[str, int]:
@@ -143,19 +148,19 @@ def _digest(text: TextToLearn, context: str, sizes: dict[str, int]) -> str:
     return provenance.fingerprint([text.fingerprint, text.tokenizer.fingerprint, context, repr(sizes)])[:16]
 
 
-def _files(config: PretrainConfig) -> tuple[list[Path], list[Path]]:
-    """The files of data.train, and those of data.valid, none without it.
-
-    Raises:
-        UserError: there are none of that name, or some are both.
-    """
+def _corpora(config: PretrainConfig) -> tuple[Corpus, Corpus | None]:
+    """The corpora of data.train and data.valid, if that is given."""
     data = config.data
     train = [_builtin_file(config)] if data.train == "builtin" else named_files(data.train, "data.train")
     valid = [] if data.valid is None else named_files(data.valid, "data.valid")
-    places = {file.resolve() for file in train}
-    if both := [str(file) for file in valid if file.resolve() in places]:
-        raise UserError(f"data.valid: also in data.train: {', '.join(both)}; validation is on text that is held out.")
-    return train, valid
+    for file in valid:
+        refuse_unreadable(file, "data.valid")  # now, not after reading all of data.train
+    corpus = _corpus(config, train, "data.train")
+    return corpus, _corpus(config, valid, "data.valid") if valid else None
+
+
+def _fingerprint(corpus: Corpus, apart: Corpus | None) -> str:
+    return corpus.fingerprint if apart is None else f"{corpus.fingerprint} {apart.fingerprint}"
 
 
 def _builtin_file(config: PretrainConfig) -> Path:
@@ -181,6 +186,7 @@ def _corpus(config: PretrainConfig, files: list[Path], argument: str) -> Corpus:
         (corpus.empty_documents, "empty document", "left out"),
         (corpus.blank_lines, "blank line", "passed over"),
         (corpus.refused, "line", "refused"),
+        (corpus.empty_files, "file", "without any text"),
     )
     said = [f"{count_of(number, noun)} {fate}" for number, noun, fate in unused if number]
     print("\n  ".join(["; ".join([f"{argument}: {_named(files)}: {sizes}", *said]), *corpus.faults]))
@@ -240,7 +246,7 @@ def _trained_tokenizer(config: PretrainConfig, corpus: Corpus, split: Split) -> 
     if not file.is_file():
         print(f"training a tokenizer of {options.vocab_size:,} tokens")
         trained = tokenizers.train(_TokenizerLines(corpus, split.train, TOKENIZER_BYTES), options)
-        corpus.refuse_changed()
+        corpus.files.refuse_changed()
         whole_file.write(file, trained.to_str())
     tokenizer = tokenizer_files.load(file)
     if tokenizer.vocab_size < options.vocab_size:

@@ -174,7 +174,7 @@ def _build(corpus: Corpus, tokenizer: Tokenizer, folder: Path, processes: int) -
         raise UserError(f"{corpus.name}: nothing in it is text to the tokenizer (only control characters?).")
     np.cumsum(lengths, out=lengths)
     lengths.flush()
-    corpus.refuse_changed()  # or the store would be of two texts
+    corpus.files.refuse_changed()  # or the store would be of two texts
     unknown_share = float(counts[tokenizer.unk_id] / counts.sum())
     write_manifest(folder, corpus, tokenizer, dtype, int(counts.sum()), unknown_share)
 

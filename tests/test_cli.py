@@ -175,6 +175,17 @@ def test_a_wrong_option_is_one_line_with_what_would_be_right(arguments, said, re
     assert refused("pretrain", *arguments) == refused(*arguments) == f"run.py pretrain: {expected}"
 
 
+def test_an_option_that_is_given_twice_is_said(call):
+    again = ["--data.train", "a.txt", "--training.lr=1", "--data.train=b.txt", "--training.lr", "2"]
+    assert call("pretrain", *again)[2].splitlines() == [
+        "--data.train: given more than once; the last counts",
+        "--training.lr: given more than once; the last counts",
+        "data.train: no such file: 'b.txt'.",
+    ]
+    added = ["--data.train=[a.txt]", "--data.train+=b.txt", "--data.train+=c.txt"]
+    assert call("pretrain", *added)[2] == "data.train: no such file: 'a.txt'.\n"
+
+
 def test_an_option_far_from_all_others_of_its_group_gets_no_suggestion(refused):
     assert refused("--training.zzqqxx", "1") == "run.py pretrain: no option --training.zzqqxx."
 
@@ -214,6 +225,10 @@ def config_file(text: str) -> str:
         ("training:\n  lrr: 1\n", "no option training.lrr (did you mean training.lr?)."),
         ("training:\n  lr: fast\n", "training.lr: 'fast', but it must be of type float."),
         ("masking:\n  strategy: tokens\n", "masking.strategy: no 'tokens'; one of "),
+        (
+            "data:\n  train: [a.txt, 3]\n",
+            "data.train: ['a.txt', 3], but a list must have names alone; put a number in quotes, as in ",
+        ),
         ("data:\n  text: 1\n", "data.text: 1, but it must be of type str, which is written as '\"1\"'."),
         ("- a\n", "Unexpected config: - a"),
     ],

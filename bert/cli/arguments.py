@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any, get_origin
@@ -98,6 +99,12 @@ def name_positional(arguments: list[str], positional: str | None) -> list[str]:
     if alone and any(option[0].partition("=")[0] == f"--{positional}" for option in given):
         raise UserError(f"{positional}: given twice, once as {alone[0]!r} and once by name.")
     return [argument for o in given for argument in ([f"--{positional}", *o] if o[0] in alone else o)]
+
+
+def typed_again(arguments: list[str]) -> list[str]:
+    """The options that are given more than once, of which the last counts; not those that add up."""
+    names = Counter(option[0].partition("=")[0] for option in _given(arguments))
+    return [name for name, times in names.items() if times > 1 and name != "--config" and not name.endswith("+")]
 
 
 def files_first(arguments: list[str]) -> list[str]:

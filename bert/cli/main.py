@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from bert.cli.arguments import files_first, name_positional, set_aside, whole_trees
+from bert.cli.arguments import files_first, name_positional, set_aside, typed_again, whole_trees
 from bert.cli.parser import instance, parser_of
 from bert.cli.yaml_files import files_in, refuse_unclear, values_in
 from bert.errors import REFUSED, UserError
@@ -95,6 +95,8 @@ def _parse(program: str, verb: Verb, arguments: list[str]) -> Any:
     completed = [*arguments, *(f"--{name}={_written(value)}" for name, value in unset.items())]
     options = instance(parser, verb.config, parser.parse_args(whole_trees(parser, verb.config, verb.trees, completed)))
     if distributed.is_or_will_be_first():
+        for name in typed_again(arguments):
+            print(f"{name}: given more than once; the last counts", file=sys.stderr)
         _say_set_aside(aside, unset, files_in(arguments))
     return options
 

@@ -11,7 +11,7 @@ from bert.registry import did_you_mean
 def readable(message: str, names: list[str]) -> str:
     """jsonargparse's message as one line: the argument, the value, what is allowed, the closest name."""
     message = " ".join(message.split())
-    if unknown := re.search(r"[Uu]nrecognized arguments: (--[^\s=]+)", message):
+    if unknown := re.search(r"[Uu]nrecognized arguments: (-[^\s=]+)", message):
         return f"no option {unknown[1]}{_closest_option(unknown[1], names)}."
     if loose := re.search(r"[Uu]nrecognized arguments: (.*)", message):
         return f"no option before {loose[1]!r}; put a value with spaces, or a pattern such as '*.txt', in quotes."
@@ -85,6 +85,8 @@ def _wrong_value(name: str, fault: str) -> str:
         allowed = re.findall(r"'([^']*)'", choices[1])
         return f"{name}: no {value!r}; one of {', '.join(allowed)}{did_you_mean(_VALUES.get(value, value), allowed)}."
     expected = re.split(r"[Gg]iven value type", fault)[0]
+    if "list[str]" in fault and value.startswith("["):
+        return f"{name}: {value}, but a list must have names alone; put a number in quotes, as in '[\"2019\", b.txt]'."
     kinds = [kind for kind in re.findall(r"<class '(\w+)'>", expected) if kind not in ("NoneType", "str")]
     if not kinds and "<class 'str'>" in expected:
         return f"{name}: {value}, but it must be of type str, which is written as '\"{value}\"'."

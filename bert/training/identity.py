@@ -31,6 +31,9 @@ FREE = (
 _MINUTES = "training.minutes"
 """It may not change when a run resumes, since minutes were converted to tokens when it began."""
 
+_FIXED = (_MINUTES, "tokenizer")
+"""Nor may this, since the rows of the embeddings stand for its tokens."""
+
 
 def state_of(
     output: Path,
@@ -68,7 +71,7 @@ def state_of(
     _refuse_unknown(asked, before | now)
     names = (name for name in sorted(before.keys() | now.keys()) if not is_free(name, free))
     differing = [name for name in names if before.get(name) != now.get(name)]
-    changeable = [] if finished else [name for name in differing if name != _MINUTES]
+    changeable = [] if finished else [name for name in differing if name not in _FIXED]
     taken = [name for name in changeable if name in asked]
     for name in taken:
         print(f"output: '{output}' continues with {name}={now.get(name)}, which was {before.get(name)}")

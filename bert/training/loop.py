@@ -37,8 +37,9 @@ SKIPPED_AT_MOST = 3
 SAY_EVERY = 30.0
 """Seconds between two lines of a run that shows no progress bar, since it writes to a file."""
 
-_NO_MEMORY = ("can't allocate memory", "MemoryError", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
-"""Messages of out-of-memory errors without a type of their own: of a CPU, of a helper, of cuBLAS and of the driver."""
+_NO_MEMORY = ("can't allocate memory", "MemoryError", "CUBLAS_STATUS_ALLOC_FAILED", "out of memory")
+"""Messages of out-of-memory errors without a type of their own: of a CPU, of a helper, of cuBLAS, of the driver and of
+Triton."""
 
 STOPPED = "stopped"
 """A file in the output of a run that was asked to stop."""
@@ -115,8 +116,9 @@ def _advice(error: Exception, config: TrainingConfig, device: torch.device) -> s
         )
     if "DataLoader worker" in said:
         return (
-            f"training.workers: a process that prepares batches was killed, perhaps for lack of memory "
-            f"({said.splitlines()[0]}). The same command continues from the last checkpoint; fewer workers need less."
+            f"training.workers: a process that prepares batches has ended ({said.splitlines()[0]}): for lack of "
+            f"memory, unless an error is printed above. The same command continues from the last checkpoint; fewer "
+            f"workers need less."
         )
     return None
 

@@ -18,12 +18,12 @@ from bert.training.ledger import LEDGER
 
 @dataclass(frozen=True)
 class UsedDataset:
-    """A file that a run reads, or a part of one.
+    """Files that a run reads, or a part of them.
 
     Attributes:
-        name: the file's, and which part.
+        name: the files', and which part.
         digest: 16 digits that differ where what is read differs.
-        source: where the file is.
+        source: the file, or the folder that the files are below.
         context: what it is read for.
         profile: numbers that describe it, by name.
     """

@@ -12,7 +12,7 @@ from bert.errors import UserError, refuse_if
 from bert.training.stopping import Stopped, stop_requests
 from bert.training.tracking import Tracker
 from pretrain.ablation.cell_runs import any_is_pretrained
-from pretrain.ablation.checks import missing_files, refuse_wrong, refuse_wrong_tasks
+from pretrain.ablation.checks import changed_texts, refuse_wrong, refuse_wrong_tasks, unreadable_files
 from pretrain.ablation.commands import ROOT, differences
 from pretrain.ablation.grid import AblateConfig, Cell, cells, grid_as_yaml
 from pretrain.ablation.grid_run import grid_run, parent_of_cells
@@ -35,12 +35,13 @@ def ablate(config: AblateConfig) -> None:
         Stopped: a signal asked to stop; the same command resumes from there.
     """
     refuse_wrong(config)
-    refuse_if(missing_files(config))
+    refuse_if(unreadable_files(config))
     refuse_wrong_tasks(config)
     refuse_if(_undeclared(config))
     there = read_results(config)
     refuse_if(differences(config, cells(config)) + lacking(config, there) + mixed(config, there))
     wanted = _only(config)
+    refuse_if(changed_texts(config, wanted, there))
     print(plan(config, wanted, there), file=sys.stderr if config.print_cells else sys.stdout)
     if config.dry_run:
         return

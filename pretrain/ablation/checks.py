@@ -28,9 +28,11 @@ from pretrain.ablation.grid import (
     variant_name,
 )
 from pretrain.ablation.metric_names import VALID, full_name, place_of, prefix_of
+from pretrain.ablation.results import Result
 from pretrain.config import PretrainConfig
-from pretrain.corpus_files import named_files
+from pretrain.corpus_files import named_files, refuse_unreadable
 from pretrain.options import PATHS, check, with_defaults
+from pretrain.text import text_fingerprint
 from pretrain.validation import metric_names
 
 _TAKEN = (VALID, PRETRAINING.name)
@@ -61,26 +63,53 @@ def refuse_wrong(config: AblateConfig) -> None:
     refuse_if([f"axes: {named}: {fault}" for fault, named in first_with.items()])
 
 
-def missing_files(config: AblateConfig) -> list[str]:
-    """Faults of the files that pretraining would read: those that are not there."""
+def unreadable_files(config: AblateConfig) -> list[str]:
+    """Faults of the files that pretraining would read: those that are not there, or no text."""
     given = flatten(config.base) | config.axes
     named = {
         name: value if name in config.axes else [value] for name, value in given.items() if name in _FILES and value
     }
-    faults = [_missing(name, value) for name, values in named.items() for value in values]
+    faults = [_unreadable(name, value) for name, values in named.items() for value in values]
     return [fault for fault in faults if fault]
 
 
-def _missing(name: str, value: Any) -> str | None:
-    """What is wrong with the files that a value of such an option names."""
+def _unreadable(name: str, value: Any) -> str | None:
+    """What is wrong with the files that a value of such an option names, without reading all of them."""
     if value in (None, "builtin"):
         return None
+    if name not in PATHS:
+        return None if Path(value).exists() else f"{name}: no such file: '{value}'."
     try:
-        files = named_files(value, name) if name in PATHS else [Path(value)]
+        for file in named_files(value, name):
+            refuse_unreadable(file, name)
     except UserError as error:
         return str(error)
-    missing = [str(file) for file in files if not file.exists()]
-    return f"{name}: no such file: '{missing[0]}'." if missing else None
+    return None
+
+
+def changed_texts(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) -> list[str]:
+    """Faults of texts that are not what they were when finished cells read them, while others are yet to read them."""
+    before: dict[str, tuple[str, str]] = {}  # for each text, the first finished cell's name and the fingerprint it saw
+    for cell, result in there.items():
+        before.setdefault(_text_of(config, cell), (cell.name, result.facts[PRETRAINING.name]["corpus"]))
+    ahead = [cell for cell in wanted if not PRETRAINING.is_finished(cell_folder(config, cell))]
+    by_text = {_text_of(config, cell): cell for cell in ahead}
+    faults = []
+    for text in by_text.keys() & before.keys():
+        name, fingerprint = before[text]
+        options = pretrain_options(config, by_text[text], Path(config.output))
+        if text_fingerprint(read_options("run.py pretrain", PretrainConfig, options)) != fingerprint:
+            faults.append(
+                f"data.train: the text is not what '{name}', which is finished, was trained on. Put it back, or use "
+                f"another folder."
+            )
+    return faults
+
+
+def _text_of(config: AblateConfig, cell: Cell) -> str:
+    """What tells the texts of cells apart: the data options."""
+    options = pretrain_options(config, cell, Path(config.output))
+    return repr(sorted(flatten({"data": options.get("data", {})}).items()))
 
 
 def refuse_wrong_tasks(config: AblateConfig) -> None:

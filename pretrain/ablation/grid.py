@@ -1,5 +1,6 @@
 """The options of an ablation, and the cells they make."""
 
+import hashlib
 import itertools
 import re
 from copy import deepcopy
@@ -12,6 +13,8 @@ import yaml
 from bert.cli import put
 from bert.training import config as training_config
 from bert.training.tracking import TrackingConfig
+
+_LONGEST_NAME = 120  # bytes; systems allow a folder 255
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,12 @@ class Cell:
 
 
 def variant_name(values: dict[str, Any]) -> str:
-    """A combination's name, and its folder's."""
-    return "-".join(re.sub(r"[^\w.]+", "_", str(value)) for value in values.values())
+    """A combination's name, and its folder's; a long one is cut, and made unique by a digest."""
+    name = "-".join(re.sub(r"[^\w.]+", "_", str(value)) for value in values.values())
+    encoded = name.encode()
+    if len(encoded) <= _LONGEST_NAME:
+        return name
+    return encoded[:_LONGEST_NAME].decode(errors="ignore") + "-" + hashlib.blake2b(encoded, digest_size=4).hexdigest()
 
 
 def combinations(config: AblateConfig) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from pretrain.ablation.cell_runs import cell_folder
 from pretrain.ablation.checks import refuse_wrong
 from pretrain.ablation.child import environment
 from pretrain.ablation.commands import ROOT, differences, steps
-from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, grid_as_yaml, models_are_alike
+from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, grid_as_yaml, models_are_alike, variant_name
 from pretrain.ablation.grid_run import parent_of_cells
 from pretrain.ablation.plan import plan
 from pretrain.ablation.results import read_results
@@ -170,6 +170,13 @@ def test_a_file_that_is_not_there_is_said_by_a_dry_run_too(make_grid, name):
         ablate(make_grid(axes=axes, baseline=BASELINE | {name: __file__}, dry_run=True))
 
 
+def test_a_long_value_gets_a_short_name_of_its_own():
+    names = [variant_name({"data.train": [f"{'가' * 40}/{letter}.txt"] * 9, "seed": 1}) for letter in "abb"]
+    assert names[0] != names[1] == names[2]
+    assert all(len(name.encode()) < 140 for name in names)
+    assert variant_name({"a": "[x, y]", "b": 1}) == "_x_y_-1"
+
+
 def test_each_file_of_a_list_must_be_there(make_grid):
     base = {"data": {"train": [__file__, "nowhere.txt"]}}
     with pytest.raises(UserError, match=r"^data\.train: no such file: 'nowhere\.txt'\.$"):
@@ -177,6 +184,13 @@ def test_each_file_of_a_list_must_be_there(make_grid):
     axes = AXES | {"data.valid": [[__file__], "nowhere/*.txt"]}
     with pytest.raises(UserError, match=r"^data\.valid: no file matches 'nowhere/\*\.txt'\.$"):
         ablate(make_grid(axes=axes, baseline=BASELINE | {"data.valid": [__file__]}, dry_run=True))
+
+
+def test_a_file_that_is_no_text_is_refused_by_a_dry_run_too(make_grid, tmp_path):
+    for content, said in ((b"", "is empty"), (b"PK\x03\x04", "is a zip archive")):
+        (tmp_path / "corpus.txt").write_bytes(content)
+        with pytest.raises(UserError, match=rf"^data\.train: '.*corpus\.txt' {said}"):
+            ablate(make_grid(base={"data": {"train": str(tmp_path / "*.txt")}}, dry_run=True))
 
 
 def test_a_dry_run_says_the_plan_and_runs_nothing(make_grid, base, capsys):
@@ -345,6 +359,24 @@ def test_a_grid_that_was_killed_and_is_called_again_gives_the_report_of_one_that
     process.wait()
     subprocess.run(other, check=True, capture_output=True, cwd=folder)
     assert without_times(tmp_path / "out") == without_times(Path(config.output))
+
+
+def test_a_text_that_has_changed_is_refused_before_another_cell_reads_it(finished_grid, tmp_path):
+    config, _, _ = finished_grid
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    grid = replace(config, output=str(tmp_path / "out"))
+    shutil.copytree(config.output, grid.output)
+    ablate(replace(grid, seeds=[*grid.seeds, 99], dry_run=True))  # the same text: one more seed may be run
+    corpus = Path(config.base["data"]["train"])
+    before = corpus.read_bytes()
+    try:
+        corpus.write_bytes(before + b"\nanother document\n")
+        with pytest.raises(UserError, match=r"^data\.train: the text is not what '.*/seed-.*', which is finished, was"):
+            ablate(replace(grid, seeds=[*grid.seeds, 99], dry_run=True))
+        ablate(replace(grid, dry_run=True))  # nothing is left to read it
+    finally:
+        corpus.write_bytes(before)
 
 
 def test_a_grid_that_is_asked_to_stop_says_so_and_goes_on(finished_grid, tmp_path):

@@ -762,6 +762,16 @@ def test_what_is_in_the_training_file_too_is_counted_as_what_it_is(make_config, 
     assert "data.test.more: WARNING: 8 of its 8 questions are in data.train too\n" in said
 
 
+def test_a_file_of_one_label_says_little_but_may_be_scored_on(make_config, write, capsys):
+    files = {"train": write("a\tB-LC\n\nb\tO\n", "one.conll"), "eval": write("a\tO\n\nb\tO\n", "other.conll")}
+    config = make_config(task="ner")
+    check_only(replace(config, init="later", data=DataConfig(**{name: str(file) for name, file in files.items()})))
+    said = capsys.readouterr().out
+    assert f"data.eval: WARNING: every row of '{files['eval']}' has the label 'O'; scores on it say little\n" in said
+    check_only(replace(config, init="later"))
+    assert "scores on it say little" not in capsys.readouterr().out
+
+
 def test_a_name_of_a_test_file_that_mlflow_has_no_tag_for_is_refused(make_config):
     config = make_config()
     config = replace(config, data=replace(config.data, test={"hard(1)": "x.tsv", "어려운 것": "y.tsv"}))

@@ -53,6 +53,23 @@ def test_a_file_named_twice_is_refused(folder, again, said):
         named_files(["a.txt", again], "data.valid")
 
 
-def test_an_empty_list_is_no_corpus(folder):
-    with pytest.raises(UserError, match=r"data\.train: an empty list"):
-        named_files([], "data.train")
+@pytest.mark.parametrize("named", ["[1, 2]", "[a.txt, 2019]"])
+def test_a_list_that_is_none_of_names_is_not_taken_for_a_pattern(folder, named):
+    (folder / "1").write_text("a\n")
+    with pytest.raises(
+        UserError, match=r"data\.train: \[.*\] is no list of names; put a name that reads as a number in"
+    ):
+        named_files(named, "data.train")
+
+
+@pytest.mark.parametrize(
+    "named, said",
+    [
+        ([], "an empty list; name one file at least"),
+        ("", "'' names no file"),
+        ("a.txt,b.txt", "no such file: 'a.txt,b.txt'; a list is written as \"[a.txt, b.txt]\""),
+    ],
+)
+def test_what_names_no_file_is_refused_with_what_would(folder, named, said):
+    with pytest.raises(UserError, match=re.escape(f"data.train: {said}.")):
+        named_files(named, "data.train")

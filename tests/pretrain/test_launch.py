@@ -12,6 +12,7 @@ from functools import partialmethod
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -154,12 +155,12 @@ def test_a_corpus_in_several_files_trains_like_one_file(whole, make_config, text
     file = "model.safetensors"
     assert (tmp_path / "run" / file).read_bytes() == (whole / file).read_bytes()
     parts = [str(tmp_path / f"part-{number}.txt") for number in range(3)]
-    train, held_out = datasets_of(config, open_text(config))
+    train, held_out = datasets_of(open_text(config))
     assert (train.name, train.source) == ("part-0.txt and 2 more", str(tmp_path))
     assert held_out.name == "part-0.txt and 2 more (held out)"
-    both = replace(config, data=replace(config.data, train=parts, valid=str(tmp_path / "*-1.txt")))
-    with pytest.raises(UserError, match=r"data\.valid: also in data\.train: .*part-1\.txt;"):
-        open_text(both)
+    both = replace(config, data=replace(config.data, train=parts, valid=parts[2]), output=str(tmp_path / "both"))
+    with pytest.raises(UserError, match=r"[0-9] validation documents are in the training text"):
+        pretrain(both)
 
 
 @pytest.mark.parametrize("tokenize", ["store", "on_the_fly"])
@@ -169,12 +170,12 @@ def test_what_is_trained_on_and_validated_on_are_datasets_with_true_sizes(make_c
     valid = str(write_text(tmp_path / "valid.txt", made_up_text(9, seed=1))) if apart else None
     config = replace(config, data=replace(config.data, tokenize=tokenize, valid=valid))
     text = open_text(config)
-    train, held_out = datasets_of(config, text)
+    train, held_out = datasets_of(text)
     assert (train.name, train.context, held_out.context) == ("corpus.txt", "training", "validation")
     assert held_out.name == ("valid.txt" if apart else "corpus.txt (held out)")
-    assert len({train.digest, held_out.digest}) == 2 and train == datasets_of(config, text)[0]
+    assert len({train.digest, held_out.digest}) == 2 and train == datasets_of(text)[0]
     for dataset, source, documents in (
-        (train, text.source, text.train_documents),
+        (train, text.source, np.asarray(text.train_documents)),
         (held_out, text.valid_source, text.valid_documents),
     ):
         first, last = source.sentence_offsets[documents], source.sentence_offsets[documents + 1]
@@ -428,9 +429,14 @@ def test_another_text_in_the_same_file_is_refused_with_both_fingerprints(make_co
     write_text(file, made_up_text(30, seed=8))
     with pytest.raises(UserError) as raised:
         pretrain(config)
-    named = {message.split("was started with ")[1].split("=")[0]: message for message in raised.value.messages}
-    assert named.keys() == {"corpus", "tokenizer"}
-    assert all(f"{before[name][:8]}... (by its content)" in message for name, message in named.items())
+    (message,) = raised.value.messages
+    assert f"was started with corpus={before['corpus'][:8]}... (by its content), and is now asked for with " in message
+
+
+def test_ranks_that_read_different_texts_are_refused(make_config, tmp_path, monkeypatch):
+    monkeypatch.setattr("bert.training.distributed.gathered", lambda mine: [*mine, "of another rank"])
+    with pytest.raises(UserError, match=r"^data\.train: its text, or that of data\.valid, is not the same for all ranks"):
+        pretrain(make_config(tmp_path / "run"))
 
 
 def test_a_touched_file_with_the_same_text_is_the_same_corpus(make_config, cache, disturb, tmp_path):
@@ -614,10 +620,26 @@ def test_another_corpus_may_be_accepted_too(copy, make_config, cache, tmp_path):
     other = write_text(tmp_path / "other.txt", made_up_text(60, seed=8))
     config = make_config(copy)
     config = replace(config, data=replace(config.data, train=str(other)))
-    with pytest.raises(UserError, match="was started with corpus="):
+    tokenizer = (copy / "tokenizer.json").read_bytes()
+    with pytest.raises(UserError, match=r"was started with corpus=.*continue anyway: --accept_changes '\[corpus\]'\.$"):
         pretrain(config)
-    pretrain(replace(config, accept_changes=["corpus", "tokenizer"]))
-    assert (copy / "metrics.json").is_file()
+    pretrain(replace(config, accept_changes=["corpus"]))
+    assert (copy / "metrics.json").is_file() and (copy / "tokenizer.json").read_bytes() == tokenizer
+    with pytest.raises(UserError, match=r"was started with corpus=.*; a finished run cannot be changed"):
+        pretrain(make_config(copy))
+
+
+def test_a_run_goes_on_with_the_tokens_it_began_with_whatever_is_accepted(copy, make_config):
+    (copy / "metrics.json").unlink()
+    other = TokenizerConfig(path=str(copy / "other.json"))
+    words = json.loads((copy / "tokenizer.json").read_text())
+    vocabulary = words["model"]["vocab"]
+    first, second = sorted(vocabulary, key=vocabulary.get)[-2:]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    (copy / "other.json").write_text(json.dumps(words))
+    accepted = ["tokenizer", "tokenizer.path", "tokenizer.vocab_size"]
+    with pytest.raises(UserError, match=r"was started with tokenizer=.*\. Use another folder\.$"):
+        pretrain(replace(make_config(copy), tokenizer=other, accept_changes=accepted))
 
 
 def test_a_profile_is_left_when_asked_for_and_the_speed_beside_the_possible_always(make_config, tmp_path, capfd):

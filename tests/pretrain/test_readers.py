@@ -1,6 +1,4 @@
 import linecache
-import multiprocessing
-import pickle
 import re
 import subprocess
 import sys
@@ -12,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert.errors import UserError
-from pretrain import readers
 from pretrain.readers import READERS, open_reader
 
 ROOT = Path(__file__).parents[2]
@@ -138,22 +135,6 @@ def test_lines_outside_the_file_are_an_index_error(tmp_path, reader):
 
 
 @EVERY_READER
-def test_a_reader_works_in_a_spawned_process(tmp_path, reader):
-    opened = open_reader(reader, write(tmp_path / "file.txt", "a\nb\n"), tmp_path / "cache")
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.apply(opened.line, (1,)) == "b"
-
-
-@EVERY_READER
-def test_a_pickled_reader_refuses_a_file_that_has_changed(tmp_path, reader):
-    path = write(tmp_path / "file.txt", "a\nb\n")
-    pickled = pickle.dumps(open_reader(reader, path, tmp_path / "cache"))
-    write(path, "a\nbc\n")
-    with pytest.raises(UserError, match="the file changed while it was in use"):
-        pickle.loads(pickled)
-
-
-@EVERY_READER
 def test_an_unknown_reader_lists_those_there_are(tmp_path, reader):
     with pytest.raises(
         UserError, match=rf"data\.reader: no '{reader}s'; one of linecache, mmap .did you mean {reader}"
@@ -187,15 +168,6 @@ def test_linecache_refuses_to_be_filled_again_from_a_changed_file(tmp_path):
     linecache.checkcache()
     with pytest.raises(UserError, match="the file changed while it was in use"):
         reader.line(1)
-
-
-def test_linecache_recommends_mmap_for_a_large_file_in_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(readers, "LINECACHE_WARNS_ABOVE", 3)
-    path = write(tmp_path / "file.txt", "abcd")
-    open_reader("mmap", path, tmp_path / "cache")
-    assert capsys.readouterr().err == ""
-    pickle.loads(pickle.dumps(open_reader("linecache", path, tmp_path)))  # a worker does not repeat it
-    assert re.fullmatch(r"data\.reader: linecache .*file\.txt.*data\.reader=mmap.*\n", capsys.readouterr().err)
 
 
 def test_mmap_keeps_its_offsets_on_disk_and_in_memory_maps(tmp_path):

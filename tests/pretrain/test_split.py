@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,7 +23,7 @@ def split(tmp_path_factory):
 def test_the_lowest_hashes_are_held_out(split):
     found = split([50, 10, 40, 20, 30], 0.4)
     assert found.valid.tolist() == [1, 3]
-    assert found.train.tolist() == [0, 2, 4]
+    assert np.asarray(found.train).tolist() == [0, 2, 4]
 
 
 def test_copies_of_a_document_fall_on_one_side(split):
@@ -36,14 +38,14 @@ def test_the_share_is_rounded_and_is_one_document_at_least(split, documents, sha
 
 def test_a_share_of_0_holds_nothing_out(split):
     found = split([3, 1, 2], 0)
-    assert (found.train.tolist(), found.valid.tolist()) == ([0, 1, 2], [])
+    assert (np.asarray(found.train).tolist(), found.valid.tolist()) == ([0, 1, 2], [])
 
 
 @given(hashes=HASHES, share=st.floats(0.001, 0.999))
 def test_every_document_is_on_exactly_one_side_with_all_its_copies(tmp_path_factory, hashes, share):
     hashes = np.array(hashes, np.uint64)
     found = open_split(hashes, share, tmp_path_factory.mktemp("cache"), "name")
-    assert sorted([*found.train.tolist(), *found.valid.tolist()]) == list(range(len(hashes)))
+    assert sorted([*np.asarray(found.train).tolist(), *found.valid.tolist()]) == list(range(len(hashes)))
     assert not set(hashes[found.train].tolist()) & set(hashes[found.valid].tolist())
     assert len(found.valid) >= 1
 
@@ -74,6 +76,14 @@ def test_a_split_is_read_back_from_the_cache(tmp_path):
     assert len(written) == 2
     assert {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == written
     assert again.valid.tolist() == first.valid.tolist() == [1]
+
+
+def test_what_is_sent_to_a_worker_is_a_path(split):
+    train = split(range(100_000), 0.1).train
+    sent = pickle.dumps(train)
+    assert len(sent) < 500
+    assert np.array_equal(np.asarray(pickle.loads(sent)), np.asarray(train)) and len(train) == 90_000
+    assert train[np.array([3, 1])].tolist() == np.asarray(train)[[3, 1]].tolist()
 
 
 def test_splits_of_other_shares_and_corpora_have_files_of_their_own(tmp_path):

@@ -1,6 +1,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from bert.training.config import TrainingConfig
 from pretrain import text as text_
 from pretrain import validation
 from pretrain.config import DataConfig, MaskingConfig, PretrainConfig, SentenceConfig
+from pretrain.corpus import open_corpus
+from pretrain.documents import CorpusFormat
 from pretrain.launch import pretrain
 from pretrain.masking import MASKING
 from pretrain.text import TextToLearn, open_text
@@ -265,10 +268,7 @@ def test_the_unigram_cross_entropy_is_that_of_add_one_counts(config, text, built
 
 
 def test_bits_per_character_come_from_nats_per_token(config, text, built):
-    from pretrain.corpus import open_corpus
-    from pretrain.documents import CorpusFormat
-
-    corpus = open_corpus([config.data.train], "mmap", CorpusFormat(), config.data.cache)
+    corpus = open_corpus([Path(config.data.train)], "mmap", CorpusFormat(), config.data.cache)
     documents = np.asarray(text.valid_documents).tolist()
     characters = sum(len(line) for document in documents for line in corpus.sentences(document))
     tokens = sum(map(len, document_ids(text, text.valid_documents)))
