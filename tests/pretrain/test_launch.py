@@ -435,7 +435,9 @@ def test_another_text_in_the_same_file_is_refused_with_both_fingerprints(make_co
 
 def test_ranks_that_read_different_texts_are_refused(make_config, tmp_path, monkeypatch):
     monkeypatch.setattr("bert.training.distributed.gathered", lambda mine: [*mine, "of another rank"])
-    with pytest.raises(UserError, match=r"^data\.train: its text, or that of data\.valid, is not the same for all ranks"):
+    with pytest.raises(
+        UserError, match=r"^data\.train: its text, or that of data\.valid, is not the same for all ranks"
+    ):
         pretrain(make_config(tmp_path / "run"))
 
 
