@@ -40,7 +40,7 @@ _SEARCHED_BYTES = 1 << 18
 LARGE_DOCUMENT = 64 << 20
 """Mean bytes of a document above which a run asks whether blank lines are missing: documents are read whole."""
 
-_AT_ONCE = 1000  # documents read together
+_AT_ONCE, _BYTES_AT_ONCE = 10_000, 16 << 20  # documents read together, and about how much text
 _MOST_NAMED = 5  # files of a corpus, in messages
 
 
@@ -264,12 +264,14 @@ class _TokenizerLines:
 
     def __iter__(self) -> Iterator[str]:
         order, taken = Permutation(len(self.documents), 0, 0), 0
-        at_once = min(_AT_ONCE, 1 + self.most * self.corpus.num_documents // self.corpus.num_bytes)
+        most = min(self.most, _BYTES_AT_ONCE)
+        at_once = min(_AT_ONCE, 1 + most * self.corpus.num_documents // self.corpus.num_bytes)
         for start in range(0, len(self.documents), at_once):
             some = self.documents[order(np.arange(start, min(start + at_once, len(self.documents))))]
             self.corpus.expect(some)
+            read = {document: self.corpus.sentences(document) for document in np.sort(some).tolist()}  # file by file
             for document in some.tolist():
-                sentences = self.corpus.sentences(document)
+                sentences = read[document]
                 yield from sentences
                 taken += sum(len(sentence.encode()) for sentence in sentences)
                 if taken > self.most:
