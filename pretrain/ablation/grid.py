@@ -14,7 +14,7 @@ from bert.cli import put
 from bert.training import config as training_config
 from bert.training.tracking import TrackingConfig
 
-_LONGEST_NAME = 120  # bytes; systems allow a folder 255
+_LONGEST_NAME = 240  # bytes, before a digest; systems allow a folder 255
 
 
 @dataclass(frozen=True)
