@@ -192,11 +192,6 @@ class LinecacheReader(Reader):
 READERS = {"linecache": LinecacheReader, "mmap": MmapReader}
 
 
-def open_reader(name: str, path: Path, cache: Path) -> Reader:
-    """The reader of that name for a file; what it keeps on disk is in the folder `cache`."""
-    return lookup(READERS, name, "data.reader")(path, cache)
-
-
 class Files:
     """The files of a corpus, by number; each is opened when it is first read, in every process anew.
 

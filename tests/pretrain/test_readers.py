@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert.errors import UserError
-from pretrain.readers import READERS, open_reader
+from pretrain.readers import READERS, Files
 
 ROOT = Path(__file__).parents[2]
 EVERY_READER = pytest.mark.parametrize("reader", READERS)
@@ -26,7 +26,7 @@ def lines_of(tmp_path):
     """All lines that a reader finds in a file of these bytes."""
 
     def read(reader: str, content: bytes) -> list[str]:
-        opened = open_reader(reader, write(tmp_path / "file.txt", content), tmp_path / "cache")
+        opened = READERS[reader](write(tmp_path / "file.txt", content), tmp_path / "cache")
         return [opened.line(number) for number in range(len(opened))]
 
     return read
@@ -82,7 +82,7 @@ def test_readers_give_the_same_lines_one_by_one_in_slices_and_in_blocks(tmp_path
     expected = [line.removesuffix("\r") for line in text.split("\n")[:-1]]
     expected += [text.split("\n")[-1]] * (not text.endswith("\n") and text != "")
     for name in READERS:
-        reader = open_reader(name, path, folder / "cache")
+        reader = READERS[name](path, folder / "cache")
         assert [reader.line(number) for number in range(len(reader))] == expected
         assert reader.lines(0, len(reader)) == expected == [line for block in reader.blocks() for line in block]
         assert reader.lines(len(reader) // 2, len(reader)) == expected[len(reader) // 2 :]
@@ -96,7 +96,7 @@ def test_readers_refuse_the_same_byte_in_the_same_words(tmp_path_factory, pieces
     said = []
     for name in READERS:
         try:
-            said.append(len(open_reader(name, path, folder / "cache")))
+            said.append(len(READERS[name](path, folder / "cache")))
         except UserError as error:
             said.append(str(error))
     assert said[0] == said[1]
@@ -122,7 +122,7 @@ def test_a_byte_that_is_not_utf8_is_named_by_line_and_offset(lines_of, tmp_path,
 
 @EVERY_READER
 def test_lines_outside_the_file_are_an_index_error(tmp_path, reader):
-    opened = open_reader(reader, write(tmp_path / "file.txt", "a\nb\n"), tmp_path / "cache")
+    opened = READERS[reader](write(tmp_path / "file.txt", "a\nb\n"), tmp_path / "cache")
     assert opened.lines(1, 1) == [] == opened.lines(2, 2)
     for call in (
         lambda: opened.line(2),
@@ -139,7 +139,7 @@ def test_an_unknown_reader_lists_those_there_are(tmp_path, reader):
     with pytest.raises(
         UserError, match=rf"data\.reader: no '{reader}s'; one of linecache, mmap .did you mean {reader}"
     ):
-        open_reader(f"{reader}s", write(tmp_path / "file.txt", "a"), tmp_path)
+        Files([write(tmp_path / "file.txt", "a")], f"{reader}s", tmp_path)
 
 
 # What is particular to one reader.
@@ -147,7 +147,7 @@ def test_an_unknown_reader_lists_those_there_are(tmp_path, reader):
 
 def test_linecache_is_filled_again_when_it_was_cleared_or_read_by_others(tmp_path):
     path = write(tmp_path / "file.txt", b"a\rb\nc\xc3\xa9\n")
-    reader = open_reader("linecache", path, tmp_path)
+    reader = READERS["linecache"](path, tmp_path)
     linecache.clearcache()
     assert reader.line(0) == "a\rb"
     linecache.clearcache()
@@ -156,14 +156,14 @@ def test_linecache_is_filled_again_when_it_was_cleared_or_read_by_others(tmp_pat
 
 
 def test_linecache_check_keeps_the_entry_of_an_unchanged_file(tmp_path):
-    reader = open_reader("linecache", write(tmp_path / "file.txt", "a\nb\n"), tmp_path)
+    reader = READERS["linecache"](write(tmp_path / "file.txt", "a\nb\n"), tmp_path)
     linecache.checkcache()
     assert linecache.cache[str(tmp_path / "file.txt")][2] is reader._cached()
 
 
 def test_linecache_refuses_to_be_filled_again_from_a_changed_file(tmp_path):
     path = write(tmp_path / "file.txt", "a\nb\n")
-    reader = open_reader("linecache", path, tmp_path)
+    reader = READERS["linecache"](path, tmp_path)
     write(path, "a\nbc\n")
     linecache.checkcache()
     with pytest.raises(UserError, match="the file changed while it was in use"):
@@ -171,7 +171,7 @@ def test_linecache_refuses_to_be_filled_again_from_a_changed_file(tmp_path):
 
 
 def test_mmap_keeps_its_offsets_on_disk_and_in_memory_maps(tmp_path):
-    reader = open_reader("mmap", write(tmp_path / "file.txt", b"\xef\xbb\xbfa\nbc\n\nd"), tmp_path / "cache")
+    reader = READERS["mmap"](write(tmp_path / "file.txt", b"\xef\xbb\xbfa\nbc\n\nd"), tmp_path / "cache")
     (file,) = (tmp_path / "cache").glob("lines-*/offsets.npy")
     assert np.load(file).tolist() == [3, 5, 8, 9, 10]
     assert np.load(file).dtype == np.int64
