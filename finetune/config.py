@@ -207,8 +207,8 @@ class PredictConfig:
     """What the input holds; auto goes by its ending."""
 
     text: str | None = None
-    """Tables: the column with the text. conll: the word's, by number. By default as in training. question_answering:
-    the question's column, by default question."""
+    """Tables: the column with the text. conll: the word's, by number. Lists: the field of the units. By default as in
+    training. question_answering: the question's column, by default question."""
 
     text_pair: str | None = None
     """Tables: the column with the second text. By default as in training. question_answering: the column with the text

@@ -12,8 +12,8 @@ from finetune.tasks import kind_of
 READING = ("text", "text_pair", "label", "quoting")
 """The data options that say how a labelled file of one format is read."""
 
-_ALIKE = ({"conll", "klue"}, {"word_lists", "character_lists"})
-"""Formats that a file's beginning may not tell apart: what are characters in one are words in the other."""
+_CHARACTERS = {"conll": "klue", "word_lists": "character_lists"}
+"""The format of characters that a file may have which is detected as one of words."""
 
 
 def reading(data: DataConfig, task: TaskConfig) -> dict[str, str | None]:
@@ -42,11 +42,17 @@ def as_in_training(
         raise UserError(f"{prefix}text_pair: {data.text_pair!r} was given, but the model was trained on single texts.")
     if data.format == "auto" and not path.is_file():
         return data  # reading it says so
-    name = format_name(path, task, data, prefix)
-    if data.format == "auto" and {name, remembered.get("format")} in _ALIKE:
-        name = remembered["format"]
-        data = replace(data, format=name)
-    format_, of_training = FORMATS[name], FORMATS.get(remembered.get("format"))
+    known = remembered.get("format")
+    of_training = FORMATS.get(known)
+    name = detected = format_name(path, task, replace(data, text=data.text or remembered.get("text")), prefix)
+    if data.format == "auto":
+        if of_training is not None and of_training.holds == "characters":
+            name = _CHARACTERS.get(detected, detected)
+        elif (detected, known) == ("klue", "conll"):
+            name = known
+        if name != detected:
+            data = replace(data, format=name)
+    format_ = FORMATS[name]
     others = of_training is not None and format_.columns != of_training.columns
     if others or format_.holds not in kind_of(task).holds:
         return data  # other columns than those of training
@@ -74,7 +80,7 @@ def format_name(path: Path, task: TaskConfig, data: DataConfig, prefix: str) -> 
     """
     if data.format != "auto":
         return data.format
-    if found := kind_of(task).format_of(path):
+    if found := kind_of(task).format_of(path, data):
         return found
     ending = path.suffix.lstrip(".").lower()
     if ending not in FORMATS:

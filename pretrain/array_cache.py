@@ -32,13 +32,12 @@ def keep(
 
     Args:
         cache: the folder of cached arrays; created if missing.
-        kind: of array, the first part of the folder's name.
+        kind: of array, the first part of the name of the folder that theirs is in.
         identity: what the arrays are of, and all settings they depend on, JSON-serialisable.
         fingerprint: of the file they are made from; if it changes, they are made again.
         make: writes .npy files into the folder it is given and returns facts to keep with them, JSON-serialisable.
     """
-    prefix = f"{kind}-{_digest(identity)}-"
-    folder = cache / (prefix + _digest([VERSION, *fingerprint]))
+    folder = cache / f"{kind}-{_digest(identity)}" / _digest([VERSION, *fingerprint])
     if found := _load(folder):
         return found
     if folder.is_dir() and _load(folder) is None:  # damaged, and not that of a process that was faster
@@ -53,7 +52,7 @@ def keep(
         }
         manifest["lengths"] = {path.stem: len(np.load(path, mmap_mode="r")) for path in unfinished.glob("*.npy")}
         (unfinished / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False), "utf-8")
-    for older in cache.glob(prefix + "*"):
+    for older in folder.parent.glob("[!.]*"):
         if older != folder:
             shutil.rmtree(older, ignore_errors=True)
     found = _load(folder)

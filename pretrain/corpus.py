@@ -32,7 +32,8 @@ class Corpus:
     A document ends where its file does. So the corpus of several files is that of one file with the same documents.
 
     Attributes:
-        files: that it is read from.
+        files, format: that it is read from, and what they hold.
+        first_lines: how many lines are before each file, and the total last.
         num_documents, num_sentences: how many there are.
         empty_documents, blank_lines: documents of JSON lines files that have no text and therefore no number, and their
             lines without even a document.

@@ -69,7 +69,7 @@ def refuse_unreadable(path: Path, argument: str) -> None:
     """
     if path.is_dir():
         raise UserError(
-            f"{argument}: '{path}' is a folder; name its files, as in --{argument} '{path}/*.txt' (with the quotes)."
+            f"{argument}: '{path}' is a folder; name its files, as in --{argument} '{path}/*' (with the quotes)."
         )
     if not path.exists():
         raise UserError(f"{argument}: no such file: '{path}'{_closest_file(path)}.")

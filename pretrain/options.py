@@ -25,6 +25,9 @@ DEFAULT_LR, DEFAULT_LR_OF_INIT = 1e-3, 5e-5
 PATHS = ("data.train", "data.valid")
 """Corpora: their text counts, not their path."""
 
+TEXT_OPTIONS = (*PATHS, "data.format", "data.text", "data.split_sentences", "data.on_bad_row")
+"""What a corpus's text depends on."""
+
 FREE = (*identity.FREE, *PATHS, "data.cache", "data.verify", "data.reader", "data.tokenize", "audit.")
 """Options, or groups of options, that do not affect the result."""
 

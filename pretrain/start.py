@@ -49,9 +49,7 @@ def open_start(config: PretrainConfig) -> Start | None:
     if config.init is None:
         return None
     output = Path(config.output)
-    newest = None
-    if identity.started_with(output, "init") == config.init:
-        newest = checkpoint.newest(output) or (output if identity.is_finished(output) else None)
+    newest = _newest_weights(output) if identity.started_with(output, "init") == config.init else None
     folder = hub.open_folder(str(newest or config.init), "init")
     tokenizer, added = folder.tokenizer, []
     if config.tokenizer.add is not None and newest is None:
@@ -68,16 +66,22 @@ def open_start(config: PretrainConfig) -> Start | None:
 
 
 def own_tokenizer(config: PretrainConfig) -> Tokenizer | None:
-    """The tokenizer that the output's run was begun with, if it trained one; None where it did not, or has not begun.
+    """The tokenizer that the output's run has trained, with the options asked for now; None where there is no such one.
 
     Another text would give another one, with other tokens for the rows of the embeddings.
     """
     output = Path(config.output)
-    if config.init is not None or config.tokenizer.path is not None or not (output / identity.OPTIONS).is_file():
+    asked = {"init": config.init} | {f"tokenizer.{name}": value for name, value in vars(config.tokenizer).items()}
+    trains = config.init is None and config.tokenizer.path is None
+    if not trains or any(identity.started_with(output, name) != value for name, value in asked.items()):
         return None
-    folders = [*([output] if identity.is_finished(output) else []), *reversed(checkpoint.folders(output))]
-    found = (folder for folder in folders if (folder / "tokenizer.json").is_file())
-    return next((tokenizer_files.load(folder) for folder in found), None)
+    newest = _newest_weights(output)
+    return newest and tokenizer_files.load(newest)
+
+
+def _newest_weights(output: Path) -> Path | None:
+    """The folder with the newest weights of a run; None where there are none yet."""
+    return checkpoint.newest(output) or (output if identity.is_finished(output) else None)
 
 
 def _facts(config: PretrainConfig) -> dict[str, str]:

@@ -80,6 +80,9 @@ def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> Tex
     if tokenizer is None and config.tokenizer.path is not None:
         tokenizer = tokenizer_files.load(Path(config.tokenizer.path))
     corpus, apart = _corpora(config)
+    print(_in_words(config, corpus, "data.train"))
+    if apart:
+        print(_in_words(config, apart, "data.valid"))
     split = open_split(corpus.document_hashes, 0 if apart else data.valid_share, cache, corpus.fingerprint)
     _refuse_too_few(config, split, corpus, apart)
     if apart is None:
@@ -179,7 +182,11 @@ def _corpus(config: PretrainConfig, files: list[Path], argument: str) -> Corpus:
             f"data.format: '{lines[0]}' is JSONL by its name, not text: --data.format jsonl --data.text FIELD."
         )
     held = CorpusFormat(data.format, data.text, data.splits_sentences, data.on_bad_row)
-    corpus = open_corpus(files, data.reader, held, Path(data.cache), argument)
+    return open_corpus(files, data.reader, held, Path(data.cache), argument)
+
+
+def _in_words(config: PretrainConfig, corpus: Corpus, argument: str) -> str:
+    """What a corpus holds, and what of it is not used."""
     sizes = f"{count_of(corpus.num_documents, 'document')}, {count_of(corpus.num_sentences, 'sentence')}"
     sizes += f", {corpus.num_bytes / 1e6:,.1f} MB"
     unused = (
@@ -189,11 +196,12 @@ def _corpus(config: PretrainConfig, files: list[Path], argument: str) -> Corpus:
         (corpus.empty_files, "file", "without any text"),
     )
     said = [f"{count_of(number, noun)} {fate}" for number, noun, fate in unused if number]
-    print("\n  ".join(["; ".join([f"{argument}: {_named(files)}: {sizes}", *said]), *corpus.faults]))
-    if corpus.num_bytes > LARGE_DOCUMENT * corpus.num_documents:
-        size = f"{corpus.num_bytes / corpus.num_documents / 1e6:,.0f} MB on average, held in memory whole"
-        print(f"WARNING: {argument}: large documents ({size}). {_what_documents_are(config)}")
-    return corpus
+    lines = ["; ".join([f"{argument}: {_named(corpus.files.paths)}: {sizes}", *said]), *corpus.faults]
+    text = "\n  ".join(lines)
+    if corpus.num_bytes <= LARGE_DOCUMENT * corpus.num_documents:
+        return text
+    size = f"{corpus.num_bytes / corpus.num_documents / 1e6:,.0f} MB on average, held in memory whole"
+    return f"{text}\nWARNING: {argument}: large documents ({size}). {_what_documents_are(config)}"
 
 
 def _named(files: list[Path]) -> str:
@@ -220,7 +228,7 @@ def _refuse_too_few(config: PretrainConfig, split: Split, corpus: Corpus, apart:
     sentence, number = config.sentence, corpus.num_documents
     needed = 2 if sentence.needs_another_document else 1
     if len(split.train) < needed:
-        held = f", besides {len(split.valid)} held out for validation (data.valid names a file instead)"
+        held = f", besides {len(split.valid)} held out for validation (data.valid names a corpus of its own instead)"
         raise UserError(
             f"data.train: {count_of(number, 'document')} in {corpus.name}, and sentence.objective="
             f"{sentence.objective} needs at least {needed}{'' if apart else held}. {_what_documents_are(config)}"

@@ -225,6 +225,7 @@ def config_file(text: str) -> str:
         ("training:\n  lrr: 1\n", "no option training.lrr (did you mean training.lr?)."),
         ("training:\n  lr: fast\n", "training.lr: 'fast', but it must be of type float."),
         ("masking:\n  strategy: tokens\n", "masking.strategy: no 'tokens'; one of "),
+        ("data:\n  train: 2019\n", "data.train: 2019, but it must be of type str, which is written as '\"2019\"'."),
         (
             "data:\n  train: [a.txt, 3]\n",
             "data.train: ['a.txt', 3], but a list must have names alone; put a number in quotes, as in ",
@@ -502,7 +503,7 @@ def test_a_misspelt_corpus_gets_the_closest_file(refused):
 def test_a_folder_is_no_corpus(refused):
     Path("texts").mkdir()
     assert refused(*options(data__train="texts")) == (
-        "data.train: 'texts' is a folder; name its files, as in --data.train 'texts/*.txt' (with the quotes)."
+        "data.train: 'texts' is a folder; name its files, as in --data.train 'texts/*' (with the quotes)."
     )
 
 

@@ -86,6 +86,8 @@ def one_block_on(device: torch.device) -> ModuleType | None:
     try:
         module = import_module("bert.attention.one_block")
         module.run_once(device)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # Triton's own, or of the compilers and the driver that it calls
         reason = str(error).strip().partition("\n")[0]
         print(f"{_NAMED} falls back on flash attention for short sequences; Triton: {reason}", file=sys.stderr)

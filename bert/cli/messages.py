@@ -85,6 +85,8 @@ def _wrong_value(name: str, fault: str) -> str:
         allowed = re.findall(r"'([^']*)'", choices[1])
         return f"{name}: no {value!r}; one of {', '.join(allowed)}{did_you_mean(_VALUES.get(value, value), allowed)}."
     expected = re.split(r"[Gg]iven value type", fault)[0]
+    if "list[str]" in fault and "<class 'str'>" in expected and not value.startswith("["):
+        return f"{name}: {value}, but it must be of type str, which is written as '\"{value}\"'."
     if "list[str]" in fault and value.startswith("["):
         return f"{name}: {value}, but a list must have names alone; put a number in quotes, as in '[\"2019\", b.txt]'."
     kinds = [kind for kind in re.findall(r"<class '(\w+)'>", expected) if kind not in ("NoneType", "str")]

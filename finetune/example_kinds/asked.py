@@ -9,7 +9,7 @@ from finetune.example_kinds.kind import ExampleKind, HowRead, texts_of
 from finetune.formats.kinds import QuestionRow, Refused, Row
 
 if TYPE_CHECKING:
-    from finetune.config import TaskConfig
+    from finetune.config import DataConfig, TaskConfig
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,6 @@ class WithAnswers(ExampleKind[Question]):
         """`answer`, and `no answer` where some questions have none."""
         return ["answer", "no answer"] if any(example.answers == () for example in examples) else ["answer"]
 
-    def format_of(self, path: Path) -> str | None:
+    def format_of(self, path: Path, data: "DataConfig") -> str | None:
         """.json is SQuAD's format."""
         return "squad" if path.suffix.lower() == ".json" else None

@@ -71,7 +71,7 @@ class ExampleKind(ABC, Generic[Example]):
         """Why an example cannot be scored with the labels of the training data; None where it can."""
         return None
 
-    def format_of(self, path: Path) -> str | None:
+    def format_of(self, path: Path, data: "DataConfig") -> str | None:
         """The format of a file of this kind, where its extension does not tell, or is misleading; else None."""
         return None
 

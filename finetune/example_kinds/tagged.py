@@ -14,7 +14,7 @@ from finetune.metrics import Span, spans_of
 from finetune.schemes import SCHEMES, TAGGINGS
 
 if TYPE_CHECKING:
-    from finetune.config import TaskConfig
+    from finetune.config import DataConfig, TaskConfig
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,10 @@ class WithTags(ExampleKind[Tagged]):
                 return _fault(example, place, why_unseen(tag, labels))
         return None
 
-    def format_of(self, path: Path) -> str | None:
+    def format_of(self, path: Path, data: "DataConfig") -> str | None:
         """By the beginning of the name or of the file, unless the extension is a table's; JSON may hold lists."""
         if path.suffix.lower() in (".json", ".jsonl"):
-            return format_by_lists(path)
+            return format_by_lists(path, data.text)
         if path.suffix.lower() == ".csv":
             return None
         if path.name.startswith("text") and labels_beside(path).is_file():

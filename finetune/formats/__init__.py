@@ -4,14 +4,14 @@ FORMATS[name].read(path, needed)     # yields Row, Sentence, QuestionRow, Refuse
 """
 
 from finetune.formats.kinds import FIRST, LAST, Format
-from finetune.formats.lists import read_character_lists, read_word_lists
+from finetune.formats.lists import TAGS, UNITS, read_character_lists, read_word_lists
 from finetune.formats.squad import read_squad
 from finetune.formats.tables import read_csv, read_json, read_jsonl, read_tsv
 from finetune.formats.tagged import read_conll, read_klue, read_nemo
 
 _COLUMNS = ("text", "text_pair", "label")
 _NUMBERED = (FIRST, LAST)
-_LISTS = ("tokens", "ner_tags")  # as in most such datasets
+_LISTS = (UNITS, TAGS)
 
 FORMATS = {
     "tsv": Format(read_tsv, "rows", (*_COLUMNS, "quoting"), quoting=False),

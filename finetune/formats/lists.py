@@ -9,6 +9,9 @@ from bert.lines import lone_surrogate, numbered_lines
 from finetune.formats.kinds import PassedOver, Refused, Sentence
 from finetune.formats.tables import json_object
 
+UNITS, TAGS = "tokens", "ner_tags"
+"""The fields' names in most such datasets."""
+
 
 def read_word_lists(path: Path, needed: tuple[str, ...]) -> Iterator[Sentence | Refused | PassedOver]:
     """Lists of words."""
@@ -20,21 +23,32 @@ def read_character_lists(path: Path, needed: tuple[str, ...]) -> Iterator[Senten
     return (_sentence(line, text, needed, _why_no_character) for line, text in numbered_lines(path))
 
 
-def format_by_lists(path: Path) -> str | None:
-    """Which of the two a file of JSON lines holds, by its first row; None where that has no list of texts.
+def format_by_lists(path: Path, field: str | None) -> str | None:
+    """Which of the two a file of JSON lines holds, characters where a space is among the units; None where it has none.
 
-    A text that stands for a space is a sign of characters.
+    Args:
+        path: the file.
+        field: the one that is asked for; where a row lacks it, and where none is, UNITS.
     """
-    first = next((text for _, text in numbered_lines(path) if text.strip()), "")
+    found = None
+    for _, text in numbered_lines(path):
+        units = _units(text, field)
+        if units is None:
+            return found
+        if " " in units:
+            return "character_lists"
+        found = "word_lists" if units else found
+    return found
+
+
+def _units(text: str, field: str | None) -> list | None:
+    """The list of units in a row, [] in a line that is none; None where the row has no such list."""
     try:
-        row = json.loads(first)
+        row = json.loads(text)
     except (ValueError, RecursionError):
-        return None
-    values = row.values() if isinstance(row, dict) else ()
-    lists = [value for value in values if isinstance(value, list) and any(isinstance(one, str) for one in value)]
-    if not lists:
-        return None
-    return "character_lists" if any(one == " " for units in lists for one in units) else "word_lists"
+        return []
+    units = row.get(field, row.get(UNITS)) if isinstance(row, dict) else None
+    return units if isinstance(units, list) else None
 
 
 def _sentence(line: int, text: str, needed: tuple[str, ...], why_no_unit) -> Sentence | Refused | PassedOver:

@@ -41,7 +41,7 @@ def ablate(config: AblateConfig) -> None:
     there = read_results(config)
     refuse_if(differences(config, cells(config)) + lacking(config, there) + mixed(config, there))
     wanted = _only(config)
-    refuse_if(changed_texts(config, wanted, there))
+    refuse_if(changed_texts(config, wanted))
     print(plan(config, wanted, there), file=sys.stderr if config.print_cells else sys.stdout)
     if config.dry_run:
         return

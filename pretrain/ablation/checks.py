@@ -14,9 +14,9 @@ from bert.cli import read_options
 from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
 from bert.training import config as training_config
-from bert.training.identity import flatten
+from bert.training.identity import FACTS, flatten
 from bert.training.metric import is_known
-from pretrain.ablation.cell_runs import PRETRAINING, cell_folder
+from pretrain.ablation.cell_runs import PRETRAINING, cell_folder, record_of
 from pretrain.ablation.commands import checked
 from pretrain.ablation.grid import (
     AblateConfig,
@@ -28,10 +28,9 @@ from pretrain.ablation.grid import (
     variant_name,
 )
 from pretrain.ablation.metric_names import VALID, full_name, place_of, prefix_of
-from pretrain.ablation.results import Result
 from pretrain.config import PretrainConfig
 from pretrain.corpus_files import named_files, refuse_unreadable
-from pretrain.options import PATHS, check, with_defaults
+from pretrain.options import PATHS, TEXT_OPTIONS, check, with_defaults
 from pretrain.text import text_fingerprint
 from pretrain.validation import metric_names
 
@@ -87,29 +86,32 @@ def _unreadable(name: str, value: Any) -> str | None:
     return None
 
 
-def changed_texts(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) -> list[str]:
-    """Faults of texts that are not what they were when finished cells read them, while others are yet to read them."""
-    before: dict[str, tuple[str, str]] = {}  # for each text, the first finished cell's name and the fingerprint it saw
-    for cell, result in there.items():
-        before.setdefault(_text_of(config, cell), (cell.name, result.facts[PRETRAINING.name]["corpus"]))
-    ahead = [cell for cell in wanted if not PRETRAINING.is_finished(cell_folder(config, cell))]
-    by_text = {_text_of(config, cell): cell for cell in ahead}
+def changed_texts(config: AblateConfig, wanted: list[Cell]) -> list[str]:
+    """Faults of texts that are not what they were when cells were pretrained on them, while others are yet to be."""
+    before: dict[str, tuple[str, str]] = {}  # for each text, the first such cell's name and the fingerprint it saw
+    ahead: dict[str, Cell] = {}
+    for cell in cells(config):
+        text, folder = _text_of(config, cell), cell_folder(config, cell)
+        if PRETRAINING.is_finished(folder):
+            before.setdefault(text, (cell.name, record_of(PRETRAINING.output(folder), FACTS)["corpus"]))
+        elif cell in wanted:
+            ahead.setdefault(text, cell)
     faults = []
-    for text in by_text.keys() & before.keys():
-        name, fingerprint = before[text]
-        options = pretrain_options(config, by_text[text], Path(config.output))
-        if text_fingerprint(read_options("run.py pretrain", PretrainConfig, options)) != fingerprint:
+    for text, cell in ahead.items():
+        name, fingerprint = before.get(text, (None, None))
+        options = pretrain_options(config, cell, Path(config.output))
+        if name and text_fingerprint(read_options("run.py pretrain", PretrainConfig, options)) != fingerprint:
             faults.append(
-                f"data.train: the text is not what '{name}', which is finished, was trained on. Put it back, or use "
-                f"another folder."
+                f"data.train: its text, or that of data.valid, is not what '{name}' was trained on, which is finished. "
+                f"Put it back, or use another folder."
             )
     return faults
 
 
 def _text_of(config: AblateConfig, cell: Cell) -> str:
-    """What tells the texts of cells apart: the data options."""
-    options = pretrain_options(config, cell, Path(config.output))
-    return repr(sorted(flatten({"data": options.get("data", {})}).items()))
+    """What tells the texts of cells apart."""
+    options = flatten(pretrain_options(config, cell, Path(config.output)))
+    return repr([options.get(name) for name in TEXT_OPTIONS])
 
 
 def refuse_wrong_tasks(config: AblateConfig) -> None:

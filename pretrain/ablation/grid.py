@@ -14,7 +14,7 @@ from bert.cli import put
 from bert.training import config as training_config
 from bert.training.tracking import TrackingConfig
 
-_LONGEST_NAME = 240  # bytes, before a digest; systems allow a folder 255
+_LONGEST_NAME = 255  # bytes, of a folder
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def variant_name(values: dict[str, Any]) -> str:
     encoded = name.encode()
     if len(encoded) <= _LONGEST_NAME:
         return name
-    return encoded[:_LONGEST_NAME].decode(errors="ignore") + "-" + hashlib.blake2b(encoded, digest_size=4).hexdigest()
+    return encoded[:100].decode(errors="ignore") + "-" + hashlib.blake2b(encoded, digest_size=8).hexdigest()
 
 
 def combinations(config: AblateConfig) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from pretrain.ablation.cell_runs import (
 )
 from pretrain.ablation.grid import AblateConfig, Cell, cells
 from pretrain.ablation.metric_names import floors_of, full_name, is_loss, place_of, scores_of
+from pretrain.options import TEXT_OPTIONS
 from pretrain.validation import JUDGED_ON, LEARNED, below_unigram
 
 _CLASSES = "classes.json"
@@ -108,7 +109,7 @@ def read_results(config: AblateConfig) -> dict[Cell, Result]:
 
 def mixed(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
     """Faults of finished cells whose texts or tokenizers differ in ways that the grid's options do not explain."""
-    reasons = {"corpus": ("data.", "init"), "tokenizer": ("data.", "tokenizer.", "init")}
+    reasons = {"corpus": TEXT_OPTIONS, "tokenizer": ("data.", "tokenizer.", "init")}
     found: dict[tuple, dict[str, str]] = {}
     for cell, result in results.items():
         for fact, reason in reasons.items():

@@ -22,7 +22,7 @@ from bert.training.lock import taken
 from bert.training.tracking import TrackingConfig
 from pretrain.ablation.ablate import ablate
 from pretrain.ablation.cell_runs import cell_folder
-from pretrain.ablation.checks import refuse_wrong
+from pretrain.ablation.checks import _text_of, refuse_wrong
 from pretrain.ablation.child import environment
 from pretrain.ablation.commands import ROOT, differences, steps
 from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, grid_as_yaml, models_are_alike, variant_name
@@ -361,6 +361,14 @@ def test_a_grid_that_was_killed_and_is_called_again_gives_the_report_of_one_that
     assert without_times(tmp_path / "out") == without_times(Path(config.output))
 
 
+@pytest.mark.parametrize(
+    "axis, texts", [("data.max_length", 1), ("data.reader", 1), ("data.train", 2), ("data.on_bad_row", 2)]
+)
+def test_only_what_changes_a_text_makes_it_another(make_grid, axis, texts):
+    grid = make_grid(axes={axis: ["one", "other"]})
+    assert len({_text_of(grid, cell) for cell in cells(grid)}) == texts
+
+
 def test_a_text_that_has_changed_is_refused_before_another_cell_reads_it(finished_grid, tmp_path):
     config, _, _ = finished_grid
     folder = tmp_path / "texts"
@@ -372,8 +380,11 @@ def test_a_text_that_has_changed_is_refused_before_another_cell_reads_it(finishe
     before = corpus.read_bytes()
     try:
         corpus.write_bytes(before + b"\nanother document\n")
-        with pytest.raises(UserError, match=r"^data\.train: the text is not what '.*/seed-.*', which is finished, was"):
-            ablate(replace(grid, seeds=[*grid.seeds, 99], dry_run=True))
+        more = replace(grid, seeds=[*grid.seeds, 99])
+        with pytest.raises(
+            UserError, match=r"^data\.train: its text, .*, is not what '.*/seed-.*' was trained on, which"
+        ):
+            ablate(replace(more, dry_run=True))
         ablate(replace(grid, dry_run=True))  # nothing is left to read it
     finally:
         corpus.write_bytes(before)

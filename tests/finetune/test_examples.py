@@ -268,6 +268,14 @@ def test_lists_in_json_lines_are_words_or_with_spaces_among_them_characters(file
     assert (found.rows, found.passed_over.total()) == (1, 1)
 
 
+def test_a_first_row_without_units_or_a_space_does_not_tell_words_from_characters(file):
+    rows = ['{"tokens": [], "ner_tags": []}', "{", '{"tokens": ["a", "b"], "ner_tags": ["O", "B-X"]}']
+    space = '{"tokens": ["a", " ", "b"], "ner_tags": ["O", "O", "B-X"]}'
+    for more, texts in (([], ["a b"]), ([space], ["ab", "a b"])):
+        found = read_rows(file("\n".join(rows + more), "data.jsonl"), NER, on_bad_row="skip")
+        assert ([one.text for one in found.used], len(found.refused)) == (texts, 2)
+
+
 def test_json_lines_without_lists_are_a_table_which_has_no_tags(file):
     for content in ('{"text": "a", "ner_tags": [1, 2]}\n', "{\n", "\n"):
         with pytest.raises(UserError, match=r"data\.format: jsonl holds rows, but task\.name=ner needs one of conll"):

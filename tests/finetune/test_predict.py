@@ -135,6 +135,9 @@ def test_lists_may_come_without_tags_and_rows_without_lists(tagger, predicted):
     characters = '{"tokens": ["a", " ", "c"]}\n'
     assert [row["text"] for row in predicted(tagger, characters, "in.json")] == ["a c"]
     assert [row["text"] for row in predicted(tagger, '{"text": "the cat"}\n', "in.jsonl")] == ["the cat"]
+    other = '{"text": "the cat", "topics": ["news"], "tokens": ["other"]}\n'
+    assert [row["text"] for row in predicted(tagger, other, "in.jsonl", text="text")] == ["the cat"]
+    assert [row["text"] for row in predicted(tagger, '{"text": "a", "topics": ["x"]}\n', "in.jsonl")] == ["a"]
     words = predicted(tagger, '{"words": ["the", "cat"]}\n', "in.jsonl", text="words")
     assert [row["text"] for row in words] == ["the cat"]
 
@@ -359,6 +362,10 @@ def test_fields_of_lists_are_read_as_in_training_and_characters_as_characters(tr
     folder = trained_on(TaskConfig(name="ner"), ["O", "B-A", "I-A"], **read_as)
     assert [row["text"] for row in predicted(folder, '{"letters": ["a", "b"]}\n', "in.jsonl")] == ["ab"]
     assert [row["text"] for row in predicted(folder, "the\tO\n", "in.tsv", format="conll")] == ["the"]
+    assert [row["text"] for row in predicted(folder, "t\tO\nh\tO\n", "in.tsv")] == ["th"]
+    for known, text in (("klue", "ab"), ("conll", "a b"), ("nemo", "a b")):
+        folder = trained_on(TaskConfig(name="ner"), ["O", "B-A", "I-A"], **read_as | {"text": None, "format": known})
+        assert [row["text"] for row in predicted(folder, '{"tokens": ["a", "b"]}\n', "in.jsonl")] == [text]
 
 
 def test_a_folder_from_before_this_was_remembered_is_read_by_the_defaults(classifier, predicted, tmp_path):

@@ -295,14 +295,14 @@ def test_the_index_of_a_changed_file_is_made_again_and_the_old_one_goes(tmp_path
     corpus = open_corpus([path], reader, TEXT, tmp_path / "cache")
     assert documents(corpus) == ([["a"], ["b"], ["c"]] if changed == "size" else [["a", "b"]])
     assert len(indexed) == 2
-    assert len(list((tmp_path / "cache").glob("documents-*"))) == 1
+    assert len(list((tmp_path / "cache").glob("documents-*/*"))) == 1
 
 
 @pytest.mark.parametrize("damage", ["remove", "cut", "empty", "manifest"])
 def test_a_damaged_index_is_made_again(tmp_path, indexed, damage):
     path = write(tmp_path / "file.txt", "a\n\nb\n")
     open_corpus([path], "mmap", TEXT, tmp_path / "cache")
-    (folder,) = (tmp_path / "cache").glob("documents-*")
+    (folder,) = (tmp_path / "cache").glob("documents-*/*")
     if damage == "manifest":
         write(folder / "manifest.json", "{")
     elif damage == "remove":
@@ -358,7 +358,7 @@ def test_a_file_that_grows_while_it_is_indexed_is_refused_and_nothing_is_kept(tm
     )
     with pytest.raises(UserError, match="the file changed while it was in use"):
         open_corpus([path], "mmap", TEXT, tmp_path / "cache")
-    assert not list((tmp_path / "cache").glob("*documents*"))
+    assert not list((tmp_path / "cache").glob("documents*/*"))
 
 
 # Errors.

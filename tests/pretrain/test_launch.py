@@ -631,6 +631,25 @@ def test_another_corpus_may_be_accepted_too(copy, make_config, cache, tmp_path):
         pretrain(make_config(copy))
 
 
+def test_a_tokenizer_trained_otherwise_is_not_accepted(copy, make_config):
+    (copy / "metrics.json").unlink()
+    other = {"tokenizer": TokenizerConfig(vocab_size=280), "accept_changes": ["tokenizer.vocab_size", "tokenizer"]}
+    with pytest.raises(UserError, match=r"was started with tokenizer=.*\. Use another folder\.$"):
+        pretrain(replace(make_config(copy), **other))
+
+
+def test_a_damaged_tokenizer_in_the_newest_checkpoint_is_passed_over(copy, make_config, capsys):
+    (copy / "metrics.json").unlink()
+    *_, last = sorted((copy / "checkpoints").iterdir())
+    content = (last / "tokenizer.json").read_bytes()
+    for damaged in (content[:100], content.replace(b'"a"', b'"\xc3\xa9"')):
+        (last / "tokenizer.json").write_bytes(damaged)
+        shutil.rmtree(copy / "best", ignore_errors=True)
+        pretrain(make_config(copy))
+        assert f"{last}: damaged" in capsys.readouterr().err
+        (copy / "metrics.json").unlink()
+
+
 def test_a_run_goes_on_with_the_tokens_it_began_with_whatever_is_accepted(copy, make_config):
     (copy / "metrics.json").unlink()
     other = TokenizerConfig(path=str(copy / "other.json"))
