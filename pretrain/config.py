@@ -27,6 +27,10 @@ class DataConfig:
     a pattern in quotes ('shards/*.txt'), or a list of both ("[a.txt, b.txt]"); no document extends over two files.
     `builtin` is the documentation inside the Python interpreter, 1.3 MB of English."""
 
+    exponent: float = 1.0
+    """Several files: each is drawn from in proportion to its size, in bytes, to this power. 1: all are read once in an
+    epoch. 0.7, as for multilingual BERT: the largest once, smaller ones more often. 0: all make up the same share."""
+
     valid: list[str] | str | None = None
     """A separate corpus to validate on, named likewise. Without it, some documents of data.train are held out."""
 
@@ -85,8 +89,8 @@ class SentenceConfig:
     last two have no pairs: objective none only."""
 
     negatives: Literal[*NEGATIVES] = "other_document"
-    """nsp: where a random B comes from: another document (of any file of data.train), the same one, or anywhere but
-    where the true B starts."""
+    """nsp: where a random B comes from: another document, the same one, or anywhere but where the true B starts. Of
+    several files, the other document may be in any; where they are in different languages this gives the label away."""
 
     random_share: float = 0.5
     """Share of pairs with label 1: whose B is random (nsp), or that are swapped (sop)."""

@@ -84,7 +84,7 @@ class Corpus:
         if not 0 <= document < self.num_documents:
             raise IndexError(f"document {document} of {self.name}, with {self.num_documents}")
         start, stop = self._document_lines[document].tolist()
-        file = int(self._files_of(start))
+        file = int(self._file_of_line(start))
         before = int(self.first_lines[file])
         lines = self.files.reader(file).lines(start - before, stop - before)
         return [sentence for line in lines for sentence in self._sentences_of(line, self.format)]
@@ -93,15 +93,19 @@ class Corpus:
         """Have the system read these documents' text in one go, before they are asked for one by one."""
         read_ahead(self._document_lines, documents, documents + 1)
         lines = self._document_lines[documents]
-        files = self._files_of(lines[:, 0])
+        files = self._file_of_line(lines[:, 0])
         for file in np.unique(files).tolist():
             first, last = (lines[files == file] - self.first_lines[file]).T
             self.files.reader(file).expect(first, last)
 
+    def files_of(self, documents: np.ndarray) -> np.ndarray:
+        """The number of each document's file."""
+        return self._file_of_line(self._document_lines[documents, 0])
+
     def __reduce__(self) -> tuple:
         return type(self), (self.files, self.format)
 
-    def _files_of(self, lines: np.ndarray | int) -> np.ndarray:
+    def _file_of_line(self, lines: np.ndarray | int) -> np.ndarray:
         """Which file each line is in; an empty one has none."""
         return np.searchsorted(self.first_lines, lines, side="right") - 1
 

@@ -71,6 +71,7 @@ def _continue(config: PretrainConfig, device: torch.device) -> dict[str, float] 
         "corpus": text.fingerprint,
         "tokenizer": text.tokenizer.fingerprint,
         "blocks": str(sampler.num_blocks),
+        **({} if config.data.exponent == 1 else {"mixture": text.drawn_documents.file.stem}),
         **_rules(config),
         **sampler.sentence.facts(sampler.pool),
         **OBJECTIVES[config.objective].facts(config),
@@ -132,13 +133,13 @@ def training_sampler(config: PretrainConfig, text: TextToLearn) -> Sampler:
     # With batch_tokens this is for an estimate of lengths, in which any size will do.
     size = training.batch_size or MICRO_BATCH
     recipe = Recipe(config.data, config.sentence, config.masking, size, training.seed, parts)
-    sampler = Sampler(text.source, text.train_documents, text.tokenizer, recipe)
+    sampler = Sampler(text.source, text.drawn_documents, text.tokenizer, recipe)
     if training.batch_tokens is not None:
         recipe = replace(recipe, shape=_shape(config, _first_block(sampler).tally))
-        sampler = Sampler(text.source, text.train_documents, text.tokenizer, recipe)
+        sampler = Sampler(text.source, text.drawn_documents, text.tokenizer, recipe)
     if config.masking.rate_end is not None:
         recipe = replace(recipe, epochs=_epochs(training, sampler))
-        sampler = Sampler(text.source, text.train_documents, text.tokenizer, recipe)
+        sampler = Sampler(text.source, text.drawn_documents, text.tokenizer, recipe)
     return sampler
 
 

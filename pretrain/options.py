@@ -76,6 +76,8 @@ def check(config: PretrainConfig) -> list[str]:
         )
     if config.audit.sequences < 0:
         faults.append(f"audit.sequences: {config.audit.sequences}, but it must be at least 0.")
+    if not 0 <= data.exponent <= 1:
+        faults.append(f"data.exponent: {data.exponent}, but it must be at least 0 and at most 1.")
     if data.copies < 0:
         faults.append(f"data.copies: {data.copies}, but it must be at least 0.")
     # The maximum length of a given model is not known yet.

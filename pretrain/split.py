@@ -25,7 +25,7 @@ class OnDisk:
     """The numbers in a file, memory-mapped; when pickled, only its path, so that every process maps the same file."""
 
     def __init__(self, file: Path) -> None:
-        self._file, self._numbers = file, np.load(file, mmap_mode="r")
+        self.file, self._numbers = file, np.load(file, mmap_mode="r")
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -37,7 +37,7 @@ class OnDisk:
         return np.array(self._numbers, dtype) if copy else np.asarray(self._numbers, dtype)
 
     def __reduce__(self) -> tuple:
-        return type(self), (self._file,)
+        return type(self), (self.file,)
 
 
 def open_split(hashes: np.ndarray, share: float, cache: Path, name: str) -> Split:

@@ -18,6 +18,7 @@ from bert.tokenizer import Tokenizer
 from bert.training import provenance
 from bert.training.provenance import UsedDataset
 from bert.unknown import MUCH_UNKNOWN, unknown_characters
+from pretrain import mixture
 from pretrain.config import PretrainConfig
 from pretrain.corpus import Corpus, open_corpus
 from pretrain.corpus_files import named_files, refuse_unreadable
@@ -52,6 +53,7 @@ class TextToLearn:
         source: the corpus to train on.
         valid_source: the corpus to validate on; the same one if documents are held out.
         train_documents, valid_documents: document numbers in each, ascending.
+        drawn_documents: those to train on, each as often as it is read in an epoch.
         characters_per_token: of the validation text.
         tokenizer: the one that made the tokens.
         fingerprint: of the corpus, and of data.valid if given.
@@ -61,6 +63,7 @@ class TextToLearn:
     source: TokenSource
     valid_source: TokenSource
     train_documents: OnDisk
+    drawn_documents: OnDisk
     valid_documents: np.ndarray
     characters_per_token: float
     tokenizer: Tokenizer
@@ -87,8 +90,9 @@ def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> Tex
     _refuse_too_few(config, split, corpus, apart)
     if apart is None:
         print(_held_out_in_words(len(split.valid), corpus.num_documents, data.valid_share))
-    tokenizer = tokenizer or _trained_tokenizer(config, corpus, split)
-    _warn_of_unknown(config, corpus, split, tokenizer)
+    drawn = _drawn(config, corpus, split)
+    tokenizer = tokenizer or _trained_tokenizer(config, corpus, split, drawn)
+    _warn_of_unknown(config, corpus, drawn, tokenizer)
     source = _source(config, corpus, tokenizer)
     valid_source = _source(config, apart, tokenizer) if apart else source
     valid_documents = np.arange(apart.num_documents) if apart else split.valid
@@ -96,6 +100,7 @@ def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> Tex
         source=source,
         valid_source=valid_source,
         train_documents=split.train,
+        drawn_documents=drawn,
         valid_documents=valid_documents,
         characters_per_token=_characters_per_token(apart or corpus, valid_source, valid_documents),
         tokenizer=tokenizer,
@@ -246,14 +251,28 @@ def _refuse_too_few(config: PretrainConfig, split: Split, corpus: Corpus, apart:
     raise UserError(few)
 
 
-def _trained_tokenizer(config: PretrainConfig, corpus: Corpus, split: Split) -> Tokenizer:
-    """A tokenizer trained on the training documents, and kept in the cache."""
+def _drawn(config: PretrainConfig, corpus: Corpus, split: Split) -> OnDisk:
+    """The training documents, each as often as data.exponent has it read in an epoch."""
+    exponent = config.data.exponent
+    if exponent == 1:
+        return split.train
+    if len(corpus.files.paths) == 1:
+        raise UserError(f"data.exponent: {exponent:g} was given, but data.train is one file.")
+    print(mixture.in_words(corpus, exponent))
+    return mixture.open_mixture(corpus, split.train, exponent, Path(config.data.cache))
+
+
+def _trained_tokenizer(config: PretrainConfig, corpus: Corpus, split: Split, drawn: OnDisk) -> Tokenizer:
+    """A tokenizer trained on the documents as they are drawn, and kept in the cache."""
     options = config.tokenizer
-    key = json.dumps([corpus.fingerprint, len(split.valid), asdict(options)], sort_keys=True)
+    made_of = [corpus.fingerprint, len(split.valid), asdict(options)]
+    if drawn is not split.train:
+        made_of.append(drawn.file.stem)
+    key = json.dumps(made_of, sort_keys=True)
     file = Path(config.data.cache) / f"tokenizer-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if not file.is_file():
         print(f"training a tokenizer of {options.vocab_size:,} tokens")
-        trained = tokenizers.train(_TokenizerLines(corpus, split.train, TOKENIZER_BYTES), options)
+        trained = tokenizers.train(_TokenizerLines(corpus, drawn, TOKENIZER_BYTES), options)
         corpus.files.refuse_changed()
         whole_file.write(file, trained.to_str())
     tokenizer = tokenizer_files.load(file)
@@ -267,7 +286,7 @@ class _TokenizerLines:
     """Sentences of training documents, drawn uniformly, up to the document that exceeds so many bytes."""
 
     corpus: Corpus
-    documents: np.ndarray
+    documents: OnDisk
     most: int
 
     def __iter__(self) -> Iterator[str]:
@@ -286,10 +305,10 @@ class _TokenizerLines:
                     return
 
 
-def _warn_of_unknown(config: PretrainConfig, corpus: Corpus, split: Split, tokenizer: Tokenizer) -> None:
+def _warn_of_unknown(config: PretrainConfig, corpus: Corpus, drawn: OnDisk, tokenizer: Tokenizer) -> None:
     """Warn where much of the text is lost, in words that become [UNK] whole."""
     characters = lost = 0
-    for line in _TokenizerLines(corpus, split.train, _SEARCHED_BYTES):
+    for line in _TokenizerLines(corpus, drawn, _SEARCHED_BYTES):
         if characters > _SEARCHED_BYTES:  # a document is much larger
             break
         pieces = tokenizer.encode_text(line)

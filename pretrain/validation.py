@@ -209,9 +209,9 @@ def _unigram_cross_entropy(masked: list[PackedBatch], text: TextToLearn) -> floa
 
 def _training_counts(text: TextToLearn) -> np.ndarray:
     """How often each id occurs in the training documents, or in a uniform draw of them, (vocabulary,)."""
-    source, size, counts = text.source, len(text.train_documents), np.zeros(text.tokenizer.vocab_size, np.int64)
+    source, size, counts = text.source, len(text.drawn_documents), np.zeros(text.tokenizer.vocab_size, np.int64)
     wanted = min(size, 1 + int(UNIGRAM_BYTES / source.mean_document_bytes))
-    drawn = np.asarray(text.train_documents[Permutation(size, VALIDATION_SEED, 0)(np.arange(wanted))])
+    drawn = np.asarray(text.drawn_documents[Permutation(size, VALIDATION_SEED, 0)(np.arange(wanted))])
     for documents in np.array_split(drawn, 1 + wanted // 1000):
         ids, _ = source.read(*source.sentences_of(documents))
         counts += np.bincount(ids, minlength=len(counts))

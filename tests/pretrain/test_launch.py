@@ -163,6 +163,37 @@ def test_a_corpus_in_several_files_trains_like_one_file(whole, make_config, text
         pretrain(both)
 
 
+def test_small_files_are_read_more_often_and_the_run_goes_on_with_the_same(make_config, disturb, tmp_path, capsys):
+    for name, size in (("large", 60), ("small", 15)):
+        write_text(tmp_path / f"{name}.txt", made_up_text(size, seed=len(name)))
+    config = make_config(tmp_path / "run")
+    mixed = replace(config.data, train=str(tmp_path / "*.txt"), exponent=0.5)
+    whole = replace(config, data=mixed, output=str(tmp_path / "whole"))
+    pretrain(whole)
+    assert "data.exponent=0.5: an epoch reads large.txt 1.00 times (" in capsys.readouterr().out
+    text = open_text(whole)
+    assert len(text.drawn_documents) > len(text.train_documents)
+    disturb(7, ask_to_stop)
+    with pytest.raises(Stopped):
+        pretrain(replace(config, data=mixed))
+    pretrain(replace(config, data=mixed))
+    mine, other = (tmp_path / name / "model.safetensors" for name in ("run", "whole"))
+    assert mine.read_bytes() == other.read_bytes()
+    (tmp_path / "run" / "metrics.json").unlink()
+    cut = (tmp_path / "small.txt").read_text().split("\n\n", 1)
+    (tmp_path / "small.txt").write_text(f"{cut[0]}\n")
+    (tmp_path / "smallest.txt").write_text(cut[1])
+    with pytest.raises(UserError, match=r"was started with mixture="):
+        pretrain(replace(config, data=mixed))
+
+
+@pytest.mark.parametrize("exponent, said", [(1.5, "at most 1"), (-0.1, "at least 0"), (0.5, "is one file")])
+def test_an_exponent_needs_several_files(make_config, tmp_path, exponent, said):
+    config = make_config(tmp_path / "run")
+    with pytest.raises(UserError, match=rf"^data\.exponent: .*{said}"):
+        pretrain(replace(config, data=replace(config.data, exponent=exponent)))
+
+
 @pytest.mark.parametrize("tokenize", ["store", "on_the_fly"])
 @pytest.mark.parametrize("apart", [False, True])
 def test_what_is_trained_on_and_validated_on_are_datasets_with_true_sizes(make_config, tmp_path, tokenize, apart):
