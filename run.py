@@ -21,7 +21,7 @@ REPLACING = {
 }
 
 VERBS = {
-    "pretrain": Verb(PretrainConfig, pretrain, **REPLACING),
+    "pretrain": Verb(PretrainConfig, pretrain, **REPLACING, ranks=True),
     "audit": Verb(PretrainConfig, audit_only, **REPLACING, about="See what the sampler really does."),
     "ablate": Verb(AblateConfig, ablate, trees=("base",)),
     "fill-mask": Verb(FillMaskConfig, print_filled, positional="text"),

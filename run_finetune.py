@@ -14,7 +14,7 @@ from finetune.seeds import train
 CHECKING = "Read a run's options, files and model (not with --init later), say what is in them, and train nothing."
 
 VERBS = {
-    "train": Verb(FinetuneConfig, train, alternatives=(BUDGET_OPTIONS,), unused=OF_PRETRAINING),
+    "train": Verb(FinetuneConfig, train, alternatives=(BUDGET_OPTIONS,), unused=OF_PRETRAINING, ranks=True),
     "check": Verb(FinetuneConfig, check_only, alternatives=(BUDGET_OPTIONS,), about=CHECKING, unused=OF_PRETRAINING),
     "evaluate": Verb(EvaluateConfig, evaluate_file, unused=OF_TRAINING),
     "predict": Verb(PredictConfig, predict_file),

@@ -3,5 +3,8 @@
 LATER = "later"
 """The `init` of a run whose model does not exist yet."""
 
+FINGERPRINTS = "fingerprints: "
+"""The prefix of the line with the beginnings of the files' fingerprints, in JSON."""
+
 SCORES = "scores: "
 """The prefix of the line that names a task's scores."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from bert.checking import LATER, SCORES
+from bert.checking import FINGERPRINTS, LATER, SCORES
 from bert.counting import count_of
 from bert.encoder import encoders_in
 from bert.errors import UserError, refuse_if
@@ -27,13 +27,15 @@ from bert.training.provenance import UsedDataset
 from bert.training.stopping import stop_requests
 from bert.training.tracking import track
 from finetune import builtin_labels, data_summary
-from finetune.config import FinetuneConfig, TaskConfig
+from finetune.config import DataConfig, FinetuneConfig, TaskConfig
 from finetune.data import RULE, Batches
 from finetune.examples import Examples, read
 from finetune.features import PAIRS_RULE, Feature
+from finetune.formats import FORMATS
 from finetune.judge import CLASSES, WORST, Evaluator, evaluator, predict, write_findings
 from finetune.model import build, resumed, start_folder
 from finetune.options import check, with_defaults
+from finetune.reading import format_name
 from finetune.tasks import TASKS, kind_of
 from finetune.tasks.task import Baseline, Task
 
@@ -70,7 +72,7 @@ def _continue(config: FinetuneConfig, device: torch.device, alone: bool) -> dict
     if not identity.has_begun(output):
         start_folder(config)  # so that a wrong one is reported before all files are read
     train_set, judges = _read(config)
-    facts = {"train": _fingerprint(train_set)} | {name: _fingerprint(examples) for name, examples in judges.items()}
+    facts = _facts(train_set, judges)
     if training_config.micro_batches(config.training) > 1:
         facts["batches"] = f"rule {RULE}"
     if any(getattr(example, "text_pair", None) is not None for example in train_set.used):
@@ -101,7 +103,8 @@ def check_only(config: FinetuneConfig) -> None:
         for judged, examples in judges.items()
         for name in TASKS[config.task.name].scores(config.task, examples.used)
     ]
-    print(f"the best epoch by {config.best}\n{SCORES}{', '.join(scores)}")
+    fingerprints = {name: value[:16] for name, value in _facts(train_set, judges).items()}
+    print(f"the best epoch by {config.best}\n{FINGERPRINTS}{json.dumps(fingerprints)}\n{SCORES}{', '.join(scores)}")
 
 
 def _read(config: FinetuneConfig) -> tuple[Examples, dict[str, Examples]]:
@@ -111,6 +114,7 @@ def _read(config: FinetuneConfig) -> tuple[Examples, dict[str, Examples]]:
     train_set = read(Path(data.train), config.task, data, "data.train")
     labels = kind_of(config.task).labels(train_set.used, config.task)
     print(train_set.in_words("data.train"))
+    _say_formats(config.task, data)
     _refuse_one_label(config.task, labels, train_set)
     judges = {"eval": data.eval} | {f"test.{name}": path for name, path in data.test.items()}
     judges = {name: read(Path(path), config.task, data, f"data.{name}", labels) for name, path in judges.items()}
@@ -130,10 +134,26 @@ def _refuse_one_label(task: TaskConfig, labels: list[str], examples: Examples) -
         raise UserError(f"data.train: {rows} has the label {same!r}; nothing can be learned.")
 
 
+def _say_formats(task: TaskConfig, data: DataConfig) -> None:
+    """Print how tagged files are read where that was detected; a WARNING where it is not the same for all."""
+    if data.format != "auto" or "rows" in kind_of(task).holds:
+        return
+    files = {"train": data.train, "eval": data.eval} | {f"test.{name}": path for name, path in data.test.items()}
+    found = {name: format_name(Path(path), task, data, "data.") for name, path in files.items() if Path(path).is_file()}
+    differ = len({FORMATS[name].holds for name in found.values()}) > 1
+    said = ", ".join(f"data.{name} as {format_}, {FORMATS[format_].holds}" for name, format_ in found.items())
+    print(f"{'WARNING: ' * differ}read {said}")
+
+
 def _warn_of_one_label(task: TaskConfig, argument: str, examples: Examples) -> None:
     kind = kind_of(task)
     if (same := kind.only_label(examples.used, kind.labels(examples.used, task))) is not None:
         print(f"{argument}: WARNING: every row of '{examples.path}' has the label {same!r}; scores on it say little")
+
+
+def _facts(train_set: Examples, judges: dict[str, Examples]) -> dict[str, str]:
+    """The fingerprint of each file."""
+    return {"train": _fingerprint(train_set)} | {name: _fingerprint(examples) for name, examples in judges.items()}
 
 
 def _fingerprint(examples: Examples) -> str:

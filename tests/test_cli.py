@@ -175,6 +175,14 @@ def test_a_wrong_option_is_one_line_with_what_would_be_right(arguments, said, re
     assert refused("pretrain", *arguments) == refused(*arguments) == f"run.py pretrain: {expected}"
 
 
+@pytest.mark.parametrize("verb", [verb for verb in run.VERBS if verb != "pretrain"])
+def test_what_is_one_process_is_not_started_by_torchrun(verb, refused, monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.setenv(name, "1")
+    said = "torchrun has started it as several processes, but it is to be one."
+    assert refused(verb) == f"run.py {verb}: {said}"
+
+
 def test_an_option_that_is_given_twice_is_said(call):
     again = ["--data.train", "a.txt", "--training.lr=1", "--data.train=b.txt", "--training.lr", "2"]
     assert call("pretrain", *again)[2].splitlines() == [

@@ -30,6 +30,7 @@ class Verb:
         about: its description in --help, where the dataclass belongs to another verb.
         trees: options that hold another command's options, nested as in its YAML; single ones may be given too.
         unused: options of the dataclass that the verb refuses; --help leaves them out.
+        ranks: whether torchrun may start it: as several processes it would do everything several times.
     """
 
     config: type
@@ -40,6 +41,7 @@ class Verb:
     about: str | None = None
     trees: tuple[str, ...] = ()
     unused: Collection[str] = ()
+    ranks: bool = False
 
 
 def main(program: str, description: str, verbs: dict[str, Verb], default: str, arguments: list[str]) -> int:
@@ -67,6 +69,8 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
         return _fail(f"{program}: no verb {rest[0]!r}; one of {', '.join(verbs)}{did_you_mean(rest[0], verbs)}.")
     try:
         rest = files_first(name_positional(rest, verbs[name].positional))
+        if distributed.started_by_torchrun() and not verbs[name].ranks:
+            raise UserError(f"{program} {name}: torchrun has started it as several processes, but it is to be one.")
         verbs[name].call(_parse(f"{program} {name}", verbs[name], rest))
         distributed.leave()
     except UserError as error:

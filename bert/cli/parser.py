@@ -58,8 +58,9 @@ def parser_of(program: str, config: type, about: str | None = None, unused: Coll
     parser.outermost = True
     parser.add_argument("--config", action="config", help="A YAML file with any of the options below.")
     parser.add_class_arguments(config, as_group=False)
-    for action in (action for action in parser._actions if action.dest in unused):
-        action.help = argparse.SUPPRESS
+    for action in parser._actions:
+        if action.dest in unused or action.dest.endswith(".help"):  # the latter is jsonargparse's, of an entry's fields
+            action.help = argparse.SUPPRESS
     return parser
 
 

@@ -75,7 +75,8 @@ def _why_no_list(name: str, value: object, is_tag: bool) -> str | None:
         return f"the field {name!r} holds {json.dumps(value, ensure_ascii=False)[:40]}, where a list is needed"
     for one in value:
         if isinstance(one, int) and is_tag:
-            return f"the field {name!r} holds the number {one}, where the name of a tag is needed, such as B-PER"
+            needed = "where the name of a tag is needed, such as B-PER: that which the dataset's features give it"
+            return f"the field {name!r} holds the number {one}, {needed}"
         if not isinstance(one, str):
             return f"the field {name!r} holds {json.dumps(one, ensure_ascii=False)[:40]}, where a text is needed"
         if half := lone_surrogate(one):

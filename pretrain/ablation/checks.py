@@ -1,5 +1,6 @@
 """Whether a grid can be run: its own options, those of every combination and task, and the files that they name."""
 
+import json
 import re
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -9,14 +10,14 @@ from typing import Any
 
 import yaml
 
-from bert.checking import LATER, SCORES
+from bert.checking import FINGERPRINTS, LATER, SCORES
 from bert.cli import read_options
 from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
 from bert.training import config as training_config
-from bert.training.identity import FACTS, flatten
+from bert.training.identity import FACTS, flatten, has_begun
 from bert.training.metric import is_known
-from pretrain.ablation.cell_runs import PRETRAINING, cell_folder, record_of
+from pretrain.ablation.cell_runs import PRETRAINING, CellRun, cell_folder, record_of
 from pretrain.ablation.commands import checked
 from pretrain.ablation.grid import (
     AblateConfig,
@@ -87,14 +88,14 @@ def _unreadable(name: str, value: Any) -> str | None:
 
 
 def changed_texts(config: AblateConfig, wanted: list[Cell]) -> list[str]:
-    """Faults of texts that are not what they were when cells were pretrained on them, while others are yet to be."""
+    """Faults of texts that are not what they were when cells began to read them, while some are yet to be read."""
     before: dict[str, tuple[str, str]] = {}  # for each text, the first such cell's name and the fingerprint it saw
     ahead: dict[str, Cell] = {}
     for cell in cells(config):
         text, folder = _text_of(config, cell), cell_folder(config, cell)
-        if PRETRAINING.is_finished(folder):
-            before.setdefault(text, (cell.name, record_of(PRETRAINING.output(folder), FACTS)["corpus"]))
-        elif cell in wanted:
+        if has_begun(output := PRETRAINING.output(folder)):
+            before.setdefault(text, (cell.name, record_of(output, FACTS)["corpus"]))
+        if cell in wanted and not PRETRAINING.is_finished(folder):
             ahead.setdefault(text, cell)
     faults = []
     for text, cell in ahead.items():
@@ -102,8 +103,8 @@ def changed_texts(config: AblateConfig, wanted: list[Cell]) -> list[str]:
         options = pretrain_options(config, cell, Path(config.output))
         if name and text_fingerprint(read_options("run.py pretrain", PretrainConfig, options)) != fingerprint:
             faults.append(
-                f"data.train: its text, or that of data.valid, is not what '{name}' was trained on, which is finished. "
-                f"Put it back, or use another folder."
+                f"data.train: its text, or that of data.valid, is not what '{name}' has been trained on. Put it "
+                f"back, or use another folder."
             )
     return faults
 
@@ -128,8 +129,25 @@ def refuse_wrong_tasks(config: AblateConfig) -> None:
             said = checked(file)
         if said.returncode:
             raise UserError(f"finetune.{name}: {said.stderr.strip()}")
-        scores = said.stdout.rpartition(SCORES)[2].strip().split(", ")
-        refuse_if(_unknown_metrics(config, name, scores))
+        now, _, scores = said.stdout.rpartition(FINGERPRINTS)[2].partition(SCORES)
+        refuse_if(_unknown_metrics(config, name, scores.strip().split(", ")))
+        refuse_if(_changed_files(config, name, json.loads(now)))
+
+
+def _changed_files(config: AblateConfig, task: str, now: dict[str, str]) -> list[str]:
+    """The fault of a task's files that are not what a model was fine-tuned with, while others are yet to be."""
+    runs = [(cell, CellRun(task, seed)) for cell in cells(config) for seed in config.finetune[task].seeds]
+    if all(run.is_finished(cell_folder(config, cell)) for cell, run in runs):
+        return []
+    for cell, run in runs:
+        output = run.output(cell_folder(config, cell))
+        before = record_of(output, FACTS) if has_begun(output) else {}
+        if changed := [name for name, value in now.items() if not before.get(name, value).startswith(value)]:
+            files = " and ".join(f"data.{name}" for name in changed)
+            return [
+                f"finetune.{task}: {files} is not what it was for '{cell.name}'. Put it back, or use another folder."
+            ]
+    return []
 
 
 def _unknown_metrics(config: AblateConfig, place: str, names: Iterable[str]) -> list[str]:

@@ -57,7 +57,9 @@ class AblateConfig:
     """What is compared: a metric of pretraining, or TASK/METRIC of a fine-tuning task below (ner/entity_macro_f1)."""
 
     finetune: dict[str, FinetuneTask] = field(default_factory=dict)
-    """Tasks to score every model on, by a name of your own."""
+    """Tasks to score every model on, by a name of your own: {NAME: {options: {...}, seeds: [0], checkpoints: false}}.
+    options are those of `run_finetune.py train`, as in its YAML; seeds are of fine-tuning, and a model's score is the
+    mean over them; with checkpoints every checkpoint that pretraining saves is scored too: the score against tokens."""
 
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 

@@ -22,7 +22,7 @@ from bert.training.lock import taken
 from bert.training.tracking import TrackingConfig
 from pretrain.ablation.ablate import ablate
 from pretrain.ablation.cell_runs import cell_folder
-from pretrain.ablation.checks import _text_of, refuse_wrong
+from pretrain.ablation.checks import _changed_files, _text_of, refuse_wrong
 from pretrain.ablation.child import environment
 from pretrain.ablation.commands import ROOT, differences, steps
 from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, grid_as_yaml, models_are_alike, variant_name
@@ -369,6 +369,24 @@ def test_only_what_changes_a_text_makes_it_another(make_grid, axis, texts):
     assert len({_text_of(grid, cell) for cell in cells(grid)}) == texts
 
 
+def test_a_file_of_labels_that_has_changed_is_refused_before_another_model_learns_from_it(make_grid, tmp_path):
+    grid = make_grid(finetune={"topic": FinetuneTask({}, seeds=[0, 1])})
+    output = cell_folder(grid, cells(grid)[1]) / "topic-1"
+    output.mkdir(parents=True)
+    for name in ("run_facts.json", "metrics.json"):
+        (output / name).write_text(json.dumps({"train": "a" * 64, "eval": "b" * 64}))
+    now = {"train": "a" * 16, "eval": "b" * 16}
+    assert _changed_files(grid, "topic", now) == []
+    (said,) = _changed_files(grid, "topic", now | {"eval": "c" * 16})
+    assert said.startswith(f"finetune.topic: data.eval is not what it was for '{cells(grid)[1].name}'.")
+    for cell in cells(grid):
+        for seed in (0, 1):
+            other = cell_folder(grid, cell) / f"topic-{seed}"
+            other.mkdir(parents=True, exist_ok=True)
+            (other / "metrics.json").write_text("{}")
+    assert _changed_files(grid, "topic", now | {"eval": "c" * 16}) == []  # nothing is left to learn from it
+
+
 def test_a_text_that_has_changed_is_refused_before_another_cell_reads_it(finished_grid, tmp_path):
     config, _, _ = finished_grid
     folder = tmp_path / "texts"
@@ -381,9 +399,7 @@ def test_a_text_that_has_changed_is_refused_before_another_cell_reads_it(finishe
     try:
         corpus.write_bytes(before + b"\nanother document\n")
         more = replace(grid, seeds=[*grid.seeds, 99])
-        with pytest.raises(
-            UserError, match=r"^data\.train: its text, .*, is not what '.*/seed-.*' was trained on, which"
-        ):
+        with pytest.raises(UserError, match=r"^data\.train: its text, .*, is not what '.*/seed-.*' has been trained"):
             ablate(replace(more, dry_run=True))
         ablate(replace(grid, dry_run=True))  # nothing is left to read it
     finally:

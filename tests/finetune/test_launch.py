@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -739,7 +740,8 @@ def test_a_check_reads_everything_names_the_scores_and_leaves_nothing(make_confi
     said = checked(config)
     assert "data.train: " in said and "32 rows, 32 used" in said and "12 rows, 12 used" in said
     assert "sequences: 32" in said
-    assert "the best epoch by entity_macro_f1\nscores: loss, entity_micro_f1, " in said
+    assert re.search(r"the best epoch by entity_macro_f1\nfingerprints: {.*}\nscores: loss, entity_micro_f1, ", said)
+    assert "read data.train as conll, words, data.eval as conll, words\n" in said
     assert not Path(config.output).exists()
     assert "sequences" not in checked(config, init="later")
     with pytest.raises(UserError, match=r"init: no such folder: 'not/there/yet'"):
@@ -770,6 +772,17 @@ def test_a_file_of_one_label_says_little_but_may_be_scored_on(make_config, write
     assert f"data.eval: WARNING: every row of '{files['eval']}' has the label 'O'; scores on it say little\n" in said
     check_only(replace(config, init="later"))
     assert "scores on it say little" not in capsys.readouterr().out
+
+
+def test_files_of_words_and_of_characters_together_are_warned_of(make_config, write, capsys):
+    words = write('{"tokens": ["a", "b"], "ner_tags": ["B-LC", "O"]}\n', "words.jsonl")
+    characters = write('{"tokens": ["a", " "], "ner_tags": ["B-LC", "O"]}\n', "characters.jsonl")
+    config = replace(make_config(task="ner"), init="later", data=DataConfig(train=str(words), eval=str(characters)))
+    check_only(config)
+    read = "read data.train as word_lists, words, data.eval as character_lists, characters\n"
+    assert f"WARNING: {read}" in capsys.readouterr().out
+    check_only(replace(config, data=replace(config.data, eval=str(words), format="word_lists")))
+    assert "data.eval as" not in capsys.readouterr().out
 
 
 def test_a_name_of_a_test_file_that_mlflow_has_no_tag_for_is_refused(make_config):
