@@ -40,6 +40,9 @@ from pretrain.stream import Stream
 from pretrain.text import TextToLearn, datasets_of, open_text
 from pretrain.validation import JUDGED_ON, MICRO_BATCH, build_validation
 
+READ_FROM = "read_from.json"
+"""The file in a run's output with the names of its corpus files: what the patterns in data.train stood for."""
+
 
 def pretrain(config: PretrainConfig) -> dict[str, float] | None:
     """Run, resume or decline a pretraining run, and print its results.
@@ -193,6 +196,8 @@ def _run(
         if distributed.is_first():  # not before the tracker has cut off the lines of a changed run
             identity.claim(output, asdict(config), facts)
             whole_file.write(output / JUDGED_ON, json.dumps(judged_on, indent=2) + "\n")
+            files = {"data.train": text.train_files, "data.valid": text.valid_files}
+            whole_file.write(output / READ_FROM, json.dumps(files, indent=2, ensure_ascii=False, default=str) + "\n")
         tracker.datasets(datasets_of(text))
         evaluate_now = validation.evaluator(config, objective, device)
         goal = Goal(objective.goal, higher_is_better=False, root="last")

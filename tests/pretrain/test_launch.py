@@ -155,6 +155,7 @@ def test_a_corpus_in_several_files_trains_like_one_file(whole, make_config, text
     file = "model.safetensors"
     assert (tmp_path / "run" / file).read_bytes() == (whole / file).read_bytes()
     parts = [str(tmp_path / f"part-{number}.txt") for number in range(3)]
+    assert json.loads((tmp_path / "run" / "read_from.json").read_text()) == {"data.train": parts, "data.valid": []}
     train, held_out = datasets_of(open_text(config))
     assert (train.name, train.source) == ("part-0.txt and 2 more", str(tmp_path))
     assert held_out.name == "part-0.txt and 2 more (held out)"
