@@ -136,7 +136,7 @@ def _refuse_one_label(task: TaskConfig, labels: list[str], examples: Examples) -
 
 def _say_formats(task: TaskConfig, data: DataConfig) -> None:
     """Print how tagged files are read where that was detected; a WARNING where it is not the same for all."""
-    if data.format != "auto" or "rows" in kind_of(task).holds:
+    if data.format != "auto" or len(kind_of(task).holds) == 1:
         return
     files = {"train": data.train, "eval": data.eval} | {f"test.{name}": path for name, path in data.test.items()}
     found = {name: format_name(Path(path), task, data, "data.") for name, path in files.items() if Path(path).is_file()}
