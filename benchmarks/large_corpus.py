@@ -80,7 +80,14 @@ class RepeatedCorpus(Corpus):
         repeat(once._document_lines, times, lines, folder / "document_lines.npy")
         repeat(once.document_hashes, times, 0, folder / "document_hashes.npy")
         repeat_offsets(once.document_sentences, times, folder / "document_sentences.npy")
-        return {"empty_documents": 0, "blank_lines": 0, "refused": 0, "faults": [], "lines": [times * lines]}
+        return {
+            "empty_documents": 0,
+            "blank_lines": 0,
+            "refused": 0,
+            "faults": [],
+            "lines": [times * lines],
+            "text_bytes": {},
+        }
 
 
 def prepare(once: Corpus, store: TokenStore, tokenizer: Tokenizer, times: int, file: Path) -> None:

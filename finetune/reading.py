@@ -7,6 +7,7 @@ from bert.errors import UserError
 from finetune.config import DataConfig, TaskConfig
 from finetune.formats import FORMATS
 from finetune.formats.kinds import FIRST, LAST, Format
+from finetune.formats.lists import TAGS, UNITS
 from finetune.tasks import kind_of
 
 READING = ("text", "text_pair", "label", "quoting")
@@ -44,11 +45,14 @@ def as_in_training(
         return data  # reading it says so
     known = remembered.get("format")
     of_training = FORMATS.get(known)
-    name = detected = format_name(path, task, replace(data, text=data.text or remembered.get("text")), prefix)
+    lists = of_training is not None and of_training.columns == (UNITS, TAGS)
+    table = "text" if data.eval is None and not lists else None  # to predict on, where a row has this beside a list
+    detected = format_name(path, task, data, prefix)
+    name = format_name(path, task, replace(data, text=data.text or remembered.get("text") or table), prefix)
     if data.format == "auto":
         if of_training is not None and of_training.holds == "characters":
-            name = _CHARACTERS.get(detected, detected)
-        elif (detected, known) == ("klue", "conll"):
+            name = _CHARACTERS.get(name, name)
+        elif (name, known) == ("klue", "conll"):
             name = known
         if name != detected:
             data = replace(data, format=name)

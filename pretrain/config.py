@@ -28,7 +28,7 @@ class DataConfig:
     `builtin` is the documentation inside the Python interpreter, 1.3 MB of English."""
 
     exponent: float = 1.0
-    """Several files: each is drawn from in proportion to its size, in bytes, to this power. 1: all are read once in an
+    """Several files: each is drawn from in proportion to its text, in bytes, to this power. 1: all are read once in an
     epoch. 0.7, as for multilingual BERT: the largest once, smaller ones more often. 0: all make up the same share."""
 
     valid: list[str] | str | None = None

@@ -33,6 +33,7 @@ class Corpus:
 
     Attributes:
         files, format: that it is read from, and what they hold.
+        text_bytes: bytes of the documents' text in each file, (files,).
         first_lines: how many lines are before each file, and the total last.
         num_documents, num_sentences: how many there are.
         empty_documents, blank_lines: documents of JSON lines files that have no text and therefore no number, and their
@@ -53,6 +54,7 @@ class Corpus:
         facts, arrays = keep(files.cache, "documents", identity, fingerprint, self._build)
         self.empty_documents, self.blank_lines = facts["empty_documents"], facts["blank_lines"]
         self.refused, self.faults = facts["refused"], facts["faults"]
+        self.text_bytes = np.array([facts["text_bytes"].get(str(path), 0) for path in files.paths], np.float64)
         self.first_lines = ragged.offsets(np.array(facts["lines"]))  # of each file, and the end
         self.document_sentences = arrays["document_sentences"]
         self.document_hashes = arrays["document_hashes"]

@@ -5,6 +5,7 @@ A format is one function from a line to its sentences, and one entry in FORMATS.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ def write_index(folder: Path, lines: Iterable[tuple[Path, int, str]], corpus_for
     Returns:
         {"empty_documents": number of JSON lines with a blank text, "blank_lines": number of blank lines where a line is
         a document (elsewhere they separate documents), "refused": number of faulty lines that were left out, "faults":
-        the first of them, as file:line}.
+        the first of them, as file:line, "text_bytes": bytes of the documents' text, by file}.
 
     Raises:
         UserError: with the first faulty lines, as file:line, unless they are to be skipped.
@@ -123,6 +124,7 @@ def write_index(folder: Path, lines: Iterable[tuple[Path, int, str]], corpus_for
     sentences_of, document_per_line = lookup(FORMATS, corpus_format.format, "data.format")
     skipping = corpus_format.on_bad_row == "skip"
     faults, refused, empty_documents, blank_lines = [], 0, 0, 0
+    text_bytes: Counter[str] = Counter()
     with _IndexWriter(folder) as index:
         for number, (path, in_file, line) in enumerate(lines):
             try:
@@ -137,7 +139,7 @@ def write_index(folder: Path, lines: Iterable[tuple[Path, int, str]], corpus_for
             if sentences is None or document_per_line or in_file == 1:
                 index.end_document()
             if sentences:
-                index.add_line(number, sentences)
+                text_bytes[str(path)] += index.add_line(number, sentences)
             elif sentences is not None:
                 empty_documents += 1
             elif document_per_line:
@@ -146,7 +148,7 @@ def write_index(folder: Path, lines: Iterable[tuple[Path, int, str]], corpus_for
     if faults and not skipping:
         raise UserError(*faults, "data.on_bad_row=skip leaves out lines like these.")
     counts = {"empty_documents": empty_documents, "blank_lines": blank_lines, "refused": refused}
-    return counts | {"faults": faults}
+    return counts | {"faults": faults, "text_bytes": text_bytes}
 
 
 class _IndexWriter:
@@ -169,8 +171,8 @@ class _IndexWriter:
                 files.enter_context(array)
             self._write_rows()
 
-    def add_line(self, number: int, sentences: list[str]) -> None:
-        """Continue the open document, or start one, with the sentences of this line, at least one."""
+    def add_line(self, number: int, sentences: list[str]) -> int:
+        """Continue the open document, or start one, with this line's sentences, at least one; how many bytes."""
         joined = "\n".join(sentences).encode()
         if self._hash is None:
             self._hash, self._start = hashlib.blake2b(joined), number
@@ -178,6 +180,7 @@ class _IndexWriter:
             self._hash.update(b"\n" + joined)
         self._num_sentences += len(sentences)
         self._stop = number + 1
+        return len(joined)
 
     def end_document(self) -> None:
         """Complete the open document, if any."""

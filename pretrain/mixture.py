@@ -14,7 +14,7 @@ from pretrain.array_cache import GrowingArray
 from pretrain.corpus import Corpus
 from pretrain.split import OnDisk
 
-_AT_ONCE = 1 << 20  # documents
+_AT_ONCE = 1 << 14  # documents
 
 
 def times_read(sizes: np.ndarray, exponent: float) -> np.ndarray:
@@ -33,7 +33,7 @@ def open_mixture(corpus: Corpus, documents: OnDisk, exponent: float, cache: Path
         exponent: from 0 (all files alike) to 1 (as they are).
         cache: where the numbers are written.
     """
-    sizes = _sizes(corpus)
+    sizes = np.maximum(corpus.text_bytes, 1)
     made_of = [corpus.fingerprint, sizes.tolist(), exponent, len(documents)]
     file = cache / f"mixture-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:16]}.npy"
     if not file.is_file():
@@ -51,13 +51,9 @@ def _repeated(corpus: Corpus, documents: np.ndarray, times: np.ndarray) -> np.nd
     return np.repeat(documents, (np.floor(of_each) + (chance < of_each % 1.0)).astype(np.int64))
 
 
-def _sizes(corpus: Corpus) -> np.ndarray:
-    return np.array([size for size, _ in corpus.files.fingerprints], np.float64)
-
-
 def in_words(corpus: Corpus, exponent: float) -> str:
     """How often the files are read, for the log."""
-    sizes = _sizes(corpus)
+    sizes = np.maximum(corpus.text_bytes, 1)
     times, shares = times_read(sizes, exponent), sizes**exponent / (sizes**exponent).sum()
     order = np.argsort(-sizes, kind="stable")
     named = [f"{corpus.files.paths[n].name} {times[n]:.2f} times ({shares[n]:.0%} of the text)" for n in order[:8]]

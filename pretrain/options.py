@@ -78,6 +78,8 @@ def check(config: PretrainConfig) -> list[str]:
         faults.append(f"audit.sequences: {config.audit.sequences}, but it must be at least 0.")
     if not 0 <= data.exponent <= 1:
         faults.append(f"data.exponent: {data.exponent}, but it must be at least 0 and at most 1.")
+    elif data.exponent != 1 and isinstance(data.train, str) and not set(data.train) & set("*?["):
+        faults.append(f"data.exponent: {data.exponent:g} was given, but data.train is one file.")
     if data.copies < 0:
         faults.append(f"data.copies: {data.copies}, but it must be at least 0.")
     # The maximum length of a given model is not known yet.

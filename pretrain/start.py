@@ -81,7 +81,7 @@ def own_tokenizer(config: PretrainConfig) -> Tokenizer | None:
 
 def _newest_weights(output: Path) -> Path | None:
     """The folder with the newest weights of a run; None where there are none yet."""
-    return checkpoint.newest(output) or (output if identity.is_finished(output) else None)
+    return output if identity.is_finished(output) else checkpoint.newest(output)
 
 
 def _facts(config: PretrainConfig) -> dict[str, str]:

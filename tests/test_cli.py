@@ -179,8 +179,7 @@ def test_a_wrong_option_is_one_line_with_what_would_be_right(arguments, said, re
 def test_what_is_one_process_is_not_started_by_torchrun(verb, refused, monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
         monkeypatch.setenv(name, "1")
-    said = "torchrun has started it as several processes, but it is to be one."
-    assert refused(verb) == f"run.py {verb}: {said}"
+    assert refused(verb) == f"run.py {verb}: it is one process; start it without torchrun."
 
 
 def test_an_option_that_is_given_twice_is_said(call):

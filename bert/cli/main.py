@@ -70,7 +70,7 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
     try:
         rest = files_first(name_positional(rest, verbs[name].positional))
         if distributed.started_by_torchrun() and not verbs[name].ranks:
-            raise UserError(f"{program} {name}: torchrun has started it as several processes, but it is to be one.")
+            raise UserError(f"{program} {name}: it is one process; start it without torchrun.")
         verbs[name].call(_parse(f"{program} {name}", verbs[name], rest))
         distributed.leave()
     except UserError as error:

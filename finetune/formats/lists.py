@@ -32,7 +32,7 @@ def format_by_lists(path: Path, field: str | None) -> str | None:
     """
     found = None
     for _, text in numbered_lines(path):
-        units = _units(text, field)
+        units = None if text.lstrip().startswith("[") else _units(text, field)  # an array over several lines
         if units is None:
             return found
         if " " in units:

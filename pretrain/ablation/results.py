@@ -109,12 +109,12 @@ def read_results(config: AblateConfig) -> dict[Cell, Result]:
 
 def mixed(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
     """Faults of finished cells whose texts or tokenizers differ in ways that the grid's options do not explain."""
-    reasons = {"corpus": TEXT_OPTIONS, "tokenizer": ("data.", "tokenizer.", "init")}
+    reasons = {"corpus": TEXT_OPTIONS, "mixture": ("data.",), "tokenizer": ("data.", "tokenizer.", "init")}
     found: dict[tuple, dict[str, str]] = {}
     for cell, result in results.items():
         for fact, reason in reasons.items():
             alike = tuple(str(value) for axis, value in cell.values.items() if axis.startswith(reason))
-            value = result.facts[PRETRAINING.name][fact]
+            value = result.facts[PRETRAINING.name].get(fact, "none")
             found.setdefault((fact, *alike), {}).setdefault(value, f"{cell.name}/{PRETRAINING.name}")
         for run in runs_of(config):
             for fact, value in result.facts[run.name].items() if run != PRETRAINING else ():

@@ -138,6 +138,10 @@ def test_lists_may_come_without_tags_and_rows_without_lists(tagger, predicted):
     other = '{"text": "the cat", "topics": ["news"], "tokens": ["other"]}\n'
     assert [row["text"] for row in predicted(tagger, other, "in.jsonl", text="text")] == ["the cat"]
     assert [row["text"] for row in predicted(tagger, '{"text": "a", "topics": ["x"]}\n', "in.jsonl")] == ["a"]
+    both = '{"text": "the cat", "tokens": ["other"]}\n'
+    assert [row["text"] for row in predicted(tagger, both, "in.jsonl")] == ["the cat"]
+    array = '[\n{"text": "the cat", "tokens": ["x"]},\n{"text": "dog", "tokens": ["x"]}\n]\n'
+    assert [row["text"] for row in predicted(tagger, array, "in.json")] == ["the cat", "dog"]
     words = predicted(tagger, '{"words": ["the", "cat"]}\n', "in.jsonl", text="words")
     assert [row["text"] for row in words] == ["the cat"]
 
@@ -365,6 +369,8 @@ def test_fields_of_lists_are_read_as_in_training_and_characters_as_characters(tr
     assert [row["text"] for row in predicted(folder, "t\tO\nh\tO\n", "in.tsv")] == ["th"]
     for known, text in (("klue", "ab"), ("conll", "a b"), ("nemo", "a b")):
         folder = trained_on(TaskConfig(name="ner"), ["O", "B-A", "I-A"], **read_as | {"text": None, "format": known})
+        both = '{"text": "the cat", "tokens": ["other"]}\n'
+        assert [row["text"] for row in predicted(folder, both, "in.jsonl")] == ["the cat"]
         assert [row["text"] for row in predicted(folder, '{"tokens": ["a", "b"]}\n', "in.jsonl")] == [text]
 
 

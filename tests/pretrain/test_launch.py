@@ -682,6 +682,13 @@ def test_a_damaged_tokenizer_in_the_newest_checkpoint_is_passed_over(copy, make_
         (copy / "metrics.json").unlink()
 
 
+def test_a_finished_run_is_finished_whatever_became_of_its_checkpoints(copy, make_config, capsys):
+    for folder in (copy / "checkpoints").iterdir():
+        (folder / "tokenizer.json").write_text("{")
+    assert pretrain(make_config(copy)) is None
+    assert "is finished: nothing to do" in capsys.readouterr().out
+
+
 def test_a_run_goes_on_with_the_tokens_it_began_with_whatever_is_accepted(copy, make_config):
     (copy / "metrics.json").unlink()
     other = TokenizerConfig(path=str(copy / "other.json"))

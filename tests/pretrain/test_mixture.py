@@ -16,11 +16,11 @@ from pretrain.split import open_split
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Files of documents of ten bytes each: 400 of them, 100, and 100 copies of one."""
+    """Files of documents of seven bytes each: 400 of them, 100, and 100 copies of one."""
     texts = [[f"a {n:05}" for n in range(400)], [f"b {n:05}" for n in range(100)], ["c 00000"] * 100]
     paths = [tmp_path / f"{name}.txt" for name in "abc"]
-    for path, text in zip(paths, texts, strict=True):
-        path.write_text("".join(f"{line}\n\n\n" for line in text))
+    for path, text, blank in zip(paths, texts, (1, 20, 2), strict=True):  # blank lines are no text
+        path.write_text("".join(f"{line}\n" + "\n" * blank for line in text))
     return open_corpus(paths, "mmap", CorpusFormat(), tmp_path / "cache")
 
 
