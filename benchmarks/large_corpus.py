@@ -86,7 +86,7 @@ class RepeatedCorpus(Corpus):
             "refused": 0,
             "faults": [],
             "lines": [times * lines],
-            "text_bytes": {},
+            "text_bytes": [0],
         }
 
 

@@ -43,25 +43,31 @@ def as_in_training(
         raise UserError(f"{prefix}text_pair: {data.text_pair!r} was given, but the model was trained on single texts.")
     if data.format == "auto" and not path.is_file():
         return data  # reading it says so
-    known = remembered.get("format")
-    of_training = FORMATS.get(known)
-    lists = of_training is not None and of_training.columns == (UNITS, TAGS)
-    table = "text" if data.eval is None and not lists else None  # to predict on, where a row has this beside a list
-    detected = format_name(path, task, data, prefix)
-    name = format_name(path, task, replace(data, text=data.text or remembered.get("text") or table), prefix)
-    if data.format == "auto":
-        if of_training is not None and of_training.holds == "characters":
-            name = _CHARACTERS.get(name, name)
-        elif (name, known) == ("klue", "conll"):
-            name = known
-        if name != detected:
-            data = replace(data, format=name)
-    format_ = FORMATS[name]
+    name = _format_as_in_training(data, remembered, task, path, prefix)
+    if name != format_name(path, task, data, prefix):
+        data = replace(data, format=name)
+    format_, of_training = FORMATS[name], FORMATS.get(remembered.get("format"))
     others = of_training is not None and format_.columns != of_training.columns
     if others or format_.holds not in kind_of(task).holds:
         return data  # other columns than those of training
     not_given = (name for name in format_.options if getattr(data, name) == getattr(DataConfig, name))
     return replace(data, **{name: remembered[name] for name in not_given if name in remembered})
+
+
+def _format_as_in_training(
+    data: DataConfig, remembered: dict[str, str | None], task: TaskConfig, path: Path, prefix: str
+) -> str:
+    """The file's format: as given, or by its beginning and, where that leaves it open, by what training read."""
+    if data.format != "auto":
+        return data.format
+    known = remembered.get("format")
+    of_training = FORMATS.get(known)
+    lists = of_training is not None and of_training.columns == (UNITS, TAGS)
+    table = "text" if data.eval is None and not lists else None  # to predict on, where a row has this beside a list
+    name = format_name(path, task, replace(data, text=data.text or remembered.get("text") or table), prefix)
+    if of_training is not None and of_training.holds == "characters":
+        return _CHARACTERS.get(name, name)
+    return known if (name, known) == ("klue", "conll") else name
 
 
 def taken_from_training(given: DataConfig, resolved: DataConfig) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pretrain import cached_folder
 
-VERSION = 3
+VERSION = 4
 """Incremented when the cached content changes, so that older arrays are rebuilt."""
 
 Kept = tuple[dict[str, Any], dict[str, np.ndarray]]

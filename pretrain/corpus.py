@@ -54,7 +54,7 @@ class Corpus:
         facts, arrays = keep(files.cache, "documents", identity, fingerprint, self._build)
         self.empty_documents, self.blank_lines = facts["empty_documents"], facts["blank_lines"]
         self.refused, self.faults = facts["refused"], facts["faults"]
-        self.text_bytes = np.array([facts["text_bytes"].get(str(path), 0) for path in files.paths], np.float64)
+        self.text_bytes = np.array(facts["text_bytes"], np.float64)
         self.first_lines = ragged.offsets(np.array(facts["lines"]))  # of each file, and the end
         self.document_sentences = arrays["document_sentences"]
         self.document_hashes = arrays["document_hashes"]
@@ -115,7 +115,8 @@ class Corpus:
         counts: list[int] = []
         facts = write_index(folder, self._lines(counts), self.format)
         self.files.refuse_changed()
-        return facts | {"lines": counts}
+        # In order: the next process may call the same files by other paths.
+        return facts | {"lines": counts, "text_bytes": [facts["text_bytes"][str(path)] for path in self.files.paths]}
 
     def _lines(self, counts: list[int]) -> Iterator[tuple[Path, int, str]]:
         """All lines, each with its file and its number there, from 1; how many each file has is added to `counts`."""

@@ -61,6 +61,12 @@ def test_copies_are_drawn_alike_and_the_numbers_are_kept(corpus, tmp_path):
     assert open_mixture(corpus, train, 0.6, tmp_path).file != first.file
 
 
+def test_files_may_be_called_by_other_paths_later(corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    again = open_corpus([Path(path.name) for path in corpus.files.paths], "mmap", CorpusFormat(), Path("cache"))
+    assert again.text_bytes.tolist() == corpus.text_bytes.tolist() == [2800.0, 700.0, 700.0]
+
+
 def test_it_says_how_often_files_are_read(corpus):
     assert in_words(corpus, 0.5) == (
         "data.exponent=0.5: an epoch reads a.txt 1.00 times (50% of the text), b.txt 2.00 times (25% of the text), "
