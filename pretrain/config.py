@@ -89,8 +89,8 @@ class SentenceConfig:
     last two have no pairs: objective none only."""
 
     negatives: Literal[*NEGATIVES] = "other_document"
-    """nsp: where a random B comes from: another document, the same one, or anywhere but where the true B starts. Of
-    several files, the other document may be in any; where they are in different languages this gives the label away."""
+    """nsp: where a random B comes from: another document, the same one, anywhere but where the true B starts, or
+    another document of the same file. The last is for files in different languages, which would give the label away."""
 
     random_share: float = 0.5
     """Share of pairs with label 1: whose B is random (nsp), or that are swapped (sop)."""
@@ -169,6 +169,7 @@ CHECKS = (
     "texts_differ",
     "negatives_true",
     "negatives_document",
+    "negatives_file",
     "validation_in_training",
 )
 """What the audit checks, by name."""

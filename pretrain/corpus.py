@@ -6,7 +6,6 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,7 @@ class Corpus:
     Attributes:
         files, format: that it is read from, and what they hold.
         text_bytes: bytes of the documents' text in each file, (files,).
-        first_lines: how many lines are before each file, and the total last.
+        first_lines: how many lines are before each file, and the total last, (files + 1,).
         num_documents, num_sentences: how many there are.
         empty_documents, blank_lines: documents of JSON lines files that have no text and therefore no number, and their
             lines without even a document.
@@ -68,6 +67,12 @@ class Corpus:
         """SHA-256 of the documents' text and order; independent of the files' names, times and number."""
         return hashlib.sha256(np.ascontiguousarray(self.document_hashes)).hexdigest()
 
+    @cached_property
+    def file_offsets(self) -> np.ndarray:
+        """How many documents are before each file, and the total last, (files + 1,)."""
+        documents = range(self.num_documents)
+        return np.array([bisect_left(documents, n, key=lambda d: self._document_lines[d, 0]) for n in self.first_lines])
+
     @property
     def name(self) -> str:
         """The file, or how many there are, for messages."""
@@ -77,9 +82,7 @@ class Corpus:
     @property
     def empty_files(self) -> int:
         """How many files have no document."""
-        documents = range(self.num_documents)
-        begin = [bisect_left(documents, line, key=lambda d: self._document_lines[d, 0]) for line in self.first_lines]
-        return sum(first == last for first, last in pairwise(begin))
+        return int((np.diff(self.file_offsets) == 0).sum())
 
     def sentences(self, document: int) -> list[str]:
         """A document's sentences, stripped, at least one. Raises IndexError outside 0..num_documents - 1."""
@@ -102,7 +105,7 @@ class Corpus:
 
     def files_of(self, documents: np.ndarray) -> np.ndarray:
         """The number of each document's file."""
-        return self._file_of_line(self._document_lines[documents, 0])
+        return np.searchsorted(self.file_offsets, documents, side="right") - 1
 
     def __reduce__(self) -> tuple:
         return type(self), (self.files, self.format)

@@ -28,6 +28,11 @@ class OnTheFly(TokenSource):
         self._latest: OrderedDict[int, EncodedLines] = OrderedDict()
         self._tokens = 0  # in them
 
+    @property
+    def file_offsets(self) -> np.ndarray:
+        """Documents before each file, and the total last."""
+        return self.corpus.file_offsets
+
     def __reduce__(self) -> tuple:
         return type(self), (self.corpus, self.tokenizer)  # another process caches documents of its own
 

@@ -11,7 +11,7 @@ from bert.training import identity
 from pretrain.config import PretrainConfig
 from pretrain.inputs import INPUTS
 from pretrain.objectives import OBJECTIVES
-from pretrain.sentence import SENTENCE
+from pretrain.sentence import NEGATIVES, SENTENCE
 
 DEFAULT_STEPS, DEFAULT_EVAL_EVERY = 1500, 500
 """The default budget, and the default number of steps between evaluations."""
@@ -78,8 +78,8 @@ def check(config: PretrainConfig) -> list[str]:
         faults.append(f"audit.sequences: {config.audit.sequences}, but it must be at least 0.")
     if not 0 <= data.exponent <= 1:
         faults.append(f"data.exponent: {data.exponent}, but it must be at least 0 and at most 1.")
-    elif data.exponent != 1 and isinstance(data.train, str) and not set(data.train) & set("*?["):
-        faults.append(f"data.exponent: {data.exponent:g} was given, but data.train is one file.")
+    elif isinstance(data.train, str) and not set(data.train) & set("*?["):
+        faults += for_several_files(config)
     if data.copies < 0:
         faults.append(f"data.copies: {data.copies}, but it must be at least 0.")
     # The maximum length of a given model is not known yet.
@@ -93,6 +93,14 @@ def check(config: PretrainConfig) -> list[str]:
     of_objective = OBJECTIVES[config.objective].check(config)
     faults += tokenizer_faults(config.tokenizer) + _model_faults(config) + _foreign_options(config) + of_objective
     return faults + training_config.check(config.training)
+
+
+def for_several_files(config: PretrainConfig) -> list[str]:
+    """What is wrong where data.train is one file: options that were given and are only for several."""
+    given = [] if config.data.exponent == 1 else [f"data.exponent: {config.data.exponent:g}"]
+    if not NEGATIVES[config.sentence.negatives].other_files:
+        given.append(f"sentence.negatives: {config.sentence.negatives}")
+    return [f"{said} was given, but data.train is one file." for said in given]
 
 
 def _tokens_at_once_faults(config: PretrainConfig) -> list[str]:

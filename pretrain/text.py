@@ -9,7 +9,7 @@ import torch
 
 from bert import builtin_corpus, tokenizer_files
 from bert.counting import count_of
-from bert.errors import UserError
+from bert.errors import UserError, refuse_if
 from bert.tokenizer import Tokenizer
 from bert.training import provenance
 from bert.training.provenance import UsedDataset
@@ -19,7 +19,9 @@ from pretrain.corpus import Corpus, open_corpus
 from pretrain.corpus_files import named_files, refuse_unreadable
 from pretrain.documents import FORMATS, CorpusFormat
 from pretrain.on_the_fly import OnTheFly
+from pretrain.options import for_several_files
 from pretrain.randomness import Permutation
+from pretrain.sentence import SENTENCE
 from pretrain.split import OnDisk, Split, open_split
 from pretrain.token_source import TokenSource
 from pretrain.token_store import open_store
@@ -72,6 +74,8 @@ def open_text(config: PretrainConfig, tokenizer: Tokenizer | None = None) -> Tex
     if tokenizer is None and config.tokenizer.path is not None:
         tokenizer = tokenizer_files.load(Path(config.tokenizer.path))
     corpus, apart = _corpora(config)
+    if len(corpus.files.paths) == 1:
+        refuse_if(for_several_files(config))
     print(_in_words(config, corpus, "data.train"))
     if apart:
         print(_in_words(config, apart, "data.valid"))
@@ -245,9 +249,9 @@ def _drawn(config: PretrainConfig, corpus: Corpus, split: Split) -> OnDisk:
     exponent = config.data.exponent
     if exponent == 1:
         return split.train
-    if len(corpus.files.paths) == 1:
-        raise UserError(f"data.exponent: {exponent:g} was given, but data.train is one file.")
     print(mixture.in_words(corpus, exponent))
+    if SENTENCE[config.sentence.objective].replaces_b and config.sentence.negatives == "other_document":
+        print("  random Bs are from any of them; if they differ in language, try --sentence.negatives same_file")
     return mixture.open_mixture(corpus, split.train, exponent, Path(config.data.cache))
 
 

@@ -18,6 +18,11 @@ class TokenSource(ABC):
     document_hashes: np.ndarray
     mean_document_bytes: float
 
+    @property
+    @abstractmethod
+    def file_offsets(self) -> np.ndarray:
+        """Documents before each file, and the total last, (files + 1,)."""
+
     @abstractmethod
     def counts(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
         """Tokens of each sentence in the ranges, concatenated; `last` is exclusive: (R,), (R,) -> (sentences,)."""
@@ -37,3 +42,7 @@ class TokenSource(ABC):
     def document_of(self, sentences: np.ndarray) -> np.ndarray:
         """The document each sentence belongs to."""
         return np.searchsorted(self.sentence_offsets, sentences, side="right") - 1
+
+    def file_of(self, documents: np.ndarray) -> np.ndarray:
+        """The file each document is in; an empty file has none."""
+        return np.searchsorted(self.file_offsets, documents, side="right") - 1

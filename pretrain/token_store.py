@@ -51,6 +51,11 @@ class TokenStore(TokenSource):
         self._ids = np.memmap(folder / "ids.bin", self.manifest["dtype"], "r")
         self._word_starts = np.memmap(folder / "word_starts.bin", np.uint8, "r")
 
+    @property
+    def file_offsets(self) -> np.ndarray:
+        """Documents before each file, and the total last."""
+        return self._opened[0].file_offsets
+
     def __reduce__(self) -> tuple:
         return type(self), self._opened  # another process maps the same files
 

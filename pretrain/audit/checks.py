@@ -110,6 +110,8 @@ def _pairs(measures: Measures, sampler: Sampler) -> Iterator[Check]:
         if not negatives.other_documents:
             elsewhere = counts["negatives"] - same
             yield _must_be_zero("negatives_document", elsewhere, "random Bs are from a document other than A's")
+        if not negatives.other_files:
+            yield _must_be_zero("negatives_file", counts["negatives_other_file"], "random Bs are from another file")
 
 
 def _by_sides(measures: Measures, sampler: Sampler, share: str) -> Check:

@@ -202,6 +202,8 @@ def _add_pairs(found: Measures, sampler: Sampler, block: Block) -> None:
         hashes, documents = sampler.source.document_hashes, sampler.source.document_of(examples.b_sentence)
         same = hashes[documents] == hashes[examples.document]
         found.counts["negatives_same_document"] += int((one & same).sum())
+        files = sampler.source.file_of(np.stack([documents, examples.document]))
+        found.counts["negatives_other_file"] += int((one & (files[0] != files[1])).sum())
         found.counts["labels_wrong"] += int((~one & (examples.b_sentence != examples.next_sentence)).sum())
     else:
         swapped = examples.a_sentence == examples.next_sentence

@@ -11,5 +11,6 @@ SENTENCE = {"nsp": nsp.OBJECTIVE, "sop": sop.OBJECTIVE, "none": none.OBJECTIVE}
 NEGATIVES = {
     "other_document": Negatives(nsp.from_training_split, own_document=False),
     "same_document": Negatives(nsp.from_own_document, other_documents=False, rule=same_document.RULE),
+    "same_file": Negatives(nsp.from_own_file, own_document=False, other_files=False),
     "anywhere": Negatives(nsp.from_training_split),
 }

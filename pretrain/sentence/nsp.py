@@ -4,12 +4,15 @@ A random B is the true B of another pair, cut from its document as this one was,
 such a one. So neither an example's length, nor its number of sentences, nor B's place in its document gives the label
 away; in the paper's code random pairs are shorter or longer than true ones.
 
+Of several files a random B may be in any, unless it is to be in A's own.
+
 With negatives from A's own document, B is the run of sentences nearest in length. A document often has no second run
 as long as its longest B. Long Bs are then true more often than not, and length reveals a little about the label.
 
 Letters: E examples, R runs of sentences that may serve as B.
 """
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,9 +96,41 @@ def from_training_split(
     random = examples.take(np.flatnonzero(examples.labels == 1))
     if len(random) == 0:
         return examples, np.zeros(0, np.int64), np.zeros(0, np.int64), {}
-    runs = _draw_runs(pool, max(256, 3 * len(random)), rng)
+    runs = _draw_runs(pool, len(random), rng)
+    if len(runs.length) == 0:
+        raise UserError(
+            "sentence.objective: nsp needs documents of at least two sentences, and hardly any has them. In a text "
+            "file blank lines separate documents, and each line is a sentence unless data.split_sentences=true."
+        )
     chosen = _match(random, text, runs, pool, rng)
+    if (chosen < 0).any():
+        raise UserError(
+            "sentence.objective: nsp found no random B that is not the true one; it needs more documents of two "
+            "sentences or more, and copies do not count."
+        )
     return examples, runs.first[chosen], runs.last[chosen], {}
+
+
+def from_own_file(
+    examples: Examples, text: Text, pool: NegativeSource, rng: np.random.Generator
+) -> tuple[Examples, np.ndarray, np.ndarray, dict[str, int]]:
+    """A run for each example with label 1, as `Negatives.draw` says, from another document of A's file.
+
+    Examples whose file has nothing else to offer are left out, whatever their label.
+    """
+    first, last = np.full(len(examples), -1), np.full(len(examples), -1)
+    begins = np.searchsorted(pool.documents, pool.source.file_offsets)  # of each file's documents in the pool
+    files = pool.source.file_of(examples.document)
+    for file in np.unique(files).tolist():
+        of_file = np.flatnonzero(files == file)
+        own = replace(pool, documents=pool.documents[begins[file] : begins[file + 1]])
+        runs = _draw_runs(own, len(of_file), rng)
+        if len(np.unique(pool.source.document_hashes[runs.document])) < 2:  # a file of one document, or of its copies
+            continue
+        chosen = _match(examples.take(of_file), text, runs, own, rng)
+        found = chosen >= 0
+        first[of_file[found]], last[of_file[found]] = runs.first[chosen[found]], runs.last[chosen[found]]
+    return _with_a_run(examples, first, last)
 
 
 def from_own_document(
@@ -112,7 +147,13 @@ def from_own_document(
         return ~_same_text(some, text, first, last, pool)
 
     # Every example draws a run, whatever its label, so that dropping those without one does not bias the labels.
-    first, last = same_document.draw(examples, pool.source, pool.cutting, differs, rng)
+    return _with_a_run(examples, *same_document.draw(examples, pool.source, pool.cutting, differs, rng))
+
+
+def _with_a_run(
+    examples: Examples, first: np.ndarray, last: np.ndarray
+) -> tuple[Examples, np.ndarray, np.ndarray, dict[str, int]]:
+    """The examples for which a run was found (-1: none), the runs of those with label 1, and how many are left out."""
     kept = first >= 0
     examples, first, last = examples.take(kept), first[kept], last[kept]
     random = examples.labels == 1
@@ -124,9 +165,9 @@ def documents_at_once(source: TokenSource) -> int:
     return max(_FEWEST, min(_DOCUMENTS, round(_DOCUMENTS * _LARGE / source.mean_document_bytes)))
 
 
-def _draw_runs(pool: NegativeSource, wanted: int, rng: np.random.Generator) -> Runs:
-    """The true Bs of documents drawn from the training split, cut as the examples are, ascending by length."""
-    parts, total = [], 0
+def _draw_runs(pool: NegativeSource, examples: int, rng: np.random.Generator) -> Runs:
+    """The true Bs of documents drawn from the pool, cut as the examples are, ascending by length; enough for these."""
+    wanted, parts, total = max(256, 3 * examples), [], 0
     size = documents_at_once(pool.source)
     for _ in range(_MOST_DRAWS):
         documents = np.asarray(pool.documents[rng.integers(0, len(pool.documents), size)])
@@ -134,11 +175,6 @@ def _draw_runs(pool: NegativeSource, wanted: int, rng: np.random.Generator) -> R
         total += len(parts[-1].length)
         if total >= wanted:
             break
-    if total == 0:
-        raise UserError(
-            "sentence.objective: nsp needs documents of at least two sentences, and hardly any has them. In a text "
-            "file blank lines separate documents, and each line is a sentence unless data.split_sentences=true."
-        )
     whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])}
     order = np.argsort(whole["length"], kind="stable")
     return Runs(**{name: array[order] for name, array in whole.items()})
@@ -158,7 +194,7 @@ def _true_bs(pool: NegativeSource, documents: np.ndarray, rng: np.random.Generat
 
 
 def _match(examples: Examples, text: Text, runs: Runs, pool: NegativeSource, rng: np.random.Generator) -> np.ndarray:
-    """For each example an allowed run of its true B's length, (E,) indices into runs."""
+    """For each example an allowed run of its true B's length, (E,) indices into runs; -1 where there is none."""
     wanted = np.minimum(examples.b_length, pool.cutting.budget)
     chosen = np.full(len(examples), -1)
     for _ in range(_ROUNDS):
@@ -172,12 +208,7 @@ def _match(examples: Examples, text: Text, runs: Runs, pool: NegativeSource, rng
         nearest = np.argsort(np.abs(runs.length - wanted[example]), kind="stable")
         one = np.full(len(nearest), example)
         fits = _may_stand(examples.take(one), text, runs, nearest, pool)
-        if not fits.any():
-            raise UserError(
-                "sentence.objective: nsp found no random B that is not the true one; it needs more documents of two "
-                "sentences or more, and copies do not count."
-            )
-        chosen[example] = nearest[fits.argmax()]
+        chosen[example] = nearest[fits.argmax()] if fits.any() else -1
     return chosen
 
 
@@ -221,10 +252,13 @@ def _tokens(pool: NegativeSource, first: np.ndarray, last: np.ndarray) -> np.nda
 
 
 def facts(pool: NegativeSource) -> dict[str, str]:
-    """How many documents there are in a draw, where they are so large that it is not the usual number."""
-    drawn = documents_at_once(pool.source)
-    usual = drawn == _DOCUMENTS or not pool.negatives.other_documents
-    return {} if usual else {"drawn_at_once": f"{drawn} documents"}
+    """How many documents there are in a draw, if they are so large that it is not the usual number; and in files."""
+    drawn, found = documents_at_once(pool.source), {}
+    if drawn != _DOCUMENTS and pool.negatives.other_documents:
+        found["drawn_at_once"] = f"{drawn} documents"
+    if not pool.negatives.other_files:
+        found["documents_of_files"] = hashlib.sha256(repr(pool.source.file_offsets.tolist()).encode()).hexdigest()[:16]
+    return found
 
 
 OBJECTIVE = SentenceObjective(

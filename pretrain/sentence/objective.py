@@ -18,6 +18,7 @@ class Negatives:
             sentences (first and end) for each of these with label 1, and counts.
         own_document: whether it may be A's own document.
         other_documents: whether it may be another; if not, B's length inevitably reveals a little about the label.
+        other_files: whether it may be in another file than A.
         rule: incremented when the same text gets different random Bs; runs are not resumed across that.
     """
 
@@ -27,6 +28,7 @@ class Negatives:
     ]
     own_document: bool = True
     other_documents: bool = True
+    other_files: bool = True
     rule: int = 1
 
 

@@ -1,6 +1,7 @@
 """What the sampler's tests share: a made-up corpus on disk, and token sources and samplers that need none."""
 
 import hashlib
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,11 +27,17 @@ FIRST = 5
 
 
 class ListSource(TokenSource):
-    """Documents given as lists of sentences, each a list of ids; every third token goes on with a word."""
+    """Documents given as lists of sentences, each a list of ids; every third token goes on with a word.
 
-    def __init__(self, documents: list[list[list[int]]]) -> None:
+    They are in one file, or in files of so many.
+    """
+
+    file_offsets = None
+
+    def __init__(self, documents: list[list[list[int]]], files: Sequence[int] = ()) -> None:
         sentences = [sentence for document in documents for sentence in document]
         self.documents = documents
+        self.file_offsets = ragged.offsets(np.array(files or [len(documents)]))
         self.sentence_offsets = ragged.offsets(np.array([len(document) for document in documents]))
         self.token_offsets = ragged.offsets(np.array([len(sentence) for sentence in sentences]))
         self.ids = np.array([number for sentence in sentences for number in sentence], np.int64)

@@ -18,7 +18,7 @@ from pretrain.audit.measures import Measures, Spread, add_block, measure
 from pretrain.config import AuditConfig, PretrainConfig
 from pretrain.masking import MASKING
 from pretrain.sentence import NEGATIVES, SENTENCE
-from tests.pretrain.conftest import SEP, make_sampler, numbered, random_lengths
+from tests.pretrain.conftest import SEP, ListSource, make_sampler, numbered, random_lengths
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,7 @@ def test_pairs_that_are_repeated_are_measured_once(source, copies):
         {"masking__count": "bernoulli", "masking__strategy": "token"},
         {"masking__count": "bernoulli", "masking__strategy": "span"},
         {"sentence__negatives": "same_document"},
+        {"sentence__negatives": "same_file"},
         {"sentence__negatives": "anywhere"},
         {"sentence__random_share": 0.2},
     ],
@@ -305,6 +306,10 @@ def test_negatives_from_where_they_should_not_be_are_caught(source):
     sampler = make_sampler(source, sentence__negatives="same_document")
     sampler.pool = replace(sampler.pool, negatives=NEGATIVES["other_document"])
     assert "negatives_document" in breaches(sampler, source)
+    source = ListSource(source.documents, files=[200, 400])
+    sampler = make_sampler(source, sentence__negatives="same_file")
+    sampler.pool = replace(sampler.pool, negatives=NEGATIVES["other_document"])
+    assert "negatives_file" in breaches(sampler, source)
 
 
 def test_validation_documents_that_are_in_training_are_caught(source):

@@ -196,6 +196,35 @@ def test_an_exponent_needs_several_files(make_config, tmp_path, exponent, said):
 
 
 @pytest.mark.parametrize("tokenize", ["store", "on_the_fly"])
+def test_a_random_b_of_the_same_file_needs_the_same_files_again(make_config, disturb, tmp_path, tokenize):
+    parts = [tmp_path / name for name in ("a.txt", "b.txt", "c.txt")]
+    for seed, part in enumerate(parts):
+        write_text(part, made_up_text(60, seed=seed))
+    joined = tmp_path / "joined.txt"
+    joined.write_text("\n".join(part.read_text() for part in parts[:2]))
+    config = make_config(tmp_path / "run")
+    sentence = replace(config.sentence, negatives="same_file")
+    given = replace(config.data, train=[str(part) for part in parts], tokenize=tokenize)
+    config = replace(config, data=given, sentence=sentence)
+    disturb(7, ask_to_stop)
+    with pytest.raises(Stopped):
+        pretrain(config)
+    pretrain(config)
+    again = replace(config, output=str(tmp_path / "again"))
+    pretrain(again)
+    mine, other = (tmp_path / name / "model.safetensors" for name in ("run", "again"))
+    assert mine.read_bytes() == other.read_bytes()
+    fewer = replace(again, data=replace(given, train=[str(joined), str(parts[2])]))
+    (tmp_path / "again" / "metrics.json").unlink()
+    with pytest.raises(UserError, match=r"was started with documents_of_files="):
+        pretrain(fewer)
+    with pytest.raises(UserError, match=r"^sentence\.negatives: same_file was given, but data\.train is one file"):
+        pretrain(replace(config, data=replace(given, train=str(joined))))
+    with pytest.raises(UserError, match=r"^sentence\.negatives: same_file was given, but data\.train is one file"):
+        pretrain(replace(config, data=replace(given, train=[str(joined)])))
+
+
+@pytest.mark.parametrize("tokenize", ["store", "on_the_fly"])
 @pytest.mark.parametrize("apart", [False, True])
 def test_what_is_trained_on_and_validated_on_are_datasets_with_true_sizes(make_config, tmp_path, tokenize, apart):
     config = make_config(tmp_path / "run")

@@ -151,6 +151,26 @@ def test_a_random_b_is_never_from_a_copy_of_the_document():
         assert (of_id[a[0]] == of_id[b[0]]) == (label == 0)
 
 
+def test_with_the_same_file_a_random_b_is_from_another_document_of_it(source):
+    several = ListSource(source.documents, files=[30, 0, 170, 100])
+    file_of = np.repeat([0, 2, 3], [30, 170, 100])
+    pairs = pairs_of(make_sampler(several, sentence__negatives="same_file"), epochs=2)
+    random = [(source.document_at(a[0]), source.document_at(b[0])) for a, b, label in pairs if label]
+    assert 0.45 < len(random) / len(pairs) < 0.55
+    assert {int(file_of[a]) for a, _ in random} == {0, 2, 3}
+    assert all(file_of[a] == file_of[b] and a != b for a, b in random)
+
+
+def test_pairs_of_a_file_without_another_document_are_left_out_whatever_their_label():
+    documents = numbered(random_lengths(40, seed=6)).documents
+    source = ListSource([*documents, documents[0]], files=[1, 39, 1])  # of one document each, but for the second
+    true, examples, _, tally = arranged(source, negatives="same_file")
+    expected = true.take((true.document > 0) & (true.document < 40))
+    assert tally["pairs_left_out"] == len(true) - len(expected) > 0
+    assert examples.a_sentence.tolist() == expected.a_sentence.tolist()
+    assert examples.labels.tolist() == expected.labels.tolist()
+
+
 def test_with_anywhere_a_random_b_may_be_from_the_same_document():
     source = numbered([[2, 2, 2, 2, 2, 2, 2, 2]] * 3)
     pairs = pairs_of(make_sampler(source, sentence__negatives="anywhere", sentence__input="sentence_pair"), 20)
