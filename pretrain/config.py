@@ -11,9 +11,10 @@ from pretrain.documents import FORMATS
 from pretrain.examples import TRUNCATION
 from pretrain.inputs import INPUTS
 from pretrain.masking import MASKING
+from pretrain.negatives import NEGATIVES
 from pretrain.objectives import OBJECTIVES
 from pretrain.readers import READERS
-from pretrain.sentence import NEGATIVES, SENTENCE
+from pretrain.sentence import SENTENCE
 
 TOKENIZE = ("store", "on_the_fly")
 

@@ -105,14 +105,14 @@ class Corpus:
 
     def files_of(self, documents: np.ndarray) -> np.ndarray:
         """The number of each document's file."""
-        return np.searchsorted(self.file_offsets, documents, side="right") - 1
+        return ragged.containing(self.file_offsets, documents)
 
     def __reduce__(self) -> tuple:
         return type(self), (self.files, self.format)
 
     def _file_of_line(self, lines: np.ndarray | int) -> np.ndarray:
-        """Which file each line is in; an empty one has none."""
-        return np.searchsorted(self.first_lines, lines, side="right") - 1
+        """Which file each line is in."""
+        return ragged.containing(self.first_lines, lines)
 
     def _build(self, folder: Path) -> dict:
         counts: list[int] = []

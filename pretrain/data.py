@@ -19,10 +19,11 @@ from pretrain.inputs import INPUTS
 from pretrain.masking import MASKING
 from pretrain.masking.replace import corrupt
 from pretrain.masking.strategy import Tokens
+from pretrain.negatives import NEGATIVES
+from pretrain.negatives.negatives import NegativeSource
 from pretrain.packing import Shape
 from pretrain.randomness import MASKS, ORDER, PAIRS, Permutation, generator
-from pretrain.sentence import NEGATIVES, SENTENCE
-from pretrain.sentence.objective import NegativeSource
+from pretrain.sentence import SENTENCE
 from pretrain.token_source import TokenSource
 
 BLOCK_BYTES = 4 << 20

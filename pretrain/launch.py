@@ -30,11 +30,12 @@ from pretrain.block import Block
 from pretrain.config import PretrainConfig
 from pretrain.data import Recipe, Sampler
 from pretrain.masking import MASKING
+from pretrain.negatives import NEGATIVES
 from pretrain.objectives import OBJECTIVES
 from pretrain.options import FREE, check, with_defaults
 from pretrain.packing import Shape, shape_of
 from pretrain.report import print_report, sampling_in_words
-from pretrain.sentence import NEGATIVES
+from pretrain.sentence import SENTENCE
 from pretrain.start import Start, build_objective, model_config, open_start, own_tokenizer
 from pretrain.stream import Stream
 from pretrain.text import TextToLearn, datasets_of, open_text
@@ -104,7 +105,7 @@ def _rules(config: PretrainConfig) -> dict[str, str]:
     """Versions of the rules by which text becomes batches, for those that have changed."""
     strategy, negatives = MASKING[config.masking.strategy], NEGATIVES[config.sentence.negatives]
     rules = {} if config.training.batch_tokens is None else {"packing": f"rule {packing.RULE}"}
-    if negatives.rule > 1:
+    if SENTENCE[config.sentence.objective].replaces_b and negatives.rule > 1:
         rules["negatives"] = f"rule {negatives.rule}"
     if strategy.rule > 1 and config.masking.count == "fixed":
         rules[config.masking.strategy] = f"rule {strategy.rule}"

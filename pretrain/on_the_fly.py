@@ -20,18 +20,10 @@ class OnTheFly(TokenSource):
     remembered = 10_000_000
 
     def __init__(self, corpus: Corpus, tokenizer: Tokenizer) -> None:
-        self.corpus = corpus
+        super().__init__(corpus)
         self.tokenizer = tokenizer
-        self.sentence_offsets = corpus.document_sentences
-        self.document_hashes = corpus.document_hashes
-        self.mean_document_bytes = corpus.num_bytes / corpus.num_documents
         self._latest: OrderedDict[int, EncodedLines] = OrderedDict()
         self._tokens = 0  # in them
-
-    @property
-    def file_offsets(self) -> np.ndarray:
-        """Documents before each file, and the total last."""
-        return self.corpus.file_offsets
 
     def __reduce__(self) -> tuple:
         return type(self), (self.corpus, self.tokenizer)  # another process caches documents of its own

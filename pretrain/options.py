@@ -10,8 +10,9 @@ from bert.training import config as training_config
 from bert.training import identity
 from pretrain.config import PretrainConfig
 from pretrain.inputs import INPUTS
+from pretrain.negatives import NEGATIVES
 from pretrain.objectives import OBJECTIVES
-from pretrain.sentence import NEGATIVES, SENTENCE
+from pretrain.sentence import SENTENCE
 
 DEFAULT_STEPS, DEFAULT_EVAL_EVERY = 1500, 500
 """The default budget, and the default number of steps between evaluations."""

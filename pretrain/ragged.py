@@ -14,3 +14,8 @@ def offsets(lengths: np.ndarray) -> np.ndarray:
     total = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=total[1:])
     return total
+
+
+def containing(offsets: np.ndarray, places: np.ndarray | int) -> np.ndarray:
+    """The range that each place is in, from where the ranges start: (R + 1,), (P,) -> (P,). An empty one has none."""
+    return np.searchsorted(offsets, places, side="right") - 1

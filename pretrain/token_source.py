@@ -4,24 +4,25 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from pretrain import ragged
+from pretrain.corpus import Corpus
+
 
 class TokenSource(ABC):
     """A tokenised corpus. Sentences and documents are numbered through the whole corpus.
 
     Attributes:
+        corpus: its text.
         sentence_offsets: sentences before each document, and the total last, (documents + 1,).
         document_hashes: of each document's text, (documents,), uint64.
         mean_document_bytes: mean size of a document's text, to size blocks by.
     """
 
-    sentence_offsets: np.ndarray
-    document_hashes: np.ndarray
-    mean_document_bytes: float
-
-    @property
-    @abstractmethod
-    def file_offsets(self) -> np.ndarray:
-        """Documents before each file, and the total last, (files + 1,)."""
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+        self.sentence_offsets = corpus.document_sentences
+        self.document_hashes = corpus.document_hashes
+        self.mean_document_bytes = corpus.num_bytes / corpus.num_documents
 
     @abstractmethod
     def counts(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
@@ -41,8 +42,8 @@ class TokenSource(ABC):
 
     def document_of(self, sentences: np.ndarray) -> np.ndarray:
         """The document each sentence belongs to."""
-        return np.searchsorted(self.sentence_offsets, sentences, side="right") - 1
+        return ragged.containing(self.sentence_offsets, sentences)
 
     def file_of(self, documents: np.ndarray) -> np.ndarray:
-        """The file each document is in; an empty file has none."""
-        return np.searchsorted(self.file_offsets, documents, side="right") - 1
+        """The file each document is in."""
+        return self.corpus.files_of(documents)

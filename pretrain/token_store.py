@@ -42,22 +42,15 @@ class TokenStore(TokenSource):
     """A finished store, memory-mapped: only what is read takes memory."""
 
     def __init__(self, corpus: Corpus, folder: Path) -> None:
-        self._opened = corpus, folder
+        super().__init__(corpus)
+        self._folder = folder
         self.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        self.sentence_offsets = corpus.document_sentences
-        self.document_hashes = corpus.document_hashes
-        self.mean_document_bytes = corpus.num_bytes / corpus.num_documents
         self.token_offsets = np.load(folder / "token_offsets.npy", mmap_mode="r")
         self._ids = np.memmap(folder / "ids.bin", self.manifest["dtype"], "r")
         self._word_starts = np.memmap(folder / "word_starts.bin", np.uint8, "r")
 
-    @property
-    def file_offsets(self) -> np.ndarray:
-        """Documents before each file, and the total last."""
-        return self._opened[0].file_offsets
-
     def __reduce__(self) -> tuple:
-        return type(self), self._opened  # another process maps the same files
+        return type(self), (self.corpus, self._folder)  # another process maps the same files
 
     def counts(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
         """Tokens of each sentence in the ranges, concatenated."""

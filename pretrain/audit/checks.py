@@ -9,7 +9,7 @@ from pretrain.audit.measures import BUCKETS, Measures, Spread
 from pretrain.config import CHECKS, PretrainConfig
 from pretrain.data import Sampler
 from pretrain.masking import MASKING
-from pretrain.sentence import NEGATIVES
+from pretrain.negatives import NEGATIVES
 from pretrain.text import TextToLearn
 
 FAMILY_WISE = 1e-6

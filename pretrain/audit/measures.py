@@ -131,7 +131,7 @@ def _add_masks(found: Measures, sampler: Sampler, block: Block, rate: np.ndarray
     """How many tokens of each sequence are predicted, against its rate, (N,), and what replaced them."""
     sequences, masking = block.sequences, sampler.recipe.masking
     available = np.add.reduceat(sequences.maskable, sequences.cu_seqlens[:-1], dtype=np.int64)  # (N,)
-    of_sequence = np.searchsorted(sequences.cu_seqlens, block.masked, side="right") - 1  # (M,)
+    of_sequence = ragged.containing(sequences.cu_seqlens, block.masked)  # (M,)
     chosen = np.bincount(of_sequence, minlength=len(available))
     wanted = np.maximum(1, np.rint(rate * available)) if masking.count == "fixed" else rate * available
     found.spread("mask_rate").add(chosen - np.minimum(wanted, available), available)

@@ -8,6 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
+from pretrain import ragged
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -25,7 +27,7 @@ class Tokens:
 
     def sequence_of(self, positions: np.ndarray) -> np.ndarray:
         """The sequence that each position is in."""
-        return np.searchsorted(self.cu_seqlens, positions, side="right") - 1
+        return ragged.containing(self.cu_seqlens, positions)
 
 
 class Choose(Protocol):

@@ -5,48 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pretrain.examples import Cutting, Examples, Text
-from pretrain.token_source import TokenSource
-
-
-@dataclass(frozen=True)
-class Negatives:
-    """Where a random B comes from.
-
-    Attributes:
-        draw: (examples, text, pool, rng) -> (examples, first, last, tally): the examples that can be kept, a run of
-            sentences (first and end) for each of these with label 1, and counts.
-        own_document: whether it may be A's own document.
-        other_documents: whether it may be another; if not, B's length inevitably reveals a little about the label.
-        other_files: whether it may be in another file than A.
-        rule: incremented when the same text gets different random Bs; runs are not resumed across that.
-    """
-
-    draw: Callable[
-        [Examples, Text, "NegativeSource", np.random.Generator],
-        tuple[Examples, np.ndarray, np.ndarray, dict[str, int]],
-    ]
-    own_document: bool = True
-    other_documents: bool = True
-    other_files: bool = True
-    rule: int = 1
-
-
-@dataclass(frozen=True)
-class NegativeSource:
-    """What negatives may be drawn from.
-
-    Attributes:
-        source: the corpus.
-        documents: numbers of the documents to draw from.
-        negatives: how they are drawn.
-        cutting: how examples are cut from documents, including those that negatives are taken from.
-    """
-
-    source: TokenSource
-    documents: np.ndarray
-    negatives: Negatives
-    cutting: Cutting
+from pretrain.examples import Examples, Text
+from pretrain.negatives.negatives import NegativeSource
 
 
 def _no_facts(pool: NegativeSource) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,20 +33,24 @@ class ListSource(TokenSource):
     They are in one file, or in files of so many.
     """
 
-    file_offsets = None
-
     def __init__(self, documents: list[list[list[int]]], files: Sequence[int] = ()) -> None:
         sentences = [sentence for document in documents for sentence in document]
         self.documents = documents
-        self.file_offsets = ragged.offsets(np.array(files or [len(documents)]))
-        self.sentence_offsets = ragged.offsets(np.array([len(document) for document in documents]))
         self.token_offsets = ragged.offsets(np.array([len(sentence) for sentence in sentences]))
         self.ids = np.array([number for sentence in sentences for number in sentence], np.int64)
         self.word_starts = np.arange(len(self.ids)) % 3 != 2
         self.word_starts[self.token_offsets[:-1][np.diff(self.token_offsets) > 0]] = True
         texts = [hashlib.blake2b(repr(document).encode(), digest_size=8).digest() for document in documents]
-        self.document_hashes = np.array([int.from_bytes(text, "little") for text in texts], np.uint64)
-        self.mean_document_bytes = 4.0 * len(self.ids) / len(documents)
+        file_offsets = ragged.offsets(np.array(files or [len(documents)]))
+        corpus = SimpleNamespace(
+            document_sentences=ragged.offsets(np.array([len(document) for document in documents])),
+            document_hashes=np.array([int.from_bytes(text, "little") for text in texts], np.uint64),
+            num_bytes=4.0 * len(self.ids),
+            num_documents=len(documents),
+            file_offsets=file_offsets,
+            files_of=partial(ragged.containing, file_offsets),
+        )
+        super().__init__(corpus)
 
     def counts(self, first, last):
         offsets = self.token_offsets

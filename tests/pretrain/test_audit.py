@@ -17,7 +17,8 @@ from pretrain.audit.checks import check
 from pretrain.audit.measures import Measures, Spread, add_block, measure
 from pretrain.config import AuditConfig, PretrainConfig
 from pretrain.masking import MASKING
-from pretrain.sentence import NEGATIVES, SENTENCE
+from pretrain.negatives import NEGATIVES
+from pretrain.sentence import SENTENCE
 from tests.pretrain.conftest import SEP, ListSource, make_sampler, numbered, random_lengths
 
 

@@ -15,10 +15,11 @@ from pretrain.data import Sampler
 from pretrain.documents import CorpusFormat
 from pretrain.inputs import INPUTS
 from pretrain.masking import MASKING
+from pretrain.negatives import NEGATIVES
 from pretrain.on_the_fly import OnTheFly
 from pretrain.packing import Shape
 from pretrain.readers import READERS
-from pretrain.sentence import NEGATIVES, SENTENCE
+from pretrain.sentence import SENTENCE
 from pretrain.token_store import open_store
 from tests.pretrain.conftest import (
     FIRST,

@@ -35,8 +35,8 @@ from pretrain import data, launch, options, packing, validation
 from pretrain.config import AuditConfig, DataConfig, MaskingConfig, PretrainConfig, SentenceConfig
 from pretrain.launch import pretrain
 from pretrain.masking import MASKING
+from pretrain.negatives import NEGATIVES
 from pretrain.options import with_defaults
-from pretrain.sentence import NEGATIVES
 from pretrain.text import datasets_of, open_text
 from pretrain.validation import metric_names
 from tests.pretrain.conftest import made_up_text, write_text

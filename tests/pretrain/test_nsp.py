@@ -7,8 +7,9 @@ from bert.errors import UserError
 from pretrain import ragged
 from pretrain.examples import Cutting, Examples, Sentences, Text, cut
 from pretrain.inputs import INPUTS
-from pretrain.sentence import NEGATIVES, SENTENCE, nsp
-from pretrain.sentence.objective import NegativeSource
+from pretrain.negatives import NEGATIVES
+from pretrain.negatives.negatives import NegativeSource
+from pretrain.sentence import SENTENCE, nsp
 from tests.pretrain.conftest import FIRST, ListSource, make_sampler, numbered, pairs_of, random_lengths
 
 UNCUT = 4096
@@ -303,6 +304,21 @@ def test_at_equal_length_b_ends_its_document_as_often_with_either_label(source):
     found = differences(shapes(source, "segment_pair", 60), column=3)
     assert len(found) >= 10
     assert (np.abs(found) < 5).all()
+
+
+@pytest.mark.parametrize("negatives", [name for name, of in NEGATIVES.items() if of.other_documents])
+def test_a_random_b_ends_with_the_sentence_that_fills_the_pair_as_a_true_one_does(negatives):
+    source, budget = numbered(random_lengths(600, seed=9, sentences=30)), 60
+    filled = {0: [], 1: []}
+    for seed in range(3):
+        _, examples, text, _ = arranged(source, budget, negatives=negatives, seed=seed)
+        ends = source.sentence_at(text.ids[examples.b_start + examples.b_length - 1])
+        before_it = examples.a_length + examples.b_length - np.diff(source.token_offsets)[ends]
+        for label, full in zip(examples.labels.tolist(), (before_it >= budget).tolist(), strict=True):
+            filled[label].append(full)
+    assert min(map(len, filled.values())) > 1500
+    assert np.mean(filled[0]) == 0
+    assert np.mean(filled[1]) < 0.02  # 0.09 if B is drawn by its length alone
 
 
 @pytest.mark.parametrize("negatives", NEGATIVES)

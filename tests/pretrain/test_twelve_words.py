@@ -11,9 +11,10 @@ import pytest
 
 from pretrain.examples import Cutting, Examples, Sentences, Text, cut, lay_out
 from pretrain.inputs import INPUTS
+from pretrain.negatives import NEGATIVES
+from pretrain.negatives.negatives import NegativeSource
 from pretrain.report import sampling_in_words
-from pretrain.sentence import NEGATIVES, SENTENCE
-from pretrain.sentence.objective import NegativeSource
+from pretrain.sentence import SENTENCE
 from tests.pretrain.conftest import CLS, SEP, make_sampler, numbered, unmasked
 
 LENGTHS = [[3, 1, 2, 1], [2, 3]]

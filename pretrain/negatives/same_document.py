@@ -1,5 +1,8 @@
 """Random Bs from A's own document.
 
+A B is the run of sentences nearest in length. A document often has no second run as long as its longest B. Long Bs are
+then true more often than not, and length reveals a little about the label.
+
 Letters: E examples, S sentences of their documents.
 """
 
@@ -8,17 +11,32 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from pretrain import ragged
-from pretrain.examples import Cutting, Examples
+from pretrain.examples import Cutting, Examples, Text
+from pretrain.negatives.negatives import Drawn, NegativeSource, keep_those_with_a_run
 from pretrain.token_source import TokenSource
 
 RULE = 2
-"""Incremented when the same text gets different random Bs; runs are not resumed across that."""
+"""Incremented when the same text gets different random Bs; a run refuses to resume under another."""
 
 STARTS = 32
 """Maximum sentences of a document to try as the beginning of an example's random B."""
 
 
-def draw(
+def draw(examples: Examples, text: Text, pool: NegativeSource, rng: np.random.Generator) -> Drawn:
+    """A run for each example with label 1, as `Negatives.draw` says.
+
+    Every example draws one, and those whose document has nothing else to offer are left out.
+    """
+    if len(examples) == 0:
+        return Drawn(examples, np.zeros(0, np.int64), np.zeros(0, np.int64), {})
+
+    def differs(some: Examples, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+        return ~pool.repeats_true_b(some, text, first, last)
+
+    return keep_those_with_a_run(examples, *nearest_in_length(examples, pool.source, pool.cutting, differs, rng))
+
+
+def nearest_in_length(
     examples: Examples,
     source: TokenSource,
     cutting: Cutting,
