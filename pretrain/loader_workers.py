@@ -20,7 +20,7 @@ def unsignalled() -> Iterator[None]:
     batches for the current step.
     """
     resource_tracker.ensure_running()  # starting it later would let signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     try:
         yield
     finally:

@@ -10,6 +10,7 @@ from typing import Any
 
 from bert.cli.arguments import files_first, name_positional, set_aside, typed_again, whole_trees
 from bert.cli.parser import instance, parser_of
+from bert.cli.streams import outliving_readers
 from bert.cli.yaml_files import files_in, refuse_unclear, values_in
 from bert.errors import REFUSED, UserError
 from bert.registry import did_you_mean
@@ -58,8 +59,11 @@ def main(program: str, description: str, verbs: dict[str, Verb], default: str, a
         The exit code: 0 done (under torchrun also where stopped), 2 the user's mistake, 75 stopped on request with a
         checkpoint saved, 130 interrupted.
     """
-    # Also into a file, so that each line can be read as it comes, and errors stand in their place.
-    sys.stdout.reconfigure(line_buffering=True)
+    with outliving_readers():
+        return _run(program, description, verbs, default, arguments)
+
+
+def _run(program: str, description: str, verbs: dict[str, Verb], default: str, arguments: list[str]) -> int:
     if arguments[:1] in (["--help"], ["-h"]):
         print(_overview(program, description, verbs, default))
         return 0

@@ -5,9 +5,7 @@ After the last step there is nothing to stop: the run ends as usual, and a signa
 
 import contextlib
 import os
-import select
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -30,7 +28,6 @@ class _Note:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked.append(number)
-        _leave_broken_pipes()
         self.announce(_ENDING if self.ending else _STOPPING)
 
     def announce(self, what: str) -> None:
@@ -57,19 +54,9 @@ def note_last_step(done: bool) -> None:
         note.announce(_ENDING)
 
 
-def _leave_broken_pipes() -> None:
-    """Let what is printed go nowhere where nobody reads it: Ctrl-C ends `| tee log` too, and at once."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # not a file of the system
-            pipe = select.poll()
-            pipe.register(stream.fileno(), select.POLLERR)
-            if pipe.poll(0):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Note SIGINT and SIGTERM in the block; yields a test of whether one came. A second SIGINT interrupts at once.
+    """Note SIGINT, SIGTERM and SIGHUP in the block; yields a test of whether one came. A second SIGINT interrupts.
 
     A nested one knows what came before it.
     """
@@ -80,7 +67,10 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
         yield outer.came
         return
     note = _Note()
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    asking = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as nohup has it: the run is to outlive its terminal
+        asking.remove(signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in asking}
     try:
         yield note.came
     finally:

@@ -1,18 +1,13 @@
 import os
 import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 
 from bert.training.stopping import EXIT_CODE, note_last_step, stop_requests
 
-ROOT = Path(__file__).parents[2]
 
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_noted_and_said_and_does_not_interrupt(number, capfd):
     with stop_requests() as asked:
         assert not asked()
@@ -42,24 +37,14 @@ def test_a_signal_after_the_last_step_is_said_to_stop_nothing(capfd):
         assert capfd.readouterr().err == SAVING
 
 
-def test_a_run_whose_reader_the_same_signal_ended_is_stopped_like_any_other():
-    """Ctrl-C in `python run.py ... 2>&1 | tee log` ends tee too."""
-    code = (
-        "import sys, time\n"
-        "from bert.training.stopping import EXIT_CODE, stop_requests\n"
-        "with stop_requests() as asked:\n"
-        "    print('ready', flush=True)\n"
-        "    while not asked(): time.sleep(0.01)\n"
-        "    print('saved', flush=True)\n"
-        "    print('stopped', file=sys.stderr, flush=True)\n"
-        "sys.exit(EXIT_CODE)\n"
-    )
-    command = [sys.executable, "-c", code]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT)
-    assert process.stdout.readline() == b"ready\n"
-    process.stdout.close()
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == EXIT_CODE
+def test_under_nohup_a_run_is_not_stopped_when_its_terminal_ends():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requests() as asked:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not asked()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_interrupt_interrupts_at_once():
