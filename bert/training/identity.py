@@ -61,6 +61,11 @@ def state_of(
     now, asked = flatten(config) | facts, accepted or ()
     if not (output / OPTIONS).is_file():
         _refuse_unknown(asked, now)
+        if has_begun(output):
+            raise UserError(
+                f"output: '{output}' holds what a run left, but not its {OPTIONS}, which says which run. Restore that "
+                f"file, or use another folder."
+            )
         if (output / "config.json").exists():
             raise UserError(f"output: '{output}' holds a model, but no run of this project. Use another folder.")
         return "new"

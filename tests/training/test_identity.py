@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,15 @@ def test_a_model_that_is_no_run_s_is_left_alone(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"holds a model, but no run of this project\. Use another folder\."):
         state_of(tmp_path)
+
+
+def test_what_a_run_left_is_not_taken_up_without_its_options(claimed):
+    (claimed / "run.yaml").unlink()
+    said = r"holds what a run left, but not its run\.yaml, which says which run\. Restore that file, or use another"
+    with pytest.raises(UserError, match=said):
+        state_of(claimed)
+    shutil.rmtree(claimed / "checkpoints")
+    assert state_of(claimed) == "new"
 
 
 @pytest.mark.parametrize("content", ["{", "- a\n- b", "", "text"])
