@@ -158,7 +158,11 @@ def metric_names(config: PretrainConfig) -> list[str]:
 
 
 def build_validation(config: PretrainConfig, text: TextToLearn) -> Validation:
-    """Sample the validation sets."""
+    """Sample the validation sets.
+
+    Raises:
+        UserError: there is too little validation text for one of them, or the vocabulary knows none of it.
+    """
     data = replace(config.data, copies=0)
     whole = SentenceConfig(objective="none", input="doc_sentences", short_seq_prob=0.0)
     most = config.training.eval_sequences
@@ -172,12 +176,30 @@ def build_validation(config: PretrainConfig, text: TextToLearn) -> Validation:
         name: [_without_masked(batch) for batch in _pairs(sampler(sentence, "token"), most, data)]
         for name, sentence in config.sentence.judged_on.items()
     }
+    _refuse_unmasked(masked, data)
     return Validation(
         masked=masked,
         pairs=pairs,
         unigram_cross_entropy=_unigram_cross_entropy(masked["token"], text),
         bits_per_character_factor=1 / math.log(2) / text.characters_per_token,
     )
+
+
+def _refuse_unmasked(masked: dict[str, list[PackedBatch]], data: DataConfig) -> None:
+    """Refuse validation text of which nothing is to be predicted: a loss over no tokens is none."""
+    for name, batches in masked.items():
+        if any(len(batch.targets["masked_labels"]) for batch in batches):
+            continue
+        if name == "token":  # which masks one at least of every sequence where it can
+            why = "the vocabulary has none of the validation text's tokens, and [UNK] is never masked."
+        else:
+            why = f"the validation text is too short: {name.replace('_', '-')} masking chooses nothing in it."
+        raise UserError(f"{_valid_option(data)}: {why}")
+
+
+def _valid_option(data: DataConfig) -> str:
+    """The option that the validation text comes from."""
+    return "data.valid_share" if data.valid is None else "data.valid"
 
 
 def _pairs(sampler: Sampler, most: int, data: DataConfig) -> list[PackedBatch]:
@@ -187,8 +209,7 @@ def _pairs(sampler: Sampler, most: int, data: DataConfig) -> list[PackedBatch]:
             return batches
     except UserError as error:
         why = str(error)
-    option = "data.valid_share" if data.valid is None else "data.valid"
-    raise UserError(f"{option}: the validation documents are too few for sentence pairs ({why})")
+    raise UserError(f"{_valid_option(data)}: the validation documents are too few for sentence pairs ({why})")
 
 
 def _without_masked(batch: PackedBatch) -> PackedBatch:

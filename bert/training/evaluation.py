@@ -1,5 +1,6 @@
 """Evaluating a model on fixed batches: sums over the whole split, divided once."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -20,7 +21,8 @@ def evaluate(
 ) -> tuple[dict[str, float], list[Row]]:
     """The means of the objective's sums over all batches, without dropout, and the rows of all, in their order.
 
-    The ranks divide the batches among themselves, and each returns the means and rows of all of them.
+    The ranks divide the batches among themselves, and each returns the means and rows of all of them. A mean over
+    nothing is NaN.
     """
     was_training = objective.training
     objective.eval()
@@ -38,6 +40,7 @@ def evaluate(
         for name, value in found.items():
             sums[name] = sums[name] + value.double()
     objective.train(was_training)
-    means = {name: value / max(1, counts[name]) for name, value in distributed.total(sums).items()}
+    total = distributed.total(sums)
+    means = {name: value / counts[name] if counts[name] else math.nan for name, value in total.items()}
     rows = [row for _, some in sorted(distributed.gathered(numbered), key=lambda pair: pair[0]) for row in some]
     return means, rows

@@ -402,6 +402,21 @@ def test_a_validation_file_without_pairs_is_named(config, tmp_path):
         build_validation(of_its_own, open_text(of_its_own))
 
 
+@pytest.mark.parametrize(
+    ("held_out", "said"),
+    [
+        ("ωω ψψ\nψψ ωω\n", r"^data\.valid: the vocabulary has none of the validation text's tokens, and \[UNK\] is"),
+        ("one\n", r"^data\.valid: the validation text is too short: whole-word masking chooses nothing in it\."),
+    ],
+)
+def test_validation_text_of_which_nothing_can_be_predicted_is_refused(held_out, said, config, tmp_path):
+    (tmp_path / "valid.txt").write_text(held_out)
+    data = replace(config.data, valid=str(tmp_path / "valid.txt"), valid_share=DataConfig.valid_share)
+    apart = replace(config, data=data, sentence=SentenceConfig(objective="none"))
+    with pytest.raises(UserError, match=said):
+        build_validation(apart, open_text(apart))
+
+
 def test_text_that_becomes_unknown_is_warned_of_by_its_characters(config, text, tmp_path, capsys):
     tokenizer, corpus = tmp_path / "tokenizer.json", tmp_path / "corpus.txt"
     tokenizer.write_text(text.tokenizer.backend.to_str())

@@ -1,4 +1,5 @@
 import contextlib
+import math
 
 import pytest
 import torch
@@ -32,6 +33,18 @@ def test_sums_are_divided_once_by_counts_over_the_whole_split():
     # Ids 1 | 5 6 7 | 2: means of means would be (1 + 6 + 2) / 3 = 3; over all tokens it is 21 / 5.
     found = judge(Lengths(), batch_of([1]), batch_of([5, 6], [7]), batch_of([2]))
     assert found == {"mean_id": 21 / 5, "mean_length": 5 / 4}
+
+
+def test_a_mean_over_nothing_is_no_number():
+    class Labelled(Lengths):
+        def counts(self, batch):
+            return super().counts(batch) | {"label_loss": 0}
+
+        def forward(self, batch):
+            return super().forward(batch) | {"label_loss": torch.tensor(0.0)}
+
+    found = judge(Labelled(), batch_of([1, 3]))
+    assert found["mean_id"] == 2.0 and math.isnan(found["label_loss"])
 
 
 def test_how_the_split_is_cut_into_batches_does_not_matter():

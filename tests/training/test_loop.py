@@ -467,6 +467,7 @@ def test_among_equals_the_lower_loss_is_better():
     goal = Goal("f1", higher_is_better=True, root="best", among_equals="loss")
     assert goal.better({"f1": 0.0, "loss": 0.4}, 0.0, 0.5)
     assert not goal.better({"f1": 0.0, "loss": 0.5}, 0.0, 0.5)
+    assert not goal.better({"f1": 0.0, "loss": math.nan}, 0.0, 0.5)
     assert not goal.better({"f1": 0.1, "loss": 0.1}, 0.2, 0.5)
     assert goal.better({"f1": 0.3, "loss": 0.9}, 0.2, 0.5)
 
