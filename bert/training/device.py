@@ -31,7 +31,7 @@ def choose_device(config: TrainingConfig) -> torch.device:
         UserError: a GPU was asked for and PyTorch sees none, or the ranks cannot share a step.
     """
     on_gpu = is_on_gpu(config.device)
-    distributed.join(config.compile)
+    distributed.join()
     _refuse_uneven(config)
     _refuse_processes(config, on_gpu)
     if config.threads:

@@ -18,11 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-_IN_A_STEP = timedelta(seconds=60)
-"""How long a rank waits for the others in the middle of a step."""
-
-_WHILE_COMPILING = timedelta(minutes=10)
-"""... where steps are compiled."""
+_IN_A_STEP = timedelta(minutes=10)
+"""How long a rank waits for the others in the middle of a step: one may compile, or read from a disk that stalls."""
 
 _WHILE_ONE_WORKS = timedelta(days=2)
 """... and while rank 0 prepares text, audits or saves."""
@@ -40,20 +37,15 @@ def started_by_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ and "RANK" in os.environ
 
 
-def join(compiled: bool = False) -> None:
-    """Join the process group; ranks other than 0 print nothing from then on.
-
-    Args:
-        compiled: whether steps are compiled, in which case the first ones take longer on some ranks than on others.
-    """
+def join() -> None:
+    """Join the process group; ranks other than 0 print nothing from then on."""
     if not started_by_torchrun() or dist.is_initialized():
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    patience = _WHILE_COMPILING if compiled else _IN_A_STEP
     store, number, count = next(dist.rendezvous("env://", timeout=_IN_A_STEP))
     # torchrun keeps its store across restarts, with the addresses of the ranks that are gone.
     store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=patience)
+    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=_IN_A_STEP)
     _patient.append(dist.new_group(backend="gloo", timeout=_WHILE_ONE_WORKS))
     _store.append(store)
     watched = threading.Thread(target=_watch, args=(store, _neighbours()), name="watch-ranks", daemon=True)
@@ -124,7 +116,7 @@ def is_or_will_be_first() -> bool:
 
 
 def wait() -> None:
-    """Wait until all ranks are here, however long rank 0 takes."""
+    """Wait until all ranks are here, however long one of them takes."""
     if dist.is_initialized():
         dist.barrier(_patient[0])
 

@@ -158,6 +158,7 @@ class _Run:
                 self.progress = replace(self.progress, budget=Budget.of(self.config))
             self._take_up_the_best()
             (self.output / STOPPED).unlink(missing_ok=True)
+            distributed.wait()  # for ranks that took longer to load it than a step may
             print(f"resuming from {folder}")
             return
         # What a run left that was killed before it saved; this one has no best weights yet.

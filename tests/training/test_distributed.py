@@ -170,18 +170,25 @@ def test_a_stop_that_is_asked_for_is_saved_marked_and_not_started_again(place):
     assert len(list((place / "stopped" / "checkpoints").iterdir())) == 1
 
 
-def of_two_ranks(folder: Path, program: str) -> list[dict]:
-    """What each of two ranks that run this program leaves in RANK.json."""
+def of_ranks(number: int, folder: Path, program: str) -> list[dict]:
+    """What each of so many ranks that run this program leaves in RANK.json."""
     (folder / "program.py").write_text(program)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "program.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={number}",
+        "program.py",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(number)]
 
 
 def test_every_rank_has_the_means_and_the_rows_of_all_batches_in_their_order(tmp_path):
-    first, second = of_two_ranks(tmp_path, _RANKS_SHARE_AN_EVALUATION)
+    first, second = of_ranks(2, tmp_path, _RANKS_SHARE_AN_EVALUATION)
     # Batches 0 and 2 are rank 0's, 1 is rank 1's.
     assert first == second == {"means": {"mean_id": 21 / 5, "mean_length": 5 / 4}, "ids": [1, 5, 6, 7, 2]}
 
@@ -204,7 +211,7 @@ distributed.leave()
 
 
 def test_a_gradient_that_is_no_number_on_one_rank_is_skipped_on_all(tmp_path):
-    first, second = of_two_ranks(tmp_path, _ONE_RANK_FAILS)
+    first, second = of_ranks(2, tmp_path, _ONE_RANK_FAILS)
     assert first == second == {"skipped": [0.0, 1.0, 0.0], "unchanged": [False, True, False]}
 
 
@@ -236,6 +243,35 @@ for step, first in enumerate([1, 9, 2]):
     skipped.append(float(did.skipped))
     unchanged.append(torch.equal(before, objective.table))
 Path(f"{distributed.rank()}.json").write_text(json.dumps({"skipped": skipped, "unchanged": unchanged}))
+distributed.leave()
+"""
+
+
+def test_a_checkpoint_may_take_longer_to_load_on_one_rank_than_a_step_may(tmp_path):
+    # The last of four: of two, rank 0 would wait for the other one where it tells it which checkpoint is the newest.
+    assert of_ranks(4, tmp_path, _ONE_RANK_LOADS_SLOWLY) == 4 * [{"steps": 4}]
+
+
+_ONE_RANK_LOADS_SLOWLY = """
+import json, time
+from datetime import timedelta
+from pathlib import Path
+from torch.distributed.distributed_c10d import _set_pg_timeout
+from bert.training import checkpoint, distributed
+from tests.training.test_loop import config_of, run
+
+restore = checkpoint.restore
+
+def slowly(*given):
+    time.sleep(12 * (distributed.rank() == 3))
+    return restore(*given)
+
+checkpoint.restore = slowly
+distributed.join()
+_set_pg_timeout(timedelta(seconds=8))
+run(Path("run"), config_of(steps=2, micro_batch_size=1))
+found = run(Path("run"), config_of(steps=4, micro_batch_size=1))
+Path(f"{distributed.rank()}.json").write_text(json.dumps({"steps": found["steps"]}))
 distributed.leave()
 """
 
