@@ -105,7 +105,12 @@ def test_micro_batches_hold_the_batch_as_evenly_as_their_size_allows(batch, most
     size = micro_batch_size(TrainingConfig(batch_size=batch, micro_batch_size=most))
     count = -(-batch // (most or batch))  # as few as can be
     assert size <= (most or batch)
-    assert 0 <= batch - size * count < count
+    assert 0 <= size * count - batch < count
+
+
+def test_sequences_left_over_make_micro_batches_larger_and_tokens_left_over_are_left_out():
+    assert micro_batch_size(TrainingConfig(batch_size=10, micro_batch_size=4)) == 4  # 3 + 3 + 4
+    assert micro_batch_size(TrainingConfig(batch_size=None, batch_tokens=10, micro_batch_tokens=4)) == 3
 
 
 @pytest.mark.parametrize(

@@ -154,8 +154,12 @@ def micro_batches(config: TrainingConfig) -> int:
 
 
 def micro_batch_size(config: TrainingConfig) -> int:
-    """Sequences in each micro-batch of a step at most; with batch_tokens, tokens, fillers included."""
-    return _step_and_part(config)[0] // micro_batches(config)
+    """Sequences in a step's largest micro-batch; with batch_tokens, tokens in each, fillers included.
+
+    What remains where they are shared out evenly makes some micro-batches one sequence larger; tokens are left out.
+    """
+    whole, parts = _step_and_part(config)[0], micro_batches(config)
+    return -(-whole // parts) if config.batch_tokens is None else whole // parts
 
 
 def _step_and_part(config: TrainingConfig) -> tuple[int, int | None]:
