@@ -101,6 +101,11 @@ class Ledger:
         if datasets != self["datasets"]:
             self.update(datasets=datasets, datasets_sent=False)
 
+    def note_sent_datasets(self, sent: list[dict[str, Any]]) -> None:
+        """Record that MLflow has these, which may not be what is recorded by now."""
+        with self._lock:
+            self.update(datasets_sent=sent == self["datasets"])
+
     def close(self) -> None:
         """Refuse changes from now on."""
         with self._lock:

@@ -113,7 +113,7 @@ class Sender:
     def _send_datasets(self) -> None:
         if datasets := self._ledger["datasets"]:
             self._client.log_inputs(self._run_id, [self._dataset_input(dataset) for dataset in datasets])
-        self._ledger.update(datasets_sent=True)
+        self._ledger.note_sent_datasets(datasets)
         self._progress()
 
     def _dataset_input(self, said: dict[str, Any]) -> Any:

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -13,7 +14,7 @@ import pytest
 from bert.errors import UserError
 from bert.serving.served import Served
 from bert.training import mlflow_feed, provenance, tracking
-from bert.training.ledger import NOTHING_SENT
+from bert.training.ledger import NOTHING_SENT, Ledger
 from bert.training.mlflow_feed import resolve
 from bert.training.provenance import UsedDataset
 from bert.training.tracking import Tracker, TrackingConfig, sync
@@ -232,6 +233,26 @@ def test_what_a_run_reads_are_its_datasets_in_mlflow(tmp_path, store, client):
     (tmp_path / "tracking.json").write_text(json.dumps(ledger(tmp_path) | NOTHING_SENT))
     sync(tmp_path)
     assert len(client().get_run(tracker.run_id).inputs.dataset_inputs) == 1
+
+
+def test_datasets_that_are_recorded_while_others_are_sent_are_sent_in_their_turn(tmp_path, store, client):
+    tracker = start(tmp_path, "none")
+    tracker.datasets([READ])
+    tracker.finish("FINISHED")
+    recorded = Ledger.load(tmp_path)
+    recorded.aim(store)
+    later = [asdict(READ), asdict(READ) | {"name": "later.txt", "digest": "fedcba9876543210"}]
+
+    class Slow(mlflow_feed.Sender):
+        def _dataset_input(self, said):
+            recorded.describe_datasets(later)
+            return super()._dataset_input(said)
+
+    sender = Slow(tmp_path, recorded, lambda allowance=0.0: None)
+    sender.send()
+    sender.send()
+    read = client().get_run(recorded["run_id"]).inputs.dataset_inputs
+    assert {one.dataset.name for one in read} == {"corpus.txt", "later.txt"}
 
 
 def test_a_dead_server_costs_two_warnings_and_a_sync_sends_all_elsewhere(tmp_path, store, client, monkeypatch, capsys):
