@@ -3,6 +3,9 @@
 LATER = "later"
 """The `init` of a run whose model does not exist yet."""
 
+LONGEST = "longest sequence, in tokens: "
+"""The prefix of the line with data.max_length."""
+
 FINGERPRINTS = "fingerprints: "
 """The prefix of the line with the beginnings of the files' fingerprints, in JSON."""
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from bert.checking import FINGERPRINTS, LATER, SCORES
+from bert.checking import FINGERPRINTS, LATER, LONGEST, SCORES
 from bert.counting import count_of
 from bert.encoder import encoders_in
 from bert.errors import UserError, refuse_if
@@ -72,7 +72,7 @@ def _continue(config: FinetuneConfig, device: torch.device, alone: bool) -> dict
     if not identity.has_begun(output):
         start_folder(config)  # so that a wrong one is reported before all files are read
     train_set, judges = _read(config)
-    facts = _facts(train_set, judges)
+    facts = _facts(train_set, judges) | provenance.of_init(output, None if config.init == "none" else config.init)
     if training_config.micro_batches(config.training) > 1:
         facts["batches"] = f"rule {RULE}"
     if any(getattr(example, "text_pair", None) is not None for example in train_set.used):
@@ -104,7 +104,8 @@ def check_only(config: FinetuneConfig) -> None:
         for name in TASKS[config.task.name].scores(config.task, examples.used)
     ]
     fingerprints = {name: value[:16] for name, value in _facts(train_set, judges).items()}
-    print(f"the best epoch by {config.best}\n{FINGERPRINTS}{json.dumps(fingerprints)}\n{SCORES}{', '.join(scores)}")
+    print(f"the best epoch by {config.best}")
+    print(f"{LONGEST}{config.data.max_length}\n{FINGERPRINTS}{json.dumps(fingerprints)}\n{SCORES}{', '.join(scores)}")
 
 
 def _read(config: FinetuneConfig) -> tuple[Examples, dict[str, Examples]]:

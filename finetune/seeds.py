@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
+from bert import hub
 from bert.counting import count_of
 from bert.errors import UserError, refuse_if
 from bert.training import distributed, identity, lock, provenance
@@ -45,6 +46,7 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
             )
         )
         _refuse_fewer(config, output, asked)
+        refuse_if(distributed.from_first(lambda: _changed_start(config, output)))
         if state == "finished" and {*asked} == {*config.seeds}:
             if there := [seed for seed in config.seeds if identity.is_finished(output / f"seed-{seed}")]:
                 _one(config, there[0], output, None)  # refuses data other than it began with
@@ -101,6 +103,20 @@ def _refuse_fewer(config: FinetuneConfig, output: Path, asked: list[int]) -> Non
             f"seeds: {config.seeds}, but '{output}' holds runs of {begun}. Keep {left_out} among the seeds, or use "
             f"another folder."
         )
+
+
+def _changed_start(config: FinetuneConfig, output: Path) -> list[str]:
+    """The fault of a start that is not what it was for other seeds, where some are yet to begin."""
+    begun = [seed for seed in config.seeds if identity.has_begun(output / f"seed-{seed}")]
+    known = [identity.started_with(output / f"seed-{seed}", provenance.INIT_WEIGHTS) for seed in begun]
+    if config.init == "none" or not any(known) or len(begun) == len(config.seeds):
+        return []
+    if hub.weights_fingerprint(config.init, "init") in known:
+        return []
+    return [
+        f"init: the weights of '{config.init}' are not those that seed {begun[0]} started from. Put them back, or use "
+        f"another folder."
+    ]
 
 
 def _one(config: FinetuneConfig, seed: int, folder: Path, parent: str | None) -> dict[str, float]:

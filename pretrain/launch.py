@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
@@ -19,10 +20,10 @@ from bert.training.config import TrainingConfig
 from bert.training.device import choose_device, default_workers, refuse_unfit_attention
 from bert.training.goal import Goal
 from bert.training.loop import fit
-from bert.training.metrics_file import METRICS
+from bert.training.metrics_file import METRICS, values_at
 from bert.training.mlflow_feed import resolve
 from bert.training.stopping import stop_requests
-from bert.training.tracking import track
+from bert.training.tracking import Tracker, track
 from pretrain import packing
 from pretrain.audit.audit import FILES as AUDIT_FILES
 from pretrain.audit.audit import audit
@@ -34,7 +35,7 @@ from pretrain.negatives import NEGATIVES
 from pretrain.objectives import OBJECTIVES
 from pretrain.options import FREE, check, with_defaults
 from pretrain.packing import Shape, shape_of
-from pretrain.report import print_report, sampling_in_words
+from pretrain.report import AT_START, print_report, sampling_in_words
 from pretrain.sentence import SENTENCE
 from pretrain.start import Start, build_objective, model_config, open_start, own_tokenizer
 from pretrain.stream import Stream
@@ -202,7 +203,9 @@ def _run(
         tracker.datasets(datasets_of(text))
         evaluate_now = validation.evaluator(config, objective, device)
         goal = Goal(objective.goal, higher_is_better=False, root="last")
+        at_start = _evaluated_at_start(output, start, evaluate_now, tracker)
         result = fit(objective, stream, evaluate_now, config.training, goal, output, tracker)
+        result |= {f"{AT_START}{name}": value for name, value in at_start.items() if name == goal.metric}
         for encoder in encoders_in(objective):
             encoder.attend_by("sdpa")  # from here on as its users will use it: fp32, any device
         if distributed.is_first():
@@ -211,6 +214,22 @@ def _run(
     if distributed.is_first():
         print_report(config, result, objective, text, served)
     return result
+
+
+def _evaluated_at_start(
+    output: Path, start: Start | None, evaluate: Callable[[], dict[str, float]], tracker: Tracker
+) -> dict[str, float]:
+    """What the model of init reaches, logged as step 0 before the first; nothing where there is no such model."""
+    if start is None:
+        return {}
+    known = distributed.from_first(lambda: values_at(output / METRICS, 0, "valid/"))
+    if known or start.own:  # resumed: of the start there is what was noted then
+        return known
+    found = evaluate()
+    tracker.log(0, found)
+    shown = ", ".join(f"{name.removeprefix('valid/')} {value:.4g}" for name, value in found.items())
+    print(f"step 0, the model of init: {shown}")
+    return found
 
 
 def _first_block(sampler: Sampler) -> Block:

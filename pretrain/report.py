@@ -30,6 +30,9 @@ ONE_PIECE, MANY_PIECES = 1.05, 6.0
 """Mean tokens in a word below which masking whole words is much the same as masking tokens, and above which a word is
 rather a phrase of a language without spaces."""
 
+AT_START = "start_"
+"""What the name of a metric begins with that is of the model which init names."""
+
 SMALLER = 0.9
 """Share of training.batch_size below which a run says how many sequences its steps really have."""
 
@@ -53,7 +56,7 @@ def sampling_in_words(block: Block, sampler: Sampler) -> str:
         if name in tally:
             said.append(f"{tally[name] / sequences:.1%} of the pairs {what}")
     if tally.get("pairs_left_out"):
-        said.append(f"{count_of(tally['pairs_left_out'], 'pair')} left out, for want of another B in the document")
+        said.append(f"{count_of(tally['pairs_left_out'], 'pair')} left out, for want of another B")
     if sampler.recipe.shape is not None:
         said.append(f"each micro-batch is {sampler.recipe.shape.in_words()}")
         fillers = tally["filler_tokens"] / (tally["tokens"] + tally["filler_tokens"])
@@ -112,6 +115,7 @@ def print_report(
     shown = [name for name in result if name.startswith("valid/")] + ["steps", "tokens", "epochs"]
     width = max(map(len, shown))
     print("\n" + "\n".join(f"  {name:<{width}}  {result[name]:,.4g}" for name in shown))
+    print(_against_start(result, objective.goal), end="")
     below = below_unigram(result)
     where = "below" if below >= 0 else "above"
     print(f"\n  {abs(below):.2f} nats {where} what unigram frequencies alone would reach")
@@ -129,6 +133,16 @@ def print_report(
         ours = config.tracking.uri == TrackingConfig.uri and Path("Makefile").is_file()
         see = "make ui" if ours else f"mlflow ui --backend-store-uri {config.tracking.uri}"
         print(f"see the run:        {see}")
+
+
+def _against_start(result: dict[str, float], metric: str) -> str:
+    """How far a run has come from the model it started with; nothing where it started from random weights."""
+    before, after = result.get(f"{AT_START}{metric}"), result[metric]
+    if before is None:
+        return ""
+    said = f"\n  {metric.removeprefix('valid/')}: {before:.3f} at the start, {after:.3f} at the end\n"
+    worse = "  WARNING: worse than the model it started from; a lower training.lr may help\n"
+    return said + (worse if after > before else "")
 
 
 def _show_filled(objective: PretrainObjective, text: TextToLearn, sentences: int = 4) -> None:

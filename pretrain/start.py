@@ -13,7 +13,7 @@ from bert.counting import count_of
 from bert.encoder import encoders_in
 from bert.errors import refuse_if
 from bert.tokenizer import Tokenizer
-from bert.training import checkpoint, identity
+from bert.training import checkpoint, identity, provenance
 from bert.training.device import describe, seed_torch
 from pretrain.config import PretrainConfig
 from pretrain.inputs import INPUTS
@@ -30,7 +30,7 @@ class Start:
         tokenizer: the model's own, with the words of tokenizer.add.
         added: for each added token the pieces it was before; empty where the folder has them already.
         own: whether it is the run's own checkpoint, whose weights the loop loads.
-        facts: what else the run depends on: the words that were added.
+        facts: what else the run depends on: the model's weights, and the words that were added.
     """
 
     folder: hub.ModelFolder
@@ -85,11 +85,13 @@ def _newest_weights(output: Path) -> Path | None:
 
 
 def _facts(config: PretrainConfig) -> dict[str, str]:
-    """The fingerprint of the added words; if their file is gone, the one the run began with."""
+    """Fingerprints of the weights and of the added words; of what is gone, those that the run began with."""
+    output = Path(config.output)
+    facts = provenance.of_init(output, config.init)
     if config.tokenizer.add is None:
-        return {}
-    file, began = Path(config.tokenizer.add), identity.started_with(Path(config.output), "added_words")
-    return {"added_words": hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else began}
+        return facts
+    file, began = Path(config.tokenizer.add), identity.started_with(output, "added_words")
+    return facts | {"added_words": hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else began}
 
 
 def build_objective(

@@ -6,7 +6,7 @@ another of FAMILIES is read as the BERT that computes the same.
 """
 
 from bert.hub.description import load_config, save_config
-from bert.hub.folder import ModelFolder, open_folder
+from bert.hub.folder import ModelFolder, open_folder, weights_fingerprint
 from bert.hub.names import to_transformers
 from bert.hub.weights import LoadReport, load_weights, parameter_names, save_weights
 
@@ -20,4 +20,5 @@ __all__ = [
     "save_config",
     "save_weights",
     "to_transformers",
+    "weights_fingerprint",
 ]

@@ -60,10 +60,23 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     Raises:
         UserError: there is neither, or one cannot be read.
     """
-    for single, read in (("model.safetensors", _safetensors), ("pytorch_model.bin", _pickled)):
+    return {
+        name: tensor
+        for file in weight_files(folder)
+        for name, tensor in (_safetensors if file.suffix == ".safetensors" else _pickled)(file).items()
+    }
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Those of model.safetensors, or else of pytorch_model.bin; either may be sharded, with an index.
+
+    Raises:
+        UserError: there is neither.
+    """
+    for single in ("model.safetensors", "pytorch_model.bin"):
         files = [folder / single] if (folder / single).is_file() else _parts(folder / f"{single}.index.json")
         if files:
-            return {name: tensor for file in files for name, tensor in read(file).items()}
+            return files
     raise UserError(f"{str(folder)!r} is not a model folder: it has no model.safetensors.")
 
 

@@ -1,13 +1,15 @@
 """A model's folder, opened: its sizes, its config.json and its tokenizer."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from bert import tokenizer_files
+from bert import tokenizer_files, whole_file
 from bert.config import ModelConfig
 from bert.errors import UserError
 from bert.hub.description import load_config
 from bert.hub.fetch import fetch
+from bert.hub.files import BESIDE, weight_files
 from bert.tokenizer import Tokenizer
 
 _SPARE_ROWS = 1024
@@ -48,3 +50,15 @@ def open_folder(name: str, argument: str) -> ModelFolder:
         sizes = f"a tokenizer of {tokenizer.vocab_size} tokens and a model of {config.vocab_size}"
         raise UserError(f"{argument}: '{name}' holds {sizes}; they do not belong together.")
     return ModelFolder(path, config, described, tokenizer)
+
+
+def weights_fingerprint(name: str, argument: str) -> str:
+    """SHA-256 of the weight files of the folder at that path, or of the hub's repository with that id.
+
+    Raises:
+        UserError: there is none, or it has no weights.
+    """
+    path = fetch(name, argument)
+    beside = [path / BESIDE] if (path / BESIDE).is_file() else []
+    sums = [whole_file.sha256(file) for file in [*weight_files(path), *beside]]
+    return hashlib.sha256(" ".join(sums).encode()).hexdigest()

@@ -87,8 +87,8 @@ def load_weights(
         beside: prefixes of names that are in heads.safetensors, where `save_weights` put them.
 
     Raises:
-        UserError: no weights, unreadable ones, a parameter that is missing or has another shape, or, where nothing may
-            be new, one in heads.safetensors that the model has no place for.
+        UserError: no weights, unreadable ones, a parameter that is missing, has another shape or is not finite, or,
+            where nothing may be new, one in heads.safetensors that the model has no place for.
     """
     stored, extra = _stored(folder), tensors_beside(folder)
     renamed = {our_name(name) for name in stored}
@@ -116,6 +116,13 @@ def load_weights(
     for tensors, targets in ((stored, of_stored), (extra, of_extra)):
         for name, target in targets.items():
             tensors[name].copy_to(target)
+    refuse_if(
+        [
+            f"'{folder}': {name!r} holds numbers that are not finite."
+            for name, target in (of_stored | of_extra).items()
+            if not target.isfinite().all()
+        ]
+    )
     return LoadReport([*new, *not_taken], sorted(there - wanted.keys()))
 
 

@@ -86,6 +86,17 @@ class Ledger:
             ended=None,
         )
 
+    def tag(self, name: str, value: str) -> None:
+        """Record a tag; sent anew where it differs from before."""
+        with self._lock:
+            if self["tags"].get(name) != value:
+                self.update(tags=self["tags"] | {name: value}, described=False)
+
+    def note_sent_tags(self, sent: dict[str, str]) -> None:
+        """Record that MLflow has these, which may not be what is recorded by now."""
+        with self._lock:
+            self.update(described=sent == self["tags"])
+
     def aim(self, uri: str) -> None:
         """Send to this store from now on; what was sent to another one no longer counts."""
         if uri not in ("none", self["uri"]):

@@ -92,6 +92,13 @@ def read_back(path: Path, last: float = math.inf) -> tuple[int, dict[str, array]
     return size, seen
 
 
+def values_at(path: Path, step: int, prefix: str) -> dict[str, float]:
+    """The metrics of one step whose names begin so."""
+    lines = (line for lines in whole_lines(path, 0) for line in lines)
+    points = (point for line in lines for point in points_of(line))
+    return {key: value for key, value, _, at in points if at == step and key.startswith(prefix)}
+
+
 def whole_lines(path: Path, offset: int) -> Iterator[list[bytes]]:
     """Lists of complete lines from a byte offset on."""
     with path.open("rb") as file:

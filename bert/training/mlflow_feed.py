@@ -105,9 +105,9 @@ class Sender:
         params = [entities.Param(_name(key), value) for key, value in self._ledger["params"].items()]
         for some in _batches(params, PARAMS_PER_CALL):
             self._client.log_batch(self._run_id, params=some)
-        tags = [entities.RunTag(key, cut(value)) for key, value in self._ledger["tags"].items()]
-        self._client.log_batch(self._run_id, tags=tags)
-        self._ledger.update(described=True)
+        tags = self._ledger["tags"]
+        self._client.log_batch(self._run_id, tags=[entities.RunTag(key, cut(value)) for key, value in tags.items()])
+        self._ledger.note_sent_tags(tags)
         self._progress()
 
     def _send_datasets(self) -> None:

@@ -11,7 +11,9 @@ from typing import Literal
 import torch
 from torch import nn
 
+from bert import hub
 from bert.config import ModelConfig
+from bert.training import identity
 from bert.training.device import describe
 from bert.training.ledger import LEDGER
 
@@ -54,6 +56,27 @@ def of_run(
     """
     parents = {} if init is None else parent(Path(init))
     return tags(stage, device) | {name: value[:16] for name, value in facts.items()} | parents
+
+
+INIT_WEIGHTS = "init_weights"
+"""The fact of a run that is the fingerprint of the weights it started from."""
+
+
+def of_init(output: Path, init: str | None) -> dict[str, str]:
+    """INIT_WEIGHTS of a run, so that runs of two models are not taken for runs of one; nothing for random weights.
+
+    A run that goes on from a checkpoint keeps the fingerprint it began with, whatever has become of its start since;
+    so does one whose start is no folder any more.
+    """
+    if init is None:
+        return {}
+    if identity.has_begun(output):
+        began = identity.started_with(output, INIT_WEIGHTS)
+        if began is None:  # from before this was recorded
+            return {}
+        if not identity.is_finished(output) or not Path(init).is_dir():
+            return {INIT_WEIGHTS: began}
+    return {INIT_WEIGHTS: hub.weights_fingerprint(init, "init")}
 
 
 def model_params(model: nn.Module, config: ModelConfig) -> dict[str, int | float]:

@@ -57,6 +57,10 @@ def unfit_names(names: Iterable[str]) -> list[str]:
     return [name for name in names if not re.fullmatch(r"[\w.\- /:]+", name)]
 
 
+DESCRIPTION = "mlflow.note.content"
+"""The tag with what MLflow shows as a run's description, in Markdown."""
+
+
 class Tracker:
     """One run's metrics, artifacts and end. MLflow's failures never raise; only `awaited_run_id` and `finish` wait."""
 
@@ -148,6 +152,10 @@ class Tracker:
         inside = path.is_relative_to(home)  # then the output folder may be moved before a sync
         self._ledger.add_artifact(str(path.relative_to(home) if inside else path), folder)
 
+    def tag(self, name: str, value: str) -> None:
+        """Give the run in MLflow a tag, or another value of it."""
+        self._ledger.tag(name, value)
+
     def datasets(self, datasets: list[UsedDataset]) -> None:
         """Record what the run reads."""
         self._ledger.describe_datasets([asdict(dataset) for dataset in datasets])
@@ -229,6 +237,9 @@ class _Silent:
         """Nothing."""
 
     def artifact(self, path: Path, folder: str = "") -> None:
+        """Nothing."""
+
+    def tag(self, name: str, value: str) -> None:
         """Nothing."""
 
     def datasets(self, datasets: list[UsedDataset]) -> None:

@@ -10,9 +10,9 @@ import yaml
 from bert import whole_file
 from bert.errors import UserError, refuse_if
 from bert.training.stopping import Stopped, stop_requests
-from bert.training.tracking import Tracker
+from bert.training.tracking import DESCRIPTION, Tracker
 from pretrain.ablation.cell_runs import any_is_pretrained
-from pretrain.ablation.checks import changed_texts, refuse_wrong, refuse_wrong_tasks, unreadable_files
+from pretrain.ablation.checks import changed_inputs, refuse_wrong, refuse_wrong_tasks, unreadable_files
 from pretrain.ablation.commands import ROOT, differences
 from pretrain.ablation.grid import AblateConfig, Cell, cells, grid_as_yaml
 from pretrain.ablation.grid_run import grid_run, parent_of_cells
@@ -41,7 +41,7 @@ def ablate(config: AblateConfig) -> None:
     there = read_results(config)
     refuse_if(differences(config, cells(config)) + lacking(config, there) + mixed(config, there))
     wanted = _only(config)
-    refuse_if(changed_texts(config, wanted))
+    refuse_if(changed_inputs(config, wanted))
     print(plan(config, wanted, there), file=sys.stderr if config.print_cells else sys.stdout)
     if config.dry_run:
         return
@@ -78,7 +78,9 @@ def _report(config: AblateConfig, failed: dict[Cell, str], tracker: Tracker) -> 
     if mixed(config, results):
         return  # nothing to compare; `ablate` ends with the reason
     text = write_report(config, results, failed, changed_since(config), output)
-    print(f"\n{text.partition('## Effects')[0]}all of it:  {output / FILES[0]}")
+    in_short = text.partition("## Effects")[0]
+    print(f"\n{in_short}all of it:  {output / FILES[0]}")
+    tracker.tag(DESCRIPTION, in_short)
     for name in (*FILES, _GRID, _DECLARED):
         if (output / name).is_file():
             tracker.artifact(output / name)

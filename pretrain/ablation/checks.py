@@ -3,20 +3,23 @@
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from bert.checking import FINGERPRINTS, LATER, SCORES
+from bert import hub
+from bert.checking import FINGERPRINTS, LATER, LONGEST, SCORES
 from bert.cli import read_options
+from bert.config import resolve
 from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
 from bert.training import config as training_config
 from bert.training.identity import FACTS, flatten, has_begun
 from bert.training.metric import is_known
+from bert.training.provenance import INIT_WEIGHTS
 from pretrain.ablation.cell_runs import PRETRAINING, CellRun, cell_folder, record_of
 from pretrain.ablation.commands import checked
 from pretrain.ablation.grid import (
@@ -87,32 +90,50 @@ def _unreadable(name: str, value: Any) -> str | None:
     return None
 
 
-def changed_texts(config: AblateConfig, wanted: list[Cell]) -> list[str]:
-    """Faults of texts that are not what they were when cells began to read them, while some are yet to be read."""
-    before: dict[str, tuple[str, str]] = {}  # for each text, the first such cell's name and the fingerprint it saw
+def changed_inputs(config: AblateConfig, wanted: list[Cell]) -> list[str]:
+    """Faults of texts and starts that are not what they were when cells began with them, while others are yet to."""
+    text = "data.train: its text, or that of data.valid, is not what {} has been trained on"
+    start = "init: the weights of that model are not those that {} started from"
+    return [
+        *_changed(config, wanted, "corpus", TEXT_OPTIONS, text_fingerprint, text),
+        *_changed(config, wanted, INIT_WEIGHTS, ("init",), _init_weights, start),
+    ]
+
+
+def _changed(
+    config: AblateConfig,
+    wanted: list[Cell],
+    fact: str,
+    depends_on: tuple[str, ...],
+    now: Callable[[PretrainConfig], str | None],
+    said: str,
+) -> list[str]:
+    """Faults of one fact of cells, which is the same where these options are."""
+    before: dict[str, tuple[str, str]] = {}  # by the options, the first such cell's name and the fact it recorded
     ahead: dict[str, Cell] = {}
     for cell in cells(config):
-        text, folder = _text_of(config, cell), cell_folder(config, cell)
-        if has_begun(output := PRETRAINING.output(folder)):
-            before.setdefault(text, (cell.name, record_of(output, FACTS)["corpus"]))
+        key, folder = _values_of(config, cell, depends_on), cell_folder(config, cell)
+        if has_begun(output := PRETRAINING.output(folder)) and (known := record_of(output, FACTS).get(fact)):
+            before.setdefault(key, (cell.name, known))
         if cell in wanted and not PRETRAINING.is_finished(folder):
-            ahead.setdefault(text, cell)
+            ahead.setdefault(key, cell)
     faults = []
-    for text, cell in ahead.items():
-        name, fingerprint = before.get(text, (None, None))
-        options = pretrain_options(config, cell, Path(config.output))
-        if name and text_fingerprint(read_options("run.py pretrain", PretrainConfig, options)) != fingerprint:
-            faults.append(
-                f"data.train: its text, or that of data.valid, is not what '{name}' has been trained on. Put it "
-                f"back, or use another folder."
-            )
-    return faults
+    for key in ahead.keys() & before.keys():
+        name, known = before[key]
+        options = pretrain_options(config, ahead[key], Path(config.output))
+        if now(read_options("run.py pretrain", PretrainConfig, options)) != known:
+            faults.append(f"{said.format(repr(name))}. Put it back, or use another folder.")
+    return sorted(faults)
 
 
-def _text_of(config: AblateConfig, cell: Cell) -> str:
-    """What tells the texts of cells apart."""
+def _values_of(config: AblateConfig, cell: Cell, names: tuple[str, ...]) -> str:
+    """What a cell's options say, by these names."""
     options = flatten(pretrain_options(config, cell, Path(config.output)))
-    return repr([options.get(name) for name in TEXT_OPTIONS])
+    return repr([options.get(name) for name in names])
+
+
+def _init_weights(run: PretrainConfig) -> str | None:
+    return None if run.init is None else hub.weights_fingerprint(run.init, "init")
 
 
 def refuse_wrong_tasks(config: AblateConfig) -> None:
@@ -129,9 +150,23 @@ def refuse_wrong_tasks(config: AblateConfig) -> None:
             said = checked(file)
         if said.returncode:
             raise UserError(f"finetune.{name}: {said.stderr.strip()}")
-        now, _, scores = said.stdout.rpartition(FINGERPRINTS)[2].partition(SCORES)
+        longest, _, rest = said.stdout.rpartition(LONGEST)[2].partition(FINGERPRINTS)
+        now, _, scores = rest.partition(SCORES)
+        refuse_if(_too_long(config, name, int(longest)))
         refuse_if(_unknown_metrics(config, name, scores.strip().split(", ")))
         refuse_if(_changed_files(config, name, json.loads(now)))
+
+
+def _too_long(config: AblateConfig, task: str, longest: int) -> list[str]:
+    """The fault of a task with longer sequences than a model of the grid can read."""
+    for values in combinations(config):
+        options = pretrain_options(config, Cell(values, config.seeds[0]), Path(config.output))
+        run = read_options("run.py pretrain", PretrainConfig, options)
+        sizes = resolve(run.model, 1) if run.init is None else hub.open_folder(run.init, "init").config
+        if longest > (most := sizes.max_position_embeddings):
+            model = f"the model of '{variant_name(values)}' reads {most} tokens at most"
+            return [f"finetune.{task}: data.max_length: {longest}, but {model}."]
+    return []
 
 
 def _changed_files(config: AblateConfig, task: str, now: dict[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The grid's own run in MLflow, of which its cells are children; one process at a time holds it."""
+"""The grid's own run in MLflow, of which its cells are children; one process at a time holds it. And a cell's."""
 
 import json
 import time
@@ -13,8 +13,12 @@ from bert.training.ledger import LEDGER
 from bert.training.lock import taken
 from bert.training.mlflow_feed import FIRST_CONTACT
 from bert.training.tracking import Tracker, track
-from pretrain.ablation.grid import AblateConfig, grid_as_yaml
+from pretrain.ablation.cell_runs import PRETRAINING, cell_folder, metrics_of
+from pretrain.ablation.grid import AblateConfig, Cell, grid_as_yaml
 from pretrain.ablation.plan import device_of
+from pretrain.ablation.results import task_scores
+
+_MAY_GROW = ("seeds", "effects", "metrics")
 
 
 @contextmanager
@@ -30,14 +34,27 @@ def grid_run(config: AblateConfig) -> Iterator[Tracker | None]:
             return
         resume = (output / LEDGER).is_file()
         described = yaml.safe_load(grid_as_yaml(config))
-        with track(output, config.tracking, described, _tags(config), resume) as tracker:
+        params = {name: value for name, value in described.items() if name not in _MAY_GROW}
+        with track(output, config.tracking, params, _tags(config), resume) as tracker:
             yield tracker
 
 
 def _tags(config: AblateConfig) -> dict[str, str]:
-    """Where the cells will run, and what may be added to a grid later, which its parameters in MLflow do not show."""
-    now = {name: ", ".join(map(str, getattr(config, name))) for name in ("seeds", "effects", "metrics")}
+    """Where the cells will run, and what may be added to the grid later: parameters stay as they were at first."""
+    now = {name: ", ".join(map(str, getattr(config, name))) for name in _MAY_GROW}
     return provenance.tags("ablation", device_of(config)) | now
+
+
+def note_scores(config: AblateConfig, cell: Cell) -> None:
+    """Log what the tasks of a finished cell reached, means over their seeds, as metrics of its pretraining too: one row
+    of MLflow's table then has all of a model."""
+    folder = cell_folder(config, cell)
+    if scores := task_scores(config, folder):
+        output = PRETRAINING.output(folder)
+        # Behind the last step by the number of seeds: a mean over more of them is then the latest.
+        step = round(metrics_of(output)["steps"]) + sum(len(task.seeds) for task in config.finetune.values())
+        with track(output, config.tracking, {}, {}, resume=True) as tracker:
+            tracker.log(step, scores)
 
 
 def parent_of_cells(config: AblateConfig, tracker: Tracker | None) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bert.counting import count_of
+from bert.training.identity import flatten
 from bert.training.metric import number
 from bert.training.provenance import git_commit
 from pretrain.ablation import charts
@@ -240,19 +241,27 @@ def _by_tokens(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
     return lines
 
 
+def _and_starts(starts: list[str]) -> str:
+    if not starts:
+        return ""
+    return f", nor how the weights of {' and '.join(map(repr, starts))} came about, which cells start from"
+
+
 def _limits(config: AblateConfig, found: dict[str, list[Effect]]) -> list[str]:
     compared = {len(e.by_seed) for of_metric in found.values() for e in of_metric if e.comparison}
     counts = sorted(compared) or [len(config.seeds)]
     n = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    starts = [value for value in config.axes.get("init", [flatten(config.base).get("init")]) if value]
+    initial = "weights that init does not give" if starts else "initial weights"
     varied = (
-        f"- {n} seeds vary the initial weights, the order of documents, the pairs and the masks together. The "
-        f"validation text, its masks and the labelled data are the same for all, so the intervals do not cover how "
-        f"these were sampled."
+        f"- {n} seeds vary the {initial}, the order of documents, the pairs and the masks together. The validation "
+        f"text, its masks and the labelled data are the same for all, so the intervals do not cover how these were "
+        f"sampled{_and_starts(starts)}."
     )
     if counts[-1] == 1:
         varied = (
-            "- One seed: nothing is tested. Other initial weights, another order of documents, other pairs and masks "
-            "may reverse any difference."
+            f"- One seed: nothing is tested. Other {initial}, another order of documents, other pairs and masks may "
+            f"reverse any difference."
         )
     lines = [
         "## What this can and cannot say",

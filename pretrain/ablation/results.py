@@ -11,6 +11,7 @@ from bert.training.identity import FACTS, is_finished
 from bert.training.ledger import LEDGER
 from bert.training.metric import higher_is_better, meaning
 from bert.training.metrics_file import METRICS
+from bert.training.provenance import INIT_WEIGHTS
 from pretrain.ablation.cell_runs import (
     PRETRAINING,
     CellRun,
@@ -108,8 +109,13 @@ def read_results(config: AblateConfig) -> dict[Cell, Result]:
 
 
 def mixed(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
-    """Faults of finished cells whose texts or tokenizers differ in ways that the grid's options do not explain."""
-    reasons = {"corpus": TEXT_OPTIONS, "mixture": ("data.",), "tokenizer": ("data.", "tokenizer.", "init")}
+    """Faults of finished cells whose texts, tokenizers or starts differ, and the grid's options do not say why."""
+    reasons = {
+        "corpus": TEXT_OPTIONS,
+        "mixture": ("data.",),
+        "tokenizer": ("data.", "tokenizer.", "init"),
+        INIT_WEIGHTS: ("init",),
+    }
     found: dict[tuple, dict[str, str]] = {}
     for cell, result in results.items():
         for fact, reason in reasons.items():
@@ -118,6 +124,8 @@ def mixed(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
             found.setdefault((fact, *alike), {}).setdefault(value, f"{cell.name}/{PRETRAINING.name}")
         for run in runs_of(config):
             for fact, value in result.facts[run.name].items() if run != PRETRAINING else ():
+                if fact == INIT_WEIGHTS:  # the cell's own model
+                    continue
                 of_task = f"the {fact} data of finetune.{run.task}"
                 found.setdefault((of_task,), {}).setdefault(value, f"{cell.name}/{run.name}")
     return [
@@ -142,9 +150,15 @@ def lacking(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
     ]
 
 
+def task_scores(config: AblateConfig, folder: Path) -> dict[str, float]:
+    """Each score of the tasks in a finished cell's folder, by its full name: means over a task's seeds."""
+    of_tasks = ([_scores(folder, CellRun(name, seed)) for seed in task.seeds] for name, task in config.finetune.items())
+    return {metric: score for of_seeds in of_tasks for metric, score in _means(of_seeds).items()}
+
+
 def _read(config: AblateConfig, folder: Path) -> Result:
     pretrained = PRETRAINING.output(folder)
-    metrics, lines = metrics_of(pretrained), _lines(pretrained)
+    metrics, lines = metrics_of(pretrained) | task_scores(config, folder), _lines(pretrained)
     steps, tokens = _column(lines, "train/tokens")
     steps, tokens = [0, *steps], [0.0, *tokens]  # np.interp would give what is before the first line its tokens
     at, losses = _column(lines, "valid/masked_lm_loss")
@@ -157,7 +171,6 @@ def _read(config: AblateConfig, folder: Path) -> Result:
         first = runs[0].output(folder)
         floors |= _floors(name, first)
         examples[name] = _judged_examples(first)
-        metrics |= _means([_scores(folder, run) for run in runs])
         for step, of_step in _by_step(folder, runs).items():
             when = "last" if step == steps[-1] else step
             for metric, score in of_step.items():

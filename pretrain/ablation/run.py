@@ -25,6 +25,7 @@ from pretrain.ablation import child
 from pretrain.ablation.cell_runs import PRETRAINING, cell_folder, metrics_of
 from pretrain.ablation.commands import checked, command, done, steps
 from pretrain.ablation.grid import AblateConfig, Cell, models_are_alike
+from pretrain.ablation.grid_run import note_scores
 from pretrain.validation import LEARNED, below_unigram
 
 _POLL = 1.0  # seconds
@@ -185,6 +186,7 @@ def _run_steps(
             last = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
             said = f"{step.run.name}: exit code {code}: {last[-1] if last else 'no output'} (all of it in {log})"
             return _Fault(said, of_all=code == REFUSED and step.run != PRETRAINING and _refused_by_all(config, file))
+    note_scores(config, cell)
     return None
 
 

@@ -15,14 +15,15 @@ import pytest
 import torch
 import yaml
 
-from bert import whole_file
+from bert import hub, whole_file
 from bert.cli import read_options
 from bert.errors import UserError
 from bert.training.lock import taken
-from bert.training.tracking import TrackingConfig
+from bert.training.provenance import INIT_WEIGHTS
+from bert.training.tracking import DESCRIPTION, TrackingConfig
 from pretrain.ablation.ablate import ablate
 from pretrain.ablation.cell_runs import cell_folder
-from pretrain.ablation.checks import _changed_files, _text_of, refuse_wrong
+from pretrain.ablation.checks import _changed_files, _too_long, _values_of, changed_inputs, refuse_wrong
 from pretrain.ablation.child import environment
 from pretrain.ablation.commands import ROOT, differences, steps
 from pretrain.ablation.grid import AblateConfig, FinetuneTask, cells, grid_as_yaml, models_are_alike, variant_name
@@ -30,6 +31,7 @@ from pretrain.ablation.grid_run import parent_of_cells
 from pretrain.ablation.plan import plan
 from pretrain.ablation.results import read_results
 from pretrain.ablation.run import failures, run_cells
+from pretrain.options import TEXT_OPTIONS
 from tests.ablation.conftest import AXES, BASELINE
 from tests.pretrain.conftest import made_up_text, write_text
 
@@ -329,7 +331,9 @@ def test_a_model_is_scored_at_its_end_and_at_its_checkpoints_and_mlflow_nests_it
         "pretrain",
         "finetune",
     ]
-    assert runs["out"].data.tags["seeds"] == "3"
+    assert runs["out"].data.tags["seeds"] == "3" and "seeds" not in runs["out"].data.params
+    assert runs["out"].data.tags[DESCRIPTION].startswith("# ")
+    assert runs["span/seed-3"].data.metrics["topic/macro_f1"] == result.metrics["topic/macro_f1"]
     assert runs["span/seed-3"].data.params["model.num_hidden_layers"] == "1"
     of_task = runs["span/seed-3 topic-0"].data.tags
     assert (of_task["task"], of_task["finetune"]) == ("classification", "topic")
@@ -366,7 +370,7 @@ def test_a_grid_that_was_killed_and_is_called_again_gives_the_report_of_one_that
 )
 def test_only_what_changes_a_text_makes_it_another(make_grid, axis, texts):
     grid = make_grid(axes={axis: ["one", "other"]})
-    assert len({_text_of(grid, cell) for cell in cells(grid)}) == texts
+    assert len({_values_of(grid, cell, TEXT_OPTIONS) for cell in cells(grid)}) == texts
 
 
 def test_a_file_of_labels_that_has_changed_is_refused_before_another_model_learns_from_it(make_grid, tmp_path):
@@ -404,6 +408,31 @@ def test_a_text_that_has_changed_is_refused_before_another_cell_reads_it(finishe
         ablate(replace(grid, dry_run=True))  # nothing is left to read it
     finally:
         corpus.write_bytes(before)
+
+
+def test_a_task_that_the_models_are_too_short_for_is_refused_before_any_is_trained(make_grid, base):
+    for sizes, read in (({"max_position_embeddings": 64}, 64), ({}, 512)):
+        grid = make_grid(base=base | {"model": base["model"] | sizes})
+        assert _too_long(grid, "topic", read) == []
+        (said,) = _too_long(grid, "topic", read + 1)
+        assert said.startswith(f"finetune.topic: data.max_length: {read + 1}, but the model of 'nsp-token")
+        assert said.endswith(f"reads {read} tokens at most.")
+
+
+def test_a_start_that_has_changed_is_refused_before_another_cell_begins_with_it(make_grid, tmp_path):
+    start = tmp_path / "start"
+    start.mkdir()
+    (start / "model.safetensors").write_bytes(b"weights")
+    grid = make_grid(base={"init": str(start)})
+    output = cell_folder(grid, cells(grid)[0]) / "pretrain"
+    output.mkdir(parents=True)
+    (output / "metrics.json").write_text("{}")
+    (output / "run_facts.json").write_text(json.dumps({INIT_WEIGHTS: hub.weights_fingerprint(str(start), "init")}))
+    assert changed_inputs(grid, cells(grid)) == []
+    (start / "model.safetensors").write_bytes(b"others")
+    (said,) = changed_inputs(grid, cells(grid))
+    assert said.startswith(f"init: the weights of that model are not those that '{cells(grid)[0].name}' started from.")
+    assert changed_inputs(grid, cells(grid)[:1]) == []  # nothing is left to begin with it
 
 
 def test_a_grid_that_is_asked_to_stop_says_so_and_goes_on(finished_grid, tmp_path):

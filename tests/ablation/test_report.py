@@ -515,6 +515,16 @@ def test_a_grid_of_one_seed_tests_nothing_and_says_so(make_grid):
     assert "t-test" not in text and "1 seeds" not in text
 
 
+def test_seeds_of_a_grid_that_starts_from_a_model_do_not_vary_its_weights(make_grid):
+    config = make_grid()
+    config = replace(config, base=config.base | {"init": "klue/bert-base"})
+    write_cells(config, loss)
+    text = write_report(config, read_results(config), {}, [], report_folder(config))
+    assert "- 2 seeds vary the weights that init does not give, the order of documents, the pairs and the masks" in text
+    assert "nor how the weights of 'klue/bert-base' came about, which cells start from." in text
+    assert "initial weights" not in text
+
+
 def test_an_effect_of_one_seed_does_not_drop_what_is_to_be_said_about_the_intervals_of_others(make_grid):
     config = make_grid(seeds=[0, 1, 2], effects=["masking.strategy"])
     config = replace(config, axes=config.axes | {"masking.strategy": ["token", "span", "whole_word"]})

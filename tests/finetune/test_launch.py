@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from bert import Bert
 from bert.errors import UserError
@@ -452,6 +452,22 @@ def test_several_seeds_notice_other_data_and_advise_what_can_be_done(make_config
         train_seeds(config)
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_seeds_of_two_starts_are_not_averaged(make_config, stop_before, pretrained, tmp_path, finished):
+    start = shutil.copytree(pretrained, tmp_path / "start")
+    config = make_config(parts={"seeds": [0], "init": str(start)}, save_every=1)
+    if finished:
+        train_seeds(config)
+    else:
+        stop_before(9)
+        with pytest.raises(Stopped):
+            train_seeds(config)
+    weights = load_file(start / "model.safetensors")
+    save_file({name: 2 * tensor for name, tensor in weights.items()}, start / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"^init: the weights of .*start' are not those that seed 0 started from\."):
+        train_seeds(replace(config, seeds=[0, 1]))
+
+
 def test_labels_that_changed_are_no_change_to_accept(make_config, write, stop_before):
     config = make_config(save_every=1)
     stop_before(9)
@@ -740,7 +756,8 @@ def test_a_check_reads_everything_names_the_scores_and_leaves_nothing(make_confi
     said = checked(config)
     assert "data.train: " in said and "32 rows, 32 used" in said and "12 rows, 12 used" in said
     assert "sequences: 32" in said
-    assert re.search(r"the best epoch by entity_macro_f1\nfingerprints: {.*}\nscores: loss, entity_micro_f1, ", said)
+    end = r"macro_f1\nlongest sequence, in tokens: 16\nfingerprints: {.*}\nscores: loss, entity_micro_f1, "
+    assert re.search(f"the best epoch by entity_{end}", said)
     assert "read data.train as conll, words, data.eval as conll, words\n" in said
     assert not Path(config.output).exists()
     assert "sequences" not in checked(config, init="later")

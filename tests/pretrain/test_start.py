@@ -1,12 +1,13 @@
 """Going on from a model: its tokenizer, its sizes, its weights, and a run that is stopped on the way."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from bert import Bert
 from bert.config import ModelConfig, ModelOptions
@@ -66,6 +67,23 @@ def test_a_run_begins_with_the_weights_it_is_given_and_opens_in_transformers(obj
         assert not any(info.values())
 
 
+def test_the_model_of_init_is_evaluated_before_the_first_step_and_once(config, capsys):
+    config = replace(config, training=replace(config.training, lr=10.0, warmup=0.0, eval_every=2))
+    still = replace(config, training=replace(config.training, steps=1, lr=1e-12), output=f"{config.output}-0")
+    reached = pretrain(still)["valid/masked_lm_loss"]
+    result, said = pretrain(config), capsys.readouterr().out
+    first = json.loads((Path(config.output) / "metrics.jsonl").read_text().splitlines()[0])
+    loss = first["metrics"]["valid/masked_lm_loss"]
+    assert first["step"] == 0
+    assert loss == pytest.approx(reached, rel=1e-5)
+    assert result["start_valid/masked_lm_loss"] == loss < result["valid/masked_lm_loss"]
+    assert "step 0, the model of init: masked_lm_loss " in said
+    assert "WARNING: worse than the model it started from" in said
+    (Path(config.output) / "metrics.json").unlink()
+    assert pretrain(config) == result
+    assert "step 0" not in capsys.readouterr().out
+
+
 def test_what_is_taken_and_what_is_new_is_said(config, given, capsys):
     bare = Path(config.output).parent / "bare"
     bert = Bert.from_pretrained(given)
@@ -101,6 +119,22 @@ def test_a_stopped_run_goes_on_from_its_own_checkpoint_when_the_model_is_gone(co
     pretrain(replace(whole, output=config.output))
     after = weights(config.output)
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+def test_a_finished_run_is_not_taken_for_one_of_other_weights(config, given, tmp_path):
+    start = tmp_path / "start"
+    shutil.copytree(given, start)
+    config = replace(config, init=str(start))
+    pretrain(config)
+    pretrain(config)  # says that it is finished
+    changed = {name: 2 * tensor for name, tensor in weights(start).items()}
+    save_file(changed, start / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"was started with init_weights=.*\(by its content\).* cannot be changed"):
+        pretrain(config)
+    (Path(config.output) / "metrics.json").unlink()
+    pretrain(config)  # it goes on from its own checkpoint
+    shutil.rmtree(start)
+    pretrain(config)
 
 
 def test_a_run_whose_checkpoints_are_gone_begins_with_the_model_again_and_not_with_random_weights(config, given, capfd):
