@@ -62,7 +62,7 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
     if config.output is not None:
         folder = Path(config.output)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / identity.RESULT).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        (folder / identity.RESULT).write_text(identity.metrics_as_text(found), encoding="utf-8")
         write_findings(task, findings, folder)
     return found
 

@@ -1,6 +1,5 @@
 """One run, or one for each of several seeds, with mean and standard deviation."""
 
-import json
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -148,6 +147,6 @@ def _one(config: FinetuneConfig, seed: int, folder: Path, parent: str | None) ->
 
 def _reached(file: Path) -> dict[str, float]:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return identity.metrics_in(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"output: {file} is damaged: {error}.") from error

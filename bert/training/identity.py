@@ -12,6 +12,7 @@ from bert import whole_file
 from bert.errors import UserError, refuse_if
 from bert.registry import did_you_mean
 from bert.training import checkpoint
+from bert.training.metrics_file import finite_or_words
 
 OPTIONS, FACTS, RESULT = "run.yaml", "run_facts.json", "metrics.json"
 """A run's options, what else it depends on, and what it reached: the mark of a finished run."""
@@ -171,7 +172,17 @@ def reopen(output: Path) -> None:
 
 def finish(output: Path, metrics: dict[str, float]) -> None:
     """Write metrics.json: what was reached, and the mark of a finished run."""
-    whole_file.write(output / RESULT, json.dumps(metrics, indent=2) + "\n")
+    whole_file.write(output / RESULT, metrics_as_text(metrics))
+
+
+def metrics_as_text(metrics: dict[str, float]) -> str:
+    """What metrics.json holds."""
+    return json.dumps(finite_or_words(metrics), indent=2) + "\n"
+
+
+def metrics_in(text: str) -> dict[str, float]:
+    """The metrics in what `metrics_as_text` gave; a ValueError where it is damaged."""
+    return {name: float(value) if isinstance(value, str) else value for name, value in json.loads(text).items()}
 
 
 def _read(output: Path) -> dict[str, Any]:

@@ -118,6 +118,14 @@ def points_of(line: bytes) -> Iterator[tuple[str, float, int, int]]:
         yield key, float(value), round(1000 * entry["time"]), entry["step"]
 
 
+def finite_or_words(metrics: dict[str, float]) -> dict[str, float | str]:
+    """Metrics as JSON takes them: nan, inf and -inf, for which it has no numbers, as strings that float() reads."""
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in metrics.items()
+    }
+
+
 def note_step(seen: dict[str, array], key: str, step: int) -> bool:
     """Note a metric's step (8 bytes each); False if it was already there."""
     steps = seen.setdefault(key, array("q"))

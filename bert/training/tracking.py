@@ -26,7 +26,7 @@ from bert.errors import UserError, refuse_if
 from bert.training import distributed
 from bert.training.ledger import LEDGER, Ledger, new_ledger, unsent, warn
 from bert.training.lock import take
-from bert.training.metrics_file import METRICS, Appended, note_step, read_back
+from bert.training.metrics_file import METRICS, Appended, finite_or_words, note_step, read_back
 from bert.training.mlflow_feed import FIRST_CONTACT, STORE_MODULES, Sender, reason, resolve
 from bert.training.provenance import UsedDataset
 from bert.training.stopping import Stopped
@@ -134,12 +134,11 @@ class Tracker:
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Write one line; what is already written for this step (a replay after a crash) is left out.
 
-        Values that are not finite are written as the strings nan, inf and -inf, which float() reads.
+        Values that are not finite are written as `finite_or_words` says.
         """
         values = {key: float(value) for key, value in metrics.items() if note_step(self._seen, key, step)}
         if values:
-            written = {key: value if math.isfinite(value) else str(value) for key, value in values.items()}
-            line = {"step": step, "time": round(time.time(), 3), "metrics": written}
+            line = {"step": step, "time": round(time.time(), 3), "metrics": finite_or_words(values)}
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def flush(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from bert.errors import UserError
 from bert.training import checkpoint
-from bert.training.identity import RESULT, is_finished
+from bert.training.identity import RESULT, is_finished, metrics_in
 from pretrain.ablation.grid import AblateConfig, Cell
 
 
@@ -106,4 +106,4 @@ def record_of(output: Path, name: str) -> dict[str, Any]:
 
 def metrics_of(output: Path) -> dict[str, float]:
     """The metrics of a finished run."""
-    return record_of(output, RESULT)
+    return metrics_in(text_of(output, RESULT))

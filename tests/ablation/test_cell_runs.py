@@ -1,8 +1,11 @@
 """The runs of a cell, and where they are."""
 
+import math
+
 import pytest
 
-from pretrain.ablation.cell_runs import PRETRAINING, CellRun, checkpoint_runs, runs_of
+from bert.training import identity
+from pretrain.ablation.cell_runs import PRETRAINING, CellRun, checkpoint_runs, metrics_of, runs_of
 from pretrain.ablation.grid import FinetuneTask
 
 
@@ -22,3 +25,8 @@ def test_finished_runs_on_checkpoints_are_found_by_their_step(tmp_path, task):
         if run != unfinished:
             (run.output(tmp_path) / "metrics.json").write_text("{}")
     assert list(checkpoint_runs(tmp_path, CellRun(task, 0))) == wanted
+
+
+def test_a_metric_that_is_no_number_is_read_as_nan(tmp_path):
+    identity.finish(tmp_path, {"valid/pearson": math.nan, "valid/f1": 0.5})
+    assert str(metrics_of(tmp_path)) == "{'valid/pearson': nan, 'valid/f1': 0.5}"

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from bert import Bert
 from bert.errors import UserError
+from bert.training import identity
 from bert.training.config import TrainingConfig
 from bert.training.stopping import Stopped
 from bert.training.tracking import TrackingConfig, sync
@@ -437,6 +438,15 @@ def test_another_seed_may_be_added_and_another_option_may_not(make_config):
         train_seeds(replace(config, seeds=[2, 3]))
     with pytest.raises(UserError, match=r"was started with training.lr=0.01, and is now asked for with 0.02"):
         train_seeds(replace(config, seeds=[0, 1, 2, 3], training=replace(config.training, lr=0.02)))
+
+
+def test_a_seed_s_score_that_is_no_number_makes_the_mean_one(make_config):
+    config = make_config(parts={"seeds": [0]})
+    train_seeds(config)
+    first = Path(config.output) / "seed-0"
+    identity.finish(first, json.loads((first / "metrics.json").read_text()) | {"valid/accuracy": math.nan})
+    both = train_seeds(replace(config, seeds=[0, 1]))
+    assert math.isnan(both["valid/accuracy"]) and math.isfinite(both["valid/loss"])
 
 
 def test_several_seeds_notice_other_data_and_advise_what_can_be_done(make_config, write, stop_before):

@@ -1,3 +1,5 @@
+import json
+import math
 import shutil
 from pathlib import Path
 
@@ -35,6 +37,14 @@ def test_a_folder_goes_from_new_to_unfinished_to_finished(tmp_path):
     identity.finish(output, {"valid/masked_lm_loss": 2.5})
     assert state_of(output) == "finished"
     assert (output / "metrics.json").read_text() == '{\n  "valid/masked_lm_loss": 2.5\n}\n'
+
+
+def test_metrics_that_are_not_finite_are_strings_in_json_and_numbers_again_when_read(tmp_path):
+    identity.finish(tmp_path, {"a": math.nan, "b": -math.inf, "best_step": None, "steps": 3})
+    text = (tmp_path / "metrics.json").read_text()
+    assert json.loads(text) == {"a": "nan", "b": "-inf", "best_step": None, "steps": 3}
+    found = identity.metrics_in(text)
+    assert math.isnan(found.pop("a")) and found == {"b": -math.inf, "best_step": None, "steps": 3}
 
 
 def test_every_difference_is_named_and_another_folder_asked_for(claimed):
