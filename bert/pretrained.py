@@ -9,6 +9,8 @@
 Letters: N texts, S tokens of a text, H width, L layers, A heads, V vocabulary.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -138,7 +140,7 @@ class Bert(nn.Module):
         max_length: int | None = None,
         places: list[str] | None = None,
     ) -> list[Encoded]:
-        """Every layer's output for each text, or for each pair; the mask token in a text is the mask.
+        """Every layer's output for each text, or for each pair, without dropout; a mask token in a text is the mask.
 
         All of them are one batch; for many texts call it with some at a time.
 
@@ -173,7 +175,8 @@ class Bert(nn.Module):
         for place, one in zip(places or [f"texts: {n + 1}" for n in range(len(texts))], inputs, strict=True):
             refuse_too_long(len(one["ids"]), self.bert.config, place)
         batch = PackedBatch.from_sequences([one["ids"] for one in inputs], [one["segments"] for one in inputs])
-        output = self(batch.to(next(self.parameters()).device))
+        with _without_dropout(self):
+            output = self(batch.to(next(self.parameters()).device))
         starts = batch.cu_seqlens.tolist()
         states = torch.stack(output.hidden_states).cpu()  # (L + 1, T, H)
         attentions = None if output.attentions[0] is None else torch.stack(output.attentions).cpu()  # (L, N, A, S, S)
@@ -191,7 +194,7 @@ class Bert(nn.Module):
         """For each mask of the text, from left to right, its most probable tokens, best first.
 
         Raises:
-            UserError: the model has no masked-LM head, there is no mask, or the text is too long.
+            UserError: the model has no masked-LM head, there is no mask, the text is too long, or it is not a string.
         """
         if self.masked_lm_head is None:
             raise UserError("fill_mask: this model has no masked-LM head.")
@@ -200,7 +203,7 @@ class Bert(nn.Module):
 
 @torch.no_grad()
 def fill_mask(model: nn.Module, text: str, top: int) -> list[list[Candidate]]:
-    """For each mask of the text, from left to right, its most probable tokens, best first.
+    """For each mask of the text, from left to right, its most probable tokens without dropout, best first.
 
     Args:
         model: with `bert`, `masked_lm_head` and `tokenizer`: a Bert, or a pretraining objective.
@@ -208,8 +211,11 @@ def fill_mask(model: nn.Module, text: str, top: int) -> list[list[Candidate]]:
         top: candidates for each, at least 1; all of the vocabulary at most.
 
     Raises:
-        UserError: top is below 1, there is no mask, or the text is longer than the model's position table.
+        UserError: top is below 1, the text is not a string, it has no mask, or it is longer than the model's position
+            table.
     """
+    if not isinstance(text, str):
+        raise UserError(f"text: {text!r} is not a text; masks are filled in one text at a time.")
     if top < 1:
         raise UserError(f"top: {top}, but it must be at least 1.")
     tokenizer = model.tokenizer
@@ -220,7 +226,8 @@ def fill_mask(model: nn.Module, text: str, top: int) -> list[list[Candidate]]:
     refuse_too_long(len(ids), model.bert.config, "text")
     table = model.bert.embeddings.token.weight
     batch = PackedBatch.from_sequences([ids], [[0] * len(ids)]).to(table.device)
-    hidden = model.bert(batch).last_hidden_state[masked]
+    with _without_dropout(model.bert):
+        hidden = model.bert(batch).last_hidden_state[masked]
     named = model.masked_lm_head(hidden, table).float().softmax(-1)[:, : tokenizer.vocab_size]  # a table may be padded
     probabilities, numbers = named.topk(min(top, named.shape[-1]))
     return [
@@ -243,6 +250,17 @@ def filled(model: nn.Module, text: str, top: int) -> dict:
         raise UserError("fill_mask: this model has no masked-LM head.")
     masks = [[asdict(candidate) for candidate in mask] for mask in fill_mask(model, text, top)]
     return {"text": text, "masks": masks}
+
+
+@contextmanager
+def _without_dropout(module: nn.Module) -> Iterator[None]:
+    """The module in evaluation mode, and afterwards in the mode that it was in."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
 
 
 def refuse_too_long(tokens: int, config: ModelConfig, argument: str) -> None:

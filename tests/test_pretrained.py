@@ -74,6 +74,23 @@ def test_a_text_without_a_mask_is_refused(objective):
         fill_mask(objective, "the mask sat", top=1)
 
 
+@pytest.mark.parametrize("text", [["[MASK]"], ("[MASK]",), None, 7])
+def test_what_is_not_one_text_is_refused(objective, text):
+    with pytest.raises(UserError, match=rf"^text: {re.escape(repr(text))} is not a text; masks are filled in one text"):
+        fill_mask(objective, text, top=1)
+
+
+def test_a_model_in_training_answers_without_dropout_and_stays_in_training(small_tokenizer):
+    bert = Bert(ModelConfig(small_tokenizer.vocab_size, 8, 1, 2, 8, 12, hidden_dropout_prob=0.9), small_tokenizer)
+    assert bert.training
+    first, second = (bert.encode("the cat")[0].hidden_states for _ in range(2))
+    assert torch.equal(first, second)
+    assert bert.fill_mask("the [MASK]") == bert.fill_mask("the [MASK]")
+    assert all(module.training for module in bert.modules())
+    bert.eval().encode("the cat")
+    assert not bert.training
+
+
 def test_a_text_longer_than_the_position_table_is_refused(objective):
     assert len(fill_mask(objective, "[MASK]" + " the" * 9, top=1)) == 1  # with [CLS] and [SEP]: 12
     with pytest.raises(UserError, match=r"^text: 13 tokens, but the model reads 12 at most\.$"):
