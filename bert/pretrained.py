@@ -196,8 +196,6 @@ class Bert(nn.Module):
         Raises:
             UserError: the model has no masked-LM head, there is no mask, the text is too long, or it is not a string.
         """
-        if self.masked_lm_head is None:
-            raise UserError("fill_mask: this model has no masked-LM head.")
         return fill_mask(self, text, top)
 
 
@@ -211,9 +209,11 @@ def fill_mask(model: nn.Module, text: str, top: int) -> list[list[Candidate]]:
         top: candidates for each, at least 1; all of the vocabulary at most.
 
     Raises:
-        UserError: top is below 1, the text is not a string, it has no mask, or it is longer than the model's position
-            table.
+        UserError: the model has no masked-LM head, top is below 1, or the text is not a string, has no mask, or is
+            longer than the model's position table.
     """
+    if model.masked_lm_head is None:
+        raise UserError("fill_mask: this model has no masked-LM head.")
     if not isinstance(text, str):
         raise UserError(f"text: {text!r} is not a text; masks are filled in one text at a time.")
     if top < 1:
@@ -240,14 +240,11 @@ def filled(model: nn.Module, text: str, top: int) -> dict:
     """A text and its candidates, for JSON: {text, masks: for each of them [{token, probability}, ...]}.
 
     Args:
-        model: as for `fill_mask`, with its masked-LM head.
-        text, top: likewise.
+        model, text, top: as for `fill_mask`.
 
     Raises:
-        UserError: likewise, or the model has no masked-LM head.
+        UserError: likewise.
     """
-    if model.masked_lm_head is None:
-        raise UserError("fill_mask: this model has no masked-LM head.")
     masks = [[asdict(candidate) for candidate in mask] for mask in fill_mask(model, text, top)]
     return {"text": text, "masks": masks}
 

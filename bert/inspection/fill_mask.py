@@ -26,8 +26,6 @@ def print_filled(config: FillMaskConfig) -> None:
     if config.top < 1:
         raise UserError(f"top: {config.top}, but it must be at least 1.")
     bert = Bert.from_pretrained(config.checkpoint, argument="checkpoint")
-    if bert.masked_lm_head is None:
-        raise UserError(f"checkpoint: '{config.checkpoint}' holds a model without a masked-LM head.")
     for number, candidates in enumerate(bert.fill_mask(config.text, config.top), 1):
         print(f"{bert.tokenizer.mask_token} {number}")
         for candidate in candidates:
