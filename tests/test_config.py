@@ -11,6 +11,7 @@ import run_finetune
 from bert.config import PRESETS, ModelConfig, ModelOptions, resolve
 from bert.errors import UserError
 from bert.training.config import TrainingConfig, check, micro_batch_size, micro_batches
+from pretrain.randomness import MASKS, generator
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"vocab_size": 10, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -90,6 +91,17 @@ def test_all_wrong_training_values_are_reported_together():
         "training.max_grad_norm: -1.0, but it must be at least 0.",
         "training.workers: -1, but it must be at least 0.",
     ]
+
+
+def test_a_seed_is_what_a_generator_takes():
+    assert check(TrainingConfig(steps=1, seed=2**64 - 1)) == []
+    generator(2**64 - 1, MASKS, 0, 0)
+    assert check(TrainingConfig(steps=1, seed=2**64)) == [
+        "training.seed: 18446744073709551616, but it must be at least 0 and at most 18446744073709551615 (2**64 - 1)."
+    ]
+    assert len(check(TrainingConfig(steps=1, seed=-1))) == 1
+    with pytest.raises(OverflowError):
+        generator(2**64, MASKS, 0, 0)
 
 
 def test_a_value_that_is_no_number_is_refused_wherever_it_stands():

@@ -11,6 +11,8 @@ BUDGETS = ("steps", "epochs", "tokens", "minutes")
 BUDGET_OPTIONS = {f"training.{name}": () for name in BUDGETS}
 BATCH_OPTIONS = {f"training.batch_{unit}": (f"training.micro_batch_{unit}",) for unit in ("size", "tokens")}
 """Options of which one is given, each with those that belong only to it."""
+LARGEST_SEED = 2**64 - 1
+"""What a generator keyed by it takes (Salmon et al. 2011: Philox)."""
 
 
 @dataclass(frozen=True)
@@ -195,10 +197,19 @@ def check(config: TrainingConfig) -> list[str]:
         faults.append(f"training.layer_decay: {config.layer_decay}, but it must be at most 1.")
     faults += [
         f"training.{name}: {getattr(config, name)}, but it must be at least 0."
-        for name in ("weight_decay", "max_grad_norm", "seed", "workers")
+        for name in ("weight_decay", "max_grad_norm", "workers")
         if getattr(config, name) is not None and not getattr(config, name) >= 0
     ]
-    return faults
+    return faults + seed_faults("training.seed", [config.seed])
+
+
+def seed_faults(name: str, seeds: list[int]) -> list[str]:
+    """What is wrong with the seeds that an option of this name has, a line for each."""
+    return [
+        f"{name}: {seed}, but it must be at least 0 and at most {LARGEST_SEED} (2**64 - 1)."
+        for seed in seeds
+        if not 0 <= seed <= LARGEST_SEED
+    ]
 
 
 def _batch_faults(config: TrainingConfig) -> list[str]:

@@ -207,7 +207,7 @@ def _numbers(config: AblateConfig) -> Iterator[str]:
         yield "seeds: none given."
     if len(set(config.seeds)) < len(config.seeds):
         yield f"seeds: {config.seeds}, but each may be given once only."
-    yield from (f"seeds: {seed}, but each must be at least 0." for seed in config.seeds if seed < 0)
+    yield from training_config.seed_faults("seeds", config.seeds)
     if config.tokens <= 0:
         yield f"tokens: {config.tokens}, but it must be above 0."
     if config.jobs < 1:
@@ -235,7 +235,7 @@ def _tasks(config: AblateConfig) -> Iterator[str]:
             yield f"finetune: {name!r} is not a valid task name; {allowed}."
         if not task.seeds or len(set(task.seeds)) < len(task.seeds):
             yield f"finetune.{name}.seeds: {task.seeds}, but there must be at least one, and each only once."
-        yield from (f"finetune.{name}.seeds: {seed}, but each must be at least 0." for seed in task.seeds if seed < 0)
+        yield from training_config.seed_faults(f"finetune.{name}.seeds", task.seeds)
 
 
 def _axes(config: AblateConfig) -> Iterator[str]:

@@ -149,11 +149,11 @@ def test_what_is_wrong_with_a_task_s_entry_is_said_in_a_line(entry, said):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"seeds": [0, -1]}, "seeds: -1, but each must be at least 0."),
+        ({"seeds": [0, -1]}, "seeds: -1, but it must be at least 0"),
         ({"metrics": ["valid/masked_lm_loss"] * 2}, "metrics: .*, but each may be given once only."),
         (
             {"finetune": {"topic": FinetuneTask({}, seeds=[-2])}},
-            "finetune.topic.seeds: -2, but each must be at least 0.",
+            "finetune.topic.seeds: -2, but it must be at least 0",
         ),
     ],
 )
