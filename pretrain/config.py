@@ -141,8 +141,8 @@ class MaskingConfig:
     """Change the rate linearly from `rate` to this one over the run (0.30 to 0.15, say)."""
 
     count: Literal["fixed", "bernoulli"] = "fixed"
-    """fixed: as near to the rate in each sequence as its tokens, words or spans allow. bernoulli: each of them drawn
-    independently."""
+    """fixed: single tokens make up the rate's share of each sequence exactly (rounded); words, n-grams and spans do on
+    average, and single sequences scatter around it. bernoulli: each unit is drawn independently; they scatter more."""
 
     mask_share: float = 0.8
     """Share of the chosen tokens that becomes [MASK]."""

@@ -41,7 +41,8 @@ class Choose(Protocol):
         Args:
             tokens: those of the micro-batch.
             rate: share of the maskable tokens to choose, in (0, 1].
-            bernoulli: draw each unit independently, instead of keeping each sequence as near to the rate as possible.
+            bernoulli: draw each unit independently. Otherwise single tokens meet each sequence's share exactly, up to
+                rounding; longer units scatter around it, less than independent ones would.
             rng: the generator of this micro-batch's masks.
 
         Returns:

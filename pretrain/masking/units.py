@@ -62,8 +62,8 @@ def draw(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw units uniformly at random, so that the expected share of tokens is the rate.
 
-    The arguments after `units` and what is returned are those of `strategy.Choose`. Without `bernoulli` each sequence
-    gets as near to its share as its units allow.
+    The arguments after `units` and what is returned are those of `strategy.Choose`. Either way a sequence meets its
+    share on average; without `bernoulli` single ones scatter less around it.
     """
     if bernoulli:
         taken = np.flatnonzero(rng.random(len(units)) < rate)
