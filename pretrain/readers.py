@@ -48,12 +48,8 @@ class Reader(ABC):
         """Number of lines; a last line without a line ending counts."""
 
     @abstractmethod
-    def line(self, number: int) -> str:
-        """Line `number` (from 0) without its ending. Raises IndexError outside 0..len - 1."""
-
-    @abstractmethod
     def lines(self, start: int, stop: int) -> list[str]:
-        """Lines start..stop - 1. Raises IndexError unless 0 <= start <= stop <= len."""
+        """Lines start..stop - 1, without their endings. Raises IndexError unless 0 <= start <= stop <= len."""
 
     @abstractmethod
     def expect(self, first: np.ndarray, last: np.ndarray) -> None:
@@ -86,9 +82,6 @@ class MmapReader(Reader):
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
-
-    def line(self, number: int) -> str:
-        return self.lines(number, number + 1)[0]
 
     def lines(self, start: int, stop: int) -> list[str]:
         self._check(start, stop)
@@ -157,11 +150,6 @@ class LinecacheReader(Reader):
 
     def __len__(self) -> int:
         return self._length
-
-    def line(self, number: int) -> str:
-        self._check(number, number + 1)
-        self._cached()
-        return linecache.getline(self._key, number + 1)
 
     def lines(self, start: int, stop: int) -> list[str]:
         self._check(start, stop)

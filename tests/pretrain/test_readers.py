@@ -27,7 +27,7 @@ def lines_of(tmp_path):
 
     def read(reader: str, content: bytes) -> list[str]:
         opened = READERS[reader](write(tmp_path / "file.txt", content), tmp_path / "cache")
-        return [opened.line(number) for number in range(len(opened))]
+        return opened.lines(0, len(opened))
 
     return read
 
@@ -75,7 +75,7 @@ def bytes_of_lines() -> st.SearchStrategy[bytes]:
 
 @settings(deadline=None)
 @given(bytes_of_lines())
-def test_readers_give_the_same_lines_one_by_one_in_slices_and_in_blocks(tmp_path_factory, content):
+def test_readers_give_the_same_lines_in_slices_and_in_blocks(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp("same")
     path = write(folder / "file.txt", content)
     text = content.decode().removeprefix("\ufeff")
@@ -83,7 +83,6 @@ def test_readers_give_the_same_lines_one_by_one_in_slices_and_in_blocks(tmp_path
     expected += [text.split("\n")[-1]] * (not text.endswith("\n") and text != "")
     for name in READERS:
         reader = READERS[name](path, folder / "cache")
-        assert [reader.line(number) for number in range(len(reader))] == expected
         assert reader.lines(0, len(reader)) == expected == [line for block in reader.blocks() for line in block]
         assert reader.lines(len(reader) // 2, len(reader)) == expected[len(reader) // 2 :]
 
@@ -125,9 +124,8 @@ def test_lines_outside_the_file_are_an_index_error(tmp_path, reader):
     opened = READERS[reader](write(tmp_path / "file.txt", "a\nb\n"), tmp_path / "cache")
     assert opened.lines(1, 1) == [] == opened.lines(2, 2)
     for call in (
-        lambda: opened.line(2),
-        lambda: opened.line(-1),
         lambda: opened.lines(1, 3),
+        lambda: opened.lines(-1, 1),
         lambda: opened.lines(2, 1),
     ):
         with pytest.raises(IndexError):
@@ -149,10 +147,10 @@ def test_linecache_is_filled_again_when_it_was_cleared_or_read_by_others(tmp_pat
     path = write(tmp_path / "file.txt", b"a\rb\nc\xc3\xa9\n")
     reader = READERS["linecache"](path, tmp_path)
     linecache.clearcache()
-    assert reader.line(0) == "a\rb"
+    assert reader.lines(0, 1) == ["a\rb"]
     linecache.clearcache()
     assert linecache.getline(str(path), 2) == "b\n"  # its own rules
-    assert reader.line(1) == "cé" and reader.lines(0, 2) == ["a\rb", "cé"]
+    assert reader.lines(0, 2) == ["a\rb", "cé"]
 
 
 def test_linecache_check_keeps_the_entry_of_an_unchanged_file(tmp_path):
@@ -167,7 +165,7 @@ def test_linecache_refuses_to_be_filled_again_from_a_changed_file(tmp_path):
     write(path, "a\nbc\n")
     linecache.checkcache()
     with pytest.raises(UserError, match="the file changed while it was in use"):
-        reader.line(1)
+        reader.lines(1, 2)
 
 
 def test_mmap_keeps_its_offsets_on_disk_and_in_memory_maps(tmp_path):
