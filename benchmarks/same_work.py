@@ -10,7 +10,7 @@ import resource
 import statistics
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -20,6 +20,7 @@ from bert import hub
 from bert.config import ModelConfig, ModelOptions, resolve
 from bert.errors import refuse_if
 from bert.packed import PackedBatch
+from bert.targets import PerPosition, PerSequence, PerToken, Positions
 from bert.tokenizer import TokenizerConfig
 from bert.training.config import TrainingConfig
 from bert.training.device import choose_device, product_type, refuse_unfit_attention
@@ -28,7 +29,7 @@ from pretrain.data import Sampler
 from pretrain.launch import training_sampler
 from pretrain.objectives.masked_lm import MaskedLM
 from pretrain.options import check, with_defaults
-from pretrain.packing import without_fillers
+from pretrain.targets import TARGETS
 from pretrain.text import TextToLearn, open_text
 
 _AS_PYTORCH_MAKES_IT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "300000"}
@@ -146,6 +147,24 @@ def padded(batch: PackedBatch, to_longest: bool = True) -> dict[str, torch.Tenso
         fills = {"labels": -100}
         rows = {n: torch.nn.functional.pad(t, (0, missing), value=fills.get(n, 0)) for n, t in rows.items()}
     return rows | {"next_sentence_label": batch.targets["sentence_labels"]}
+
+
+def without_fillers(batch: PackedBatch) -> PackedBatch:
+    """The batch as it was before `packing.fill`; any other is returned unchanged."""
+    if batch.real is None:
+        return batch
+    tokens, sequences = batch.real
+    masked = batch.targets["masked_labels"] != TARGETS["masked_labels"].padding
+    kept = {PerSequence: slice(sequences), PerToken: slice(tokens), Positions: masked, PerPosition: masked}
+    return replace(
+        batch,
+        token_ids=batch.token_ids[:tokens],
+        segment_ids=batch.segment_ids[:tokens],
+        position_ids=batch.position_ids[:tokens],
+        cu_seqlens=batch.cu_seqlens[: sequences + 1],
+        targets={name: values[kept[type(TARGETS[name])]] for name, values in batch.targets.items()},
+        real=None,
+    )
 
 
 def apart(call: Callable, *given, environment: dict[str, str] | None = None):

@@ -28,7 +28,8 @@ from benchmarks.same_work import (
     report,
     spread,
 )
-from bert.flops import matrix_rates, unread_flops
+from benchmarks.unread_flops import unread_flops
+from bert.flops import matrix_rates
 from bert.packed import PackedBatch
 from bert.training import team
 from bert.training.device import autocast, product_type

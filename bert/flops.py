@@ -4,7 +4,6 @@ import time
 from functools import cache
 
 import torch
-from torch import Tensor
 
 from bert.config import ModelConfig
 from bert.packed import PackedBatch
@@ -15,8 +14,8 @@ def training_flops(config: ModelConfig, batch: PackedBatch, masked: int = 0, poo
 
     6 for each parameter of the layers' matrices and token, of the pooler and sequence, of the vocabulary head and
     masked position; 12 x layers x width for each pair of tokens in attention. Embedding look-ups are free; padding,
-    fillers and unused logits do not count. All layers count alike, as in published figures; what the last one skips,
-    `unread_flops`, is not subtracted.
+    fillers and unused logits do not count. All layers count alike, as in published figures; what the last one skips
+    is not subtracted (benchmarks/unread_flops.py counts it).
 
     Args:
         config: the model's sizes.
@@ -30,26 +29,6 @@ def training_flops(config: ModelConfig, batch: PackedBatch, masked: int = 0, poo
     head = width**2 + config.vocab_size * width
     products = batch.real_tokens * matrices + batch.real_sequences * pooler * width**2 + masked * head
     return 6.0 * products + 12.0 * layers * width * float(lengths.square().sum())
-
-
-def unread_flops(config: ModelConfig, batch: PackedBatch, read: Tensor, queries: bool) -> float:
-    """The part of `training_flops` that is not computed: the last layer's, for tokens whose output is not read.
-
-    For each such token, the attention's output matrix and the feed-forward half, and perhaps its query with all its
-    attention.
-
-    Args:
-        config: the model's sizes.
-        batch: on the host.
-        read: places of its tokens whose last hidden state is needed, each once, (R,).
-        queries: whether the others' attention queries are skipped too (`answers_some` of a backend).
-    """
-    width, starts = config.hidden_size, batch.cu_seqlens[: batch.real_sequences + 1].long()
-    lengths = starts.diff().double()  # (N,)
-    unread = lengths - torch.searchsorted(read.sort().values, starts).diff()
-    products = float(unread.sum()) * (width**2 + 2 * width * config.intermediate_size)
-    of_queries = 6.0 * width**2 * float(unread.sum()) + 12.0 * width * float(lengths @ unread)
-    return 6.0 * products + queries * of_queries
 
 
 @cache

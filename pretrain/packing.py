@@ -123,24 +123,6 @@ def fill(batch: PackedBatch, shape: Shape) -> PackedBatch:
     )
 
 
-def without_fillers(batch: PackedBatch) -> PackedBatch:
-    """The batch as it was before `fill`; any other is returned unchanged."""
-    if batch.real is None:
-        return batch
-    tokens, sequences = batch.real
-    masked = batch.targets["masked_labels"] != TARGETS["masked_labels"].padding
-    kept = {PerSequence: slice(sequences), PerToken: slice(tokens), Positions: masked, PerPosition: masked}
-    return replace(
-        batch,
-        token_ids=batch.token_ids[:tokens],
-        segment_ids=batch.segment_ids[:tokens],
-        position_ids=batch.position_ids[:tokens],
-        cu_seqlens=batch.cu_seqlens[: sequences + 1],
-        targets={name: values[kept[type(TARGETS[name])]] for name, values in batch.targets.items()},
-        real=None,
-    )
-
-
 def _room(lengths: np.ndarray, shape: Shape) -> float:
     """How many tokens of the text a micro-batch is certain to hold, if its sequences are of the mean length.
 
