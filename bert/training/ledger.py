@@ -1,7 +1,6 @@
 """tracking.json: what MLflow is to get of a run, and how much has been sent."""
 
 import json
-import os
 import sys
 import threading
 import time
@@ -9,6 +8,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from bert import whole_file
 from bert.counting import count_of
 from bert.errors import UserError
 from bert.training.metrics_file import METRICS, whole_lines
@@ -60,13 +60,9 @@ class Ledger:
             if self._closed:
                 raise ValueError("the run has ended; the rest is left to a sync")
             self._entries.update(changes)
-            draft = self._path.with_suffix(".tmp")
             try:
-                with draft.open("w", encoding="utf-8") as file:
-                    json.dump(self._entries, file, ensure_ascii=False, indent=1)
-                    file.flush()
-                    os.fsync(file.fileno())
-                draft.replace(self._path)
+                with whole_file.replacing(self._path) as draft:
+                    draft.write_text(json.dumps(self._entries, ensure_ascii=False, indent=1), encoding="utf-8")
             except OSError as error:
                 if not self._path.exists():
                     raise
