@@ -1,4 +1,5 @@
-"""What each target of a batch has a value for: all that is needed to divide a batch, or to fill it, for any task.
+"""How each target lines up with the batch (per sequence, token or position), so that a batch can be split or filled up
+without knowing the task.
 
 An objective describes its targets once:
 

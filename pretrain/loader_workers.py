@@ -28,9 +28,9 @@ def unsignalled() -> Iterator[None]:
 
 
 def follow_the_run(worker: int) -> None:
-    """Have a worker that was started unsignalled end when the run sends SIGTERM, or is gone.
+    """Make a worker exit when the run sends SIGTERM or disappears.
 
-    Otherwise one with a block to hand over would wait for ever.
+    Otherwise it could block for ever on handing over a block.
     """
     run = os.getppid()
     if not _TELLS_THE_SENDER:

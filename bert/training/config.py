@@ -134,8 +134,8 @@ class TrainingConfig:
 
     compile: bool = False
     """Pretraining: compile embeddings, layers and the vocabulary loss (torch.compile). Needs batch_tokens, whose shapes
-    never change. For a GPU and runs of more than a few minutes: it takes half a minute, and fuses norms, GELU, dropout
-    and softmax into few kernels. On a CPU it is slower."""
+    never change. Worth it on a GPU for runs of more than a few minutes; compiling takes half a minute, and fuses norms,
+    GELU, dropout and softmax into few kernels. On a CPU steps are slower."""
 
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass instead of keeping its activations: less memory, more time, the same

@@ -17,12 +17,12 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         weights: share of each loss in the total, by the loss's name. Other names in `counts` are metrics.
-        targets: what each target of a batch has a value for, by name, so that processes can share a batch; None where
+        targets: how each target lines up with the batch, by name, so that processes can share a batch; None where
             nothing is known of them.
-        together: how many consecutive sequences belong together, so that no process gets only some of them. Who makes
-            the batches puts them into one.
-        compares_sequences: whether a training loss compares the sequences of a batch with each other, as one does that
-            takes the others for negatives. It changes with how a step is divided, so such a step is not.
+        together: how many consecutive sequences belong together, so that no process gets only some of them. Whoever
+            builds the batches must keep them in one micro-batch.
+        compares_sequences: whether a training loss compares the sequences of a batch with each other, as a loss with
+            in-batch negatives does. Its value depends on how a step is divided, so such a step is never divided.
     """
 
     weights: dict[str, float]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from bert.counting import count_of
 from pretrain.audit.copies import copied
 from pretrain.audit.measures import BUCKETS, Measures, Spread
 from pretrain.config import CHECKS, PretrainConfig
@@ -85,7 +86,7 @@ def _units(measures: Measures, sampler: Sampler) -> Iterator[Check]:
     longest = max((length for length, count in measures.span_lengths.items() if count), default=0)
     words = sum(length * count for length, count in measures.span_lengths.items()) / max(1, counts["units"])
     found = f"{words:.2f} words on average, {longest} at most"
-    yield Check("span_lengths", f"{allowed} words at most", found, longest > allowed)
+    yield Check("span_lengths", f"{count_of(allowed, 'word')} at most", found, longest > allowed)
 
 
 def _pairs(measures: Measures, sampler: Sampler) -> Iterator[Check]:

@@ -154,6 +154,13 @@ def test_spans_longer_than_they_may_be_are_caught(monkeypatch, source):
     assert "span_lengths" in breaches(make_sampler(source, masking__strategy="ngram"), source)
 
 
+@pytest.mark.parametrize(("strategy", "most"), [("whole_word", "1 word at most"), ("ngram", "3 words at most")])
+def test_how_long_a_span_may_be_is_said_in_words(source, strategy, most):
+    sampler = make_sampler(source, masking__strategy=strategy)
+    found = check(measure(sampler, 100), sampler, text_of(source), PretrainConfig())
+    assert [one.asked for one in found if one.name == "span_lengths"] == [most]
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
