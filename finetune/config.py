@@ -64,8 +64,8 @@ class TaskConfig:
     on."""
 
     no_answer_threshold: float = 0.0
-    """question_answering: predict no answer where that scores higher than the best answer by more than this. Only where
-    the training data has such questions."""
+    """question_answering: predict no answer where that scores higher than the best answer by more than this. Refused
+    where every question of data.train has an answer: the model then always gives one."""
 
     max_answer_length: int = 30
     """question_answering: maximum tokens in an answer."""

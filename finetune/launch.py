@@ -95,13 +95,14 @@ def check_only(config: FinetuneConfig) -> None:
     config = with_defaults(config)
     refuse_if(check(config))
     train_set, judges = _read(config)
+    labels = kind_of(config.task).labels(train_set.used, config.task)
     if config.init != LATER:
-        task = _start(config, kind_of(config.task).labels(train_set.used, config.task), resume=False)
+        task = _start(config, labels, resume=False)
         print(_in_words(config, task, train_set, task.features(train_set.used)))
     scores = [
         name if judged == "eval" else f"{judged.replace('.', '/', 1)}/{name}"
         for judged, examples in judges.items()
-        for name in TASKS[config.task.name].scores(config.task, examples.used)
+        for name in TASKS[config.task.name].scores(config.task, labels, examples.used)
     ]
     fingerprints = {name: value[:16] for name, value in _facts(train_set, judges).items()}
     print(f"the best epoch by {config.best}")
@@ -117,6 +118,7 @@ def _read(config: FinetuneConfig) -> tuple[Examples, dict[str, Examples]]:
     print(train_set.in_words("data.train"))
     _say_formats(config.task, data)
     _refuse_one_label(config.task, labels, train_set)
+    refuse_if(TASKS[config.task.name].check_labels(config, labels))
     judges = {"eval": data.eval} | {f"test.{name}": path for name, path in data.test.items()}
     judges = {name: read(Path(path), config.task, data, f"data.{name}", labels) for name, path in judges.items()}
     for name, examples in judges.items():

@@ -90,13 +90,22 @@ def _opened(config: EvaluateConfig | PredictConfig) -> tuple[Task, torch.device]
     """The model, on its device."""
     task = load(config.checkpoint)
     task.precision = config.precision or task.precision
-    if (threshold := config.no_answer_threshold) is not None:
-        if "no_answer_threshold" not in task.options:
-            belongs = f"it belongs to question_answering; the model's task is {task.task.name}"
-            raise UserError(f"no_answer_threshold: {threshold} was given, but {belongs}.")
-        task.task = replace(task.task, no_answer_threshold=threshold)
+    if config.no_answer_threshold is not None:
+        _refuse_idle_threshold(config, task)
+        task.task = replace(task.task, no_answer_threshold=config.no_answer_threshold)
     device = choose_device(TrainingConfig(device=config.device, precision=task.precision))
     return task.to(device), device
+
+
+def _refuse_idle_threshold(config: EvaluateConfig | PredictConfig, task: Task) -> None:
+    """Refuse no_answer_threshold where it would change nothing."""
+    given = f"no_answer_threshold: {config.no_answer_threshold} was given"
+    if "no_answer_threshold" not in task.options:
+        belongs = f"it belongs to question_answering; the model's task is {task.task.name}"
+        raise UserError(f"{given}, but {belongs}.")
+    if not task.may_be_silent:
+        trained = f"'{config.checkpoint}' was trained on questions that all have an answer"
+        raise UserError(f"{given}, but {trained}, so it always gives one.")
 
 
 def _size_faults(config: EvaluateConfig | PredictConfig) -> list[str]:

@@ -154,10 +154,10 @@ class Ner(Task):
         ]
 
     @classmethod
-    def scores(cls, task: "TaskConfig", examples: list) -> list[str]:
+    def scores(cls, task: "TaskConfig", labels: list[str], examples: list) -> list[str]:
         """Also the ceiling that the units allow, and the original's formula if asked for."""
         original = ["original_micro_f1", "original_macro_f1"] if task.original_compat else []
-        return [*super().scores(task, examples), "entity_micro_f1_ceiling", *original]
+        return [*super().scores(task, labels, examples), "entity_micro_f1_ceiling", *original]
 
     def baseline(self, learned: list[Tagged], judged: list[Tagged]) -> Baseline:
         """Never predicting an entity."""

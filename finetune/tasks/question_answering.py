@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _NONE = "no answer"
 
+_AT_BEST, _BEST_THRESHOLD = "best_f1", "best_f1_threshold"
+"""The scores of a model that may give no answer, which others lack."""
+
 
 class QuestionAnswering(Task):
     """Two logits for each token: that the answer starts there, and that it ends there.
@@ -43,7 +46,7 @@ class QuestionAnswering(Task):
         "korquad_f1",
         "has_answer_exact_match",
         "has_answer_f1",
-        "best_f1",
+        _AT_BEST,
     )
     best = "f1"
     targets: ClassVar = {
@@ -70,10 +73,24 @@ class QuestionAnswering(Task):
         return [f"task.max_answer_length: {config.task.max_answer_length}, but it must be at least 1."]
 
     @classmethod
-    def scores(cls, task: "TaskConfig", examples: list) -> list[str]:
-        """Also the best threshold and, where some questions have no answer, the accuracy on those."""
+    def check_labels(cls, config: "FinetuneConfig", labels: list[str]) -> list[str]:
+        """What depends on a threshold for no answer, where no question of data.train lacks one."""
+        if _NONE in labels:
+            return []
+        why = "every question of data.train has an answer, so the model always gives one"
+        threshold, faults = config.task.no_answer_threshold, []
+        if threshold != type(config.task).no_answer_threshold:
+            faults.append(f"task.no_answer_threshold: {threshold} was given, but {why}.")
+        if config.best == _AT_BEST:
+            faults.append(f"best: {config.best!r} is f1 at the best threshold for no answer, but {why}.")
+        return faults
+
+    @classmethod
+    def scores(cls, task: "TaskConfig", labels: list[str], examples: list) -> list[str]:
+        """Also the best threshold, if the model has one, and the accuracy on questions without an answer, if any."""
         silent = [] if all(example.answers for example in examples) else ["no_answer_accuracy"]
-        return [*super().scores(task, examples), "best_f1_threshold", *silent]
+        known = [*super().scores(task, labels, examples), _BEST_THRESHOLD, *silent]
+        return [name for name in known if _NONE in labels or name not in (_AT_BEST, _BEST_THRESHOLD)]
 
     @property
     def outputs(self) -> list[str]:
@@ -163,7 +180,10 @@ class QuestionAnswering(Task):
         strict = [metrics.exact_match(*pair, metrics.normalised_korean_answer) for pair in zip(said, gold, strict=True)]
         scores = {"exact_match": _mean(exact), "f1": _mean(f1)}
         scores |= {"korquad_exact_match": _mean(strict), "korquad_f1": _mean(korean)}
-        return scores | _with_and_without(gold, found, exact, f1), Findings(table, mistakes, draw)
+        scores |= _with_and_without(gold, exact, f1)
+        if self.may_be_silent:
+            scores |= _at_best(gold, found)
+        return scores, Findings(table, mistakes, draw)
 
     def in_short(self, examples: list[Question], features: list[Feature]) -> str:
         """How many questions have a first answer that cannot be predicted."""
@@ -286,21 +306,23 @@ def _may_answer(feature: Feature) -> Tensor:
     return places
 
 
-def _with_and_without(
-    gold: list[list[str]], found: list[Answer], exact: list[float], f1: list[float]
-) -> dict[str, float]:
-    """Scores on questions with an answer, on those without, and at the best threshold between them."""
+def _with_and_without(gold: list[list[str]], exact: list[float], f1: list[float]) -> dict[str, float]:
+    """Scores on questions with an answer, and on those without, if any."""
     has = [bool(texts) for texts in gold]
-    answered = [metrics.answer_f1(a.text, g) if g else 0.0 for a, g in zip(found, gold, strict=True)]
-    best, threshold = metrics.best_threshold([a.margin for a in found], answered, [float(not h) for h in has])
     silent = [value for value, h in zip(exact, has, strict=True) if not h]
     return {
         "has_answer_exact_match": _mean([value for value, h in zip(exact, has, strict=True) if h]),
         "has_answer_f1": _mean([value for value, h in zip(f1, has, strict=True) if h]),
         **({"no_answer_accuracy": _mean(silent)} if silent else {}),
-        "best_f1": best,
-        "best_f1_threshold": threshold,
     }
+
+
+def _at_best(gold: list[list[str]], found: list[Answer]) -> dict[str, float]:
+    """F1 at the threshold between answers and silence that is best for these questions, and that threshold."""
+    answered = [metrics.answer_f1(a.text, g) if g else 0.0 for a, g in zip(found, gold, strict=True)]
+    silent = [float(not texts) for texts in gold]
+    best, threshold = metrics.best_threshold([a.margin for a in found], answered, silent)
+    return {_AT_BEST: best, _BEST_THRESHOLD: threshold}
 
 
 def _mean(values: list[float]) -> float:

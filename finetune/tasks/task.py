@@ -135,8 +135,13 @@ class Task(Objective):
         return []
 
     @classmethod
-    def scores(cls, task: "TaskConfig", examples: list) -> list[str]:
-        """The names of all scores that an evaluation on these examples gives."""
+    def check_labels(cls, config: "FinetuneConfig", labels: list[str]) -> list[str]:
+        """What is wrong with a run's options for the label set of its training data, a line each."""
+        return []
+
+    @classmethod
+    def scores(cls, task: "TaskConfig", labels: list[str], examples: list) -> list[str]:
+        """The names of all scores that an evaluation on these examples gives; `labels` are the training data's."""
         return ["loss", *cls.metrics]
 
     @classmethod

@@ -102,8 +102,8 @@ def test_processes_may_share_its_batch(made):
 def test_it_is_judged_by_what_it_says_and_its_findings_are_written(made, tmp_path, capsys):
     task, examples = made
     found, findings = evaluator(task, Examples(Path("eval"), examples, len(examples), []), 2, CPU)()
-    assert {*found} == {f"valid/{name}" for name in task.scores(task.task, examples)}
-    assert {"loss", task.best, *task.metrics} <= {*task.scores(task.task, examples)}
+    assert {*found} == {f"valid/{name}" for name in task.scores(task.task, task.labels, examples)}
+    assert {"loss", task.best, *task.metrics} <= {*task.scores(task.task, task.labels, examples)}
     write_findings(task, findings, tmp_path)
     worst = json.loads((tmp_path / WORST).read_text())
     assert worst["columns"] == [task.found_by, "gold", "predicted", task.sureness, *task.text_columns]

@@ -791,6 +791,23 @@ def test_what_is_in_the_training_file_too_is_counted_as_what_it_is(make_config, 
     assert "data.test.more: WARNING: 8 of its 8 questions are in data.train too\n" in said
 
 
+def test_a_threshold_of_no_answer_is_refused_where_every_question_of_the_training_data_has_one(make_config, write):
+    asked = json.loads(questions(6))
+    paragraphs = asked["data"][0]["paragraphs"]
+    asked["data"][0]["paragraphs"] = [one for one in paragraphs if one["qas"][0]["answers"]]
+    files = {"train": str(write(json.dumps(asked), "all.json")), "eval": str(write(questions(6), "some.json"))}
+    config = make_config(parts={"task": TaskConfig("question_answering", no_answer_threshold=1.0), "best": "best_f1"})
+    config = replace(config, init="later", data=DataConfig(**files))
+    with pytest.raises(UserError) as refused:
+        check_only(config)
+    why = "every question of data.train has an answer, so the model always gives one."
+    assert refused.value.messages == (
+        f"task.no_answer_threshold: 1.0 was given, but {why}",
+        f"best: 'best_f1' is f1 at the best threshold for no answer, but {why}",
+    )
+    check_only(replace(config, data=DataConfig(files["eval"], files["train"])))
+
+
 def test_a_file_of_one_label_says_little_but_may_be_scored_on(make_config, write, capsys):
     files = {"train": write("a\tB-LC\n\nb\tO\n", "one.conll"), "eval": write("a\tO\n\nb\tO\n", "other.conll")}
     config = make_config(task="ner")

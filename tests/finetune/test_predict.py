@@ -547,6 +547,16 @@ def test_the_threshold_of_no_answer_may_be_chosen_later(small_config, pieces, tm
         predict_file(PredictConfig("-", checkpoint=classifier, device="cpu", no_answer_threshold=1.0))
 
 
+def test_a_threshold_of_no_answer_is_refused_by_a_model_that_always_answers(small_config, pieces, tmp_path, write):
+    model, file = str(tmp_path), str(write("{}", "asked.json"))
+    TASKS["question_answering"](small_config, pieces, ["answer"], TaskConfig("question_answering"), 32).export(tmp_path)
+    said = r"^no_answer_threshold: 0.5 was given, but '.*' was trained on questions that all have an answer, so it "
+    with pytest.raises(UserError, match=said):
+        predict_file(PredictConfig(file, "-", model, device="cpu", no_answer_threshold=0.5))
+    with pytest.raises(UserError, match=said):
+        evaluate_file(EvaluateConfig(DataConfig(eval=file), model, device="cpu", no_answer_threshold=0.5))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -188,7 +188,7 @@ def test_the_originals_formula_averages_over_batches_and_counts_o(small_config, 
     rows = [row_of(task, features[0], ["O", "O", "O"]), row_of(task, features[1], ["B-PS", "O"])]
     # First batch: 2 of 3 tags right; O 2 right and 1 wrong, F1 4/5, B-PS 0. The second is all right.
     found, _ = task.score(examples, features, rows)
-    assert {"loss", *found} == {*task.scores(task.task, examples)}
+    assert {"loss", *found} == {*task.scores(task.task, task.labels, examples)}
     assert found["original_micro_f1"] == pytest.approx((2 / 3 + 1) / 2)
     assert found["original_macro_f1"] == pytest.approx(((4 / 5 + 0) / 2 + 1) / 2)
     together, _ = task.score(examples, features, [rows[0], {**rows[1], "begins_batch": False}])
@@ -330,10 +330,10 @@ def test_classification_scores_are_worked_out_by_hand(classification):
 
 def test_scores_are_those_the_table_of_metrics_names(tagger, classification):
     found = {"loss", *scored(tagger, [KOREAN], [["O"] * 10])}
-    assert found == {*tagger.scores(tagger.task, [KOREAN])} > {*tagger.metrics}
+    assert found == {*tagger.scores(tagger.task, tagger.labels, [KOREAN])} > {*tagger.metrics}
     scores, _ = classification.score(FILMS, [], [{"example": 0, "probabilities": [1, 0, 0]}])
     found = {"loss", *scores}
-    assert found == {*classification.scores(classification.task, FILMS)} > {*classification.metrics}
+    assert found == {*classification.scores(classification.task, LABELS, FILMS)} > {*classification.metrics}
 
 
 def test_rare_classes_weigh_more_while_training_and_no_more_when_judged(small_config, pieces):
@@ -512,8 +512,8 @@ def test_answers_are_scored_as_squad_does(answering):
     assert (scores["exact_match"], scores["f1"]) == (0.0, pytest.approx(1 / 3))
     assert scores["has_answer_f1"] == pytest.approx(2 / 3)
     assert scores["no_answer_accuracy"] == 0.0
-    assert {"loss", *scores} == {*answering.scores(answering.task, ASKED)}
-    assert "no_answer_accuracy" not in answering.scores(answering.task, ASKED[:1])
+    assert {"loss", *scores} == {*answering.scores(answering.task, answering.labels, ASKED)}
+    assert "no_answer_accuracy" not in answering.scores(answering.task, answering.labels, ASKED[:1])
     wrong = [Mistake("q1", ("dog ran", CONTEXT), "cat / sat", "cat sat", 0.5)]
     assert findings.mistakes == [*wrong, Mistake("q2", ("a good film", CONTEXT), "no answer", "cat", 0.5)]
     # Silent on q2 alone would be best: margins -1 and -0.5, so the threshold is -1.
@@ -525,11 +525,14 @@ def test_answers_are_scored_as_squad_does(answering):
     assert said[0]["start"] == 4 and CONTEXT[4:7] == "cat"
 
 
-def test_a_task_without_unanswerable_questions_always_answers(small_config, pieces):
+def test_a_task_without_unanswerable_questions_always_answers_and_has_no_score_at_a_threshold(small_config, pieces):
     config = TaskConfig(name="question_answering")
     task = TASKS["question_answering"](small_config, pieces, ["answer"], config, 16)
-    *_, said = answers(task, (5, 5, 2.0, 9.0), (5, 5, 2.0, 9.0))
-    assert [row["answer"] for row in said] == ["cat", "the"]
+    scores, _, said = answers(task, (5, 5, 2.0, 9.0), (6, 6, 2.0, 9.0))
+    assert [row["answer"] for row in said] == ["cat", "cat"]
+    assert (scores["f1"], scores["no_answer_accuracy"]) == (0.5, 0.0)
+    assert {"loss", *scores} == {*task.scores(config, ["answer"], ASKED)}
+    assert not {"best_f1", "best_f1_threshold"} & {*scores}
 
 
 def test_the_best_window_answers_and_none_is_said_only_if_no_window_has_an_answer(small_config, pieces):
