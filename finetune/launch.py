@@ -124,6 +124,8 @@ def _read(config: FinetuneConfig) -> tuple[Examples, dict[str, Examples]]:
     for name, examples in judges.items():
         print(examples.in_words(f"data.{name}"))
         _warn_of_one_label(config.task, f"data.{name}", examples)
+        if unreachable := kind_of(config.task).out_of_reach(examples.used, labels):
+            print(f"data.{name}: WARNING: {unreachable}")
         if shared := train_set.shared_with(examples):
             warning = "WARNING: " if shared > MUCH_SHARED * len(examples.used) else ""
             several = f"{shared:,} of its {count_of(len(examples.used), examples.called)}"

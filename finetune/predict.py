@@ -23,6 +23,7 @@ from finetune.examples import read
 from finetune.judge import evaluator, predict, write_findings
 from finetune.model import load
 from finetune.reading import as_in_training, taken_from_training
+from finetune.tasks import kind_of
 from finetune.tasks.task import Task
 from finetune.unlabelled import Unlabelled
 
@@ -55,6 +56,8 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
     how = task.task if config.scheme is None else replace(task.task, scheme=config.scheme)
     examples = read(Path(config.data.eval), how, data, "data.eval", task.labels)
     print(examples.in_words("data.eval"))
+    if unreachable := kind_of(task.task).out_of_reach(examples.used, task.labels):
+        print(f"data.eval: WARNING: {unreachable}")
     found, findings = evaluator(task, examples, config.batch_size, device)()
     scores = {name.removeprefix("valid/"): value for name, value in found.items()}
     width = max(map(len, scores))

@@ -4,12 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bert.counting import count_of
 from bert.errors import UserError
 from finetune.example_kinds.kind import ExampleKind, HowRead, texts_of
 from finetune.formats.kinds import QuestionRow, Refused, Row
 
 if TYPE_CHECKING:
     from finetune.config import DataConfig, TaskConfig
+
+NO_ANSWER = "no answer"
+"""The label of a question without one."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,15 @@ class WithAnswers(ExampleKind[Question]):
 
     def labels(self, examples: list[Question], task: "TaskConfig") -> list[str]:
         """`answer`, and `no answer` where some questions have none."""
-        return ["answer", "no answer"] if any(example.answers == () for example in examples) else ["answer"]
+        return ["answer", NO_ANSWER] if any(example.answers == () for example in examples) else ["answer"]
+
+    def out_of_reach(self, examples: list[Question], labels: list[str]) -> str | None:
+        """Questions without an answer, where the training data has none."""
+        silent = sum(not example.answers for example in examples)
+        if NO_ANSWER in labels or not silent:
+            return None
+        of_all = f"{silent:,} of its {count_of(len(examples), 'question')} {'has' if silent == 1 else 'have'} no answer"
+        return f"{of_all}, but every question of the training data has one: the model can never say that there is none"
 
     def format_of(self, path: Path, data: "DataConfig") -> str | None:
         """.json is SQuAD's format."""

@@ -71,6 +71,10 @@ class ExampleKind(ABC, Generic[Example]):
         """Why an example cannot be scored with the labels of the training data; None where it can."""
         return None
 
+    def out_of_reach(self, examples: list[Example], labels: list[str]) -> str | None:
+        """Which examples no model with these labels can get right, although it is scored on them; None where none."""
+        return None
+
     def format_of(self, path: Path, data: "DataConfig") -> str | None:
         """The format of a file of this kind, where its extension does not tell, or is misleading; else None."""
         return None

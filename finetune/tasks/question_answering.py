@@ -18,14 +18,13 @@ from bert.targets import PerSequence, PerToken
 from bert.training.objective import Row
 from finetune import metrics, pictures
 from finetune.example_kinds import Question
+from finetune.example_kinds.asked import NO_ANSWER
 from finetune.features import Feature, of_questions, pack
 from finetune.heads.precise import PreciseLinear
 from finetune.tasks.task import Baseline, Findings, Mistake, Task
 
 if TYPE_CHECKING:
     from finetune.config import FinetuneConfig, TaskConfig
-
-_NONE = "no answer"
 
 _AT_BEST, _BEST_THRESHOLD = "best_f1", "best_f1_threshold"
 """The scores of a model that may give no answer, which others lack."""
@@ -75,7 +74,7 @@ class QuestionAnswering(Task):
     @classmethod
     def check_labels(cls, config: "FinetuneConfig", labels: list[str]) -> list[str]:
         """What depends on a threshold for no answer, where no question of data.train lacks one."""
-        if _NONE in labels:
+        if NO_ANSWER in labels:
             return []
         why = "every question of data.train has an answer, so the model always gives one"
         threshold, faults = config.task.no_answer_threshold, []
@@ -90,7 +89,7 @@ class QuestionAnswering(Task):
         """Also the best threshold, if the model has one, and the accuracy on questions without an answer, if any."""
         silent = [] if all(example.answers for example in examples) else ["no_answer_accuracy"]
         known = [*super().scores(task, labels, examples), _BEST_THRESHOLD, *silent]
-        return [name for name in known if _NONE in labels or name not in (_AT_BEST, _BEST_THRESHOLD)]
+        return [name for name in known if NO_ANSWER in labels or name not in (_AT_BEST, _BEST_THRESHOLD)]
 
     @property
     def outputs(self) -> list[str]:
@@ -100,7 +99,7 @@ class QuestionAnswering(Task):
     @property
     def may_be_silent(self) -> bool:
         """Whether the training data has questions without an answer."""
-        return _NONE in self.labels
+        return NO_ANSWER in self.labels
 
     def features(self, examples: list[Question]) -> list[Feature]:
         """One sequence for each example, or several windows of a long text."""
@@ -159,7 +158,7 @@ class QuestionAnswering(Task):
         found = self._answers(examples, features, rows)
         said = [self._said(answer) for answer in found]
         gold = [[example.text_pair[start:end] for start, end in example.answers] for example in examples]
-        names = ["answer", _NONE]
+        names = ["answer", NO_ANSWER]
         which = [[names[not texts] for texts in gold], [names[not text] for text in said]]
         table = metrics.label_counts(*which, names if not all(gold) else names[:1])
         draw = partial(pictures.confusion, metrics.confusion(*which, names), names)
@@ -168,8 +167,8 @@ class QuestionAnswering(Task):
             Mistake(
                 e.id,
                 (e.text, e.text_pair),
-                " / ".join(sorted(set(g))) or _NONE,
-                s or _NONE,
+                " / ".join(sorted(set(g))) or NO_ANSWER,
+                s or NO_ANSWER,
                 a.probability if s else a.none_probability,
             )
             for e, g, s, a, right in zip(examples, gold, said, found, exact, strict=True)
@@ -219,7 +218,7 @@ class QuestionAnswering(Task):
 
     def in_words(self, prediction: dict) -> str:
         """The answer, then the question."""
-        return f"{prediction['answer'] or _NONE} ({prediction['probability']:.2f}): {prediction['question']}"
+        return f"{prediction['answer'] or NO_ANSWER} ({prediction['probability']:.2f}): {prediction['question']}"
 
     def _answers(self, examples: list[Question], features: list[Feature], rows: list[Row]) -> list["Answer"]:
         """The best answer over each example's windows; no answer scores as in the window where it scores lowest."""

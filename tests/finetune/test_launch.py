@@ -808,6 +808,23 @@ def test_a_threshold_of_no_answer_is_refused_where_every_question_of_the_trainin
     check_only(replace(config, data=DataConfig(files["eval"], files["train"])))
 
 
+def test_questions_without_an_answer_are_warned_of_where_the_training_data_has_none(make_config, write, capsys):
+    """Of six of these questions, numbers 0 and 3 have no answer."""
+    asked = json.loads(questions(6))
+    paragraphs = asked["data"][0]["paragraphs"]
+    asked["data"][0]["paragraphs"] = [paragraphs[number] for number in (1, 2, 4, 5)]
+    files = {"all": str(write(json.dumps(asked), "all.json"))}
+    files |= {count: str(write(questions(count), f"{count}.json")) for count in (1, 6)}
+    config = replace(make_config(parts={"task": TaskConfig("question_answering")}), init="later")
+    check_only(replace(config, data=DataConfig(files["all"], files[6], {"one": files[1]})))
+    why = "but every question of the training data has one: the model can never say that there is none\n"
+    said = capsys.readouterr().out
+    assert f"data.eval: WARNING: 2 of its 6 questions have no answer, {why}" in said
+    assert f"data.test.one: WARNING: 1 of its 1 question has no answer, {why}" in said
+    check_only(replace(config, data=DataConfig(files[6], files[6])))
+    assert "can never say" not in capsys.readouterr().out
+
+
 def test_a_file_of_one_label_says_little_but_may_be_scored_on(make_config, write, capsys):
     files = {"train": write("a\tB-LC\n\nb\tO\n", "one.conll"), "eval": write("a\tO\n\nb\tO\n", "other.conll")}
     config = make_config(task="ner")

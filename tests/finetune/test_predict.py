@@ -557,6 +557,16 @@ def test_a_threshold_of_no_answer_is_refused_by_a_model_that_always_answers(smal
         evaluate_file(EvaluateConfig(DataConfig(eval=file), model, device="cpu", no_answer_threshold=0.5))
 
 
+def test_a_model_that_always_answers_warns_of_questions_without_an_answer(
+    small_config, pieces, tmp_path, write, capsys
+):
+    asked = [{"id": str(n), "question": "the cat", "answers": [], "is_impossible": True} for n in range(2)]
+    file = write(json.dumps({"data": [{"paragraphs": [{"context": "a dog sat", "qas": asked}]}]}), "asked.json")
+    TASKS["question_answering"](small_config, pieces, ["answer"], TaskConfig("question_answering"), 32).export(tmp_path)
+    evaluate_file(EvaluateConfig(DataConfig(eval=str(file)), str(tmp_path), device="cpu"))
+    assert "data.eval: WARNING: 2 of its 2 questions have no answer, but every" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
