@@ -33,6 +33,7 @@ from finetune.examples import Examples, read
 from finetune.features import PAIRS_RULE, Feature
 from finetune.formats import FORMATS
 from finetune.judge import CLASSES, WORST, Evaluator, evaluator, predict, write_findings
+from finetune.metrics import score_table
 from finetune.model import build, resumed, start_folder
 from finetune.options import check, with_defaults
 from finetune.reading import format_name
@@ -325,9 +326,8 @@ def _print_report(
     eval_set: Examples,
     device: torch.device,
 ) -> None:
-    shown = [name for name in result if name.startswith(("valid/", "test/"))]
-    width = max(map(len, shown))
-    print("\n" + "\n".join(f"  {name:<{width}}  {result[name]:.4f}" for name in shown))
+    shown = {name: value for name, value in result.items() if name.startswith(("valid/", "test/"))}
+    print(f"\n{score_table(shown)}")
     print(f"\n  on data.eval {least.in_words()}")
     print("\nthe first texts of data.eval:")
     for prediction in predict(task.eval(), eval_set.used[:3], 3, device):

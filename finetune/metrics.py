@@ -162,17 +162,22 @@ def korean_answer_f1(predicted: str, gold: Sequence[str]) -> float:
 def best_threshold(margins: Sequence[float], answered: Sequence[float], silent: Sequence[float]) -> tuple[float, float]:
     """The best mean score of any threshold on the data itself, and that threshold (Rajpurkar et al. 2018, code).
 
+    A threshold stands midway between two margins, so that it does the same when it is rounded. Of several that reach
+    the best score it is the one nearest to 0.
+
     Args:
-        margins: for each question, the score of no answer minus that of its best answer.
-        answered, silent: what each question scores if it is answered, and if it is not.
+        margins: for each question, the score of no answer minus that of its best answer; infinite where there is none.
+        answered, silent: what each question scores if it is answered, as where its margin is no higher than the
+            threshold, and if it is not.
     """
     order = np.argsort(margins, kind="stable")
     margins = np.asarray(margins, float)[order]
     gains = np.asarray(answered, float)[order] - np.asarray(silent, float)[order]
     totals = np.concatenate([[0.0], np.cumsum(gains)]) + np.sum(silent)  # [n]: the first n answered
-    ties = np.concatenate([[False], margins[1:] == margins[:-1], [False]])  # no threshold separates these
-    at = int(np.where(ties, -np.inf, totals).argmax())
-    return float(totals[at]) / len(order), float(margins[at - 1] if at else margins[0] - 1)
+    thresholds = _thresholds_between(margins)
+    reached = totals[np.searchsorted(margins, thresholds, side="right")]
+    best = thresholds[np.isclose(reached, reached.max(), rtol=0, atol=1e-9)]  # sums in another order round otherwise
+    return float(reached.max()) / len(order), float(best[np.abs(best).argmin()])
 
 
 def spans_of(tags: Sequence[str]) -> set[Span]:
@@ -206,6 +211,13 @@ def class_table(table: dict[str, Counts]) -> str:
     return "\n".join(lines)
 
 
+def score_table(scores: dict[str, float]) -> str:
+    """Each score, as text; a threshold with more decimals, since it is given to another run as it was printed."""
+    width = max(map(len, scores))
+    decimals = {name: 6 if name.endswith("threshold") else 4 for name in scores}
+    return "\n".join(f"  {name:<{width}}  {value:.{decimals[name]}f}" for name, value in scores.items())
+
+
 def _golds(gold: Sequence[str], normalised: Callable[[str], str]) -> list[str]:
     """The gold answers not empty after normalising; the empty answer if there are none (SQuAD 2.0's script)."""
     return [answer for answer in map(normalised, gold) if answer] or [""]
@@ -215,6 +227,15 @@ def _overlap(predicted: Sequence[str], gold: Sequence[str]) -> float:
     if not predicted or not gold:
         return float(predicted == gold)
     return 2 * sum((Counter(predicted) & Counter(gold)).values()) / (len(predicted) + len(gold))
+
+
+def _thresholds_between(margins: np.ndarray) -> np.ndarray:
+    """Thresholds that part these margins in every possible way: one below all, one between any two, one above all."""
+    edges = np.unique(margins[np.isfinite(margins)])
+    if not len(edges):
+        return np.zeros(1)
+    middles = np.minimum((edges[:-1] + edges[1:]) / 2, np.nextafter(edges[1:], -np.inf))  # of neighbouring floats too
+    return np.array([min(edges[0] - 1, 0), *middles, max(edges[-1] + 1, 0)])
 
 
 def _ranks(values: Sequence[float]) -> np.ndarray:

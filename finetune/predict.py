@@ -21,6 +21,7 @@ from finetune import standard_streams, unlabelled
 from finetune.config import DataConfig, EvaluateConfig, PredictConfig
 from finetune.examples import read
 from finetune.judge import evaluator, predict, write_findings
+from finetune.metrics import score_table
 from finetune.model import load
 from finetune.reading import as_in_training, taken_from_training
 from finetune.tasks import kind_of
@@ -60,8 +61,7 @@ def evaluate_file(config: EvaluateConfig) -> dict[str, float]:
         print(f"data.eval: WARNING: {unreachable}")
     found, findings = evaluator(task, examples, config.batch_size, device)()
     scores = {name.removeprefix("valid/"): value for name, value in found.items()}
-    width = max(map(len, scores))
-    print("\n" + "\n".join(f"  {name:<{width}}  {value:.4f}" for name, value in scores.items()))
+    print(f"\n{score_table(scores)}")
     if config.output is not None:
         folder = Path(config.output)
         folder.mkdir(parents=True, exist_ok=True)

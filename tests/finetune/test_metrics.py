@@ -100,16 +100,51 @@ def test_numbers_that_never_vary_have_no_correlation_however_they_round():
     assert metrics.spearman([1.0, 2.0], [0.3, 0.3]) == 0.0
 
 
-@given(st.lists(st.tuples(st.integers(-5, 5), st.sampled_from([0.0, 0.5, 1.0]), st.booleans()), min_size=1, max_size=9))
-def test_the_best_threshold_is_the_best_of_all(questions):
+def score_at(threshold: float, margins: list[float], answered: list[float], silent: list[float]) -> float:
+    """The mean score where questions whose margin exceeds the threshold get no answer."""
+    pairs = zip(margins, answered, silent, strict=True)
+    return sum(s if margin > threshold else a for margin, a, s in pairs) / len(margins)
+
+
+QUESTIONS = st.lists(
+    st.tuples(
+        st.one_of(st.integers(-5, 5).map(float), st.floats(-50, 50), st.just(float("inf"))),
+        st.sampled_from([0.0, 1 / 3, 0.5, 1.0]),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=9,
+)
+
+
+@given(QUESTIONS)
+def test_the_best_threshold_is_the_best_of_all_even_as_it_is_printed(questions):
     margins, answered, has = (list(column) for column in zip(*questions, strict=True))
     answered = [score if h else 0.0 for score, h in zip(answered, has, strict=True)]
     silent = [float(not h) for h in has]
-
-    def reached(threshold: float) -> float:
-        pairs = zip(margins, answered, silent, strict=True)
-        return sum(s if margin > threshold else a for margin, a, s in pairs) / len(margins)
-
     best, threshold = metrics.best_threshold(margins, answered, silent)
-    assert best == pytest.approx(max(reached(t) for t in [min(margins) - 1, *margins]))
-    assert reached(threshold) == pytest.approx(best)
+    finite = sorted({margin for margin in margins if margin < float("inf")})
+    every = [-1e9, *finite]  # a threshold at a margin answers its question, and so does any below the next margin
+    assert best == pytest.approx(max(score_at(t, margins, answered, silent) for t in every))
+    assert score_at(threshold, margins, answered, silent) == pytest.approx(best)
+    if all(abs(threshold - margin) > 1e-4 for margin in finite):
+        assert score_at(float(f"{threshold:.4f}"), margins, answered, silent) == pytest.approx(best)
+
+
+def test_a_threshold_is_midway_between_margins_and_of_several_the_nearest_to_0():
+    # Only the first question has an answer: -2 must be answered, and 1 and 4 must not.
+    assert metrics.best_threshold([4.0, -2.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 1.0]) == (1.0, -0.5)
+    # Whether the question in the middle is answered, wrongly, or not makes no difference: -1.5 and 2 are equally good.
+    assert metrics.best_threshold([-4.0, 1.0, 3.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]) == (2 / 3, -1.5)
+    # All are to be answered, or none is: 0 does that where it is outside of the margins; else they are 1 away.
+    assert metrics.best_threshold([-4.0, -2.0], [1.0, 1.0], [0.0, 0.0]) == (1.0, 0.0)
+    assert metrics.best_threshold([2.0, 4.0], [0.0, 0.0], [1.0, 1.0]) == (1.0, 0.0)
+    assert metrics.best_threshold([0.5, 4.0], [0.0, 0.0], [1.0, 1.0]) == (1.0, -0.5)
+    assert metrics.best_threshold([-2.0, 0.25], [1.0, 1.0], [0.0, 0.0]) == (1.0, 1.25)
+    # A text without tokens has no answer, whatever the threshold.
+    assert metrics.best_threshold([float("inf")], [0.0], [1.0]) == (1.0, 0.0)
+
+
+def test_scores_are_printed_with_four_decimals_and_a_threshold_with_six():
+    printed = metrics.score_table({"best_f1": 2 / 3, "best_f1_threshold": -1.23456789})
+    assert printed == "  best_f1            0.6667\n  best_f1_threshold  -1.234568"

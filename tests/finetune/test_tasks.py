@@ -516,8 +516,8 @@ def test_answers_are_scored_as_squad_does(answering):
     assert "no_answer_accuracy" not in answering.scores(answering.task, answering.labels, ASKED[:1])
     wrong = [Mistake("q1", ("dog ran", CONTEXT), "cat / sat", "cat sat", 0.5)]
     assert findings.mistakes == [*wrong, Mistake("q2", ("a good film", CONTEXT), "no answer", "cat", 0.5)]
-    # Silent on q2 alone would be best: margins -1 and -0.5, so the threshold is -1.
-    assert (scores["best_f1"], scores["best_f1_threshold"]) == (pytest.approx((2 / 3 + 1) / 2), -1.0)
+    # Silent on q2 alone would be best: margins -1 and -0.5, so the threshold is between them.
+    assert (scores["best_f1"], scores["best_f1_threshold"]) == (pytest.approx((2 / 3 + 1) / 2), -0.75)
     scores, _, said = answers(answering, (5, 5, 2.0, 1.0), (5, 5, 2.0, 2.5))
     assert [row["answer"] for row in said] == ["cat", ""]
     assert said[1]["probability"] == 0.25  # that there is none; the two ends of "the" have another
