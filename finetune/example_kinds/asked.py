@@ -1,13 +1,14 @@
 """A question about a text."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bert.counting import count_of
 from bert.errors import UserError
+from bert.lines import lone_surrogate
 from finetune.example_kinds.kind import ExampleKind, HowRead, texts_of
-from finetune.formats.kinds import QuestionRow, Refused, Row
+from finetune.formats.kinds import NAMES, QuestionRow, Refused, Row
 
 if TYPE_CHECKING:
     from finetune.config import DataConfig, TaskConfig
@@ -22,7 +23,7 @@ class Question:
 
     Attributes:
         line: its line in the file, from 1.
-        id: its id in the file.
+        id: its id in the file or, where it has none, a number: its line in a table, its place among a file's questions.
         text: the question.
         text_pair: the text that may hold the answer.
         answers: the answers' ranges in that text, start and end; empty where it holds none; None where unlabelled.
@@ -45,13 +46,21 @@ class WithAnswers(ExampleKind[Question]):
     def of(self, item: Row | QuestionRow, how: HowRead) -> Question | Refused:
         """A question with its answers, stripped of surrounding spaces; or a row's two texts without any."""
         if isinstance(item, Row):
-            texts = texts_of(item, how.data)
-            return texts if isinstance(texts, Refused) else self.unlabelled(item.line, *texts)
+            return self._of_row(item, how)
         places = []
         for start, said in item.answers:
             start += len(said) - len(said.lstrip())
             places.append((start, start + len(said.strip())))
         return Question(item.line, item.id, item.question, item.context, tuple(places) if how.labelled else None)
+
+    def _of_row(self, row: Row, how: HowRead) -> Question | Refused:
+        texts = texts_of(row, how.data)
+        if isinstance(texts, Refused):
+            return texts
+        name = next((row.fields[key] for key in NAMES if row.fields.get(key, "").strip()), str(row.line))
+        if half := lone_surrogate(name):
+            return Refused(row.line, f"id of a question: it holds {half}")
+        return replace(self.unlabelled(row.line, *texts), id=name)
 
     def unlabelled(self, line: int, text: str, text_pair: str | None = None) -> Question:
         """A question without answers; its line number is its id."""

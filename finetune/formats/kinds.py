@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+NAMES = ("id", "guid")
+"""The fields that may name a row or a question: in most data, and in KLUE's."""
+
 
 @dataclass(frozen=True)
 class Row:
-    """Fields by name or, in a file without a header line, by number from 1."""
+    """Fields by name or, in a file without a header line, by number from 1: at least those needed, and any of NAMES."""
 
     line: int
     fields: dict[str, str]

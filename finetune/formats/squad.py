@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bert.errors import UserError
 from bert.lines import lone_surrogate, numbered_lines
-from finetune.formats.kinds import QuestionRow, Refused
+from finetune.formats.kinds import NAMES, QuestionRow, Refused
 
 
 def read_squad(path: Path, needed: tuple[str, ...]) -> Iterator[QuestionRow | Refused]:
@@ -30,15 +30,11 @@ def read_squad(path: Path, needed: tuple[str, ...]) -> Iterator[QuestionRow | Re
         yield _asked(line, number, context, question, "answers" in needed)
 
 
-_NAMES = ("id", "guid")
-"""A question's name in SQuAD and KorQuAD, and in KLUE-MRC."""
-
-
 def _place_of(question: object, text: str, at: int) -> int:
     """Where a question stands in the file, by its name or else its text; -1 where neither is found."""
     if not isinstance(question, dict):
         return -1
-    known = [question[key] for key in (*_NAMES, "question") if isinstance(question.get(key), str)]
+    known = [question[key] for key in (*NAMES, "question") if isinstance(question.get(key), str)]
     written = (json.dumps(value, ensure_ascii=escaped) for value in known for escaped in (False, True))
     return next((place for one in written if (place := text.find(one, at)) >= 0), -1)
 
@@ -48,7 +44,7 @@ def _asked(line: int, number: int, context: object, question: object, labelled: 
         return Refused(line, "a context that is not text")
     if not isinstance(question, dict) or not isinstance(question.get("question"), str):
         return Refused(line, "a question without its text")
-    name = next((str(question[key]) for key in _NAMES if key in question), str(number))
+    name = next((str(question[key]) for key in NAMES if key in question), str(number))
     asked = question["question"].strip()
     if not asked:
         return Refused(line, f"question {name}: empty")

@@ -10,7 +10,7 @@ from bert.counting import count_of
 from bert.errors import UserError
 from bert.lines import CARRIAGE_RETURN, lone_surrogate, numbered_lines
 from bert.registry import did_you_mean
-from finetune.formats.kinds import PassedOver, Refused, Row
+from finetune.formats.kinds import NAMES, PassedOver, Refused, Row
 
 _LONGEST_FIELD = 2**31 - 1  # characters; the library's own limit, 131,072, is shorter than a long document
 
@@ -177,7 +177,8 @@ def _row(line: int, value: dict[str, object], needed: tuple[str, ...]) -> Row | 
             return Refused(line, f"the field {name!r} holds {value[name]}, which stands for a missing value")
         if isinstance(value[name], str) and (half := lone_surrogate(value[name])):
             return Refused(line, f"the field {name!r} holds {half}")
-    return Row(line, {name: value[name] if isinstance(value[name], str) else str(value[name]) for name in needed})
+    names = (name for name in NAMES if type(value.get(name)) in (str, int))
+    return Row(line, {name: str(value[name]) for name in (*needed, *names)})
 
 
 def _skip(text: str, place: int) -> int:

@@ -466,6 +466,30 @@ def test_questions_come_from_standard_input_as_objects(piped, small_config, piec
     assert "stdin:2: no field 'context'; it has question." in said
 
 
+def test_a_question_keeps_the_id_of_its_row_and_else_has_its_number(piped, small_config, pieces, tmp_path, predicted):
+    """KLUE says guid."""
+    model = str(tmp_path)
+    TASKS["question_answering"](small_config, pieces, ["answer"], TaskConfig("question_answering"), 32).export(tmp_path)
+    asked = {"question": "the cat", "context": "a dog sat"}
+    ids = [{"id": "q7"}, {"id": 8}, {"guid": "klue-9"}, {}, {"id": None}, {"id": True}, {"id": " ", "guid": "klue-10"}]
+    objects = [asked | name for name in ids]
+    names = ["q7", "8", "klue-9", "4", "5", "6", "klue-10"]
+    lines = "".join(f"{json.dumps(row)}\n" for row in objects)
+    assert [row["id"] for row in predicted(model, lines, "in.jsonl")] == names
+    assert [row["id"] for row in predicted(model, json.dumps(objects), "in.json", format="json")] == [
+        *names[:3],
+        *"111",
+        "klue-10",
+    ]
+    _, rows, _ = piped(lines.encode(), "--checkpoint", model, "--input", "-", "--format", "jsonl")
+    assert [row["id"] for row in rows] == names
+    table = "context\tguid\tquestion\na dog\tklue-1\ta\na dog\t\ta\n"
+    assert [row["id"] for row in predicted(model, table, "in.tsv")] == ["klue-1", "3"]
+    assert [row["id"] for row in predicted(model, "the cat,a dog,q1\n", "in.csv", text="1", text_pair="2")] == ["1"]
+    with pytest.raises(UserError, match=r"in\.jsonl:1: id of a question: it holds .ud83d, half of a surrogate pair"):
+        predicted(model, json.dumps(asked | {"id": "\ud83d"}), "in.jsonl")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

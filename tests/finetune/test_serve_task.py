@@ -83,6 +83,7 @@ def test_every_task_answers_as_prediction_does(case, finished, tmp_path, monkeyp
     opened = mlflow.pyfunc.load_model(str(tmp_path / "served"))
     assert opened.predict(rows) == predicted(output, rows)
     assert opened.predict([dict(reversed(row.items())) for row in rows]) == predicted(output, rows)
+    assert opened.predict([row | {"id": "q7"} for row in rows]) == predicted(output, rows)  # MLflow drops the column
     assert opened.predict(rows)[0].items() >= rows[0].items()  # the texts, by the names that were asked with
     assert opened.metadata.signature.inputs.input_names() == list(rows[0])
     example = opened.metadata.load_input_example(str(tmp_path / "served"))
