@@ -48,6 +48,9 @@ class Examples:
         if self.repaired:
             were = "tag that continues nothing was" if self.repaired == 1 else "tags that continue nothing were"
             counts += f"; {self.repaired:,} I- {were} made B-"
+        if self.with_shared_id:
+            share = f"{self.with_shared_id:,} questions share an id with another"
+            counts += f"; {share}; SQuAD's official script counts each id once"
         return f"{argument}: {self.path}: {counts}{shown}"
 
     @property
@@ -65,6 +68,12 @@ class Examples:
     def repaired(self) -> int:
         """How many tags were changed, since they violated the file's scheme."""
         return sum(example.repaired for example in self.used if isinstance(example, Tagged))
+
+    @property
+    def with_shared_id(self) -> int:
+        """How many questions have an id that another has too."""
+        times = Counter(example.id for example in self.used if isinstance(example, Question))
+        return sum(count for count in times.values() if count > 1)
 
     def shared_with(self, other: "Examples") -> int:
         """How many of the other's examples have the same text as one of these."""

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from bert.counting import count_of
 from bert.errors import UserError
 from bert.lines import lone_surrogate, numbered_lines
 from finetune.formats.kinds import NAMES, QuestionRow, Refused
@@ -56,6 +57,9 @@ def _asked(line: int, number: int, context: object, question: object, labelled: 
     answers = question.get("answers")
     if not isinstance(answers, list):
         return Refused(line, f"question {name}: no list of answers")
+    if question.get("is_impossible") is True and answers:
+        meant = "plausible ones belong in plausible_answers"
+        return Refused(line, f"question {name}: {count_of(len(answers), 'answer')}, but is_impossible is True; {meant}")
     if question.get("is_impossible") is True:
         return QuestionRow(line, name, asked, context, [])
     found = []

@@ -62,8 +62,18 @@ def test_a_question_is_named_and_found_without_an_id_too(write):
 
 
 def test_plausible_answers_of_an_impossible_question_are_none(write):
-    found = found_in(write, document(asked(is_impossible=True)))
+    found = found_in(write, document(asked(is_impossible=True, answers=[], plausible_answers=[ANSWER])))
     assert found.used[0].answers == ()
+
+
+def test_questions_that_share_an_id_are_used_and_counted(write):
+    found = found_in(write, document(*(asked(id=name) for name in ("a", "b", "a", "c", "a", "b"))))
+    assert len(found.used) == 6
+    said = (
+        "6 rows, 6 used, 0 refused; 5 questions share an id with another; SQuAD's official script counts each id once"
+    )
+    assert found.in_words("data.eval").endswith(said)
+    assert found_in(write, document(asked(id="a"), asked(id="b"))).in_words("data.eval").endswith(" 0 refused")
 
 
 BROKEN = {
@@ -81,6 +91,10 @@ BROKEN = {
     "answers that are none": (asked(answers="서울"), "no list of answers"),
     "no answers": ({"id": "q1", "question": "어디서?"}, "no list of answers"),
     "no answer, and nothing said": (asked(answers=[]), "nothing says that there is none"),
+    "an answer, but impossible": (
+        asked(is_impossible=True),
+        "question q1: 1 answer, but is_impossible is True; plausible ones belong in plausible_answers",
+    ),
     "no answer, but possible": (asked(answers=[], is_impossible=False), "is_impossible is False"),
     "an empty question": (asked(question=" "), "question q1: empty"),
     "a question that is a number": (asked(question=7), "a question without its text"),
