@@ -87,7 +87,8 @@ class DataConfig:
     format: Literal["auto", *FORMATS] = "auto"
     """What the files hold. auto: by the file's extension; for ner, nemo where the name begins with `text` and a file
     with `labels` instead lies beside it, klue where lines begin with ##, else conll. JSON lines with lists of words or
-    characters, and of their tags, are word_lists or character_lists."""
+    characters, and of their tags, are word_lists or character_lists. For question_answering, squad_rows where a JSON
+    file is an array, or JSON lines with answers."""
 
     text: str | None = None
     """Tables: the column with the text, by name; by number from 1 where the file has no header line. By default `text`.

@@ -63,7 +63,8 @@ def _format_as_in_training(
     known = remembered.get("format")
     of_training = FORMATS.get(known)
     lists = of_training is not None and of_training.columns == (UNITS, TAGS)
-    table = "text" if data.eval is None and not lists else None  # to predict on, where a row has this beside a list
+    one_text = kind_of(task).columns == ("text",)
+    table = "text" if one_text and data.eval is None and not lists else None  # to predict on, if a row has it and lists
     name = format_name(path, task, replace(data, text=data.text or remembered.get("text") or table), prefix)
     if of_training is not None and of_training.holds == "characters":
         return _CHARACTERS.get(name, name)

@@ -9,6 +9,7 @@ from bert.errors import UserError
 from bert.lines import lone_surrogate
 from finetune.example_kinds.kind import ExampleKind, HowRead, texts_of
 from finetune.formats.kinds import NAMES, QuestionRow, Refused, Row
+from finetune.formats.squad_rows import holds_squad_rows
 
 if TYPE_CHECKING:
     from finetune.config import DataConfig, TaskConfig
@@ -83,5 +84,10 @@ class WithAnswers(ExampleKind[Question]):
         return f"{of_all}, but every question of the training data has one: the model can never say that there is none"
 
     def format_of(self, path: Path, data: "DataConfig") -> str | None:
-        """.json is SQuAD's format."""
-        return "squad" if path.suffix.lower() == ".json" else None
+        """.json is SQuAD's format; or rows of it, as .jsonl may hold, unless columns are named, which tables have."""
+        ending = path.suffix.lower()
+        if ending not in (".json", ".jsonl"):
+            return None
+        if not holds_squad_rows(path):
+            return "squad" if ending == ".json" else None
+        return "squad_rows" if data.text is None and data.text_pair is None else None

@@ -6,6 +6,7 @@ FORMATS[name].read(path, needed)     # yields Row, Sentence, QuestionRow, Refuse
 from finetune.formats.kinds import FIRST, LAST, Format
 from finetune.formats.lists import TAGS, UNITS, read_character_lists, read_word_lists
 from finetune.formats.squad import read_squad
+from finetune.formats.squad_rows import read_squad_rows
 from finetune.formats.tables import read_csv, read_json, read_jsonl, read_tsv
 from finetune.formats.tagged import read_conll, read_klue, read_nemo
 
@@ -24,4 +25,5 @@ FORMATS = {
     "word_lists": Format(read_word_lists, "words", ("text", "label"), _LISTS),
     "character_lists": Format(read_character_lists, "characters", ("text", "label"), _LISTS),
     "squad": Format(read_squad, "questions"),
+    "squad_rows": Format(read_squad_rows, "questions"),
 }

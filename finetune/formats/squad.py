@@ -20,7 +20,8 @@ def read_squad(path: Path, needed: tuple[str, ...]) -> Iterator[QuestionRow | Re
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON: {error.msg} at column {error.colno}.") from error
     except (KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}:1: not SQuAD's form (data, paragraphs, context, qas): {error!r}.") from error
+        form = "an object with data, a list of articles with paragraphs, each with a context and qas"
+        raise UserError(f"{path}:1: not SQuAD's form: {form}. A question per row is the format squad_rows.") from error
     if not asked:
         raise UserError(f"{path}:1: no question in it.")
     at, line = 0, 1
@@ -28,7 +29,7 @@ def read_squad(path: Path, needed: tuple[str, ...]) -> Iterator[QuestionRow | Re
         place = _place_of(question, text, at)
         if place >= 0:
             line, at = line + text.count("\n", at, place), place
-        yield _asked(line, number, context, question, "answers" in needed)
+        yield question_of(line, number, context, question, "answers" in needed)
 
 
 def _place_of(question: object, text: str, at: int) -> int:
@@ -40,12 +41,22 @@ def _place_of(question: object, text: str, at: int) -> int:
     return next((place for one in written if (place := text.find(one, at)) >= 0), -1)
 
 
-def _asked(line: int, number: int, context: object, question: object, labelled: bool) -> QuestionRow | Refused:
+def question_of(line: int, number: int, context: object, question: object, labelled: bool) -> QuestionRow | Refused:
+    """The question made from JSON, or why there is none.
+
+    Args:
+        line: where it begins, from 1.
+        number: its name if it has none of its own.
+        context: the text that it is about.
+        question: an object with `question` and, if `labelled`, `answers`: a list of objects with `text` and
+            `answer_start`, empty only with `is_impossible`.
+        labelled: whether answers are read too.
+    """
     if not isinstance(context, str) or not context.strip():
         return Refused(line, "a context that is not text")
     if not isinstance(question, dict) or not isinstance(question.get("question"), str):
         return Refused(line, "a question without its text")
-    name = next((str(question[key]) for key in NAMES if key in question), str(number))
+    name = next((str(question[key]) for key in NAMES if isinstance(question.get(key), str | int)), str(number))
     asked = question["question"].strip()
     if not asked:
         return Refused(line, f"question {name}: empty")

@@ -41,18 +41,43 @@ def row_of_json(line: int, text: str, needed: tuple[str, ...]) -> Row | Refused 
 def json_object(line: int, text: str, needed: tuple[str, ...]) -> dict[str, object] | Refused:
     """The object on one line of JSONL, with the fields that are needed, each once, or why there is none."""
     try:
-        return _object(line, json.loads(text, object_pairs_hook=_noting_repeats), needed)
+        return object_with(line, json.loads(text, object_pairs_hook=_noting_repeats), needed)
     except (ValueError, RecursionError) as error:
         return Refused(line, f"not a JSON object: {error}")
 
 
+def object_with(line: int, value: object, needed: tuple[str, ...]) -> dict[str, object] | Refused:
+    """A JSON value, if it is an object with the fields that are needed, each once; or why it is not."""
+    if not isinstance(value, dict):
+        return Refused(line, f"a JSON {type(value).__name__}, where an object is needed")
+    for name in needed:
+        if name not in value:
+            return Refused(line, f"no field {name!r}; it has {', '.join(value)}{did_you_mean(name, value)}")
+        if value[name] is _REPEATED:
+            return Refused(line, f"the field {name!r} occurs more than once")
+    return value
+
+
 def read_json(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
     """One JSON array of objects, as in KLUE."""
+    for number, (line, value) in enumerate(array_of(path), 1):
+        item = object_with(line, value, needed)
+        item = item if isinstance(item, Refused) else _row(line, item, needed)
+        # All of them may be on one line.
+        yield Refused(line, f"object {number}: {item.why}") if isinstance(item, Refused) else item
+
+
+def array_of(path: Path) -> Iterator[tuple[int, object]]:
+    """The values of a file that is one JSON array, each with the line it begins on, from 1.
+
+    Raises:
+        UserError: the file is something else, or ends too early.
+    """
     text = "\n".join(text for _, text in numbered_lines(path))
     decoder, place, line = json.JSONDecoder(object_pairs_hook=_noting_repeats), _skip(text, 0), 1
     if text[place : place + 1] != "[":
         raise UserError(f"{path}:1: not a JSON array of objects; one object per line is the format jsonl.")
-    at = number = 0
+    at = 0
     place = _skip(text, place + 1)
     while text[place : place + 1] != "]":
         line += text.count("\n", at, place)
@@ -61,11 +86,7 @@ def read_json(path: Path, needed: tuple[str, ...]) -> Iterator[Row | Refused]:
             value, place = decoder.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}:{line}: not JSON: {error}.") from error
-        number += 1
-        item = _object(line, value, needed)
-        item = item if isinstance(item, Refused) else _row(line, item, needed)
-        # All of them may be on one line.
-        yield Refused(line, f"object {number}: {item.why}") if isinstance(item, Refused) else item
+        yield line, value
         place = _skip(text, place)
         if text[place : place + 1] == ",":
             place = _skip(text, place + 1)
@@ -156,17 +177,6 @@ def _noting_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     for name, value in pairs:
         found[name] = _REPEATED if name in found else value
     return found
-
-
-def _object(line: int, value: object, needed: tuple[str, ...]) -> dict[str, object] | Refused:
-    if not isinstance(value, dict):
-        return Refused(line, f"a JSON {type(value).__name__}, where an object is needed")
-    for name in needed:
-        if name not in value:
-            return Refused(line, f"no field {name!r}; it has {', '.join(value)}{did_you_mean(name, value)}")
-        if value[name] is _REPEATED:
-            return Refused(line, f"the field {name!r} occurs more than once")
-    return value
 
 
 def _row(line: int, value: dict[str, object], needed: tuple[str, ...]) -> Row | Refused:

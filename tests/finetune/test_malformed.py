@@ -106,7 +106,7 @@ def as_labelled(name: str, rows: list[tuple[str, str]]) -> list[tuple[str, list[
 
 
 def test_every_format_is_tried():
-    assert {*TRIED, "squad"} == {*FORMATS}  # squad: test_squad.py
+    assert {*TRIED, "squad", "squad_rows"} == {*FORMATS}  # test_squad.py, test_squad_rows.py
 
 
 # Cut short

@@ -120,7 +120,7 @@ def test_a_question_that_is_none_is_named_with_its_line_and_counted(case, write)
 @pytest.mark.parametrize(
     "content",
     [
-        "[]",
+        "[3]",
         "{}",
         '{"data": 3}',
         '{"data": [{}]}',
@@ -130,8 +130,16 @@ def test_a_question_that_is_none_is_named_with_its_line_and_counted(case, write)
     ],
 )
 def test_a_file_of_another_form_is_named_with_its_line(content, write):
-    with pytest.raises(UserError, match=r"data\.json:1: "):
+    with pytest.raises(UserError, match=r"data\.json:1: ") as refused:
         found_in(write, content)
+    assert "Error(" not in str(refused.value)
+
+
+def test_a_list_that_is_read_as_articles_is_told_what_is_needed(write):
+    with pytest.raises(
+        UserError, match=r"data\.json:1: not SQuAD's form: an object with data, .* format squad_rows\.$"
+    ):
+        read(write("[{}]", "data.json"), TASK, DataConfig(format="squad"), "data.train")
 
 
 @pytest.mark.parametrize("context", [None, 3, ["a"], " "])
