@@ -103,12 +103,16 @@ def numbers_in_words(examples: list[Labelled]) -> str:
 
 
 def header_in_words(examples: list[Labelled]) -> str | None:
-    """A label that only line 1 has, as when a header is read as a row; or None."""
+    """A warning of a label that only line 1 has, as when a header is read as a row; or None.
+
+    Line 1 is a row only where the columns were numbered.
+    """
     first, *others = examples
     numbers = numbers_of([example.label for example in others])
     if first.line != 1 or not others or numbers or any(example.label == first.label for example in others):
         return None
-    return f"the label {first.label!r} is on line 1 alone: is that a header? Then give columns by name, not by number"
+    named = f"name the columns instead of numbering them, such as data.label={first.label}"
+    return f"WARNING: line 1 is read as a row, and no other has its label {first.label!r}: if it is a header, {named}"
 
 
 def numbers_of(labels: list[str]) -> list[float] | None:

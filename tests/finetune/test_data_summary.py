@@ -248,7 +248,10 @@ def test_what_is_left_out_is_of_texts_or_of_questions():
 
 def test_a_label_of_the_first_line_alone_is_taken_for_the_name_of_a_column():
     rows = [Labelled(1, "text", None, "label"), Labelled(2, "a", None, "x"), Labelled(3, "b", None, "x")]
-    assert header_in_words(rows).startswith("the label 'label' is on line 1 alone")
+    assert header_in_words(rows) == (
+        "WARNING: line 1 is read as a row, and no other has its label 'label': if it is a header, name the columns "
+        "instead of numbering them, such as data.label=label"
+    )
     numbers = [Labelled(n + 1, "a", None, f"{n}.5") for n in range(3)]
     assert header_in_words(numbers) is None and header_in_words(rows[:1]) is None
     assert header_in_words(rows[1:]) is None and header_in_words([rows[0], rows[0]]) is None
