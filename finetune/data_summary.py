@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 import numpy as np
@@ -49,6 +49,7 @@ def in_words(
         one_number_in_words(labels),
         measurements_in_words(labels, len(used)),
         alike_in_words(labels),
+        repeated_in_words(used, numbers=not labels) if kind is Labelled else None,
         header_in_words(used) if kind is Labelled and examples.path.suffix in (".tsv", ".csv") else None,
         entities_in_words(used) if kind is Tagged else None,
         questions_in_words(used) if kind is Question else None,
@@ -100,6 +101,29 @@ def numbers_in_words(examples: list[Labelled]) -> str:
     numbers = [float(example.label) for example in examples]
     mean, deviation = float(np.mean(numbers)), float(np.std(numbers))
     return f"labels: numbers from {min(numbers):g} to {max(numbers):g}, mean {mean:.3f}, deviation {deviation:.3f}"
+
+
+def repeated_in_words(examples: list[Labelled], numbers: bool = False) -> str | None:
+    """How many texts, or pairs, occur more than once, and how many of them with different labels; None where none does.
+
+    Args:
+        examples: of the file.
+        numbers: whether labels are numbers, so that 1 and 1.0 are the same.
+    """
+    times: Counter[tuple[str, str | None]] = Counter()
+    labels: dict[tuple[str, str | None], set[str | float]] = defaultdict(set)
+    for example in examples:
+        text = example.text, example.text_pair
+        times[text] += 1
+        labels[text].add(float(example.label) if numbers else example.label)
+    repeated = [text for text, count in times.items() if count > 1]
+    if not repeated:
+        return None
+    nouns = ("text", "texts") if repeated[0][1] is None else ("pair of texts", "pairs of texts")
+    occur = f"{count_of(len(repeated), *nouns)} {'occurs' if len(repeated) == 1 else 'occur'} more than once"
+    differ = sum(len(labels[text]) > 1 for text in repeated)
+    of_them = f"{differ:,} of them " if differ < len(repeated) else ""
+    return f"{occur}, {of_them}with different labels" if differ else f"{occur}, always with the same label"
 
 
 def header_in_words(examples: list[Labelled]) -> str | None:

@@ -24,6 +24,7 @@ from finetune.data_summary import (
     percentile,
     questions_in_words,
     quoted_in_words,
+    repeated_in_words,
     unknown_in_words,
     windows_in_words,
 )
@@ -135,6 +136,22 @@ def test_classes_that_are_measurements_are_doubted():
     )
     assert measurements_in_words(["0.5", "1.25", "3.0"], 7) is None  # ratings
     assert measurements_in_words(["1", "2"], 2) is None and measurements_in_words(["a", "1.5"], 2) is None
+
+
+def test_texts_that_occur_more_than_once_are_counted_and_those_with_different_labels_too():
+    rows = [("a", "1"), ("b", "1"), ("a", "2"), ("c", "1"), ("b", "1.0"), ("b", "1")]
+    examples = [Labelled(line, text, None, label) for line, (text, label) in enumerate(rows, 2)]
+    assert repeated_in_words(examples) == "2 texts occur more than once, with different labels"
+    assert repeated_in_words(examples, numbers=True) == "2 texts occur more than once, 1 of them with different labels"
+    assert repeated_in_words(examples[:3]) == "1 text occurs more than once, with different labels"
+    assert repeated_in_words([examples[1], examples[5]]) == "1 text occurs more than once, always with the same label"
+    assert repeated_in_words(examples[:2]) is None
+
+
+def test_pairs_occur_more_than_once_where_both_texts_are_the_same():
+    pairs = [Labelled(2, "a", "b", "x"), Labelled(3, "a", "c", "x"), Labelled(4, "a", "b", "x")]
+    assert repeated_in_words(pairs) == "1 pair of texts occurs more than once, always with the same label"
+    assert repeated_in_words(pairs[:2]) is None
 
 
 def test_classes_that_look_alike_are_named():
