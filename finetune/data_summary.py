@@ -21,6 +21,9 @@ MOST_LABELS = 8
 
 _OF_BOTH = " of questions with their contexts"
 
+_LONG_ENOUGH = 384
+"""Tokens for a question and its context: what BERT's authors gave them (Devlin et al. 2019, code)."""
+
 _RARE = 2
 """Numbers that occur at most so many times on average are probably measurements, not classes."""
 
@@ -32,6 +35,7 @@ def in_words(
     tokenizer: Tokenizer,
     labels: list[str],
     unit: str = "wordpiece",
+    most: int = 0,
 ) -> list[str]:
     """Labels, lengths, what data.max_length costs and what the vocabulary lacks, a line each.
 
@@ -42,6 +46,7 @@ def in_words(
         tokenizer: the one that made the features.
         labels: the classes to learn; empty where labels are numbers.
         unit: what carries a tag, one of UNITS: single characters are looked up as such.
+        most: how many tokens the model can read, for advice on questions.
     """
     used, kind = examples.used, type(examples.used[0])
     said = [
@@ -55,7 +60,8 @@ def in_words(
         questions_in_words(used) if kind is Question else None,
         f"lengths{_OF_BOTH * (kind is Question)}: {lengths_in_words(lengths_of(len(used), features))}",
         left_out_in_words(examples, features, max_length),
-        windows_in_words(features, max_length, asked=kind is Question),
+        asked_windows_in_words(features, max_length, most) if kind is Question else None,
+        windows_in_words(features, max_length) if kind is not Question else None,
         no_token_in_words(len(used), features),
         unknown_in_words(used, features, tokenizer, unit),
         line_ends_in_words(used) if kind is Labelled else None,
@@ -215,19 +221,27 @@ def cut_questions_in_words(features: list[Feature], max_length: int) -> str | No
     return f"{said} cut to half of data.max_length={max_length}" if cut else None
 
 
-def windows_in_words(features: list[Feature], max_length: int, asked: bool = False) -> str | None:
-    """How many texts are read in several windows, and in how many in all; None where none is.
+def windows_in_words(features: list[Feature], max_length: int) -> str | None:
+    """How many texts are read in several windows, and in how many in all; None where none is."""
+    several = _windows(features)
+    return f"{_texts(len(several))} {_read_in(several, max_length)}" if several else None
+
+
+def asked_windows_in_words(features: list[Feature], max_length: int, most: int) -> str | None:
+    """The same of questions, each read with its context; advice if more than half are, and the model can read more.
 
     Args:
-        features: of all examples.
+        features: of all questions.
         max_length: maximum tokens in a sequence.
-        asked: whether examples are questions, each read with its context: one context may be that of several.
+        most: how many tokens the model can read.
     """
-    several = [count for count in Counter(feature.example for feature in features).values() if count > 1]
+    several = _windows(features)
     if not several:
         return None
-    what = _questions(len(several)) if asked else _texts(len(several))
-    return f"{what} longer than data.max_length={max_length} and read in {sum(several):,} sequences"
+    better = min(_LONG_ENOUGH, most)
+    advised = 2 * len(several) > len({feature.example for feature in features}) and better > max_length
+    advice = f"; --data.max_length {better} would read more of them whole" if advised else ""
+    return f"{_questions(len(several))} {_read_in(several, max_length)}{advice}"
 
 
 def no_token_in_words(count: int, features: list[Feature]) -> str | None:
@@ -296,6 +310,15 @@ def _shares(names: list[str]) -> str:
     if more := ranked[MOST_LABELS:]:
         said += f" and {len(more):,} more, the rarest {more[-1][0]} {more[-1][1]:,}"
     return said
+
+
+def _windows(features: list[Feature]) -> list[int]:
+    """In how many windows each example is read that is read in several."""
+    return [count for count in Counter(feature.example for feature in features).values() if count > 1]
+
+
+def _read_in(windows: list[int], max_length: int) -> str:
+    return f"longer than data.max_length={max_length} and read in {sum(windows):,} sequences"
 
 
 def _questions(count: int) -> str:

@@ -269,9 +269,11 @@ def _refuse_frozen_noise(config: FinetuneConfig, task: Task) -> None:
 
 
 def _in_words(config: FinetuneConfig, task: Task, examples: Examples, features: list[Feature]) -> str:
+    run, learned = _learned_positions(config)
+    most = min(task.bert.config.max_position_embeddings, learned or math.inf)
     said = [
-        *_beyond_pretraining(config, features),
-        *data_summary.in_words(examples, features, task.max_length, task.tokenizer, task.labels, task.task.unit),
+        *_beyond_pretraining(run, learned, features),
+        *data_summary.in_words(examples, features, task.max_length, task.tokenizer, task.labels, task.task.unit, most),
         f"sequences: {len(features):,}",
     ]
     if more := task.in_short(examples.used, features):
@@ -279,15 +281,22 @@ def _in_words(config: FinetuneConfig, task: Task, examples: Examples, features: 
     return "\n".join(said)
 
 
-def _beyond_pretraining(config: FinetuneConfig, features: list[Feature]) -> list[str]:
-    """A warning where sequences are longer than those that a run of this project learned its positions from."""
+def _learned_positions(config: FinetuneConfig) -> tuple[Path, int | None]:
+    """The run that the model comes from, and how many positions it learned; None where another model had some before,
+    or nothing is known of it."""
     run = Path(provenance.parent(Path(config.init))["parent_folder"])
-    pretrained = identity.started_with(run, "data.max_length")
+    return run, None if identity.started_with(run, "init") is not None else identity.started_with(
+        run, "data.max_length"
+    )
+
+
+def _beyond_pretraining(run: Path, learned: int | None, features: list[Feature]) -> list[str]:
+    """A warning where sequences are longer than those that a run of this project learned its positions from."""
     longest = max((len(feature.token_ids) for feature in features), default=0)
-    if pretrained is None or identity.started_with(run, "init") is not None or longest <= pretrained:
+    if learned is None or longest <= learned:
         return []
-    learned = f"'{run}' was pretrained with data.max_length={pretrained}, and has not learned the positions beyond"
-    return [f"WARNING: sequences of up to {longest} tokens, but {learned}"]
+    trained = f"'{run}' was pretrained with data.max_length={learned}, and has not learned the positions beyond"
+    return [f"WARNING: sequences of up to {longest} tokens, but {trained}"]
 
 
 _TABLE_TAG = {"mlflow.loggedArtifacts": json.dumps([{"path": path, "type": "table"} for path in (CLASSES, WORST)])}

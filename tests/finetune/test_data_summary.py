@@ -6,6 +6,7 @@ import pytest
 
 from finetune.data_summary import (
     alike_in_words,
+    asked_windows_in_words,
     classes_in_words,
     cut_in_words,
     cut_questions_in_words,
@@ -105,9 +106,24 @@ def test_texts_in_several_sequences_are_counted_with_these():
     assert said == "2 texts are longer than data.max_length=8 and read in 5 sequences"
     assert windows_in_words(features[:1], 8) is None
     asked = "2 questions with their contexts are longer than data.max_length=8 and read in 5 sequences"
-    assert windows_in_words(features, 8, asked=True) == asked
+    assert asked_windows_in_words(features, 8, most=8) == asked
     one = "1 question with its context is longer than data.max_length=8 and read in 2 sequences"
-    assert windows_in_words(features[:3], 8, asked=True) == one
+    assert asked_windows_in_words(features[:3], 8, most=512) == one  # one of two is not more than half
+    assert asked_windows_in_words(features[:1], 8, most=512) is None
+
+
+def test_longer_sequences_are_advised_where_most_questions_have_several_and_the_model_can_read_them():
+    features = [feature(0, 8), feature(1, 8), feature(1, 4), feature(2, 8), feature(2, 8), feature(2, 3)]  # 2 of 3
+    said = {
+        (length, most): asked_windows_in_words(features, length, most).partition("; ")[2]
+        for length, most in ((128, 512), (128, 256), (256, 256), (384, 512))
+    }
+    assert said == {
+        (128, 512): "--data.max_length 384 would read more of them whole",
+        (128, 256): "--data.max_length 256 would read more of them whole",
+        (256, 256): "",
+        (384, 512): "",
+    }
 
 
 def test_texts_without_a_token_are_counted():
@@ -239,12 +255,15 @@ def test_a_file_of_questions_in_words(pieces):
     """Two questions about one context: what is counted and measured is said."""
     # [CLS] dog [SEP] the cat sat on a mat [SEP]: 10 tokens; at 8 at most, four pieces of the context at a time.
     used = [Question(n, str(n), "dog", "the cat sat on a mat", ((4, 7),)) for n in (1, 2)]
-    said = in_words(Examples(Path("x.json"), used, 2, []), of_questions(used, pieces, 8), 8, pieces, ["answer"])
+    said = in_words(
+        Examples(Path("x.json"), used, 2, []), of_questions(used, pieces, 8), 8, pieces, ["answer"], most=32
+    )
     assert said == [
         "data.train: questions: 2 about 1 context; 0 (0.0%) have no answer",
         "data.train: lengths of questions with their contexts: median 10 tokens; 90% have at most 10, 99% 10, the "
         "longest 10",
-        "data.train: 2 questions with their contexts are longer than data.max_length=8 and read in 4 sequences",
+        "data.train: 2 questions with their contexts are longer than data.max_length=8 and read in 4 sequences; "
+        "--data.max_length 32 would read more of them whole",
     ]
 
 

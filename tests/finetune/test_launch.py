@@ -114,6 +114,21 @@ def test_positions_that_the_pretraining_run_never_saw_are_warned_of(
         assert (learned in capsys.readouterr().out) == (warned and above)
 
 
+def test_questions_are_advised_to_be_read_as_far_as_the_model_has_learned_its_positions(
+    make_config, write, pretrained, tmp_path, capsys
+):
+    run = tmp_path / "pretrain"
+    shutil.copytree(pretrained, run)
+    (run / "tracking.json").write_text('{"run": "x", "run_id": null}')
+    (run / "run_facts.json").write_text("{}")
+    file = str(write(questions(6), "asked.json"))  # of 8 to 10 tokens
+    config = make_config(parts={"task": TaskConfig("question_answering"), "data": DataConfig(file, file, max_length=8)})
+    for options, most in (("data:\n  max_length: 9\n", 9), ("data:\n  max_length: 9\ninit: elsewhere\n", 32)):
+        (run / "run.yaml").write_text(options)
+        check_only(replace(config, init=str(run)))
+        assert f"; --data.max_length {most} would read more of them whole\n" in capsys.readouterr().out
+
+
 def test_each_epoch_ends_with_the_table_of_classes(make_config, capsys):
     train(make_config())
     assert capsys.readouterr().out.count("precision  recall      F1  support") == 3  # two epochs, and the best
