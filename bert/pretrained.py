@@ -270,7 +270,7 @@ def _input(tokenizer: Tokenizer, text: str, pair: str | None, max_length: int | 
     """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP]: the first fields of Encoded."""
     ids, offsets, words, segments, cut = [tokenizer.cls_id], [None], [None], [0], 0
     for segment, part in enumerate([text] if pair is None else [text, pair]):
-        encoding = tokenizer.encode_text(part, special_tokens=True)
+        encoding = tokenizer.encode_text(part, "mask")
         kept = len(encoding.ids) if max_length is None else min(len(encoding.ids), max_length - 2)
         ids += [*encoding.ids[:kept], tokenizer.sep_id]
         offsets += [*encoding.offsets[:kept], None]

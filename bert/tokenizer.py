@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from tokenizers import Encoding, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -188,19 +189,31 @@ class Tokenizer:
             begins[number] = not token.startswith("##") or token == "##"
         return begins
 
-    def encode_text(self, text: str, special_tokens: bool = False) -> Encoding:
-        """One text, with the offsets of its pieces; '[MASK]' and the like in it are text unless `special_tokens`."""
-        backend = self._with_special_tokens if special_tokens else self.backend
-        return backend.encode(text, add_special_tokens=False)
+    def encode_text(self, text: str, special: Literal["none", "mask", "all"] = "none") -> Encoding:
+        """One text, with the offsets of its pieces.
+
+        Args:
+            text: the text.
+            special: which special tokens are recognised in it; others, '[SEP]' and the like, are text.
+        """
+        backends = {"none": lambda: self.backend, "mask": lambda: self._with_mask, "all": lambda: self._with_all}
+        return backends[special]().encode(text, add_special_tokens=False)
 
     @cached_property
-    def _with_special_tokens(self) -> Backend:
+    def _with_all(self) -> Backend:
         """The same, but '[MASK]' and the like in a text are special tokens."""
         return Backend.from_str(self.backend.to_str())
 
+    @cached_property
+    def _with_mask(self) -> Backend:
+        """The same, but '[MASK]' in a text is the mask."""
+        backend = _flagged(self.backend, [self.mask_token], special=False)  # what is not special is always recognised
+        backend.encode_special_tokens = True
+        return backend
+
     def encode(self, text: str) -> list[int]:
-        """[CLS] text [SEP]; `mask_token` in the text is the mask."""
-        return [self.cls_id, *self.encode_text(text, special_tokens=True).ids, self.sep_id]
+        """[CLS] text [SEP]; special tokens in the text are such, as in transformers."""
+        return [self.cls_id, *self.encode_text(text, "all").ids, self.sep_id]
 
     def normalised(self, text: str) -> str:
         """The text as the vocabulary sees it: cleaned, composed, lower-cased if so configured."""

@@ -41,7 +41,7 @@ def load(path: Path, argument: str = "tokenizer.path") -> Tokenizer:
         file = path / "tokenizer.json"
         file = path / "vocab.txt" if not file.is_file() and (path / "vocab.txt").is_file() else file
     if not file.is_file():
-        raise UserError(f"{argument}: no such file: {str(file)!r}.")
+        raise UserError(f"{argument}: no such file: {str(file)!r}.{_how_to_make_it(file.parent)}")
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -54,6 +54,13 @@ def load(path: Path, argument: str = "tokenizer.path") -> Tokenizer:
         backend.encode_batch(list(_PROBE))
     _refuse_stray_ids(file, backend, argument)
     return Tokenizer(backend, _special_tokens(described, backend), argument)
+
+
+def _how_to_make_it(folder: Path) -> str:
+    """How transformers writes the tokenizer.json of a folder with an older kind of tokenizer; nothing where none is."""
+    if not any((folder / name).is_file() for name in ("vocab.json", "sentencepiece.bpe.model", "spiece.model")):
+        return ""
+    return " transformers writes one: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)."
 
 
 def _of_json(file: Path, text: str, described: dict, argument: str) -> Backend:

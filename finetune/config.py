@@ -44,7 +44,7 @@ class TaskConfig:
     """ner: what carries a tag. wordpiece: each of the tokenizer's pieces; a word's later ones continue with I-.
     character: single characters, each a token of its own. word: what is between spaces, tagged at its first piece; the
     later ones carry none (Devlin et al. 2019, section 5.3). Where entities end inside words, as in Korean, pieces and
-    words straddle the boundary; the run prints the best score that this allows."""
+    words straddle the boundary; the run prints the score of tagging each of them correctly."""
 
     scheme: Literal[*SCHEMES] = "iob2"
     """ner: the file's tagging scheme. iob2_repaired: iob2 in which an I- that continues nothing is taken for a B-, and
@@ -129,7 +129,7 @@ class FinetuneConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
     init: str = "runs/pretrain"
-    """What to start from: a run's output, its best/, or one of its checkpoints/, even while it is running; a folder of
+    """What to start from: a run's output or, while it is still going, its best/ or one of its checkpoints/; a folder of
     transformers, or an id on the Hugging Face hub. From a model fine-tuned for the same task, head and labels, the head
     is taken too. none starts from random weights, for comparison, with the tokenizer and sizes of `like`."""
 

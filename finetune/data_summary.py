@@ -246,7 +246,7 @@ def asked_windows_in_words(features: list[Feature], max_length: int, most: int) 
 
 def no_token_in_words(count: int, features: list[Feature]) -> str | None:
     """How many texts the tokenizer turns into no tokens; None where there are none."""
-    empty = count - len({feature.example for feature in features if len(feature.token_ids) > 2})
+    empty = count - len({feature.example for feature in features if not feature.is_empty})
     return f"{count_of(empty, 'text')} {'has' if empty == 1 else 'have'} no tokens at all" if empty else None
 
 

@@ -29,6 +29,7 @@ class Examples:
         rows: how many rows or sentences the file has.
         refused: lines left out, and why.
         passed_over: lines beside these that are no data, by what they are.
+        unseen: how many rows were left out for a label that the training data lacks.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Examples:
     rows: int
     refused: list[str]
     passed_over: Counter[str] = field(default_factory=Counter)
+    unseen: int = 0
 
     def in_words(self, argument: str) -> str:
         """Rows in = rows used + rows refused."""
@@ -51,7 +53,16 @@ class Examples:
         if self.with_shared_id:
             share = f"{self.with_shared_id:,} questions share an id with another"
             counts += f"; {share}; SQuAD's official script counts each id once"
-        return f"{argument}: {self.path}: {counts}{shown}"
+        return f"{argument}: {self.path}: {counts}{shown}{self._unseen_in_words(argument)}"
+
+    def _unseen_in_words(self, argument: str) -> str:
+        """A warning that scores are not over all rows; nothing where they are."""
+        if not self.unseen:
+            return ""
+        rows = "1 row has a label" if self.unseen == 1 else f"{self.unseen:,} rows have labels"
+        return (
+            f"\n{argument}: WARNING: {rows} that the training data lacks; scores are over the others, and so too high"
+        )
 
     @property
     def called(self) -> str:
@@ -94,7 +105,7 @@ def read(path: Path, task: TaskConfig, data: DataConfig, argument: str, labels: 
         UserError: the file cannot be read, or has malformed rows (all faults, up to MOST_FAULTS, with file and line),
             or no usable one.
     """
-    used, refused, rows, passed_over, kind = [], [], 0, Counter(), kind_of(task)
+    used, refused, rows, unseen, passed_over, kind = [], [], 0, 0, Counter(), kind_of(task)
     for item in stream(path, task, data, argument, labelled=True):
         if isinstance(item, PassedOver):
             passed_over[item.what] += 1
@@ -103,6 +114,7 @@ def read(path: Path, task: TaskConfig, data: DataConfig, argument: str, labels: 
         fault = item if isinstance(item, Refused) else None
         if fault is None and labels is not None:
             fault = kind.unseen(item, labels)
+            unseen += fault is not None
         if fault is None:
             used.append(item)
             continue
@@ -117,7 +129,7 @@ def read(path: Path, task: TaskConfig, data: DataConfig, argument: str, labels: 
         raise UserError(
             f"{argument}: {path}:1: no row in the file" + (f": all {rows} were refused." if rows else "."), *refused[:3]
         )
-    return Examples(path, used, rows, refused, passed_over)
+    return Examples(path, used, rows, refused, passed_over, unseen)
 
 
 def stream(

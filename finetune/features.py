@@ -48,6 +48,11 @@ class Feature:
     begins: bool = True
     ends: bool = True
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are only special tokens: [CLS] [SEP], or [CLS] [SEP] [SEP] of a pair."""
+        return len(self.token_ids) <= 2 + self.segment_ids[-1]
+
 
 def of_labelled(examples: list[Labelled], tokenizer: Tokenizer, max_length: int) -> list[Feature]:
     """[CLS] A [SEP], or [CLS] A [SEP] B [SEP], the longer one truncated first, as in transformers."""

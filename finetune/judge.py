@@ -33,7 +33,7 @@ def evaluator(task: Task, examples: Examples, size: int, device: torch.device, n
     How many texts are truncated is printed right away.
     """
     features = task.features(examples.used)
-    if not features:
+    if all(feature.is_empty for feature in features):
         raise UserError(f"{examples.path}: the model's tokenizer finds no tokens in any of its texts.")
     if cut := left_out_in_words(examples, features, task.max_length):
         print(f"{examples.path}: {cut}")

@@ -179,7 +179,7 @@ def _run(
     refuse_unfit_attention(training, device, task.bert.config)
     task.to(device).learn_from(train_set.used)
     features = task.features(train_set.used)
-    if not features:
+    if all(feature.is_empty for feature in features):
         raise UserError(f"data.train: the tokenizer of '{config.init}' finds no tokens in any of its texts.")
     print(_in_words(config, task, train_set, features))
     size, parts = training_config.micro_batch_size(training), training_config.micro_batches(training)

@@ -45,7 +45,6 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
             )
         )
         _refuse_fewer(config, output, asked)
-        refuse_if(distributed.from_first(lambda: _changed_start(config, output)))
         if state == "finished" and {*asked} == {*config.seeds}:
             if there := [seed for seed in config.seeds if identity.is_finished(output / f"seed-{seed}")]:
                 _one(config, there[0], output, None)  # refuses data other than it began with
@@ -105,16 +104,16 @@ def _refuse_fewer(config: FinetuneConfig, output: Path, asked: list[int]) -> Non
 
 
 def _changed_start(config: FinetuneConfig, output: Path) -> list[str]:
-    """The fault of a start that is not what it was for other seeds, where some are yet to begin."""
+    """The fault of a start that is not what it was for the seeds that have begun."""
     begun = [seed for seed in config.seeds if identity.has_begun(output / f"seed-{seed}")]
     known = [identity.started_with(output / f"seed-{seed}", provenance.INIT_WEIGHTS) for seed in begun]
-    if config.init == "none" or not any(known) or len(begun) == len(config.seeds):
+    if config.init == "none" or not any(known):
         return []
     if hub.weights_fingerprint(config.init, "init") in known:
         return []
     return [
         f"init: the weights of '{config.init}' are not those that seed {begun[0]} started from. Put them back, or use "
-        f"another folder."
+        f"another folder; of a run that is still going, a folder of checkpoints/ stays as it is."
     ]
 
 
@@ -125,6 +124,8 @@ def _one(config: FinetuneConfig, seed: int, folder: Path, parent: str | None) ->
         Stopped: it is not, and a signal has asked to stop.
     """
     output = folder / f"seed-{seed}"
+    if not identity.has_begun(output):  # it may have changed since the last one began
+        refuse_if(distributed.from_first(lambda: _changed_start(config, folder)))
     with stop_requests() as stop_asked:
         if distributed.any_of(stop_asked()) and not identity.is_finished(output):
             raise Stopped(f"stopped before seed {seed}; the same command continues from there.")

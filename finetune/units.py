@@ -47,6 +47,9 @@ def characters(text: str, tokenizer: Tokenizer) -> tuple[list[int], list[Unit]]:
             if len(character.strip()) != 1:
                 until = start + 1
                 character = normalizer.normalize_str(text[start]) if normalizer else text[start]
+            if not character.strip():  # one that the vocabulary never sees, such as a space of no width
+                start = until
+                continue
             is_word = character != character.strip()
             units.append((len(ids), start, until))
             ids.append(_character_id(character.strip(), goes_on and not is_word, tokenizer))

@@ -63,6 +63,9 @@ def json_line(line: str, corpus_format: CorpusFormat) -> list[str] | None:
     return [stripped for paragraph in text.split("\n") if (stripped := paragraph.strip())]
 
 
+_NO_FIELD = "no field"
+
+
 def _json_text(line: str, field: str) -> str:
     try:
         row = json.loads(line)
@@ -72,7 +75,7 @@ def _json_text(line: str, field: str) -> str:
     if not isinstance(row, dict):
         raise UserError(f"not a JSON object with a field {field!r}, but {_shortened(row)}.")
     if field not in row:
-        raise UserError(f"no field {field!r}; it has {', '.join(row) or 'none'}{did_you_mean(field, row)}.")
+        raise UserError(f"{_NO_FIELD} {field!r}; it has {', '.join(row) or 'none'}{did_you_mean(field, row)}.")
     text = row[field]
     if not isinstance(text, str):
         raise UserError(f"the field {field!r} holds {_shortened(text)}, not a string.")
@@ -146,7 +149,8 @@ def write_index(folder: Path, lines: Iterable[tuple[Path, int, str]], corpus_for
                 blank_lines += 1
         index.end_document()
     if faults and not skipping:
-        raise UserError(*faults, "data.on_bad_row=skip leaves out lines like these.")
+        names = " data.text names the field with the text." if any(_NO_FIELD in fault for fault in faults) else ""
+        raise UserError(*faults, f"data.on_bad_row=skip leaves out lines like these.{names}")
     counts = {"empty_documents": empty_documents, "blank_lines": blank_lines, "refused": refused}
     return counts | {"faults": faults, "text_bytes": text_bytes}
 

@@ -12,6 +12,7 @@ from bert.config import ModelConfig
 from bert.encoder import Encoder
 from bert.errors import UserError
 from bert.hub import names
+from bert.hub.files import StoredTensor
 from bert.model import BertModel
 from bert.packed import PackedBatch
 from pretrain.objectives.masked_lm import MaskedLM
@@ -274,6 +275,29 @@ def test_a_torn_weights_file_is_one_line(keep, exported, objective):
     file = exported / "model.safetensors"
     file.write_bytes(file.read_bytes()[:keep])
     assert fault_of(lambda: objective(2).restore(exported)).startswith(f"{file}: not readable as weights: ")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_one_line(number, exported, objective):
+    name = "bert.encoder.layer.0.attention.self.key.weight"
+    rewrite(exported, lambda tensors: tensors[name].fill_(number))
+    said = fault_of(lambda: objective(2).restore(exported))
+    assert said.startswith(f"'{exported}': '{name}' holds numbers that are not finite.")
+
+
+def test_weights_that_are_replaced_while_they_are_read_are_refused(exported, objective, monkeypatch):
+    file, copied = exported / "model.safetensors", []
+
+    def copy_to(tensor: StoredTensor, target: torch.Tensor) -> None:
+        if len(copied) == 3:
+            other = exported / "other"
+            other.write_bytes(file.read_bytes())
+            other.replace(file)
+        copied.append(target)
+
+    monkeypatch.setattr(StoredTensor, "copy_to", copy_to)
+    said = fault_of(lambda: objective(2).restore(exported))
+    assert said == f"'{exported}': its weights were replaced while they were read; start again."
 
 
 def test_a_file_that_is_no_safetensors_is_one_line(exported, objective):

@@ -172,7 +172,9 @@ def test_what_is_new_and_what_is_not_needed_is_said(ours, small_tokenizer, tmp_p
     task = Classification(ours.bert.config, small_tokenizer, ["a", "b"], TaskConfig(), 16)
     assert task.start_from(tmp_path) == "encoder loaded; new: pooler, head; not used: masked_lm_head"
     task.export(tmp_path)
-    assert ours.start_from(tmp_path) == "encoder loaded; new: masked_lm_head, sentence_head; not used: head"
+    said, warning = ours.start_from(tmp_path).splitlines()
+    assert said == "encoder loaded; new: masked_lm_head, sentence_head; not used: head"
+    assert warning.startswith("WARNING: that model has no masked-LM head")
 
 
 def test_a_task_starts_from_another_task_with_a_head_of_its_own(ours, small_tokenizer, tmp_path):

@@ -158,6 +158,12 @@ def test_attention_is_drawn_and_written_down(chosen, shape, folder, capsys):
     assert str(picture) in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["texts.csv", "texts.TSV", "texts.jsonl"])
+def test_a_file_that_is_not_a_text_a_line_is_not_embedded_as_one(name):
+    (said,) = check(EmbedConfig(input=name, output="vectors.npy"))
+    assert said.startswith(f"input: '{name}' is ") and said.endswith("a file with one text per line is needed.")
+
+
 def test_where_each_token_looks_is_said_in_words():
     said = in_words(["a", "b"], torch.tensor([[0.0, 1.0], [0.5, 0.5]])).splitlines()
     assert [line.split() for line in said] == [

@@ -163,6 +163,14 @@ def test_a_mask_in_a_text_is_the_mask(objective, tmp_path):
     assert one.tokens == ["[CLS]", "the", "[MASK]", "[SEP]"]
 
 
+def test_other_special_tokens_in_a_text_are_text(objective, tmp_path):
+    objective.export(tmp_path)
+    bert = Bert.from_pretrained(tmp_path)
+    (one,) = bert.encode("a [SEP] [CLS]")
+    assert [one.tokens.count(token) for token in ("[CLS]", "[SEP]")] == [1, 1]
+    assert one.ids[1:-1] == bert.tokenizer.encode_text("a [SEP] [CLS]").ids
+
+
 def test_a_text_too_long_for_the_model_is_named(objective, tmp_path):
     objective.export(tmp_path)
     bert = Bert.from_pretrained(tmp_path)

@@ -82,6 +82,15 @@ def test_ids_of_a_vocab_txt_are_its_lines_and_unused_ones_replace_nothing(tmp_pa
     assert tokenizer.ordinary_ids.tolist() == list(range(8, len(VOCABULARY)))
 
 
+def test_how_a_tokenizer_json_is_made_of_an_older_kind_is_said(tmp_path):
+    (tmp_path / "vocab.json").write_text("{}")
+    with pytest.raises(UserError, match=r"no such file: .*tokenizer\.json'\. transformers writes one: AutoTokenizer"):
+        load(tmp_path)
+    (tmp_path / "vocab.json").unlink()
+    with pytest.raises(UserError, match=r"no such file: .*tokenizer\.json'\.$"):
+        load(tmp_path)
+
+
 def test_a_vocabulary_without_capitals_lower_cases_where_nothing_says_so(tmp_path):
     cased = load(vocab_txt(tmp_path / "cased"))
     uncased = load(vocab_txt(tmp_path / "uncased", [t for t in VOCABULARY if "S" not in t or t[0] == "["]))

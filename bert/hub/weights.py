@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bert.errors import UserError, refuse_if
 from bert.hub.description import load_config
 from bert.hub.families import FAMILIES
-from bert.hub.files import BESIDE, StoredTensor, stored_tensors, tensors_beside
+from bert.hub.files import BESIDE, StoredTensor, stored_tensors, tensors_beside, weight_files
 from bert.hub.names import modern_name, our_name, pieces_of, to_transformers
 
 _TABLE = "bert.embeddings.word_embeddings.weight"
@@ -90,6 +90,7 @@ def load_weights(
         UserError: no weights, unreadable ones, a parameter that is missing, has another shape or is not finite, or,
             where nothing may be new, one in heads.safetensors that the model has no place for.
     """
+    before = _state_of_files(folder)
     stored, extra = _stored(folder), tensors_beside(folder)
     renamed = {our_name(name) for name in stored}
     there = renamed | extra.keys()
@@ -116,6 +117,8 @@ def load_weights(
     for tensors, targets in ((stored, of_stored), (extra, of_extra)):
         for name, target in targets.items():
             tensors[name].copy_to(target)
+    if _state_of_files(folder) != before:
+        raise UserError(f"'{folder}': its weights were replaced while they were read; start again.")
     refuse_if(
         [
             f"'{folder}': {name!r} holds numbers that are not finite."
@@ -129,6 +132,12 @@ def load_weights(
 def parameter_names(folder: Path) -> set[str]:
     """The parameters in a folder's weight files, by our names."""
     return {our_name(name) for name in _stored(folder)}
+
+
+def _state_of_files(folder: Path) -> list[tuple[int, int, int]]:
+    """What tells the weight files from others by the same names."""
+    files = [*weight_files(folder), *([folder / BESIDE] if (folder / BESIDE).is_file() else [])]
+    return [(found.st_ino, found.st_size, found.st_mtime_ns) for found in (file.stat() for file in files)]
 
 
 def _stored(folder: Path) -> dict[str, StoredTensor]:

@@ -53,6 +53,8 @@ def show_attention(config: AttentionConfig) -> None:
     draw(encoded, layers, heads, picture)
     numbers = picture.with_name(f"{picture.stem}.attention.json")
     numbers.write_text(json.dumps(described(encoded, layers, heads), ensure_ascii=False) + "\n", encoding="utf-8")
+    if len(layers) * len(heads) > 1:
+        print(f"mean over {count_of(len(layers), 'layer')} and {count_of(len(heads), 'head')}:")
     print(in_words(encoded.tokens, encoded.attentions[layers][:, heads].mean((0, 1))))
     print(f"\npicture: {picture}\nnumbers: {numbers}")
 

@@ -91,13 +91,16 @@ def embed(config: EmbedConfig) -> None:
     print(f"{count_of(total, 'text')}, vectors of {width} numbers: {target}{said}")
 
 
+_NO_TEXTS = {".jsonl": "JSON", ".json": "JSON", ".csv": "a table", ".tsv": "a table"}
+
+
 def check(config: EmbedConfig) -> list[str]:
     """Everything that is wrong with the values, one line each."""
     faults, ending = [], Path(config.output).suffix
     if ending not in (".npy", ".jsonl"):
         faults.append(f"output: '{config.output}', but its name must end in .npy or .jsonl.")
-    if Path(config.input).suffix in (".jsonl", ".json"):
-        faults.append(f"input: '{config.input}' is JSON by its name; a file with one text per line is needed.")
+    if what := _NO_TEXTS.get(Path(config.input).suffix.lower()):
+        faults.append(f"input: '{config.input}' is {what} by its name; a file with one text per line is needed.")
     if ending == ".npy" and config.unit != "sentence":
         faults.append(f"output: '{config.output}' holds one vector per text; unit={config.unit} needs a .jsonl file.")
     if config.unit != "sentence" and config.pooling != EmbedConfig.pooling:

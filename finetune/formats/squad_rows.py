@@ -15,7 +15,7 @@ _TEXTS, _STARTS = "text", "answer_start"
 def read_squad_rows(path: Path, needed: tuple[str, ...]) -> Iterator[QuestionRow | Refused | PassedOver]:
     """An object per line, or one array of objects: question, context, and its answers' texts and places as two lists.
 
-    Both are empty where there is no answer.
+    Both are empty where there is no answer, or `is_impossible` is true.
     """
     fields = ("question", "context", *needed)
     if _begins(path).startswith("["):
@@ -52,7 +52,8 @@ def _question(line: int, number: int, row: dict[str, object] | Refused, labelled
     lists = [answers.get(name) for name in (_TEXTS, _STARTS)] if isinstance(answers, dict) else []
     if not lists or not all(isinstance(one, list) for one in lists) or len(lists[0]) != len(lists[1]):
         return Refused(line, f"the field 'answers' needs two lists, equally long: {_TEXTS!r} and {_STARTS!r}")
-    listed = [{_TEXTS: text, _STARTS: start} for text, start in zip(*lists, strict=True)]
     none = row.get("is_impossible")
+    # KLUE's rows list plausible answers there.
+    listed = [] if none is True else [{_TEXTS: text, _STARTS: start} for text, start in zip(*lists, strict=True)]
     row = row | {"answers": listed, "is_impossible": not listed if none is None else none}
     return question_of(line, number, row["context"], row, labelled)

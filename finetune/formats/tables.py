@@ -41,7 +41,7 @@ def row_of_json(line: int, text: str, needed: tuple[str, ...]) -> Row | Refused 
 def json_object(line: int, text: str, needed: tuple[str, ...]) -> dict[str, object] | Refused:
     """The object on one line of JSONL, with the fields that are needed, each once, or why there is none."""
     try:
-        return object_with(line, json.loads(text, object_pairs_hook=_noting_repeats), needed)
+        return object_with(line, _DECODER.decode(text), needed)
     except (ValueError, RecursionError) as error:
         return Refused(line, f"not a JSON object: {error}")
 
@@ -74,7 +74,7 @@ def array_of(path: Path) -> Iterator[tuple[int, object]]:
         UserError: the file is something else, or ends too early.
     """
     text = "\n".join(text for _, text in numbered_lines(path))
-    decoder, place, line = json.JSONDecoder(object_pairs_hook=_noting_repeats), _skip(text, 0), 1
+    place, line = _skip(text, 0), 1
     if text[place : place + 1] != "[":
         raise UserError(f"{path}:1: not a JSON array of objects; one object per line is the format jsonl.")
     at = 0
@@ -83,7 +83,7 @@ def array_of(path: Path) -> Iterator[tuple[int, object]]:
         line += text.count("\n", at, place)
         at = place
         try:
-            value, place = decoder.raw_decode(text, place)
+            value, place = _DECODER.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}:{line}: not JSON: {error}.") from error
         yield line, value
@@ -179,6 +179,10 @@ def _noting_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
+_DECODER = json.JSONDecoder(object_pairs_hook=_noting_repeats, parse_float=str)
+"""Leaves numbers with a point or an exponent as they are written, as in a table."""
+
+
 def _row(line: int, value: dict[str, object], needed: tuple[str, ...]) -> Row | Refused:
     for name in needed:
         if isinstance(value[name], dict | list) or value[name] is None:
@@ -188,7 +192,12 @@ def _row(line: int, value: dict[str, object], needed: tuple[str, ...]) -> Row | 
         if isinstance(value[name], str) and (half := lone_surrogate(value[name])):
             return Refused(line, f"the field {name!r} holds {half}")
     names = (name for name in NAMES if type(value.get(name)) in (str, int))
-    return Row(line, {name: str(value[name]) for name in (*needed, *names)})
+    return Row(line, {name: _written(value[name]) for name in (*needed, *names)})
+
+
+def _written(value: object) -> str:
+    """A value of a field as it is written: true, not True."""
+    return json.dumps(value) if isinstance(value, bool) else str(value)
 
 
 def _skip(text: str, place: int) -> int:

@@ -20,7 +20,7 @@ from bert.counting import count_of
 from bert.training import checkpoint
 from bert.training.identity import flatten, is_free
 from bert.training.ledger import LEDGER
-from pretrain.ablation.cell_runs import PRETRAINING, CellRun, cell_folder, record_of
+from pretrain.ablation.cell_runs import PRETRAINING, CellRun, cell_folder, record_of, runs_of
 from pretrain.ablation.grid import AblateConfig, Cell, pretrain_options
 from pretrain.options import FREE, PATHS
 
@@ -96,9 +96,12 @@ def differences(config: AblateConfig, cells: list[Cell]) -> list[str]:
     for cell in cells:
         folder = cell_folder(config, cell)
         if not PRETRAINING.is_finished(folder):
+            if of_another := [run.name for run in runs_of(config) if run.is_finished(folder)]:
+                said = f"{', '.join(of_another)} of a model that is gone"
+                found.setdefault(said, []).append(str(folder))
             continue
         for step in steps(config, cell, None):
-            file = step.run.options(folder)
+            file, of_pretraining = step.run.options(folder), step.run == PRETRAINING
             if not step.run.is_finished(folder) or not file.is_file():
                 continue
             given = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -106,11 +109,12 @@ def differences(config: AblateConfig, cells: list[Cell]) -> list[str]:
             for name in sorted(before.keys() | now.keys()):
                 if before.get(name) != now.get(name):
                     said = f"{step.program[0]}: {name}={before.get(name)}, and is now asked for with {now.get(name)}"
-                    found.setdefault(said, []).append(str(step.run.output(folder)))
+                    # Without its pretraining all of a cell is void.
+                    found.setdefault(said, []).append(str(folder if of_pretraining else step.run.output(folder)))
     return [
-        f"output: {count_of(len(runs), 'finished run')} of this grid ('{runs[0]}' for one) had {said}. Use another "
-        f"folder, or remove what was run so."
-        for said, runs in found.items()
+        f"output: {count_of(len(folders), 'folder')} of this grid ('{folders[0]}' for one) had {said}. Use another "
+        f"folder for the grid, or remove what was run so."
+        for said, folders in found.items()
     ]
 
 

@@ -37,6 +37,7 @@ def plan(config: AblateConfig, wanted: list[Cell], there: dict[Cell, Result]) ->
         _finetuning(config),
         f"cost: {to_train * config.tokens:,} tokens of pretraining to go, at least {flops / 1e15:.2g} PFLOP",
         *_perhaps_not_compared(config),
+        *(["one seed: no effect can be tested, or told from chance"] if len(config.seeds) == 1 else []),
     ]
     seconds = [result.seconds_in_all for result in there.values()]
     if seconds:

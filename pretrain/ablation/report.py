@@ -90,7 +90,8 @@ def _design(config: AblateConfig, results: dict[Cell, Result], failed: Failed, c
         named = ", ".join(f"`{name}`" for name in config.effects)
         how = (
             "and paired by seed; a paired t-test gives the interval, and p values are corrected for the number of "
-            "effects on a metric (Holm)."
+            "effects on a metric (Holm). Intervals are not: one may exclude 0 where the corrected p value is above "
+            "0.05."
         )
         if len(config.seeds) == 1:
             how = "(one seed: nothing is tested)."

@@ -121,7 +121,7 @@ def mixed(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
         for fact, reason in reasons.items():
             alike = tuple(str(value) for axis, value in cell.values.items() if axis.startswith(reason))
             value = result.facts[PRETRAINING.name].get(fact, "none")
-            found.setdefault((fact, *alike), {}).setdefault(value, f"{cell.name}/{PRETRAINING.name}")
+            found.setdefault((fact, *alike), {}).setdefault(value, cell.name)
         for run in runs_of(config):
             for fact, value in result.facts[run.name].items() if run != PRETRAINING else ():
                 if fact == INIT_WEIGHTS:  # the cell's own model
@@ -131,7 +131,7 @@ def mixed(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
     return [
         f"output: finished cells differ in {what}, though their options are alike: "
         + " and ".join(f"{value[:12]} ('{name}' for one)" for value, name in values.items())
-        + ". Remove the runs of all but one."
+        + ". Remove the folders of all but one."
         for (what, *_), values in found.items()
         if len(values) > 1
     ]
@@ -241,9 +241,9 @@ def _scores(folder: Path, run: CellRun) -> dict[str, float]:
 
 
 def _by_step(folder: Path, runs: list[CellRun]) -> dict[int, dict[str, float]]:
-    """A task's metrics by the step of the checkpoint scored: means over the seeds that `runs` have."""
+    """A task's metrics by the step of the checkpoint scored, where each of `runs` has been run: means over them."""
     found: dict[int, list[dict[str, float]]] = {}
     for run in runs:
         for of_checkpoint in checkpoint_runs(folder, run):
             found.setdefault(of_checkpoint.step, []).append(_scores(folder, of_checkpoint))
-    return {step: _means(of_runs) for step, of_runs in found.items()}
+    return {step: _means(of_runs) for step, of_runs in found.items() if len(of_runs) == len(runs)}

@@ -93,7 +93,9 @@ class MaskedLM(PretrainObjective):
 
     def start_from(self, folder: Path) -> str:
         """Load a model that was trained elsewhere; returns a line on which heads are new and what was not needed."""
-        return hub.load_weights(folder, self, ("bert.pooler.", "masked_lm_head.", "sentence_head.")).in_words()
+        loaded = hub.load_weights(folder, self, ("bert.pooler.", "masked_lm_head.", "sentence_head."))
+        lost = "\nWARNING: that model has no masked-LM head, so a random one is trained together with its encoder"
+        return loaded.in_words() + (lost if "masked_lm_head." in loaded.new else "")
 
     def served(self, top: int = 5) -> Served:
         """Serving by filling masks; the example is only the mask if the model cannot read more."""

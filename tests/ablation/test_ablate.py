@@ -206,6 +206,8 @@ def test_a_dry_run_says_the_plan_and_runs_nothing(make_grid, base, capsys):
     assert plan(replace(config, finetune=tasks), cells(config), {}).splitlines()[1] == (
         "fine-tuning: 3 runs on each model (topic, ner), and 2 on each checkpoint that pretraining keeps (topic)"
     )
+    alone = plan(replace(config, seeds=[0]), cells(replace(config, seeds=[0])), {})
+    assert "one seed: no effect can be tested, or told from chance" in alone
     assert not Path(config.output).exists()
 
 
@@ -410,6 +412,21 @@ def test_a_text_that_has_changed_is_refused_before_another_cell_reads_it(finishe
         corpus.write_bytes(before)
 
 
+def test_scores_of_a_model_that_is_gone_are_not_taken_for_those_of_its_successor(make_grid):
+    grid = make_grid(finetune={"topic": FinetuneTask({}, seeds=[0])})
+    cell = cells(grid)[0]
+    for name in ("pretrain", "topic-0"):
+        (cell_folder(grid, cell) / name).mkdir(parents=True)
+        for file in ("metrics.json", "tracking.json"):
+            (cell_folder(grid, cell) / name / file).write_text('{"run_id": null}')
+    assert differences(grid, cells(grid)) == []
+    shutil.rmtree(cell_folder(grid, cell) / "pretrain")
+    (said,) = differences(grid, cells(grid))
+    assert said.startswith(
+        f"output: 1 folder of this grid ('{cell_folder(grid, cell)}' for one) had topic-0 of a model"
+    )
+
+
 def test_a_task_that_the_models_are_too_short_for_is_refused_before_any_is_trained(make_grid, base):
     for sizes, read in (({"max_position_embeddings": 64}, 64), ({}, 512)):
         grid = make_grid(base=base | {"model": base["model"] | sizes})
@@ -461,7 +478,7 @@ def test_a_grid_whose_finished_cells_were_told_otherwise_is_refused(finished_gri
     for changed, said in (
         (
             replace(config, tokens=1600),
-            r"4 finished runs .* had run.py: training.tokens=1500, and is now asked for with 1600",
+            r"4 folders .* had run.py: training.tokens=1500, and is now asked for with 1600",
         ),
         (
             replace(config, base=config.base | {"training": training}),
@@ -488,7 +505,9 @@ def test_a_task_whose_finished_runs_were_told_otherwise_is_refused(finished_grid
     assert differences(copy, cells(copy)) == []
     other = replace(copy, finetune={"topic": FinetuneTask({"training": {"lr": 0.2}})})
     (said,) = differences(other, cells(other))
-    assert "4 finished runs" in said and "run_finetune.py: training.lr=0.1, and is now asked for with 0.2" in said
+    assert (
+        "4 folders of this grid" in said and "run_finetune.py: training.lr=0.1, and is now asked for with 0.2" in said
+    )
 
 
 def test_a_metric_that_a_finished_cell_does_not_have_is_said_first(finished_grid, tmp_path):

@@ -375,8 +375,8 @@ def test_cells_of_another_corpus_are_not_mixed_with_the_others(make_grid):
         (cell_folder(config, cell) / "pretrain" / "run_facts.json").write_text(json.dumps(facts))
     (said,) = mixed(config, read_results(config))
     assert (
-        "cells differ in corpus, though their options are alike: old ('nsp-token/seed-0/pretrain' for one) and new "
-        "('nsp-token/seed-1/pretrain' for one). Remove"
+        "cells differ in corpus, though their options are alike: old ('nsp-token/seed-0' for one) and new "
+        "('nsp-token/seed-1' for one). Remove"
     ) in said
     assert mixed(replace(config, seeds=[0]), read_results(replace(config, seeds=[0]))) == []
 
@@ -390,8 +390,8 @@ def test_scores_on_another_file_of_labels_under_the_same_path_are_not_mixed_with
             (cell_folder(config, cell) / f"topic-{seed}" / "run_facts.json").write_text(json.dumps(facts))
     assert mixed(config, read_results(config)) == [
         "output: finished cells differ in the eval data of finetune.topic, though their options are alike: first "
-        "('nsp-token/seed-0/topic-0' for one) and corrected ('none-span/seed-1/topic-1' for one). Remove the runs of "
-        "all but one."
+        "('nsp-token/seed-0/topic-0' for one) and corrected ('none-span/seed-1/topic-1' for one). Remove the folders "
+        "of all but one."
     ]
 
 

@@ -130,6 +130,8 @@ def test_texts_without_a_token_are_counted():
     assert no_token_in_words(2, [feature(0, 8), feature(1, 2)]) == "1 text has no tokens at all"
     assert no_token_in_words(3, [feature(0, 8), feature(1, 2)]) == "2 texts have no tokens at all"
     assert no_token_in_words(1, [feature(0, 8)]) is None
+    of_pairs = [Feature(n, [0] * length, [0] * (length - 1) + [1]) for n, length in enumerate((3, 4))]
+    assert no_token_in_words(2, of_pairs) == "1 text has no tokens at all"
 
 
 def test_texts_of_several_lines_are_counted_and_the_longest_is_named():

@@ -43,6 +43,15 @@ def test_a_file_without_a_good_row_is_not_advised_to_be_left_out(file):
 def test_rows_in_are_rows_used_and_rows_refused(file):
     found = read_rows(file("text\tlabel\ngood\t1\nbad\n\t0\nfine\t0\n"), on_bad_row="skip")
     assert (found.rows, len(found.used), len(found.refused)) == (4, 2, 2)
+    assert "WARNING" not in found.in_words("data.eval")
+
+
+def test_rows_left_out_for_a_label_that_training_lacks_are_warned_of(file):
+    found = read_rows(file("text\tlabel\ngood\t1\nodd\t2\nfine\t0\n"), on_bad_row="skip", labels=["0", "1"])
+    assert found.in_words("data.eval").splitlines()[-1] == (
+        "data.eval: WARNING: 1 row has a label that the training data lacks; scores are over the others, and so too "
+        "high"
+    )
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,12 @@ def test_characters_are_tokens_of_their_own_and_spaces_are_none(pieces):
     assert units == [(0, 0, 1), (1, 1, 2), (2, 3, 4), (3, 4, 5)]
 
 
+def test_a_character_that_the_vocabulary_never_sees_is_no_unit(pieces):
+    ids, units = UNITS["character"]("서\u200b울", pieces)
+    assert [pieces.token(number) for number in ids] == ["서", "##울"]
+    assert units == [(0, 0, 1), (1, 2, 3)]
+
+
 def test_a_character_that_is_known_only_as_a_beginning_is_taken_as_that(pieces):
     ids, _ = UNITS["character"]("갔갔", pieces)
     assert [pieces.token(number) for number in ids] == ["갔", "갔"]

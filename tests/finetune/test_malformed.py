@@ -339,7 +339,9 @@ def judge(path: Path, expected: str | tuple) -> None:
     [
         ("1", "1"),
         ("1.5", "1.5"),
-        ("true", "True"),
+        ("1e2", "1e2"),
+        ("1.10", "1.10"),
+        ("true", "true"),
         ('"good"', "good"),
         ("null", None),
         ("[1]", None),

@@ -78,16 +78,17 @@ BROKEN = {
     "a row without a text": ({"id": "q1", "question": "?", "answers": {}}, "no field 'context'"),
     "a text that is none": (row(context=None), "a context that is not text"),
     "an empty question": (row(question=" "), "question q1: empty"),
-    "an impossible question with an answer": (
-        row(is_impossible=True),
-        "question q1: 1 answer, but is_impossible is True",
-    ),
     "a possible one without": (
         row(answers=(), is_impossible=False),
         "question q1: no answer, but is_impossible is False",
     ),
     "no object": ([], "a JSON list, where an object is needed"),
 }
+
+
+def test_plausible_answers_to_an_impossible_question_are_none(write):
+    found = found_in(write(json.dumps([row(is_impossible=True), row("q2")]), "list.json"))
+    assert [(question.id, len(question.answers)) for question in found.used] == [("q1", 0), ("q2", 1)]
 
 
 @pytest.mark.parametrize("case", BROKEN)

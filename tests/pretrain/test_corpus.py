@@ -369,7 +369,7 @@ def test_faulty_json_lines_are_reported_together_with_file_and_line(opened, tmp_
     with pytest.raises(UserError) as caught:
         opened("\n".join(rows) + "\n" + "[" * 100_000, JSONL, name="c.jsonl")
     *messages, way_out = caught.value.messages
-    assert way_out == "data.on_bad_row=skip leaves out lines like these."
+    assert way_out == "data.on_bad_row=skip leaves out lines like these. data.text names the field with the text."
     assert [message.split(": ")[0] for message in messages] == [f"{tmp_path / 'c.jsonl'}:{n}" for n in range(2, 8)]
     expected = [
         "not a JSON object .*; one object per line is needed",

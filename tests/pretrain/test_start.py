@@ -91,7 +91,7 @@ def test_what_is_taken_and_what_is_new_is_said(config, given, capsys):
     bert.save_pretrained(bare)
     pretrain(replace(config, init=str(bare)))
     said = capsys.readouterr().out
-    assert f"init: {bare}: encoder loaded; new: masked_lm_head, sentence_head; not used: nothing" in said
+    assert f"init: {bare}: encoder loaded; new: masked_lm_head, sentence_head; not used: nothing\nWARNING: that" in said
 
 
 def test_a_stopped_run_goes_on_from_its_own_checkpoint_when_the_model_is_gone(config, given, monkeypatch, tmp_path):
