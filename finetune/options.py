@@ -123,9 +123,10 @@ def _foreign_options(given: TaskConfig) -> list[str]:
 
 def _check_seeds(config: FinetuneConfig) -> list[str]:
     """What is wrong with `seeds`, where there are any."""
-    faults, seeds = [], config.seeds
-    if len(set(seeds)) < len(seeds) or any(seed < 0 for seed in seeds):
-        faults.append(f"seeds: {seeds}, but they must be different whole numbers from 0 on.")
+    seeds = config.seeds
+    faults = training_config.seed_faults("seeds", seeds)
+    if len(set(seeds)) < len(seeds):
+        faults.append(f"seeds: {seeds}, but each may be given once only.")
     if seeds and config.training.seed != TrainingConfig.seed:
         faults.append(f"training.seed: {config.training.seed} was given, but seeds={seeds} sets it for each run.")
     if seeds and config.accept_changes:

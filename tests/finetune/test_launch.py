@@ -464,6 +464,14 @@ def test_a_seed_s_score_that_is_no_number_makes_the_mean_one(make_config):
     assert math.isnan(both["valid/accuracy"]) and math.isfinite(both["valid/loss"])
 
 
+@pytest.mark.parametrize(
+    ("seeds", "said"), [([0, 1, 0], "each may be given once"), ([-1], "at least 0"), ([0, 2**64], r"at most .*2\*\*64")]
+)
+def test_seeds_that_repeat_or_that_no_generator_takes_are_refused(make_config, seeds, said):
+    with pytest.raises(UserError, match=rf"^seeds: .*{said}"):
+        train_seeds(make_config(parts={"seeds": seeds}))
+
+
 def test_several_seeds_notice_other_data_and_advise_what_can_be_done(make_config, write, stop_before):
     config = make_config(parts={"seeds": [0, 1]}, save_every=1)
     stop_before(9)
@@ -724,7 +732,7 @@ def test_a_task_that_reads_the_texts_of_a_pair_apart_needs_one_segment(
         ({"reinit_layers": 1, "training": TrainingConfig(epochs=1, freeze="encoder")}, "starts the top ones of 1 "),
         ({"task": TaskConfig(layers=[-2])}, r"task.layers: \[-2\] was given, but it belongs to task.name=ner"),
         ({"task": TaskConfig(name="regression")}, "builtin has nothing for task.name=regression"),
-        ({"seeds": [1, 1]}, r"seeds: \[1, 1\], but they must be different"),
+        ({"seeds": [1, 1]}, r"seeds: \[1, 1\], but each may be given once"),
         ({"reinit_layers": 1, "init": "none", "like": "x"}, "but with init=none all weights are random"),
         ({"reinit_layers": 9}, "reinit_layers: 9, but the model has 1 layer"),
         ({"training": TrainingConfig(epochs=1, freeze=9)}, "training.freeze: 9, but the model has 1 layer"),
@@ -791,7 +799,7 @@ def test_a_check_reads_everything_names_the_scores_and_leaves_nothing(make_confi
         checked(config, init="not/there/yet")
     with pytest.raises(UserError, match=r"data.max_length: 64, but the model of .* reads 32 tokens at most"):
         checked(config, data=replace(config.data, max_length=64))
-    with pytest.raises(UserError, match=r"seeds: \[1, 1\], but they must be different"):
+    with pytest.raises(UserError, match=r"seeds: \[1, 1\], but each may be given once"):
         checked(config, seeds=[1, 1])
     with pytest.raises(UserError, match=r"no such file: 'gone.conll'\."):
         checked(config, data=replace(config.data, eval="gone.conll"))
