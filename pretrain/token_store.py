@@ -43,14 +43,14 @@ class TokenStore(TokenSource):
 
     def __init__(self, corpus: Corpus, folder: Path) -> None:
         super().__init__(corpus)
-        self._folder = folder
+        self.folder = folder
         self.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         self.token_offsets = np.load(folder / "token_offsets.npy", mmap_mode="r")
         self._ids = np.memmap(folder / "ids.bin", self.manifest["dtype"], "r")
         self._word_starts = np.memmap(folder / "word_starts.bin", np.uint8, "r")
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.corpus, self._folder)  # another process maps the same files
+        return type(self), (self.corpus, self.folder)  # another process maps the same files
 
     def counts(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
         """Tokens of each sentence in the ranges, concatenated."""

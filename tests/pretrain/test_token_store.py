@@ -264,8 +264,8 @@ def spoil(file: Path, how: str) -> None:
 @pytest.mark.parametrize("how", ["truncated", "altered", "altered, its time put back", "touched", "gone"])
 def test_a_damaged_store_is_built_again_and_a_whole_one_is_not(name, how, corpus, tokenizer, tmp_path, capsys):
     first = open_store(corpus, tokenizer, tmp_path, 1)
-    before = {file.name: file.read_bytes() for file in first._opened[1].iterdir()}
-    folder = first._opened[1]
+    before = {file.name: file.read_bytes() for file in first.folder.iterdir()}
+    folder = first.folder
     del first
     spoil(folder / name, how)
     capsys.readouterr()
@@ -274,7 +274,7 @@ def test_a_damaged_store_is_built_again_and_a_whole_one_is_not(name, how, corpus
     with pytest.MonkeyPatch.context() as patch:  # after one look at a file that was touched it is known again
         patch.setattr(whole_file, "sha256", None)
         open_store(corpus, tokenizer, tmp_path, 1)
-    after = {file.name: file.read_bytes() for file in again._opened[1].iterdir()}
+    after = {file.name: file.read_bytes() for file in again.folder.iterdir()}
     before.pop("manifest.json")
     after.pop("manifest.json")
     assert after == before
@@ -286,10 +286,10 @@ def test_a_store_half_built_is_nothing_and_four_builders_make_one(corpus, tokeni
     (half / "shard-0-ids").write_bytes(b"half")
     with ThreadPoolExecutor(4) as pool:
         stores = list(pool.map(lambda _: open_store(corpus, tokenizer, tmp_path, 1), range(4)))
-    assert len({store._opened[1] for store in stores}) == 1
-    assert [folder for folder in tmp_path.glob("*tokens-*") if folder != half] == [stores[0]._opened[1]]
+    assert len({store.folder for store in stores}) == 1
+    assert [folder for folder in tmp_path.glob("*tokens-*") if folder != half] == [stores[0].folder]
     assert half.is_dir()  # another process may be at it
-    cached_folder.remove(stores[0]._opened[1])
+    cached_folder.remove(stores[0].folder)
     long_ago = time.time() - 7200
     for path in (half / "shard-0-ids", half):
         os.utime(path, (long_ago, long_ago))
@@ -298,7 +298,7 @@ def test_a_store_half_built_is_nothing_and_four_builders_make_one(corpus, tokeni
 
 
 def test_a_store_that_cannot_be_read_is_not_taken_for_damaged(corpus, tokenizer, tmp_path, monkeypatch):
-    folder = open_store(corpus, tokenizer, tmp_path, 1)._opened[1]
+    folder = open_store(corpus, tokenizer, tmp_path, 1).folder
     assert stat.S_IMODE(folder.stat().st_mode) == 0o777 & ~_umask()  # others may read it too
 
     def refuse(*_, **__):
@@ -311,7 +311,7 @@ def test_a_store_that_cannot_be_read_is_not_taken_for_damaged(corpus, tokenizer,
 
 
 def test_a_damaged_store_that_cannot_be_removed_is_not_used(corpus, tokenizer, tmp_path, monkeypatch):
-    folder = open_store(corpus, tokenizer, tmp_path, 1)._opened[1]
+    folder = open_store(corpus, tokenizer, tmp_path, 1).folder
     spoil(folder / "ids.bin", "truncated")
 
     def refuse(*_):
