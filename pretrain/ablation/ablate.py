@@ -80,7 +80,7 @@ def _report(config: AblateConfig, failed: dict[Cell, str], tracker: Tracker) -> 
     text = write_report(config, results, failed, changed_since(config), output)
     in_short = text.partition("## Effects")[0]
     print(f"\n{in_short}all of it:  {output / FILES[0]}")
-    tracker.tag(DESCRIPTION, in_short)
+    tracker.tag(DESCRIPTION, in_short.partition("![")[0])  # MLflow would look for the picture elsewhere
     for name in (*FILES, _GRID, _DECLARED):
         if (output / name).is_file():
             tracker.artifact(output / name)
