@@ -70,7 +70,7 @@ def train(config: FinetuneConfig) -> dict[str, float] | None:
 def summary(runs: list[dict[str, float]]) -> dict[str, float]:
     """Each score's mean over the runs and, for several, its sample standard deviation as NAME_std."""
     found = {"runs": len(runs)}
-    for name in (name for name in runs[0] if name.startswith(("valid/", "test/"))):
+    for name in (name for name in runs[0] if name.startswith(("valid/", "test/")) and all(name in run for run in runs)):
         values = [run[name] for run in runs]
         found |= {name: fmean(values)} | ({f"{name}_std": _deviation(values)} if len(values) > 1 else {})
     return found
@@ -124,8 +124,8 @@ def _one(config: FinetuneConfig, seed: int, folder: Path, parent: str | None) ->
         Stopped: it is not, and a signal has asked to stop.
     """
     output = folder / f"seed-{seed}"
-    if not identity.has_begun(output):  # it may have changed since the last one began
-        refuse_if(distributed.from_first(lambda: _changed_start(config, folder)))
+    # It may have changed since the last one began.
+    refuse_if(distributed.from_first(lambda: [] if identity.has_begun(output) else _changed_start(config, folder)))
     with stop_requests() as stop_asked:
         if distributed.any_of(stop_asked()) and not identity.is_finished(output):
             raise Stopped(f"stopped before seed {seed}; the same command continues from there.")

@@ -104,10 +104,11 @@ def _judged_before(output: Path) -> dict[str, str] | None:
 
 def _rules(config: PretrainConfig) -> dict[str, str]:
     """Versions of the rules by which text becomes batches, for those that have changed."""
-    strategy, negatives = MASKING[config.masking.strategy], NEGATIVES[config.sentence.negatives]
+    strategy = MASKING[config.masking.strategy]
     rules = {} if config.training.batch_tokens is None else {"packing": f"rule {packing.RULE}"}
-    if SENTENCE[config.sentence.objective].replaces_b and negatives.rule > 1:
-        rules["negatives"] = f"rule {negatives.rule}"
+    for sentence in config.sentence.judged_on.values():  # trained on or not
+        if SENTENCE[sentence.objective].replaces_b and (rule := NEGATIVES[sentence.negatives].rule) > 1:
+            rules["negatives"] = f"rule {rule}"
     if strategy.rule > 1 and config.masking.count == "fixed":
         rules[config.masking.strategy] = f"rule {strategy.rule}"
     if config.masking.rate_end is not None:
@@ -185,8 +186,9 @@ def _run(
     stream = Stream(sampler, default_workers(config.training, device))
     objective = build_objective(config, text.tokenizer, start, device)
     judged_on, last = validation.fingerprints(config.sentence.objective), math.inf
+    judged_alike = distributed.from_first(lambda: _judged_before(output) in (None, judged_on))
     if state == "changed":
-        last = checkpoint.change_course(output, objective, _judged_before(output) in (None, judged_on))
+        last = checkpoint.change_course(output, objective, judged_alike)
     tags = provenance.of_run("pretrain", device, facts, config.init if state == "new" else None)
     tags |= {f"judged_on.{name}": value for name, value in judged_on.items()}
     if state != "new":
@@ -203,7 +205,7 @@ def _run(
         tracker.datasets(datasets_of(text))
         evaluate_now = validation.evaluator(config, objective, device)
         goal = Goal(objective.goal, higher_is_better=False, root="last")
-        at_start = _evaluated_at_start(output, start, evaluate_now, tracker)
+        at_start = _evaluated_at_start(output, start, evaluate_now, tracker) if judged_alike else {}
         result = fit(objective, stream, evaluate_now, config.training, goal, output, tracker)
         result |= {f"{AT_START}{name}": value for name, value in at_start.items() if name == goal.metric}
         for encoder in encoders_in(objective):
@@ -238,6 +240,9 @@ def _first_block(sampler: Sampler) -> Block:
         block = sampler.block(0, number)
         if len(block):
             return block
+        if block.tally.get("pairs_left_out"):
+            asked = sampler.recipe.sentence.negatives
+            raise UserError(f"sentence.negatives: {asked} finds no random B for any pair; its documents are too few.")
     single = "; sentence.objective=none with sentence.input=doc_sentences needs one" * (sampler.input.segments > 1)
     raise UserError(
         f"data.train: no example in it: sentence.input={sampler.recipe.sentence.input} needs documents of at least "

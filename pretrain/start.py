@@ -11,7 +11,7 @@ from bert.added_words import add_words, grow
 from bert.config import ModelConfig, resolve
 from bert.counting import count_of
 from bert.encoder import encoders_in
-from bert.errors import refuse_if
+from bert.errors import UserError, refuse_if
 from bert.tokenizer import Tokenizer
 from bert.training import checkpoint, identity, provenance
 from bert.training.device import describe, seed_torch
@@ -103,6 +103,7 @@ def build_objective(
     objective = OBJECTIVES[config.objective].build(config, model, tokenizer)
     if start is not None and not start.own:
         print(f"init: {config.init}: {objective.start_from(start.folder.path)}")
+        _refuse_replaced(config, start)
         if start.added:
             grow(objective, start.folder.tokenizer.vocab_size, start.added)
     objective.bert.freeze(config.training.freeze)
@@ -114,6 +115,13 @@ def build_objective(
     shape = f"{count_of(model.num_hidden_layers, 'layer')}, width {model.hidden_size}, {size / 1e6:.1f} M parameters"
     print(f"model: {shape}, {describe(device)}")
     return objective.to(device)
+
+
+def _refuse_replaced(config: PretrainConfig, start: Start) -> None:
+    """Refuse weights that are not those whose fingerprint was taken when the run was started, perhaps hours ago."""
+    known = start.facts.get(provenance.INIT_WEIGHTS)
+    if known not in (None, hub.weights_fingerprint(str(start.folder.path), "init")):
+        raise UserError(f"init: the weights of '{config.init}' were replaced since this run was started; start again.")
 
 
 def model_config(config: PretrainConfig, start: Start | None, tokenizer: Tokenizer | None = None) -> ModelConfig:

@@ -203,7 +203,7 @@ def _valid_option(data: DataConfig) -> str:
 
 
 def _pairs(sampler: Sampler, most: int, data: DataConfig) -> list[PackedBatch]:
-    why = "none has two sentences."
+    why = "none has two sentences, and another B where sentence.negatives looks for it."
     try:
         if batches := frozen_batches(sampler, most):
             return batches

@@ -1,3 +1,5 @@
+import gc
+import io
 import signal
 import subprocess
 import sys
@@ -45,6 +47,17 @@ def test_a_run_whose_reader_the_same_signal_ended_is_stopped_like_any_other():
     process.send_signal(signal.SIGINT)
     process.stdin.close()
     assert process.wait(timeout=60) == EXIT_CODE
+
+
+def test_a_stream_that_was_put_there_meanwhile_stays_and_the_ones_before_still_work(capfd, monkeypatch):
+    before = sys.stdout
+    monkeypatch.setattr(sys, "stdout", before)  # to be put back
+    with outliving_readers():
+        sys.stdout = silent = io.StringIO()
+        gc.collect()
+    assert sys.stdout is silent
+    print("still", file=before, flush=True)
+    assert capfd.readouterr().out == "still\n"
 
 
 def test_what_is_printed_is_unchanged_and_the_streams_are_put_back(capfd):

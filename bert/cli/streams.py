@@ -10,6 +10,10 @@ from collections.abc import Iterator
 _NOBODY_READS = (errno.EPIPE, errno.EIO)  # a pipe, and a terminal that is gone
 
 
+_KEPT: list["Outliving"] = []
+"""All that were made: one that is collected closes the stream below it."""
+
+
 class Outliving(io.TextIOWrapper):
     """Text into a pipe or a terminal; once nobody reads it any more, it goes nowhere."""
 
@@ -38,13 +42,15 @@ class Outliving(io.TextIOWrapper):
 def outliving_readers() -> Iterator[None]:
     """Let print() outlive its reader in the block; each line is passed on as it is printed, into a file as well."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (
-        Outliving(stream.buffer, stream.encoding, stream.errors, line_buffering=True) for stream in before
-    )
+    ours = [Outliving(stream.buffer, stream.encoding, stream.errors, line_buffering=True) for stream in before]
+    _KEPT.extend(ours)
+    sys.stdout, sys.stderr = ours
     try:
         yield
     finally:
-        for stream in (sys.stdout, sys.stderr):
+        for stream in ours:
             stream.flush()
-            stream.detach()
-        sys.stdout, sys.stderr = before
+        # Another one may be there by now: ranks other than 0 print nothing.
+        sys.stdout, sys.stderr = (
+            back if now is own else now for back, now, own in zip(before, (sys.stdout, sys.stderr), ours, strict=True)
+        )

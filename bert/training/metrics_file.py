@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import time
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -68,6 +69,12 @@ class Appended:
         if self._waiting:
             self.write("")
         self._file.close()
+
+
+def line_of(step: int, metrics: dict[str, float]) -> str:
+    """A line, as of now; what is not finite is as in `finite_or_words`."""
+    line = {"step": step, "time": round(time.time(), 3), "metrics": finite_or_words(metrics)}
+    return json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def read_back(path: Path, last: float = math.inf) -> tuple[int, dict[str, array]]:

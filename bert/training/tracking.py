@@ -7,7 +7,6 @@ thread and in `sync`.
 
 import fcntl
 import itertools
-import json
 import math
 import os
 import re
@@ -26,7 +25,7 @@ from bert.errors import UserError, refuse_if
 from bert.training import distributed
 from bert.training.ledger import LEDGER, Ledger, new_ledger, unsent, warn
 from bert.training.lock import take
-from bert.training.metrics_file import METRICS, Appended, finite_or_words, note_step, read_back
+from bert.training.metrics_file import METRICS, Appended, line_of, note_step, read_back
 from bert.training.mlflow_feed import FIRST_CONTACT, STORE_MODULES, Sender, reason, resolve
 from bert.training.provenance import UsedDataset
 from bert.training.stopping import Stopped
@@ -138,8 +137,7 @@ class Tracker:
         """
         values = {key: float(value) for key, value in metrics.items() if note_step(self._seen, key, step)}
         if values:
-            line = {"step": step, "time": round(time.time(), 3), "metrics": finite_or_words(values)}
-            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.write(line_of(step, values))
 
     def flush(self) -> None:
         """Wait until the disk has all lines."""
@@ -273,6 +271,32 @@ def track(
         raise
     finally:
         tracker.finish(status)
+
+
+def log_afterwards(folder: Path, metrics: dict[str, float]) -> None:
+    """Add a line of metrics to a run that has ended, behind its last step, and send it; its status and times stay.
+
+    A store that fails costs a warning; a later `sync` sends what it missed.
+
+    Raises:
+        UserError: something else is at work in the folder.
+    """
+    path = folder / METRICS
+    with path.open("r+b") as file:  # NFS locks it for one alone only where it may be written
+        if not take(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB):
+            raise UserError(f"output: something is at work in '{folder}'.")
+        size, seen = read_back(path)
+        added = Appended(path)
+        added.truncate(size)
+        added.write(line_of(1 + max((steps[-1] for steps in seen.values()), default=0), metrics))
+        added.close()
+        ledger = Ledger.load(folder)
+        if ledger is None or ledger["uri"] == "none":
+            return
+        try:
+            Sender(folder, ledger, lambda allowance=0.0: None).send()
+        except Exception as error:  # whatever it is, it costs no more than a warning
+            warn(f"{ledger['uri']} fails; everything is kept in {folder}: {reason(error)}")
 
 
 @dataclass(frozen=True)

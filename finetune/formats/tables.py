@@ -179,8 +179,16 @@ def _noting_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_noting_repeats, parse_float=str)
-"""Leaves numbers with a point or an exponent as they are written, as in a table."""
+class Number(float):
+    """A number with a point or an exponent, which remembers how it is written."""
+
+    def __new__(cls, text: str) -> "Number":
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_noting_repeats, parse_float=Number)
 
 
 def _row(line: int, value: dict[str, object], needed: tuple[str, ...]) -> Row | Refused:
@@ -196,8 +204,10 @@ def _row(line: int, value: dict[str, object], needed: tuple[str, ...]) -> Row | 
 
 
 def _written(value: object) -> str:
-    """A value of a field as it is written: true, not True."""
-    return json.dumps(value) if isinstance(value, bool) else str(value)
+    """A value of a field as it is written: true, not True, and 1.10, not 1.1."""
+    if isinstance(value, bool):
+        return json.dumps(value)
+    return value.text if isinstance(value, Number) else str(value)
 
 
 def _skip(text: str, place: int) -> int:

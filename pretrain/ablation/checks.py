@@ -115,7 +115,8 @@ def _changed(
         key, folder = _values_of(config, cell, depends_on), cell_folder(config, cell)
         if has_begun(output := PRETRAINING.output(folder)) and (known := record_of(output, FACTS).get(fact)):
             before.setdefault(key, (cell.name, known))
-        if cell in wanted and not PRETRAINING.is_finished(folder):
+        resumes = fact == INIT_WEIGHTS and has_begun(output)  # from its checkpoint
+        if cell in wanted and not PRETRAINING.is_finished(folder) and not resumes:
             ahead.setdefault(key, cell)
     faults = []
     for key in ahead.keys() & before.keys():
@@ -158,13 +159,14 @@ def refuse_wrong_tasks(config: AblateConfig) -> None:
 
 
 def _too_long(config: AblateConfig, task: str, longest: int) -> list[str]:
-    """The fault of a task with longer sequences than a model of the grid can read."""
-    for values in combinations(config):
-        options = pretrain_options(config, Cell(values, config.seeds[0]), Path(config.output))
+    """The fault of a task with longer sequences than a model of the grid that is yet to be trained will read."""
+    to_train = [cell for cell in cells(config) if not PRETRAINING.is_finished(cell_folder(config, cell))]
+    for cell in {cell.variant: cell for cell in to_train}.values():
+        options = pretrain_options(config, cell, Path(config.output))
         run = read_options("run.py pretrain", PretrainConfig, options)
         sizes = resolve(run.model, 1) if run.init is None else hub.open_folder(run.init, "init").config
         if longest > (most := sizes.max_position_embeddings):
-            model = f"the model of '{variant_name(values)}' reads {most} tokens at most"
+            model = f"the model of '{cell.variant}' reads {most} tokens at most"
             return [f"finetune.{task}: data.max_length: {longest}, but {model}."]
     return []
 

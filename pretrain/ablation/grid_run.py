@@ -8,12 +8,13 @@ from pathlib import Path
 
 import yaml
 
+from bert.errors import UserError
 from bert.training import provenance
-from bert.training.ledger import LEDGER
+from bert.training.ledger import LEDGER, warn
 from bert.training.lock import taken
 from bert.training.mlflow_feed import FIRST_CONTACT
-from bert.training.tracking import Tracker, track
-from pretrain.ablation.cell_runs import PRETRAINING, cell_folder, metrics_of
+from bert.training.tracking import Tracker, log_afterwards, track
+from pretrain.ablation.cell_runs import PRETRAINING, cell_folder
 from pretrain.ablation.grid import AblateConfig, Cell, grid_as_yaml
 from pretrain.ablation.plan import device_of
 from pretrain.ablation.results import task_scores
@@ -50,11 +51,10 @@ def note_scores(config: AblateConfig, cell: Cell) -> None:
     of MLflow's table then has all of a model."""
     folder = cell_folder(config, cell)
     if scores := task_scores(config, folder):
-        output = PRETRAINING.output(folder)
-        # Behind the last step by the number of seeds: a mean over more of them is then the latest.
-        step = round(metrics_of(output)["steps"]) + sum(len(task.seeds) for task in config.finetune.values())
-        with track(output, config.tracking, {}, {}, resume=True) as tracker:
-            tracker.log(step, scores)
+        try:
+            log_afterwards(PRETRAINING.output(folder), scores)
+        except (UserError, OSError) as error:
+            warn(f"the scores of {cell.name} are not among its own metrics: {error}")
 
 
 def parent_of_cells(config: AblateConfig, tracker: Tracker | None) -> str | None:

@@ -114,6 +114,7 @@ def mixed(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
         "corpus": TEXT_OPTIONS,
         "mixture": ("data.",),
         "tokenizer": ("data.", "tokenizer.", "init"),
+        "negatives": ("sentence.",),
         INIT_WEIGHTS: ("init",),
     }
     found: dict[tuple, dict[str, str]] = {}
@@ -121,6 +122,8 @@ def mixed(config: AblateConfig, results: dict[Cell, Result]) -> list[str]:
         for fact, reason in reasons.items():
             alike = tuple(str(value) for axis, value in cell.values.items() if axis.startswith(reason))
             value = result.facts[PRETRAINING.name].get(fact, "none")
+            if fact == INIT_WEIGHTS and value == "none":  # from before it was recorded
+                continue
             found.setdefault((fact, *alike), {}).setdefault(value, cell.name)
         for run in runs_of(config):
             for fact, value in result.facts[run.name].items() if run != PRETRAINING else ():
@@ -225,8 +228,9 @@ def _seconds(run: Path) -> float:
 
 
 def _means(of_runs: list[dict[str, float]]) -> dict[str, float]:
-    """Each metric's mean over runs that have the same metrics."""
-    return {metric: float(np.mean([of_run[metric] for of_run in of_runs])) for metric in of_runs[0]}
+    """The means over runs, of the metrics that all have."""
+    shared = [metric for metric in of_runs[0] if all(metric in of_run for of_run in of_runs)]
+    return {metric: float(np.mean([of_run[metric] for of_run in of_runs])) for metric in shared}
 
 
 def _column(lines: list[dict], name: str) -> tuple[list[int], list[float]]:

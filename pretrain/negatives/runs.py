@@ -28,8 +28,11 @@ _LARGE, _FEWEST = 1 << 20, 16
 """Bytes from which on documents count as large, and how many of them there are in a draw at least: with very few, all
 might be A's own."""
 
+_FEWEST_RUNS = 96
+"""How many runs there are at least, however few examples."""
+
 _NEAREST = 32
-"""How many of the runs nearest to an example are tried one at a time, before all others are tried at once."""
+"""How many of the runs nearest to an example are tried, before all others are."""
 
 _FAR = 1 << 24
 """By how much a token of B's length counts more than one of A's."""
@@ -55,6 +58,10 @@ class Runs:
     def __len__(self) -> int:
         return len(self.length)
 
+    def take(self, numbers: np.ndarray) -> "Runs":
+        """Those with these numbers."""
+        return Runs(**{name: array[numbers] for name, array in vars(self).items()})
+
 
 def documents_at_once(source: TokenSource) -> int:
     """How many documents there are in a draw."""
@@ -63,10 +70,11 @@ def documents_at_once(source: TokenSource) -> int:
 
 def draw_runs(pool: NegativeSource, examples: int, rng: np.random.Generator) -> Runs:
     """The true Bs of documents drawn from the pool, cut as the examples are; several for each of so many examples."""
-    wanted, parts, total = max(256, 3 * examples), [], 0
-    size = documents_at_once(pool.source)
+    wanted, parts, total = max(_FEWEST_RUNS, 3 * examples), [], 0
+    size, there = documents_at_once(pool.source), len(pool.documents)
     for _ in range(_MOST_DRAWS):
-        documents = np.asarray(pool.documents[rng.integers(0, len(pool.documents), size)])
+        places = rng.integers(0, there, size) if there > size else np.arange(there)  # few: all of them, cut anew
+        documents = np.asarray(pool.documents[places])
         parts.append(_true_bs(pool, documents, rng))
         total += len(parts[-1])
         if total >= wanted:
@@ -93,6 +101,28 @@ def nearest(examples: Examples, text: Text, runs: Runs, pool: NegativeSource, rn
 
     Ties are broken at random.
     """
+    chosen = _among_nearest(examples, text, runs, pool, rng)
+    if not pool.negatives.own_document:  # where most runs are of A's document, the nearest may all be
+        hashes = pool.source.document_hashes
+        of_runs, left = hashes[runs.document], np.flatnonzero(chosen < 0)
+        of_left = hashes[examples.document[left]]
+        for document in np.unique(of_left):
+            others, asking = np.flatnonzero(of_runs != document), left[of_left == document]
+            found = _among_nearest(examples.take(asking), text, runs.take(others), pool, rng)
+            chosen[asking[found >= 0]] = others[found[found >= 0]]
+    for example in np.flatnonzero(chosen < 0):
+        one = np.full(len(runs), example)
+        fits = np.flatnonzero(_may_stand(examples.take(one), text, runs, np.arange(len(runs)), pool))
+        if len(fits):
+            away = np.abs(runs.length[fits] - min(int(examples.b_length[example]), pool.cutting.budget))
+            chosen[example] = fits[away.argmin()]
+    return chosen
+
+
+def _among_nearest(
+    examples: Examples, text: Text, runs: Runs, pool: NegativeSource, rng: np.random.Generator
+) -> np.ndarray:
+    """As `nearest`, of the `_NEAREST` runs that are nearest to each example."""
     budget = pool.cutting.budget
     keys = _keys(runs.length, runs.after, rng)
     wanted = _keys(np.minimum(examples.b_length, budget), np.minimum(examples.a_length, budget), rng)
@@ -110,11 +140,6 @@ def nearest(examples: Examples, text: Text, runs: Runs, pool: NegativeSource, rn
         below[left] -= ~goes_up
         fits = _may_stand(examples.take(left), text, runs, tried, pool)
         chosen[left[fits]] = tried[fits]
-    for example in np.flatnonzero(chosen < 0):
-        by_distance = order[np.argsort(np.abs(keys[1:-1] - wanted[example]))]
-        one = np.full(len(by_distance), example)
-        fits = _may_stand(examples.take(one), text, runs, by_distance, pool)
-        chosen[example] = by_distance[fits.argmax()] if fits.any() else -1
     return chosen
 
 

@@ -395,6 +395,24 @@ def test_scores_on_another_file_of_labels_under_the_same_path_are_not_mixed_with
     ]
 
 
+@pytest.mark.parametrize(
+    ("of_one", "differ"),
+    [
+        ({"negatives": "rule 2"}, ["negatives", "negatives"]),  # for either objective
+        ({"init_weights": "abc"}, []),  # other cells are from before it was recorded
+        ({"init_weights": "abc", "corpus": "other"}, ["corpus"]),
+    ],
+)
+def test_cells_whose_random_bs_were_drawn_by_other_rules_are_not_mixed(make_grid, of_one, differ):
+    config = make_grid()
+    write_cells(config, loss)
+    for cell in cells(config):
+        facts = {"corpus": "one", "tokenizer": "one"} | (of_one if cell.seed == 0 else {})
+        (cell_folder(config, cell) / "pretrain" / "run_facts.json").write_text(json.dumps(facts))
+    found = mixed(config, read_results(config))
+    assert [said.partition(" differ in ")[2].partition(",")[0] for said in found] == differ
+
+
 def test_seeds_of_fine_tuning_that_are_chosen_after_cells_were_finished_are_said(make_grid, with_task):
     config = make_grid(finetune=with_task, metrics=["topic/macro_f1"])
     write_cells(config, loss)

@@ -352,6 +352,15 @@ def test_a_corpus_of_copies_of_one_document_is_refused():
         pairs_of(make_sampler(source))
 
 
+def test_where_one_document_has_nearly_all_of_the_text_its_random_bs_are_from_the_other():
+    large, small = random_lengths(1, seed=7, sentences=3)[0] * 200, [3, 4, 5, 6]
+    source = numbered([large, small])
+    _, examples, text, _ = arranged(source)
+    random = second_texts(examples, text, label=1)
+    assert len(random) > 20
+    assert {int(source.document_at(b[0])) for document, b in random if document == 0} == {1}
+
+
 def test_one_document_is_enough_with_anywhere():
     source = numbered([[2, 2, 2, 2, 2, 2]])
     assert {label for *_, label in pairs_of(make_sampler(source, sentence__negatives="anywhere"), 20)} == {0, 1}

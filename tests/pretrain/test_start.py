@@ -137,6 +137,20 @@ def test_a_finished_run_is_not_taken_for_one_of_other_weights(config, given, tmp
     pretrain(config)
 
 
+def test_a_start_that_is_replaced_while_the_text_is_prepared_is_refused(config, given, tmp_path, monkeypatch):
+    start, build = tmp_path / "start", launch.build_validation
+    shutil.copytree(given, start)
+    changed = {name: 2 * tensor for name, tensor in weights(start).items()}
+
+    def build_slowly(*arguments):
+        save_file(changed, start / "model.safetensors", {"format": "pt"})
+        return build(*arguments)
+
+    monkeypatch.setattr(launch, "build_validation", build_slowly)
+    with pytest.raises(UserError, match=r"^init: the weights of '.*start' were replaced since this run was started"):
+        pretrain(replace(config, init=str(start)))
+
+
 def test_a_run_whose_checkpoints_are_gone_begins_with_the_model_again_and_not_with_random_weights(config, given, capfd):
     pretrain(config)
     shutil.rmtree(Path(config.output) / "checkpoints")

@@ -17,7 +17,7 @@ from bert.training import mlflow_feed, provenance, tracking
 from bert.training.ledger import NOTHING_SENT, Ledger
 from bert.training.mlflow_feed import resolve
 from bert.training.provenance import UsedDataset
-from bert.training.tracking import Tracker, TrackingConfig, sync
+from bert.training.tracking import Tracker, TrackingConfig, log_afterwards, sync
 
 # MLflow's own models ask SQLAlchemy for something it has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy is deprecated:DeprecationWarning")
@@ -319,6 +319,30 @@ def test_a_sync_leaves_a_run_at_work_alone(tmp_path, store):
         sync(tmp_path)
     with pytest.raises(UserError, match="give a run's output folder"):
         sync(tmp_path / "elsewhere")
+
+
+def test_metrics_added_after_the_end_leave_the_status_and_the_times(tmp_path, store, client):
+    tracker = start(tmp_path, store)
+    tracker.log(7, {"loss": 1.5})
+    with pytest.raises(UserError, match="something is at work in"):
+        log_afterwards(tmp_path, {"task/accuracy": 0.7})
+    tracker.finish("FINISHED")
+    before = client().get_run(tracker.run_id).info
+    log_afterwards(tmp_path, {"task/accuracy": 0.7})
+    log_afterwards(tmp_path, {"task/accuracy": 0.9})
+    run = client().get_run(tracker.run_id)
+    assert (run.info.status, run.info.end_time) == ("FINISHED", before.end_time)
+    assert run.data.metrics == {"loss": 1.5, "task/accuracy": 0.9}
+    assert [line["step"] for line in lines(tmp_path)] == [7, 8, 9]
+
+
+def test_metrics_added_after_the_end_wait_for_a_sync_where_the_store_is_down(tmp_path, store, client, capsys):
+    start(tmp_path, "none").finish("FINISHED")
+    Ledger.load(tmp_path).update(uri=DEAD)
+    log_afterwards(tmp_path, {"task/accuracy": 0.7})
+    assert "fails; everything is kept in" in capsys.readouterr().err
+    assert sync(tmp_path, store) == 1
+    assert client().get_run(ledger(tmp_path)["run_id"]).data.metrics == {"task/accuracy": 0.7}
 
 
 def test_without_a_store_mlflow_is_never_imported(tmp_path):
