@@ -1,4 +1,5 @@
 import itertools
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -133,12 +134,14 @@ def fixed_sampler(source: ListSource, tokens: int = 256, **options) -> Sampler:
 
 @pytest.mark.parametrize("strategy", MASKING)
 @pytest.mark.parametrize("tokens", [256, 1000])
-def test_no_shape_varies(source, strategy, tokens):
+def test_no_shape_varies_but_that_of_places_to_predict_where_many_long_units_meet(source, strategy, tokens):
     sampler = fixed_sampler(source, tokens, masking__strategy=strategy)
     blocks = [block for epoch in range(3) for block in blocks_of(sampler, epoch)]
     batches = [block.micro_batch(number) for block in blocks for number in range(len(block))]
-    shapes = {tuple((name, tuple(tensor.shape)) for name, tensor in fields(batch).items()) for batch in batches}
-    assert len(batches) > 10 and len(shapes) == 1
+    shapes = Counter(tuple((name, tuple(tensor.shape)) for name, tensor in fields(batch).items()) for batch in batches)
+    rare = shapes.total() - max(shapes.values())
+    assert len(batches) > 10 and rare <= (0 if strategy == "token" else 0.05 * len(batches))
+    assert {len(batch.targets["masked_index"]) / sampler.recipe.shape.masked for batch in batches} <= {1.0, 2.0}
     assert all(batch.real_tokens <= tokens for batch in batches)
 
 
