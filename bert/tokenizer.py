@@ -196,8 +196,10 @@ class Tokenizer:
             text: the text.
             special: which special tokens are recognised in it; others, '[SEP]' and the like, are text.
         """
-        backends = {"none": lambda: self.backend, "mask": lambda: self._with_mask, "all": lambda: self._with_all}
-        return backends[special]().encode(text, add_special_tokens=False)
+        backend = self.backend
+        if special != "none":
+            backend = self._with_mask if special == "mask" else self._with_all
+        return backend.encode(text, add_special_tokens=False)
 
     @cached_property
     def _with_all(self) -> Backend:

@@ -285,9 +285,8 @@ def _learned_positions(config: FinetuneConfig) -> tuple[Path, int | None]:
     """The run that the model comes from, and how many positions it learned; None where another model had some before,
     or nothing is known of it."""
     run = Path(provenance.parent(Path(config.init))["parent_folder"])
-    return run, None if identity.started_with(run, "init") is not None else identity.started_with(
-        run, "data.max_length"
-    )
+    went_on = identity.started_with(run, "init") is not None
+    return run, None if went_on else identity.started_with(run, "data.max_length")
 
 
 def _beyond_pretraining(run: Path, learned: int | None, features: list[Feature]) -> list[str]:

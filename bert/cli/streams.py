@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 _NOBODY_READS = (errno.EPIPE, errno.EIO)  # a pipe, and a terminal that is gone
 
-
 _KEPT: list["Outliving"] = []
 """All that were made: one that is collected closes the stream below it."""
 

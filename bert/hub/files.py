@@ -62,17 +62,19 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     """
     return {
         name: tensor
-        for file in weight_files(folder)
+        for file in _model_files(folder)
         for name, tensor in (_safetensors if file.suffix == ".safetensors" else _pickled)(file).items()
     }
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Those of model.safetensors, or else of pytorch_model.bin; either may be sharded, with an index.
+    """All files with a model's weights, heads.safetensors last if there is one; raises as `stored_tensors` does."""
+    beside = folder / BESIDE
+    return [*_model_files(folder), *([beside] if beside.is_file() else [])]
 
-    Raises:
-        UserError: there is neither.
-    """
+
+def _model_files(folder: Path) -> list[Path]:
+    """Those of model.safetensors, or else of pytorch_model.bin."""
     for single in ("model.safetensors", "pytorch_model.bin"):
         files = [folder / single] if (folder / single).is_file() else _parts(folder / f"{single}.index.json")
         if files:

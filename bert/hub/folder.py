@@ -9,7 +9,7 @@ from bert.config import ModelConfig
 from bert.errors import UserError
 from bert.hub.description import load_config
 from bert.hub.fetch import fetch
-from bert.hub.files import BESIDE, weight_files
+from bert.hub.files import weight_files
 from bert.tokenizer import Tokenizer
 
 _SPARE_ROWS = 1024
@@ -58,7 +58,5 @@ def weights_fingerprint(name: str, argument: str) -> str:
     Raises:
         UserError: there is none, or it has no weights.
     """
-    path = fetch(name, argument)
-    beside = [path / BESIDE] if (path / BESIDE).is_file() else []
-    sums = [whole_file.sha256(file) for file in [*weight_files(path), *beside]]
+    sums = [whole_file.sha256(file) for file in weight_files(fetch(name, argument))]
     return hashlib.sha256(" ".join(sums).encode()).hexdigest()

@@ -136,8 +136,8 @@ def parameter_names(folder: Path) -> set[str]:
 
 def _state_of_files(folder: Path) -> list[tuple[int, int, int]]:
     """What tells the weight files from others by the same names."""
-    files = [*weight_files(folder), *([folder / BESIDE] if (folder / BESIDE).is_file() else [])]
-    return [(found.st_ino, found.st_size, found.st_mtime_ns) for found in (file.stat() for file in files)]
+    found = [file.stat() for file in weight_files(folder)]
+    return [(status.st_ino, status.st_size, status.st_mtime_ns) for status in found]
 
 
 def _stored(folder: Path) -> dict[str, StoredTensor]:
