@@ -33,13 +33,13 @@ from bert.training.stopping import Stopped
 from bert.training.tracking import TrackingConfig
 from pretrain import data, launch, options, packing, validation
 from pretrain.config import AuditConfig, DataConfig, MaskingConfig, PretrainConfig, SentenceConfig
-from pretrain.launch import pretrain
+from pretrain.launch import _first_block, pretrain
 from pretrain.masking import MASKING
 from pretrain.negatives import NEGATIVES
 from pretrain.options import with_defaults
 from pretrain.text import datasets_of, open_text
 from pretrain.validation import metric_names
-from tests.pretrain.conftest import made_up_text, write_text
+from tests.pretrain.conftest import ListSource, made_up_text, make_sampler, numbered, random_lengths, write_text
 
 LETTERS = "abcdefghijklmnop"
 NO_SENTENCES = SentenceConfig(objective="none", input="doc_sentences")
@@ -193,6 +193,17 @@ def test_an_exponent_needs_several_files(make_config, tmp_path, exponent, said):
     config = make_config(tmp_path / "run")
     with pytest.raises(UserError, match=rf"^data\.exponent: .*{said}"):
         pretrain(replace(config, data=replace(config.data, exponent=exponent)))
+
+
+def test_only_where_no_file_has_another_document_is_the_same_file_refused():
+    documents = numbered(random_lengths(40, seed=1)).documents
+    of_a_few, of_none = (
+        make_sampler(ListSource(documents, files), block_documents=5, sentence__negatives="same_file")
+        for files in ([*[1] * 36, 4], [1] * 40)
+    )
+    assert len(of_a_few.block(0, 0)) == 0 < len(_first_block(of_a_few))
+    with pytest.raises(UserError, match=r"^sentence\.negatives: same_file finds no random B for any pair"):
+        _first_block(of_none)
 
 
 @pytest.mark.parametrize("tokenize", ["store", "on_the_fly"])
