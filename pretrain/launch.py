@@ -244,9 +244,7 @@ def _first_block(sampler: Sampler) -> Block:
         left_out += block.tally.get("pairs_left_out", 0)
     if left_out:
         asked = sampler.recipe.sentence.negatives
-        raise UserError(
-            f"sentence.negatives: {asked} finds no random B for any pair; its documents are too few."
-        )
+        raise UserError(f"sentence.negatives: {asked} finds no random B for any pair; its documents are too few.")
     single = "; sentence.objective=none with sentence.input=doc_sentences needs one" * (sampler.input.segments > 1)
     raise UserError(
         f"data.train: no example in it: sentence.input={sampler.recipe.sentence.input} needs documents of at least "
